@@ -1,0 +1,1 @@
+"""What runs on a device: training and measuring through the TFLite runtime."""

@@ -1,0 +1,190 @@
+"""The Flower ClientApp: the same on a Raspberry Pi and in the simulator.
+
+A handler turns Flower's records into a message, has the trainer do it between two readings of the
+meter, and answers with a report. Whatever goes wrong on a device is a report with a failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fieldtune.client import trainer
+from fieldtune.client.data import ClientData, DataSource
+from fieldtune.client.messages import (
+    Description,
+    EvaluateReport,
+    EvaluateRequest,
+    Failure,
+    TrainReport,
+    TrainRequest,
+)
+from fieldtune.client.meter import HostMeter, Measurement, Meter
+from fieldtune.client.runtime import (
+    ArtefactMissingError,
+    BadArtefactError,
+    Session,
+    Sessions,
+    runtime_name,
+)
+from fieldtune.profiles.errors import DataError
+
+MeterSource = Callable[[Mapping[str, object]], Meter]
+"""From a node's configuration to its meter."""
+
+
+Report = TypeVar("Report", TrainReport, EvaluateReport)
+
+
+class _Request(Protocol):
+    @property
+    def trial(self) -> int: ...
+    @property
+    def round(self) -> int: ...
+    @property
+    def artefact(self) -> str: ...
+    @property
+    def model(self) -> bytes | None: ...
+
+
+def make_client_app(
+    data_of: DataSource,
+    *,
+    meter_of: MeterSource = lambda _: HostMeter(),
+    sessions: Sessions | None = None,
+) -> ClientApp:
+    """A ClientApp that trains and evaluates artefacts on a node's own data.
+
+    Args:
+        data_of: node configuration -> data; asked once a message, so it should keep what it reads.
+        meter_of: node configuration -> meter.
+        sessions: artefacts held ready, shared by all nodes of this process.
+    """
+    app = ClientApp()
+    held = sessions or Sessions()
+
+    @app.query("describe")
+    def describe(message: Message, context: Context) -> Message:
+        data = data_of(context.node_config)
+        return _reply(
+            Description(
+                client=int(context.node_config.get("partition-id", 0)),
+                profile=str(context.node_config.get("profile", "")),
+                train_samples=len(data.train_y),
+                test_samples=len(data.test_y),
+                input_shape=data.input_shape,
+                classes=data.classes,
+                runtime=runtime_name(),
+            ),
+            message,
+        )
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        request = TrainRequest.parse(_scalars(message), _weights(message))
+
+        def work(session: Session, data: ClientData, meter: Meter) -> TrainReport:
+            trained = trainer.train(session, data, request)
+            if not np.isfinite(trained.weights).all():
+                return _failed(TrainReport, request, "diverged", "weights are not finite")
+            spent = meter.stop(session, train_steps=trained.steps)
+            return TrainReport(
+                trial=request.trial,
+                round=request.round,
+                weights=trained.weights,
+                samples=trained.samples,
+                steps=trained.steps,
+                loss=trained.loss,
+                **_spent(spent),
+            )
+
+        return _reply(_attempt(TrainReport, request, context, work), message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        request = EvaluateRequest.parse(_scalars(message), _weights(message))
+
+        def work(session: Session, data: ClientData, meter: Meter) -> EvaluateReport:
+            counted = trainer.evaluate(session, data, request)
+            spent = meter.stop(session, samples=counted.samples)
+            return EvaluateReport(
+                trial=request.trial,
+                round=request.round,
+                samples=counted.samples,
+                loss_sum=counted.loss_sum,
+                hits=tuple(counted.hits.tolist()),
+                predicted=tuple(counted.predicted.tolist()),
+                actual=tuple(counted.actual.tolist()),
+                value=counted.value,
+                weight=counted.weight,
+                inference_ms=spent.inference_ms,
+                **_spent(spent),
+            )
+
+        return _reply(_attempt(EvaluateReport, request, context, work), message)
+
+    def _attempt(
+        report: type[Report],
+        request: _Request,
+        context: Context,
+        work: Callable[[Session, ClientData, Meter], Report],
+    ) -> Report:
+        began = time.process_time()
+        try:
+            data = data_of(context.node_config)
+            session = held.get(request.artefact, request.model)
+            if session.input_shape != data.input_shape:
+                return _failed(
+                    report,
+                    request,
+                    "bad_data",
+                    f"samples have shape {data.input_shape}, the model takes {session.input_shape}",
+                )
+            meter = meter_of(context.node_config)
+            meter.start()
+            done = work(session, data, meter)
+            return done.model_copy(update={"host_cpu_s": time.process_time() - began})
+        except ArtefactMissingError:
+            return _failed(report, request, "artefact_missing", "")
+        except BadArtefactError as bad:
+            return _failed(report, request, "bad_artefact", str(bad))
+        except DataError as bad:
+            return _failed(report, request, "bad_data", str(bad))
+        except MemoryError:
+            return _failed(report, request, "out_of_memory", "")
+
+    return app
+
+
+def _failed(report: type[Report], request: _Request, failure: Failure, detail: str) -> Report:
+    return report(trial=request.trial, round=request.round, failure=failure, detail=detail[:500])
+
+
+def _spent(spent: Measurement) -> dict[str, Any]:
+    return {
+        "simulated": spent.simulated,
+        "wall_s": spent.wall_s,
+        "cpu_s": spent.cpu_s,
+        "peak_memory_mib": spent.peak_memory_mib,
+        "energy_j": spent.energy_j,
+    }
+
+
+def _scalars(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records["message"])
+
+
+def _weights(message: Message) -> Any:
+    return message.content.array_records["weights"]["all"].numpy()
+
+
+def _reply(report: TrainReport | EvaluateReport | Description, to: Message) -> Message:
+    records = RecordDict({"message": ConfigRecord(report.scalars())})
+    if isinstance(report, TrainReport) and report.weights is not None:
+        records["weights"] = ArrayRecord({"all": Array(report.weights)})
+    return Message(records, reply_to=to)

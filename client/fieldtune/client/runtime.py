@@ -1,0 +1,168 @@
+"""The TFLite runtime: the only module that touches LiteRT.
+
+``tflite-runtime`` and ``ai-edge-litert`` share one API; whichever is installed is used. A
+:class:`Session` is an artefact ready to train: one interpreter and its signatures, described in
+``fieldtune.server.compiler``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.client.messages import Weights
+
+_RUNTIMES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
+_ONE = np.ones(1, np.float32)
+_ZERO = np.zeros(1, np.float32)
+_FIXED_INPUTS = {"x", "y", "sample_weight", "apply"}
+
+
+class ArtefactMissingError(Exception):
+    """An artefact that this device has not received yet."""
+
+
+class BadArtefactError(Exception):
+    """Bytes that are not the artefact they claim to be."""
+
+
+@cache
+def runtime_name() -> str:
+    """Name and version of the installed runtime, for example ``"ai-edge-litert 2.3.0"``."""
+    _, distribution = _installed()
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+@cache
+def _installed() -> tuple[Any, str]:
+    for package, distribution in _RUNTIMES:
+        try:
+            return importlib.import_module(f"{package}.interpreter").Interpreter, distribution
+        except ModuleNotFoundError:
+            continue
+    raise ModuleNotFoundError("no TFLite runtime: pip install ai-edge-litert (or tflite-runtime)")
+
+
+class Session:
+    """One artefact in the runtime, single-threaded so that its results repeat bit for bit.
+
+    Args:
+        model: the artefact, a ``.tflite`` with the signatures train, evaluate, load and weights.
+
+    Raises:
+        BadArtefactError: the runtime refuses the bytes or a signature is missing.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        interpreter, _ = _installed()
+        self.model = model
+        try:
+            self._interpreter = interpreter(model_content=model, num_threads=1)
+            self._train = self._interpreter.get_signature_runner("train")
+            self._evaluate = self._interpreter.get_signature_runner("evaluate")
+            self._load = self._interpreter.get_signature_runner("load")
+            self._weights = self._interpreter.get_signature_runner("weights")
+        except (ValueError, RuntimeError) as refused:
+            raise BadArtefactError(str(refused)) from refused
+        inputs = self._train.get_input_details()
+        self.micro_batch = int(inputs["x"]["shape"][0])
+        self.input_shape = tuple(int(n) for n in inputs["x"]["shape"][1:])
+        self.hyperparameters = frozenset(inputs) - _FIXED_INPUTS
+        self._layout = [
+            (name, tuple(int(n) for n in details["shape"]))
+            for name, details in sorted(self._load.get_input_details().items())
+        ]
+        self.weight_count = sum(int(np.prod(shape)) for _, shape in self._layout)
+
+    def load(self, weights: Weights) -> None:
+        """Take these weights; optimizer state starts from zero."""
+        if weights.shape != (self.weight_count,):
+            raise BadArtefactError(
+                f"{weights.size} weights were sent for an artefact of {self.weight_count}"
+            )
+        tensors, at = {}, 0
+        for name, shape in self._layout:
+            size = int(np.prod(shape))
+            tensors[name] = weights[at : at + size].reshape(shape)
+            at += size
+        self._load(**tensors)
+
+    def weights(self) -> Weights:
+        """All weights, as one vector."""
+        tensors = self._weights()
+        return np.concatenate([tensors[name].ravel() for name, _ in self._layout])
+
+    def train_step(
+        self,
+        x: NDArray[np.float32],
+        y: NDArray[np.int32],
+        sample_weight: NDArray[np.float32],
+        hyperparameters: Mapping[str, NDArray[np.float32]],
+        *,
+        apply: bool,
+    ) -> float:
+        """Accumulate the gradient of one micro-batch and, with ``apply``, take a step with it.
+
+        Args:
+            x: ``[micro_batch, *input_shape]``.
+            y: ``[micro_batch]``.
+            sample_weight: ``[micro_batch]``, 0 for padding.
+            hyperparameters: each of shape ``[1]`` (no rank-0 input: aarch64 wheels crash).
+            apply: whether the effective batch ends here.
+
+        Returns:
+            The weighted sum of the samples' losses.
+        """
+        out = self._train(
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            apply=_ONE if apply else _ZERO,
+            **hyperparameters,
+        )
+        return float(out["loss"][0])
+
+    def evaluate(
+        self, x: NDArray[np.float32], y: NDArray[np.int32], sample_weight: NDArray[np.float32]
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Weighted loss sum and logits ``[micro_batch, classes]`` of one micro-batch."""
+        out = self._evaluate(x=x, y=y, sample_weight=sample_weight)
+        return float(out["loss"][0]), out["logits"]
+
+
+class Sessions:
+    """The artefacts that a device holds ready, the least recently used dropped first.
+
+    Args:
+        capacity: how many to hold; a device with little memory holds one or two.
+    """
+
+    def __init__(self, capacity: int = 2) -> None:
+        self._capacity = capacity
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    def get(self, artefact: str, model: bytes | None) -> Session:
+        """The session of the artefact with this SHA-256, opened from ``model`` where it is new.
+
+        Raises:
+            ArtefactMissingError: it is not held and ``model`` is None.
+            BadArtefactError: ``model`` has another hash.
+        """
+        if artefact in self._sessions:
+            self._sessions.move_to_end(artefact)
+            return self._sessions[artefact]
+        if model is None:
+            raise ArtefactMissingError(artefact)
+        if (found := hashlib.sha256(model).hexdigest()) != artefact:
+            raise BadArtefactError(f"the artefact has hash {found}, announced was {artefact}")
+        while len(self._sessions) >= self._capacity:
+            self._sessions.popitem(last=False)
+        return self._sessions.setdefault(artefact, Session(model))

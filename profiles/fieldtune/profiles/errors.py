@@ -1,0 +1,83 @@
+"""Everything fieldtune raises on purpose.
+
+::
+
+    FieldtuneError                 exit 1   anything below, or a condition without a kind of its own
+    ├── UsageError                 exit 2   what the user gave cannot be used
+    │   ├── StudyError                      a study file: unknown key, wrong value, missing file
+    │   ├── ProfileError                    a device profile: unknown name, wrong figure
+    │   ├── DataError                       a data set: not installed, empty, wrong shape
+    │   └── MissingExtraError               a command whose optional packages are not installed
+    ├── InfeasibleError            exit 3   the limits leave nothing to try
+    ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
+    ├── StorageError               exit 5   the disk is full or a file cannot be written
+    ├── CompileError               exit 6   a model cannot become an artefact, or failed the gate
+    └── FleetError                 exit 7   the fleet cannot do what was asked of it
+
+Interrupted by Ctrl-C, a command ends with 130. A message is one sentence or two: the value, the
+limit, the remedy.
+"""
+
+
+class FieldtuneError(Exception):
+    """Base of every error that fieldtune raises on purpose; ``exit_code`` is the command's."""
+
+    exit_code = 1
+
+
+class UsageError(FieldtuneError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class StudyError(UsageError):
+    """A study file has an unknown key, a wrong value, or is missing."""
+
+
+class ProfileError(UsageError):
+    """A device profile is unknown or states a figure wrongly."""
+
+
+class DataError(UsageError):
+    """A data set is not installed, empty, or of the wrong shape."""
+
+
+class MissingExtraError(UsageError):
+    """A command needs packages of an extra that is not installed."""
+
+    def __init__(self, what: str, extra: str, module: str) -> None:
+        super().__init__(
+            f"{what} needs the package {module!r}, which is not installed: "
+            f"pip install 'fieldtune[{extra}]'"
+        )
+
+
+class InfeasibleError(FieldtuneError):
+    """The limits leave nothing to try."""
+
+    exit_code = 3
+
+
+class RunFolderError(FieldtuneError):
+    """A run folder belongs to another study or is incomplete."""
+
+    exit_code = 4
+
+
+class StorageError(FieldtuneError):
+    """The disk is full or a file cannot be written."""
+
+    exit_code = 5
+
+
+class CompileError(FieldtuneError):
+    """A model cannot become an artefact, or its artefact failed the gate."""
+
+    exit_code = 6
+
+
+class FleetError(FieldtuneError):
+    """The fleet cannot do what was asked of it."""
+
+    exit_code = 7

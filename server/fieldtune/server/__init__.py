@@ -1,0 +1,1 @@
+"""What runs on the coordinator: study, tuner, compiler, aggregation and report."""

@@ -1,0 +1,176 @@
+"""The Flower ServerApp, and the fleet behind its Grid.
+
+Flower's records stop here: a request becomes a Message, a Message becomes a report. The same
+:class:`GridFleet` drives the in-process grid of the simulator and a SuperLink's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from pydantic import ValidationError
+
+from fieldtune.client.messages import (
+    Description,
+    EvaluateReport,
+    Failure,
+    TrainReport,
+    TrainRequest,
+    Weights,
+)
+from fieldtune.profiles.errors import FleetError
+from fieldtune.server.federated import Report, Request
+from fieldtune.server.fleet import Addressed, Fleet, Reply
+
+_DESCRIBE = "query.describe"
+_POLL_S = (0.0005, 0.05)
+
+
+def make_server_app(run: Callable[[Fleet], None]) -> ServerApp:
+    """A ServerApp whose main is ``run`` on the fleet behind the grid."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:  # noqa: ARG001  Flower's signature
+        run(GridFleet(grid))
+
+    return app
+
+
+class GridFleet:
+    """A :class:`~fieldtune.server.fleet.Fleet` over a Flower Grid.
+
+    Args:
+        grid: in-process or a SuperLink's.
+        ttl_s: a message that is not answered by then counts as a failure ``no_reply``.
+    """
+
+    def __init__(self, grid: Grid, ttl_s: float = 600.0) -> None:
+        self._grid, self._ttl_s = grid, ttl_s
+        self._nodes: dict[int, int] = {}
+        self._open: dict[str, tuple[Addressed, float]] = {}
+        self._held: set[tuple[int, str]] = set()
+
+    def members(self) -> list[Description]:
+        """Ask every node to describe itself; a device with another's number is left out.
+
+        Raises:
+            FleetError: no node answers.
+        """
+        nodes = list(self._grid.get_node_ids())
+        messages = [
+            Message(RecordDict(), node, _DESCRIBE, ttl=self._ttl_s, group_id="describe")
+            for node in nodes
+        ]
+        found: dict[int, Description] = {}
+        for reply in self._grid.send_and_receive(messages, timeout=self._ttl_s):
+            if reply.has_error():
+                continue
+            try:
+                member = Description.parse(_scalars(reply))
+            except (ValidationError, KeyError):
+                continue
+            if found.setdefault(member.client, member) is member:
+                self._nodes[member.client] = reply.metadata.src_node_id
+        if not found:
+            raise FleetError(f"None of {len(nodes)} connected devices described itself")
+        return [found[client] for client in sorted(found)]
+
+    def send(self, requests: Sequence[Addressed]) -> None:
+        """Push the requests, each with its artefact where the device does not hold it."""
+        messages = [self._message(addressed) for addressed in requests]
+        expires = time.monotonic() + self._ttl_s
+        for addressed, message_id in zip(requests, self._grid.push_messages(messages), strict=True):
+            self._open[message_id] = (addressed, expires)
+
+    def receive(self, timeout_s: float) -> list[Reply]:
+        """Replies that have come in; a device that lacks an artefact is sent it on the way."""
+        give_up, pause = time.monotonic() + timeout_s, _POLL_S[0]
+        while self._open:
+            replies = [*self._pull(self._grid.pull_messages(list(self._open))), *self._expired()]
+            if replies or time.monotonic() >= give_up:
+                return replies
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_S[1])
+        return []
+
+    def _pull(self, messages: Iterable[Message]) -> list[Reply]:
+        replies, again = [], []
+        for message in messages:
+            addressed, _ = self._open.pop(message.metadata.reply_to_message_id)
+            report = _report(message, addressed.request)
+            if report.failure == "artefact_missing" and self._forget(addressed):
+                again.append(addressed)
+            else:
+                replies.append(Reply(addressed.client, report))
+        self.send(again)
+        return replies
+
+    def _expired(self) -> list[Reply]:
+        now = time.monotonic()
+        late = [message_id for message_id, (_, expires) in self._open.items() if expires < now]
+        return [
+            Reply(addressed.client, _failure(addressed.request, "no_reply", "time ran out"))
+            for addressed, _ in map(self._open.pop, late)
+        ]
+
+    def _forget(self, addressed: Addressed) -> bool:
+        """Whether the device was believed to hold the artefact, which it says it does not."""
+        key = (addressed.client, addressed.request.artefact)
+        believed = key in self._held
+        self._held.discard(key)
+        return believed
+
+    def _message(self, addressed: Addressed) -> Message:
+        request, key = addressed.request, (addressed.client, addressed.request.artefact)
+        scalars = request.scalars()
+        if key not in self._held:
+            scalars["model"] = addressed.model
+            self._held.add(key)
+        return Message(
+            RecordDict(
+                {
+                    "message": ConfigRecord(scalars),
+                    "weights": ArrayRecord({"all": Array(request.weights)}),
+                }
+            ),
+            self._nodes[addressed.client],
+            "train" if isinstance(request, TrainRequest) else "evaluate",
+            ttl=self._ttl_s,
+            group_id=f"trial{request.trial}-r{request.round}",
+        )
+
+
+def _report(message: Message, request: Request) -> Report:
+    """What a device answered; whatever is not a valid report of this request is a failure."""
+    if message.has_error():
+        return _failure(request, "error", f"Flower error {message.error.code}: "
+                        f"{message.error.reason}")  # fmt: skip
+    kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+    try:
+        report = kind.parse(_scalars(message), _weights(message))
+    except (ValidationError, KeyError, ValueError) as malformed:
+        return _failure(request, "error", f"not a report: {malformed}")
+    if (report.trial, report.round) != (request.trial, request.round):
+        return _failure(request, "error", f"answers trial {report.trial} round {report.round}")
+    return report
+
+
+def _failure(request: Request, failure: Failure, detail: str) -> Report:
+    kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+    return kind(trial=request.trial, round=request.round, failure=failure, detail=detail[:500])
+
+
+def _scalars(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records["message"])
+
+
+def _weights(message: Message) -> Weights | None:
+    if "weights" not in message.content.array_records:
+        return None
+    return np.asarray(message.content.array_records["weights"]["all"].numpy())

@@ -1,0 +1,58 @@
+"""From a configuration to its artefact: what the compiler is asked for, each thing once."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+
+from fieldtune.server.compiler.manifest import Artefact, CompileOptions, ModelSpec
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.space import Configuration
+from fieldtune.server.study import StudyConfig
+
+
+class Artefacts:
+    """The artefacts of a study's configurations.
+
+    Args:
+        study: names the models.
+        input_shape: of one sample, without the batch.
+        classes: of the task.
+        service: compiles.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        input_shape: tuple[int, ...],
+        classes: int,
+        service: CompileService,
+    ) -> None:
+        self._study, self._service = study, service
+        self._input_shape, self._classes = input_shape, classes
+        self._futures: dict[str, Future[Artefact]] = {}
+
+    def key(self, configuration: Configuration) -> str:
+        """Equal for configurations that share an artefact."""
+        model, knobs = self._study.model_of(configuration)
+        return json.dumps([model, knobs], sort_keys=True)
+
+    def spec(self, configuration: Configuration) -> ModelSpec:
+        """What the compiler is asked for."""
+        model, knobs = self._study.model_of(configuration)
+        return ModelSpec(
+            model=model,
+            knobs=knobs,
+            input_shape=self._input_shape,
+            classes=self._classes,
+            options=CompileOptions(
+                optimizer=self._study.task.optimizer, extras=self._study.extras
+            ),
+        )
+
+    def of(self, configuration: Configuration) -> Future[Artefact]:
+        """The configuration's artefact, compiled at most once."""
+        key = self.key(configuration)
+        if key not in self._futures:
+            self._futures[key] = self._service.submit(self.spec(configuration))
+        return self._futures[key]

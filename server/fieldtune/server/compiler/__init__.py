@@ -1,0 +1,29 @@
+"""The compiler: an ordinary Keras model becomes a TFLite file that trains with built-in ops.
+
+An artefact has these signatures (``B`` is the micro-batch, no input has rank 0):
+
+``train``
+    ``x`` float32 ``[B, *input_shape]``, ``y``, ``sample_weight`` float32 ``[B]``, ``apply`` float32
+    ``[1]`` and one float32 ``[1]`` per hyperparameter -> ``loss`` float32 ``[1]``. The gradient of
+    ``sum_i sample_weight[i] * loss_i`` is added to the accumulator; with ``apply`` 1 the optimizer
+    steps with the accumulated gradient and the accumulator is cleared. The caller passes
+    ``sample_weight = 1/n`` over the ``n`` samples of the effective batch and 0 for padding.
+``evaluate``
+    ``x``, ``y``, ``sample_weight`` -> ``loss`` ``[1]`` (without regularisers), ``logits``
+``infer``
+    ``x`` -> ``logits``
+``load``
+    ``w000``, ``w001``, ... -> ``ok``; also clears accumulator and optimizer state. The file holds no
+    weights: it must be loaded before anything else.
+``weights``
+    -> ``w000``, ``w001``, ...: all weights, moving statistics included, in manifest order
+``reset``
+    clears accumulator and optimizer state
+``state``
+    -> the accumulated gradient and the optimizer's slots, each one flat vector
+
+``y`` is int32 ``[B]`` for sparse categorical cross-entropy, else float32 ``[B, *output_shape]``.
+
+TensorFlow is imported only by modules of this package, and only inside the compile process that
+:class:`~fieldtune.server.compiler.service.CompileService` runs.
+"""

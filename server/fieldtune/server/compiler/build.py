@@ -1,0 +1,152 @@
+"""From a Keras model to an artefact, and from weights to a deployable variant."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from importlib import metadata
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.work import read_work
+from fieldtune.server.compiler.arena import arena_bytes
+from fieldtune.server.compiler.cache import package_versions
+from fieldtune.server.compiler.convert import to_tflite
+from fieldtune.server.compiler.gate import check
+from fieldtune.server.compiler.manifest import (
+    Artefact,
+    CompileOptions,
+    Manifest,
+    ModelSpec,
+    Variant,
+)
+from fieldtune.server.compiler.models import BUILTIN
+from fieldtune.server.compiler.training import Layout, Program
+from fieldtune.server.compiler.variants import export_variant
+
+__all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
+
+
+def compile_spec(spec: ModelSpec) -> Artefact:
+    """Build a spec's model and compile it.
+
+    Raises:
+        CompileError: as :func:`build_model` and :func:`compile_model`.
+    """
+    return compile_model(build_model(spec), spec.options)
+
+
+def export_spec(
+    spec: ModelSpec,
+    flat_weights: NDArray[np.float32],
+    name: Variant,
+    calibration: NDArray[np.float32] | None = None,
+) -> bytes:
+    """A variant of a spec's model with these weights; see :func:`export_variant`."""
+    return export_variant(build_model(spec), flat_weights, name, calibration)
+
+
+def build_model(spec: ModelSpec) -> Any:
+    """The uncompiled ``keras.Model`` of a spec, its initial weights drawn from the spec's seed.
+
+    Raises:
+        CompileError: the builder is unknown, raises, or returns something else than a model with
+            one input and one output; or the model does not fit the data.
+    """
+    keras.utils.set_random_seed(spec.options.seed)
+    builder = _builder(spec.model)
+    try:
+        model = builder(**spec.knobs, input_shape=tuple(spec.input_shape), classes=spec.classes)
+    except CompileError:
+        raise
+    except Exception as raised:
+        raise CompileError(
+            f"model {spec.model!r} with {dict(spec.knobs)} raised {type(raised).__name__}: {raised}"
+        ) from raised
+    if not isinstance(model, keras.Model):
+        raise CompileError(
+            f"model {spec.model!r} returned {type(model).__name__}: return a keras.Model"
+        )
+    if not model.built or len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise CompileError(
+            f"model {spec.model!r} must have one input and one output: build it with "
+            "keras.Sequential (with an Input) or keras.Model(inputs, outputs)"
+        )
+    shape = tuple(model.inputs[0].shape[1:])
+    if shape != tuple(spec.input_shape):
+        raise CompileError(
+            f"model {spec.model!r} takes {shape}, the data has {tuple(spec.input_shape)}: use the "
+            "input_shape it is called with"
+        )
+    return model
+
+
+def _builder(name: str) -> Any:
+    if ":" not in name:
+        if name not in BUILTIN:
+            raise CompileError(
+                f"model {name!r} is not built in: choose {', '.join(sorted(BUILTIN))}, or "
+                "'package.module:function'"
+            )
+        return BUILTIN[name]
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except AttributeError:
+        raise CompileError(f"module {module!r} has no function {function!r}") from None
+    except Exception as raised:
+        raise CompileError(
+            f"importing {module!r} raised {type(raised).__name__}: {raised}"
+        ) from raised
+
+
+def compile_model(model: Any, options: CompileOptions) -> Artefact:
+    """Make a model's trainable artefact and let it through the gate.
+
+    Args:
+        model: a built ``keras.Model`` with one input and one output, ending in logits; its
+            present weights become the initial ones.
+        options: how it is trained.
+
+    Raises:
+        CompileError: an op has no built-in equivalent (names layer, op and alternative), or the
+            artefact does not agree with TensorFlow.
+    """
+    layout = Layout(model)
+    program = Program(layout, options)
+    trainable = to_tflite(program.signatures(), program.variables)
+    check(trainable, layout, options)
+    initial = layout.flat()
+    deployable = export_variant(model, initial, "fp32")
+    work = read_work(trainable)
+    infer = next(iter(read_work(deployable).values()))
+    manifest = Manifest(
+        artefact_sha256=hashlib.sha256(trainable).hexdigest(),
+        input_shape=program.input_shape,
+        classes=program.output_shape[-1],
+        micro_batch=options.micro_batch,
+        loss=options.loss,
+        optimizer=options.optimizer,
+        hyperparameters=options.hyperparameters,
+        weights=layout.specs,
+        parameters=initial.size,
+        flops_per_step=work["train"].flops,
+        work={
+            "train": work["train"].to_json(),
+            "evaluate": work["evaluate"].to_json(),
+            "infer": infer.to_json(),
+        },
+        train_arena_bytes=arena_bytes(trainable, "train") + 4 * program.variable_size,
+        infer_arena_bytes=arena_bytes(deployable),
+        artefact_bytes=len(trainable),
+        model_bytes=len(deployable),
+        checked_runtimes=(f"ai-edge-litert {metadata.version('ai-edge-litert')}",),
+        versions=package_versions(),
+    )
+    return Artefact(trainable, initial, manifest)
+
+

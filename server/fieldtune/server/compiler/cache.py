@@ -1,0 +1,165 @@
+"""Artefacts kept on disk by content, so that a configuration is compiled once.
+
+The key is a hash of everything that the artefact depends on: the spec, the versions of the
+packages that made it, this compiler's own source and, for a user's model, the source of its
+module. Each entry is one file, written beside its place and renamed: two processes may share a
+folder, and a crash leaves no half entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+import numpy as np
+
+from fieldtune.profiles.errors import CompileError, StorageError
+from fieldtune.server.child import pack_frame, unpack_frame
+from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
+
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy")
+
+
+def default_folder() -> Path:
+    """``$FIELDTUNE_CACHE``, or ``~/.cache/fieldtune``."""
+    given = os.environ.get("FIELDTUNE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "fieldtune"
+
+
+class ArtefactCache:
+    """Artefacts on disk.
+
+    Args:
+        folder: where they are kept; made when the first one is put.
+        import_path: where a user's modules are looked for before ``sys.path``.
+    """
+
+    def __init__(self, folder: Path | str | None = None, import_path: Sequence[str] = ()) -> None:
+        self.folder = Path(folder) if folder is not None else default_folder()
+        self.import_path = list(import_path)
+
+    def key(self, spec: ModelSpec, import_path: Sequence[str] = ()) -> str:
+        """The content hash of a spec, 64 hexadecimal digits.
+
+        Raises:
+            CompileError: the module of a user's model is not found.
+        """
+        text = {
+            "spec": spec.to_json(),
+            "versions": package_versions(),
+            "compiler": _compiler_hash(),
+            "source": None,
+        }
+        if ":" in spec.model:
+            module = spec.model.partition(":")[0]
+            source = module_file(module, [*import_path, *self.import_path, *sys.path])
+            text["source"] = hashlib.sha256(source.read_bytes()).hexdigest()
+        return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
+
+    def get(self, spec: ModelSpec, import_path: Sequence[str] = ()) -> Artefact | None:
+        """The artefact of this spec, or ``None`` where it is not kept (or damaged)."""
+        try:
+            frame = self._path(self.key(spec, import_path)).read_bytes()
+        except OSError:
+            return None
+        try:
+            return artefact_from_frame(*unpack_frame(frame))
+        except (ValueError, KeyError, IndexError):
+            # Damaged, or of another schema: compiling again overwrites it.
+            return None
+
+    def put(self, spec: ModelSpec, artefact: Artefact, import_path: Sequence[str] = ()) -> None:
+        """Keep an artefact.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        path = self._path(self.key(spec, import_path))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                try:
+                    file.write(artefact_to_frame(artefact))
+                    file.close()
+                    Path(file.name).replace(path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+        except OSError as failed:
+            raise StorageError(
+                f"the compiled model cannot be kept in {self.folder} ({failed.strerror}): free "
+                "some space or set FIELDTUNE_CACHE to another folder"
+            ) from failed
+
+    def _path(self, key: str) -> Path:
+        return self.folder / "artefacts" / key[:2] / f"{key}.bin"
+
+
+def artefact_to_frame(artefact: Artefact) -> bytes:
+    """An artefact as one frame of bytes."""
+    weights = np.ascontiguousarray(artefact.initial_weights, "<f4")
+    return pack_frame(
+        {"manifest": artefact.manifest.model_dump(mode="json")},
+        [artefact.model, weights.tobytes()],
+    )
+
+
+def artefact_from_frame(header: dict[str, object], blobs: Sequence[bytes]) -> Artefact:
+    """The artefact of a frame made by :func:`artefact_to_frame`.
+
+    Raises:
+        ValueError: the frame is damaged.
+    """
+    model, weights = blobs
+    manifest = Manifest.model_validate(header["manifest"])
+    return Artefact(model, np.frombuffer(weights, "<f4"), manifest)
+
+
+def module_file(module: str, path: Sequence[str]) -> Path:
+    """The source file of a module, found without importing anything.
+
+    Raises:
+        CompileError: there is no such module.
+    """
+    found: ModuleSpec | None = None
+    search: Sequence[str] | None = path
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        found = PathFinder.find_spec(name, search) if search is not None else None
+        if found is None:
+            break
+        search = found.submodule_search_locations
+    if found is None or found.origin is None:
+        raise CompileError(
+            f"module {module!r} is not found: put it beside the study file or install it"
+        )
+    return Path(found.origin)
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that an artefact depends on."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@cache
+def _compiler_hash() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,78 @@
+"""Per-sample losses on logits, as Keras defines them.
+
+Each takes ``y`` and the model's output ``[B, ...]`` and returns ``[B]``: the mean over everything
+that is not the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from fieldtune.profiles.errors import CompileError
+from fieldtune.server.compiler.manifest import CompileOptions
+
+
+def target_spec(options: CompileOptions, output_shape: tuple[int, ...]) -> Any:
+    """The ``tf.TensorSpec`` of ``y`` for a model with this output shape (without batch)."""
+    if options.loss == "sparse_categorical_crossentropy":
+        return tf.TensorSpec([options.micro_batch, *output_shape[:-1]], tf.int32)
+    return tf.TensorSpec([options.micro_batch, *output_shape], tf.float32)
+
+
+def loss_function(
+    options: CompileOptions, output_shape: tuple[int, ...]
+) -> Callable[[Any, Any], Any]:
+    """The function ``(y, output) -> loss [B]`` of these options.
+
+    Raises:
+        CompileError: the model's output does not suit the loss.
+    """
+    if options.loss.endswith("categorical_crossentropy") and output_shape[-1] < 2:
+        raise CompileError(
+            f"loss {options.loss!r} needs at least 2 logits, the model has {output_shape[-1]}: "
+            "use binary_crossentropy"
+        )
+    losses: dict[str, Callable[[Any, Any], Any]] = {
+        "sparse_categorical_crossentropy": lambda y, z: _cross_entropy(
+            tf.one_hot(y, output_shape[-1]), z, options.label_smoothing
+        ),
+        "categorical_crossentropy": lambda y, z: _cross_entropy(y, z, options.label_smoothing),
+        "binary_crossentropy": lambda y, z: _binary(y, z, options.label_smoothing),
+        "mse": lambda y, z: tf.square(z - y),
+        "mae": lambda y, z: _absolute(z - y),
+        "huber": lambda y, z: _huber(z - y),
+    }
+    elementwise = losses[options.loss]
+
+    def loss(y: Any, output: Any) -> Any:
+        value = elementwise(y, output)
+        axes = list(range(1, len(value.shape)))
+        return tf.reduce_mean(value, axes) if axes else value
+
+    return loss
+
+
+def _cross_entropy(target: Any, logits: Any, smoothing: float) -> Any:
+    if smoothing:
+        target = target * (1.0 - smoothing) + smoothing / logits.shape[-1]
+    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def _binary(target: Any, logits: Any, smoothing: float) -> Any:
+    if smoothing:
+        target = target * (1.0 - smoothing) + 0.5 * smoothing
+    # log(1 + e^-|z|) without overflow; softplus is no built-in op.
+    return tf.nn.relu(logits) - logits * target + tf.math.log(1.0 + tf.exp(-tf.abs(logits)))
+
+
+def _absolute(error: Any) -> Any:
+    return tf.abs(error)
+
+
+def _huber(error: Any) -> Any:
+    size = tf.abs(error)
+    inside = tf.minimum(size, 1.0)
+    return inside * (size - 0.5 * inside)

@@ -1,0 +1,206 @@
+"""Compiling beside the coordinator: one child process that owns TensorFlow (none here).
+
+The child is started at the first artefact that the cache does not hold and compiles one model at a
+time; what is submitted meanwhile waits its turn, and equal specs share one future.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.profiles.errors import CompileError
+from fieldtune.server.child import Child, pack_frame, tail, unpack_frame
+from fieldtune.server.compiler.cache import ArtefactCache, artefact_from_frame
+from fieldtune.server.compiler.manifest import Artefact, ModelSpec, Variant
+
+WORKER = "fieldtune.server.compiler.worker"
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
+    # oneDNN picks its kernels by the machine: the same seed must give the same model.
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One request to the child; ``finish`` makes the future's value of the answer."""
+
+    header: dict[str, Any]
+    blobs: tuple[bytes, ...]
+    finish: Callable[[dict[str, Any], list[bytes]], Any]
+    future: Future[Any]
+
+
+class CompileService:
+    """Compiles models in a child process and keeps the results.
+
+    Args:
+        cache: where artefacts are kept.
+        import_path: folders put before ``sys.path`` for a user's own models.
+        log: file that takes what the child prints; its last lines explain a death.
+    """
+
+    def __init__(
+        self, cache: ArtefactCache, import_path: Sequence[str] = (), log: Path | None = None
+    ) -> None:
+        self.cache = cache
+        self.import_path = list(import_path)
+        self.busy_s = 0.0
+        self._log = log
+        self._log_file: IO[bytes] | None = None
+        self._child: Child | None = None
+        self._lock = threading.Lock()
+        self._shared: dict[str, Future[Artefact]] = {}
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, spec: ModelSpec) -> Future[Artefact]:
+        """The artefact of a spec, from the cache or compiled.
+
+        The future raises CompileError where the model cannot be compiled, fails the gate, or the
+        child dies; StorageError where the cache cannot be written.
+        """
+        future: Future[Artefact] = Future()
+        try:
+            key = self.cache.key(spec, self.import_path)
+        except CompileError as unknown:
+            future.set_exception(unknown)
+            return future
+        with self._lock:
+            if key in self._shared:
+                return self._shared[key]
+            kept = self.cache.get(spec, self.import_path)
+            if kept is not None:
+                future.set_result(kept)
+                return future
+            self._shared[key] = future
+
+        def finish(header: dict[str, Any], blobs: list[bytes]) -> Artefact:
+            artefact = artefact_from_frame(header, blobs)
+            self.cache.put(spec, artefact, self.import_path)
+            return artefact
+
+        future.add_done_callback(lambda _: self._shared.pop(key, None))
+        self._put(_Job({"do": "compile", "spec": spec.to_json()}, (), finish, future))
+        return future
+
+    def variant(
+        self,
+        spec: ModelSpec,
+        flat_weights: NDArray[np.float32],
+        name: Variant = "fp32",
+        calibration: NDArray[np.float32] | None = None,
+    ) -> Future[bytes]:
+        """A deployable ``.tflite`` of a spec with these weights.
+
+        Args:
+            spec: the model.
+            flat_weights: float32 ``[parameters]`` in manifest order.
+            name: fp32, fp16, dynamic (int8 weights) or int8 (all integer).
+            calibration: float32 ``[n, *input_shape]``, samples that int8 takes its ranges from.
+        """
+        future: Future[bytes] = Future()
+        blobs = [np.ascontiguousarray(flat_weights, "<f4").tobytes()]
+        if calibration is not None:
+            blobs.append(np.ascontiguousarray(calibration, "<f4").tobytes())
+        header = {"do": "variant", "spec": spec.to_json(), "name": name}
+        self._put(_Job(header, tuple(blobs), lambda _, answer: answer[0], future))
+        return future
+
+    def close(self) -> None:
+        """Stop: what waits is cancelled, what is being compiled is given up."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            child = self._child
+        if child is not None and child.process.poll() is None:
+            # A conversion cannot be interrupted and its result is no longer wanted.
+            child.process.kill()
+        if thread is not None:
+            self._jobs.put(None)
+            thread.join()
+
+    def __enter__(self) -> CompileService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, job: _Job) -> None:
+        with self._lock:
+            if self._closed:
+                job.future.set_exception(CompileError("the compile service is closed"))
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="fieldtune-compile", daemon=True
+                )
+                self._thread.start()
+            self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._closed:
+                job.future.cancel()
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            started = time.perf_counter()
+            try:
+                job.future.set_result(self._ask(job))
+            except Exception as failed:  # the future carries it to whoever waits
+                job.future.set_exception(failed)
+            finally:
+                self.busy_s += time.perf_counter() - started
+        if self._child is not None:
+            self._child.close()
+        if self._log_file is not None:
+            self._log_file.close()
+
+    def _ask(self, job: _Job) -> Any:
+        child = self._running_child()
+        try:
+            child.connection.send_bytes(pack_frame(job.header, job.blobs))
+            header, blobs = unpack_frame(child.connection.recv_bytes())
+        except (EOFError, OSError) as died:
+            self._child = None
+            child.close()
+            last = tail(self._log) if self._log is not None else ""
+            raise CompileError(
+                f"the compile process ended with status {child.process.returncode} while it worked "
+                f"on {job.header['spec']['model']!r}; a new one starts with the next model"
+                + (f". It last said: {last}" if last else "")
+            ) from died
+        if "error" in header:
+            raise CompileError(header["error"])
+        return job.finish(header, blobs)
+
+    def _running_child(self) -> Child:
+        if self._child is not None and self._child.process.poll() is None:
+            return self._child
+        with self._lock:
+            if self._closed:
+                raise CompileError("the compile service is closed")
+            if self._log is not None and self._log_file is None:
+                self._log.parent.mkdir(parents=True, exist_ok=True)
+                self._log_file = self._log.open("ab")
+            env = dict(_ENVIRONMENT)
+            if self.import_path:
+                env["FIELDTUNE_IMPORT_PATH"] = os.pathsep.join(self.import_path)
+            log = self._log_file if self._log_file is not None else subprocess.DEVNULL
+            self._child = Child(WORKER, log=log, env=env)
+            return self._child

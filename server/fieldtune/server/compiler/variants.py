@@ -1,0 +1,78 @@
+"""Deployable inference files: one input, batch 1, weights as constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fieldtune.profiles.errors import CompileError
+from fieldtune.server.compiler.convert import to_tflite, trace
+from fieldtune.server.compiler.manifest import Variant, unflatten
+from fieldtune.server.compiler.training import Layout
+
+SIGNATURE = "serving_default"
+
+
+def export_variant(
+    model: Any,
+    flat_weights: NDArray[np.float32],
+    name: Variant = "fp32",
+    calibration: NDArray[np.float32] | None = None,
+) -> bytes:
+    """A ``.tflite`` that maps ``x`` float32 ``[1, *input_shape]`` to ``logits``.
+
+    Args:
+        model: the ``keras.Model`` (its own weights are not used).
+        flat_weights: float32 ``[parameters]`` in manifest order.
+        name: fp32; fp16 (weights stored in half precision); dynamic (weights int8, activations
+            float); int8 (weights and activations int8, input and output stay float32).
+        calibration: float32 ``[n, *input_shape]``; int8 takes the ranges of activations from it.
+
+    Raises:
+        CompileError: the weights do not fit, int8 lacks calibration, or an op has no built-in
+            equivalent.
+    """
+    layout = Layout(model)
+    specs = layout.specs
+    expected = sum(spec.size for spec in specs)
+    if flat_weights.shape != (expected,):
+        raise CompileError(
+            f"{flat_weights.size} weights were given for a model of {expected}: use the "
+            "configuration they were trained with"
+        )
+    tensors = list(unflatten(specs, flat_weights))
+    ends = np.cumsum([len(layout.trainable), len(layout.statistics)])
+
+    def infer(x: Any) -> Any:
+        constants = [tf.constant(t) for t in tensors]
+        trainable, statistics, frozen = (
+            constants[: ends[0]],
+            constants[ends[0] : ends[1]],
+            constants[ends[1] :],
+        )
+        logits, _, _ = layout.call(trainable, statistics, frozen, x, training=False)
+        return {"logits": logits}
+
+    signature = trace(infer, {"x": tf.TensorSpec([1, *model.inputs[0].shape[1:]])})
+    if name == "fp32":
+        return to_tflite({SIGNATURE: signature})
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([signature.concrete])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if name == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    if name == "int8":
+        if calibration is None or not len(calibration):
+            raise CompileError("variant 'int8' needs calibration samples")
+
+        def samples() -> Iterator[list[NDArray[np.float32]]]:
+            for sample in calibration:
+                yield [sample[None].astype(np.float32)]
+
+        converter.representative_dataset = samples
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converted: bytes = converter.convert()
+    return converted

@@ -1,0 +1,243 @@
+"""The tuning loop.
+
+Ask the tuner for a configuration, forecast what it costs, tell at once what the limits rule out,
+train what is left on the fleet, tell what was learned. Several trainings are in flight; outcomes
+are told in the order of their numbers, so the same seed gives the same study however fast the
+clients answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fieldtune.client.messages import Description, TrainReport, Weights
+from fieldtune.profiles.errors import CompileError
+from fieldtune.server.artefacts import Artefacts
+from fieldtune.server.compiler.manifest import Artefact
+from fieldtune.server.federated import (
+    Answers,
+    Exchange,
+    NothingLearnedError,
+    Plan,
+    Report,
+    federated_averaging,
+)
+from fieldtune.server.fleet import Addressed, Fleet, Reply
+from fieldtune.server.forecast import Forecaster, fleet_measure
+from fieldtune.server.progress import Observer
+from fieldtune.server.runfolder import RunFolder
+from fieldtune.server.screening import find_feasible
+from fieldtune.server.spending import Spending
+from fieldtune.server.study import COST_MEASURES
+from fieldtune.server.trials import (
+    Completed,
+    Failed,
+    Forecast,
+    Infeasible,
+    Learned,
+    Outcome,
+    Proposal,
+)
+from fieldtune.server.tuner import Tuner
+
+PATIENCE = 100
+"""So many proposals in a row ruled out by the limits, and the whole space is looked at."""
+
+_WAIT_S = 0.2
+
+
+@dataclass
+class _Training:
+    """A trial in flight."""
+
+    plan: Plan
+    forecast: Forecast
+    proposal: Proposal
+    model: bytes
+    steps: Generator[Exchange, Answers, tuple[Weights, Learned]]
+    waiting_for: set[int] = field(default_factory=set)
+    answers: dict[int, Report] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+
+class Coordinator:
+    """Runs one study on a fleet until its trials are used up.
+
+    Args:
+        folder: the run's folder, with its study.
+        tuner: proposes and learns.
+        fleet: trains.
+        members: the fleet's clients.
+        forecaster: predicts costs and judges limits.
+        artefacts: compiles models.
+        observer: is told what happens.
+        spending: is charged with where time goes.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        tuner: Tuner,
+        fleet: Fleet,
+        members: Sequence[Description],
+        forecaster: Forecaster,
+        artefacts: Artefacts,
+        observer: Observer,
+        spending: Spending,
+    ) -> None:
+        self._folder, self._study, self._tuner, self._fleet = folder, folder.study, tuner, fleet
+        self._profile_of = {member.client: member.profile for member in members}
+        self._forecaster, self._artefacts = forecaster, artefacts
+        self._observer, self._spending = observer, spending
+        self._in_flight: deque[_Training] = deque()
+        self._judging: tuple[Proposal, Future[Artefact]] | None = None
+        self._ruled_out = 0
+        self._compiled_any = False
+        self._spent_trials = sum(not isinstance(outcome, Infeasible) for outcome in tuner.history())
+
+    def run(self) -> None:
+        """Run, or go on with, the study."""
+        while self._wants_more() or self._in_flight:
+            while self._wants_more() and len(self._in_flight) < self._study.study.parallel:
+                if not self._admit():
+                    break
+            for reply in self._receive():
+                self._accept(reply)
+            while self._in_flight and self._in_flight[0].outcome:
+                self._finish(self._in_flight.popleft())
+
+    def _wants_more(self) -> bool:
+        return self._spent_trials + len(self._in_flight) < self._study.study.trials
+
+    def _admit(self) -> bool:
+        """Ask and judge one proposal; False while its artefact is still being compiled."""
+        if self._judging is None:
+            with self._spending.on("optimizer"):
+                proposal = self._tuner.ask()
+            self._judging = (proposal, self._artefacts.of(proposal.configuration))
+        proposal, compiling = self._judging
+        if not compiling.done():
+            return False
+        self._judging = None
+        try:
+            artefact = compiling.result()
+        except CompileError as refused:
+            if not self._compiled_any:
+                raise
+            self._spent_trials += 1
+            self._tell(Failed(proposal, str(refused)))
+            return True
+        self._compiled_any = True
+        forecast = self._forecaster.forecast(proposal.configuration, artefact.manifest)
+        if forecast.feasible:
+            self._ruled_out = 0
+            self._start(proposal, forecast, artefact)
+        else:
+            self._tell(Infeasible(proposal, forecast))
+            self._ruled_out += 1
+            if self._ruled_out >= PATIENCE:
+                self._ruled_out = 0
+                self._tuner.suggest(
+                    find_feasible(
+                        self._study, self._forecaster, self._artefacts, seed=proposal.number
+                    )
+                )
+        return True
+
+    def _start(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
+        deadlines = {
+            client: cap
+            for client in forecast.participants
+            if (cap := self._forecaster.deadline_s(self._profile_of[client])) is not None
+        }
+        plan = Plan(
+            trial=proposal.number,
+            configuration=proposal.configuration,
+            artefact=artefact.manifest.artefact_sha256,
+            hyperparameters=artefact.manifest.hyperparameters,
+            initial_weights=artefact.initial_weights,
+            participants=forecast.participants,
+            classes=artefact.manifest.classes,
+            rounds=self._study.study.rounds,
+            metric=self._study.task.metric,
+            deadline_s=deadlines,
+            seed=trial_seed(self._study.study.seed, proposal.number),
+        )
+        training = _Training(plan, forecast, proposal, artefact.model, federated_averaging(plan))
+        self._in_flight.append(training)
+        self._advance(training, None)
+
+    def _receive(self) -> Sequence[Reply]:
+        if any(training.waiting_for for training in self._in_flight):
+            return self._fleet.receive(_WAIT_S)
+        if self._judging is not None:
+            wait_for([self._judging[1]], timeout=_WAIT_S)
+        return ()
+
+    def _accept(self, reply: Reply) -> None:
+        """Take one client's report; once the last is in, its training goes on."""
+        report = reply.report
+        kind = "train" if isinstance(report, TrainReport) else "evaluate"
+        self._spending.charge(kind, report.host_cpu_s or 0.0)
+        training = next(t for t in self._in_flight if t.plan.trial == report.trial)
+        training.waiting_for.discard(reply.client)
+        training.answers[reply.client] = report
+        if not training.waiting_for:
+            answers, training.answers = training.answers, {}
+            self._advance(training, answers)
+
+    def _advance(self, training: _Training, answers: Answers | None) -> None:
+        """Run the federated algorithm to its next exchange, or to its end."""
+        try:
+            with self._spending.on("aggregate"):
+                exchange = training.steps.send(answers)  # type: ignore[arg-type]
+        except StopIteration as end:
+            training.outcome = self._outcome(training, *end.value)
+            return
+        except NothingLearnedError as nothing:
+            training.outcome = Failed(training.proposal, str(nothing), dict(nothing.failures))
+            return
+        training.waiting_for = set(exchange)
+        first = next(iter(exchange.values()))
+        self._observer.round_started(training.plan.trial, first.round)
+        with self._spending.on("messages"):
+            self._fleet.send(
+                [Addressed(client, request, training.model) for client, request in exchange.items()]
+            )
+
+    def _outcome(self, training: _Training, weights: Weights, learned: Learned) -> Outcome:
+        objectives = {
+            name: fleet_measure(training.forecast, name)
+            if name in COST_MEASURES
+            else learned.measures[name]
+            for name in (key.removeprefix("-") for key in self._study.study.objectives)
+        }
+        for name, value in objectives.items():
+            if not math.isfinite(value):
+                return Failed(training.proposal, f"{name} is {value}: not a finite number")
+        self._folder.save_weights(training.plan.trial, weights)
+        return Completed(
+            training.proposal, training.forecast, learned, objectives, training.plan.seed
+        )
+
+    def _finish(self, training: _Training) -> None:
+        assert training.outcome is not None
+        self._spent_trials += 1
+        self._tell(training.outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        with self._spending.on("optimizer"):
+            self._tuner.tell(outcome)
+        self._observer.told(outcome)
+
+
+def trial_seed(study_seed: int, trial: int) -> int:
+    """The seed of everything random in one trial."""
+    return int(np.random.SeedSequence([study_seed, trial]).generate_state(1)[0])

@@ -1,0 +1,207 @@
+"""One federated training, from initial weights to its evaluation: the algorithm, and only that.
+
+:func:`federated_averaging` is a generator. It yields what it wants sent to which client and is
+sent the reports back, so the loop that drives it may have several trainings in flight and decides
+alone how messages travel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fieldtune.client.messages import (
+    EvaluateReport,
+    EvaluateRequest,
+    TrainReport,
+    TrainRequest,
+    Weights,
+)
+from fieldtune.server.aggregate import ServerOptimizer
+from fieldtune.server.forecast import client_settings, server_settings
+from fieldtune.server.measures import from_counts
+from fieldtune.server.space import Configuration
+from fieldtune.server.trials import Learned
+
+Request = TrainRequest | EvaluateRequest
+Report = TrainReport | EvaluateReport
+Exchange = Mapping[int, Request]
+"""Client -> what it is asked."""
+Answers = Mapping[int, Report]
+"""Client -> what it answered; every client that was asked is there."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training needs to know."""
+
+    trial: int
+    configuration: Configuration
+    artefact: str
+    hyperparameters: Sequence[str]
+    """Inputs that the artefact's train signature takes."""
+    initial_weights: Weights
+    participants: Sequence[int]
+    classes: int
+    rounds: int
+    metric: str
+    deadline_s: Mapping[int, float]
+    """Client -> seconds that a round may take it; absent where there is no limit."""
+    seed: int
+
+
+class NothingLearnedError(Exception):
+    """No client returned a usable result; ``failures`` counts what came instead."""
+
+    def __init__(self, failures: Counter[str]) -> None:
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in failures.most_common())
+        super().__init__(f"no client returned a result ({kinds})")
+        self.failures = failures
+
+
+def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
+    """Rounds of local training and averaging, then one evaluation on every participant.
+
+    A client whose training diverged or missed the deadline does not count in its round. When a
+    whole round diverges, training stops and the last finite weights are evaluated: a bad learning
+    rate is a bad result, not a failure.
+
+    Raises:
+        NothingLearnedError: no client could train or evaluate.
+    """
+    server = server_settings(plan.configuration)
+    optimizer = ServerOptimizer(
+        float(server["server_learning_rate"]), float(server["server_momentum"])
+    )
+    weights, failures = plan.initial_weights, Counter[str]()
+    device_s = elapsed_s = 0.0
+    simulated = False
+
+    for number in range(plan.rounds):
+        chosen = _choose(plan, number, int(server["clients_per_round"]))
+        answers = yield {client: _train_request(plan, number, client, weights) for client in chosen}
+        updates, slowest = [], 0.0
+        for client in chosen:
+            report = answers[client]
+            failure = _failure(report, plan.deadline_s.get(client), weights)
+            busy_s = report.wall_s or 0.0
+            device_s += busy_s
+            slowest = max(slowest, min(busy_s, plan.deadline_s.get(client, busy_s)))
+            simulated = simulated or report.simulated
+            if failure:
+                failures[failure] += 1
+            elif isinstance(report, TrainReport) and report.weights is not None:
+                updates.append((report.weights, report.samples))
+        elapsed_s += slowest
+        if not updates:
+            if failures["diverged"]:
+                break
+            raise NothingLearnedError(failures)
+        proposed = optimizer.step(weights, updates)
+        if not np.isfinite(proposed).all():
+            failures["diverged"] += 1
+            break
+        weights = proposed
+
+    answers = yield {
+        client: _evaluate_request(plan, weights) for client in plan.participants
+    }
+    measures, samples = _evaluation(plan, answers, failures)
+    return weights, Learned(measures, samples, device_s, elapsed_s, dict(failures), simulated)
+
+
+def _choose(plan: Plan, number: int, count: int) -> list[int]:
+    """The round's clients, drawn without replacement, in ascending order."""
+    rng = np.random.default_rng([plan.seed, number])
+    count = min(count, len(plan.participants))
+    return sorted(int(c) for c in rng.choice(plan.participants, size=count, replace=False))
+
+
+def _train_request(plan: Plan, number: int, client: int, weights: Weights) -> TrainRequest:
+    settings = client_settings(plan.configuration)
+    names = tuple(name for name in plan.hyperparameters if name != "seed")
+    return TrainRequest(
+        trial=plan.trial,
+        round=number,
+        artefact=plan.artefact,
+        weights=weights,
+        seed=int(np.random.SeedSequence([plan.seed, number, client]).generate_state(1)[0]),
+        batch_size=int(settings["batch_size"]),
+        local_epochs=int(settings["local_epochs"]),
+        hyperparameter_names=names,
+        hyperparameter_values=tuple(float(settings[name]) for name in names),
+    )
+
+
+def _evaluate_request(plan: Plan, weights: Weights) -> EvaluateRequest:
+    return EvaluateRequest(
+        trial=plan.trial,
+        round=plan.rounds,
+        artefact=plan.artefact,
+        weights=weights,
+        metric=plan.metric,
+    )
+
+
+def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str | None:
+    """What is wrong with a training report, if anything; no client is trusted."""
+    if report.failure:
+        return report.failure
+    if not isinstance(report, TrainReport) or report.weights is None or report.samples == 0:
+        return "error"
+    if report.weights.shape != weights.shape:
+        return "error"
+    if not np.isfinite(report.weights).all():
+        return "diverged"
+    if deadline_s is not None and (report.wall_s or 0.0) > deadline_s:
+        return "deadline"
+    return None
+
+
+def _counts_add_up(report: EvaluateReport, classes: int) -> bool:
+    """Whether the counts are those of ``samples`` samples in so many classes."""
+    counts = (report.hits, report.predicted, report.actual)
+    return (
+        all(len(count) == classes and min(count, default=0) >= 0 for count in counts)
+        and sum(report.actual) == sum(report.predicted) == report.samples
+        and all(hit <= min(p, a) for hit, p, a in zip(*counts, strict=True))
+        and np.isfinite(report.loss_sum)
+    )
+
+
+def _evaluation(
+    plan: Plan, answers: Answers, failures: Counter[str]
+) -> tuple[dict[str, float], int]:
+    """Measures over the test samples of all clients that answered, and how many samples."""
+    usable: list[EvaluateReport] = []
+    for client in sorted(answers):
+        report = answers[client]
+        if report.failure or not isinstance(report, EvaluateReport):
+            failures[report.failure or "error"] += 1
+        elif not _counts_add_up(report, plan.classes):
+            failures["error"] += 1
+        elif report.samples:
+            usable.append(report)
+    if not usable:
+        raise NothingLearnedError(failures)
+    samples = sum(report.samples for report in usable)
+    measures = from_counts(
+        *(
+            np.sum([getattr(report, name) for report in usable], axis=0)
+            for name in ("hits", "predicted", "actual")
+        )
+    )
+    measures["loss"] = sum(report.loss_sum for report in usable) / samples
+    if plan.metric in measures:
+        measures["metric"] = measures[plan.metric]
+    else:
+        weighed = [(r.value, r.weight) for r in usable if r.value is not None and r.weight]
+        total = sum(weight for _, weight in weighed)
+        measures["metric"] = (
+            sum(value * weight for value, weight in weighed) / total if total else 0.0
+        )
+    measures["error"] = 1 - measures["metric"]
+    return measures, samples

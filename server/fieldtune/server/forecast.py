@@ -1,0 +1,172 @@
+"""From a configuration and its artefact to what it costs on every device type of the fleet."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fieldtune.client.messages import Description
+from fieldtune.profiles.cost import Cost, Workload, predict
+from fieldtune.profiles.device import DeviceProfile
+from fieldtune.profiles.limits import DeviceLimits, default_limits, slack
+from fieldtune.profiles.work import Work
+from fieldtune.server.compiler.manifest import Manifest
+from fieldtune.server.space import Configuration, Value
+from fieldtune.server.study import CLIENT_DEFAULTS, SERVER_DEFAULTS, StudyConfig
+from fieldtune.server.trials import DeviceForecast, Forecast
+
+WORST_OF_FLEET = ("inference_ms", "memory_mib", "inference_memory_mib", "storage_mib", "round_s")
+"""Measures that count on the device type that is worst off; the others are means over the fleet."""
+
+
+def client_settings(configuration: Configuration) -> dict[str, Value]:
+    """What the client's trainer is told, defaults filled in."""
+    return {**CLIENT_DEFAULTS, **configuration.client}
+
+
+def server_settings(configuration: Configuration) -> dict[str, Value]:
+    """What the coordinator does, defaults filled in."""
+    return {**SERVER_DEFAULTS, **configuration.server}
+
+
+def calls_per_round(samples: int, batch_size: int, local_epochs: int, micro_batch: int) -> int:
+    """How often a client calls the artefact's train signature in one round."""
+    full, rest = divmod(samples, batch_size)
+    calls = full * math.ceil(batch_size / micro_batch) + math.ceil(rest / micro_batch)
+    return local_epochs * calls
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Clients of one device type with equally many training samples."""
+
+    profile: str
+    samples: int
+    clients: tuple[int, ...]
+
+
+class Forecaster:
+    """Predicts what configurations cost on a fleet.
+
+    Args:
+        study: its limits and rounds.
+        members: the fleet.
+        profiles: each of the fleet's device types.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        members: Sequence[Description],
+        profiles: Mapping[str, DeviceProfile],
+    ) -> None:
+        self._study = study
+        self._profiles = profiles
+        self._limits: dict[str, DeviceLimits] = {
+            name: study.limits.for_device(name, default_limits(profile))
+            for name, profile in profiles.items()
+        }
+        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for member in sorted(members, key=lambda member: member.client):
+            groups[member.profile, member.train_samples].append(member.client)
+        self._kinds = [_Kind(*key, tuple(clients)) for key, clients in sorted(groups.items())]
+        self._fleet_size = len(members)
+        self._sizes = Counter(member.profile for member in members)
+        self._mean_samples = {
+            name: sum(kind.samples * len(kind.clients) for kind in self._kinds
+                      if kind.profile == name) / size
+            for name, size in self._sizes.items()
+        }  # fmt: skip
+
+    def forecast(self, configuration: Configuration, manifest: Manifest) -> Forecast:
+        """Predicted cost on each device type, who can take part, and the constraints.
+
+        A constraint's value is that of the client at the fleet's coverage: with coverage 0.9, the
+        violation that 90 % of the clients stay at or below. So it is at most 0 just where the
+        limit leaves enough of the fleet, and says by what share it is missed otherwise.
+        """
+        violations: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        participants: list[int] = []
+        fitting: Counter[str] = Counter()
+        worst: dict[str, dict[str, float]] = defaultdict(dict)
+        for kind in self._kinds:
+            cost = self._cost(kind.profile, kind.samples, configuration, manifest)
+            gaps = slack(cost, self._limits[kind.profile])
+            for limit, gap in gaps.items():
+                violations[limit].append((gap, len(kind.clients)))
+                known = worst[kind.profile].get(limit, -math.inf)
+                worst[kind.profile][limit] = max(known, gap)
+            largest = max(gaps.values(), default=-1.0)
+            violations["coverage"].append((largest, len(kind.clients)))
+            if largest <= 0:
+                participants += kind.clients
+                fitting[kind.profile] += len(kind.clients)
+        return Forecast(
+            devices={
+                name: DeviceForecast(
+                    clients=size,
+                    fitting=fitting[name],
+                    cost=self._cost(name, self._mean_samples[name], configuration, manifest),
+                    slack=worst[name],
+                )
+                for name, size in sorted(self._sizes.items())
+            },
+            participants=tuple(sorted(participants)),
+            constraints={
+                limit: self._at_coverage(violations[limit]) for limit in sorted(violations)
+            },
+        )
+
+    def deadline_s(self, profile: str) -> float | None:
+        """Seconds that a round may take a device of this type."""
+        return self._limits[profile].round_s
+
+    def _at_coverage(self, gaps: Sequence[tuple[float, int]]) -> float:
+        needed, reached = math.ceil(self._study.limits.coverage * self._fleet_size - 1e-9), 0
+        for gap, clients in sorted(gaps):
+            reached += clients
+            if reached >= needed:
+                return gap
+        return 1.0  # the limit is not judged on enough of the fleet: cannot happen
+
+    def _cost(
+        self, profile: str, samples: float, configuration: Configuration, manifest: Manifest
+    ) -> Cost:
+        client, server = client_settings(configuration), server_settings(configuration)
+        per_round = min(int(server["clients_per_round"]), self._fleet_size)
+        calls = calls_per_round(
+            math.ceil(samples),
+            int(client["batch_size"]),
+            int(client["local_epochs"]),
+            manifest.micro_batch,
+        )
+        sample_bytes = 4 * math.prod(manifest.input_shape) + 4
+        return predict(
+            self._profiles[profile],
+            Workload(
+                infer=Work.from_json(manifest.work["infer"]),
+                step=Work.from_json(manifest.work["train"]),
+                evaluate=Work.from_json(manifest.work["evaluate"]),
+                steps_per_round=calls,
+                rounds=self._study.study.rounds * per_round / self._fleet_size,
+                artefact_bytes=manifest.artefact_bytes,
+                model_bytes=manifest.model_bytes,
+                weight_bytes=4 * sum(math.prod(spec.shape) for spec in manifest.weights),
+                train_arena_bytes=manifest.train_arena_bytes,
+                infer_arena_bytes=manifest.infer_arena_bytes,
+                data_bytes=int(samples * sample_bytes),
+            ),
+        )
+
+
+def fleet_measure(forecast: Forecast, name: str) -> float:
+    """A cost of the whole fleet: the worst of its device types, or the mean over its clients."""
+    taking_part = [device for device in forecast.devices.values() if device.fitting]
+    values = [(getattr(device.cost, name).value, device.fitting) for device in taking_part]
+    if not values:
+        return math.inf
+    if name in WORST_OF_FLEET:
+        return max(value for value, _ in values)
+    return sum(value * clients for value, clients in values) / sum(count for _, count in values)

@@ -1,0 +1,66 @@
+"""``fieldtune check`` on paper: space, fleet, limits, and what the limits rule out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from fieldtune.client.messages import Description
+from fieldtune.server.screening import Screening
+from fieldtune.server.space import SECTIONS, Parameter
+from fieldtune.server.study import StudyConfig
+
+
+def print_check(
+    study: StudyConfig, members: Sequence[Description], screening: Screening, console: Console
+) -> None:
+    """Print what a study is about and what its limits leave of it."""
+    samples = sum(member.train_samples for member in members)
+    tests = sum(member.test_samples for member in members)
+    console.print(
+        f"[bold]{study.study.name}[/]: {study.study.trials} trials of {study.study.rounds} rounds, "
+        f"{study.study.parallel} in flight, minimising {', '.join(study.study.objectives)}",
+        highlight=False,
+    )
+    console.print(
+        f"{study.task.data}: {samples} training and {tests} test samples, "
+        f"model {' or '.join(study.task.models)}",
+        highlight=False,
+    )
+
+    space = Table("parameter", "goes to", "values", "default", title="Space", title_justify="left")
+    full = study.full_space
+    for section in SECTIONS:
+        for name, parameter in getattr(full, section).items():
+            space.add_row(name, section, _values(parameter), f"{parameter.default_value()}")
+    console.print(space)
+
+    fleet = Table("device", "clients", "fits on all of them", title="Fleet", title_justify="left")
+    sizes = Counter(member.profile for member in members)
+    for profile in sorted(sizes):
+        share = screening.fitting.get(profile, 0) / screening.sampled
+        fleet.add_row(profile, str(sizes[profile]), f"{100 * share:.0f} % of the space")
+    console.print(fleet)
+
+    limits = Table("limit", "rules out", title="Limits", title_justify="left")
+    for limit in sorted(screening.tightest):
+        if limit != "coverage":
+            share = screening.ruled_out.get(limit, 0) / screening.sampled
+            limits.add_row(limit, f"{100 * share:.0f} % of the space")
+    console.print(limits)
+    console.print(
+        f"{100 * len(screening.feasible) / screening.sampled:.0f} % of the space can be trained on "
+        f"{100 * study.limits.coverage:g} % of the fleet "
+        f"({screening.sampled} configurations sampled, {screening.architectures} architectures)",
+        highlight=False,
+    )
+
+
+def _values(parameter: Parameter) -> str:
+    if parameter.choices is not None:
+        return ", ".join(map(str, parameter.choices))
+    low, high = parameter.bounds()
+    return f"{low:g} .. {high:g}{' (log)' if parameter.log else ''}"

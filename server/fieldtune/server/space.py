@@ -1,0 +1,181 @@
+"""The search space: parameters, configurations, and a uniform sample of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+Value = int | float | str | bool
+Section = Literal["model", "client", "server"]
+SECTIONS: tuple[Section, ...] = ("model", "client", "server")
+
+_Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, Field()]
+_Number = Annotated[StrictInt | StrictFloat, Field()]
+
+
+class Parameter(BaseModel):
+    """One dimension of the space: either ``choices``, or a range ``low..high``.
+
+    A range of whole numbers with both ends written as integers yields integers. ``default`` is the
+    value of the first trial, to which a study compares its recommendation; without it, it is the
+    middle of the range (geometric with ``log``) or the middle choice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choices: tuple[_Scalar, ...] | None = None
+    low: _Number | None = None
+    high: _Number | None = None
+    log: StrictBool = False
+    step: StrictInt | None = Field(default=None, ge=1)
+    default: _Scalar | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Parameter:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step:
+                raise ValueError("has both choices and a range: keep one of them")
+            if not self.choices:
+                raise ValueError("has no choices: give at least one")
+            if len(set(map(repr, self.choices))) != len(self.choices):
+                raise ValueError("lists a choice twice")
+        else:
+            if self.low is None or self.high is None:
+                raise ValueError("needs either choices = [...] or both low and high")
+            if not self.low <= self.high:
+                raise ValueError(f"has low = {self.low} above high = {self.high}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"has log = true with low = {self.low}: it must be above 0")
+            if self.step and not self.integer:
+                raise ValueError("has a step, which only a range of whole numbers may have")
+        if self.default is not None and not self.contains(self.default):
+            raise ValueError(f"has default = {self.default!r}, which the space does not contain")
+        return self
+
+    @property
+    def integer(self) -> bool:
+        """Whether this is a range of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def bounds(self) -> tuple[float, float]:
+        """Ends of a range; raises where there are choices."""
+        if self.low is None or self.high is None:
+            raise TypeError("a parameter with choices has no bounds")
+        return self.low, self.high
+
+    def contains(self, value: Value) -> bool:
+        """Whether a configuration may take this value."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, (str, bool)):
+            return False
+        low, high = self.bounds()
+        if self.integer and (value != int(value) or (value - low) % (self.step or 1)):
+            return False
+        return low <= value <= high
+
+    def default_value(self) -> Value:
+        """The stated default, or the middle."""
+        if self.default is not None:
+            return self.default
+        if self.choices is not None:
+            return self.choices[(len(self.choices) - 1) // 2]
+        return self.at(0.5)
+
+    def at(self, fraction: float) -> Value:
+        """The value at a fraction 0..1 of the parameter's extent."""
+        if self.choices is not None:
+            return self.choices[min(int(fraction * len(self.choices)), len(self.choices) - 1)]
+        low, high = self.bounds()
+        if self.integer:
+            step = self.step or 1
+            if not self.log:
+                count = int(high - low) // step + 1
+                return int(low) + step * min(int(fraction * count), count - 1)
+            # A whole number n stands for the interval n - 0.5 .. n + 0.5, as in Optuna.
+            value = math.exp(
+                math.log(low - 0.5) + fraction * (math.log(high + 0.5) - math.log(low - 0.5))
+            )
+            return int(min(max(round(value), low), high))
+        if self.log:
+            value = math.exp(math.log(low) + fraction * (math.log(high) - math.log(low)))
+            return min(max(value, low), high)
+        return low + fraction * (high - low)
+
+    def count(self) -> int | None:
+        """How many values there are; None where they are not countable."""
+        if self.choices is not None:
+            return len(self.choices)
+        low, high = self.bounds()
+        if self.integer:
+            return int(high - low) // (self.step or 1) + 1
+        return 1 if low == high else None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Values for every parameter of a space, by section."""
+
+    model: Mapping[str, Value]
+    client: Mapping[str, Value]
+    server: Mapping[str, Value]
+
+    def flat(self) -> dict[str, Value]:
+        """All values by name; names are unique across sections."""
+        return {**self.model, **self.client, **self.server}
+
+
+class Space(BaseModel):
+    """The parameters of a study, by who takes them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: dict[str, Parameter] = Field(default_factory=dict)
+    client: dict[str, Parameter] = Field(default_factory=dict)
+    server: dict[str, Parameter] = Field(default_factory=dict)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters by name."""
+        return {**self.model, **self.client, **self.server}
+
+    def configuration(self, values: Mapping[str, Value]) -> Configuration:
+        """The configuration with these values; raises KeyError where one is missing."""
+        return Configuration(
+            *({name: values[name] for name in getattr(self, section)} for section in SECTIONS)
+        )
+
+    def defaults(self) -> Configuration:
+        """The configuration that the study file itself stands for."""
+        return self.configuration(
+            {name: parameter.default_value() for name, parameter in self.parameters().items()}
+        )
+
+    def sample(self, count: int, seed: int) -> list[Configuration]:
+        """Configurations drawn uniformly (in the logarithm, where ``log``)."""
+        rng = np.random.default_rng(seed)
+        parameters = self.parameters()
+        return [
+            self.configuration(
+                {
+                    name: parameter.at(fraction)
+                    for (name, parameter), fraction in zip(
+                        parameters.items(), rng.random(len(parameters)), strict=True
+                    )
+                }
+            )
+            for _ in range(count)
+        ]

@@ -1,0 +1,318 @@
+"""The study file: one TOML file becomes one frozen :class:`StudyConfig`.
+
+``docs/study-file.md`` describes every key for users; a test holds it against these models.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fieldtune.client.messages import METRICS
+from fieldtune.profiles.errors import StudyError
+from fieldtune.profiles.limits import DeviceLimits
+from fieldtune.server.compiler.manifest import DEFAULTS, HYPERPARAMETERS, Extra, Optimizer
+from fieldtune.server.space import SECTIONS, Configuration, Parameter, Space, Value
+
+LEARNED_MEASURES = ("error", "accuracy", "macro_f1", "precision", "recall", "loss", "metric")
+COST_MEASURES = (
+    "inference_ms",
+    "energy_j",
+    "memory_mib",
+    "inference_memory_mib",
+    "storage_mib",
+    "round_s",
+    "sent_bytes",
+    "received_bytes",
+)
+MEASURES = (*LEARNED_MEASURES, *COST_MEASURES)
+"""What an objective may name; with a leading ``-`` it is maximised."""
+
+CLIENT_DEFAULTS: dict[str, Value] = {
+    **{name: value for name, value in DEFAULTS.items() if name != "seed"},
+    "batch_size": 8,
+    "local_epochs": 1,
+}
+"""What a client's trainer takes, with the value where the space leaves it out."""
+
+SERVER_DEFAULTS: dict[str, Value] = {
+    "clients_per_round": 10,
+    "server_learning_rate": 1.0,
+    "server_momentum": 0.0,
+}
+"""What the coordinator takes, likewise."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Partition(_Section):
+    """How samples without a natural owner are dealt out to clients."""
+
+    kind: Literal["iid", "dirichlet"] = "dirichlet"
+    alpha: float = Field(default=0.5, gt=0)
+    """Concentration of the Dirichlet distribution of labels (Hsu et al. 2019): small is skewed."""
+    test_share: float = Field(default=0.25, gt=0, lt=1)
+
+
+class StudySection(_Section):
+    """``[study]``: how much to try, and what for."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    trials: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    objectives: tuple[str, ...] = Field(
+        default=("error", "inference_ms", "energy_j"), min_length=1, max_length=4
+    )
+    seed: int = Field(default=0, ge=0)
+    parallel: int = Field(default=4, ge=1)
+    """Trials in flight. Part of the study, since it decides what the optimizer knows when."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name.removeprefix("-") not in MEASURES:
+                raise ValueError(
+                    f"has the unknown objective {name!r}{did_you_mean(name, MEASURES)}; "
+                    f"known are {', '.join(MEASURES)}"
+                )
+        if len({name.removeprefix("-") for name in names}) != len(names):
+            raise ValueError("names an objective twice")
+        return names
+
+
+class TaskSection(_Section):
+    """``[task]``: data, model and metric."""
+
+    data: str
+    model: str | tuple[str, ...]
+    """A model's name, or several of which each trial takes one."""
+    metric: str = "accuracy"
+    optimizer: Optimizer = "sgd"
+    """What clients train with; its hyperparameters belong in ``[space.client]``."""
+    partition: Partition = Partition()
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METRICS and ":" not in name:
+            raise ValueError(
+                f"is {name!r}{did_you_mean(name, METRICS)}; known are "
+                f"{', '.join(METRICS)}, or 'package.module:function'"
+            )
+        return name
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models to choose from."""
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+
+class FleetSection(_Section):
+    """``[fleet]``: how many clients, and the share of each device profile."""
+
+    clients: int = Field(ge=1)
+    devices: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shares(self) -> FleetSection:
+        total = sum(self.devices.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"has shares that sum to {total:g}: they must sum to 1")
+        return self
+
+
+class _Caps(_Section):
+    memory_mib: float | None = Field(default=None, gt=0)
+    storage_mib: float | None = Field(default=None, gt=0)
+    round_s: float | None = Field(default=None, gt=0)
+    inference_ms: float | None = Field(default=None, gt=0)
+    energy_j: float | None = Field(default=None, gt=0)
+
+
+class LimitsSection(_Caps):
+    """``[limits]``: hard caps for every device, and narrower ones per device type."""
+
+    coverage: float = Field(default=1.0, gt=0, le=1)
+    """Share of the fleet that must be able to take part."""
+    devices: dict[str, _Caps] = Field(default_factory=dict)
+
+    def for_device(self, profile: str, default: DeviceLimits) -> DeviceLimits:
+        """The caps that hold on a device: its own, else the general ones, else the profile's."""
+        own = self.devices.get(profile, _Caps())
+
+        def cap(name: str) -> float | None:
+            stated = getattr(own, name)
+            if stated is None:
+                stated = getattr(self, name)
+            return getattr(default, name) if stated is None else stated
+
+        return DeviceLimits(**{name: cap(name) for name in _Caps.model_fields})
+
+
+class StudyConfig(_Section):
+    """A whole study file."""
+
+    study: StudySection
+    task: TaskSection
+    fleet: FleetSection
+    limits: LimitsSection = LimitsSection()
+    space: Space
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyConfig:
+        seen: dict[str, str] = {}
+        for section in SECTIONS:
+            for name in getattr(self.space, section):
+                if name in seen:
+                    raise ValueError(
+                        f"space.{section}.{name} has the name of space.{seen[name]}.{name}: "
+                        "names must differ"
+                    )
+                seen[name] = section
+        if "model" in seen:
+            raise ValueError("'model' is no parameter's name: list the models in task.model")
+        for name in self.limits.devices:
+            if name not in self.fleet.devices:
+                raise ValueError(
+                    f"limits.{name!r} narrows a device type that the fleet does not have"
+                    f"{did_you_mean(name, self.fleet.devices)}"
+                )
+        self._check_known("client", self.client_settings)
+        self._check_known("server", tuple(SERVER_DEFAULTS))
+        if (clients := self.space.server.get("clients_per_round")) is not None:
+            highest = max(clients.choices or clients.bounds())  # type: ignore[type-var]
+            if isinstance(highest, str) or highest > self.fleet.clients:
+                raise ValueError(
+                    f"space.server.clients_per_round goes up to {highest}, "
+                    f"but the fleet has {self.fleet.clients} clients"
+                )
+        return self
+
+    def _check_known(self, section: Literal["client", "server"], known: tuple[str, ...]) -> None:
+        for name in getattr(self.space, section):
+            if name not in known:
+                raise ValueError(
+                    f"space.{section}.{name} is not known{did_you_mean(name, known)}; "
+                    f"known are {', '.join(known)}"
+                )
+
+    @property
+    def client_settings(self) -> tuple[str, ...]:
+        """What ``[space.client]`` may name: the loop's settings and the optimizer's."""
+        own = HYPERPARAMETERS[self.task.optimizer]
+        return ("batch_size", "local_epochs", *dict.fromkeys((*own, *get_args(Extra))))
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """Inputs that artefacts need beyond the optimizer's own."""
+        return tuple(name for name in get_args(Extra) if name in self.space.client)
+
+    @property
+    def full_space(self) -> Space:
+        """The space with the choice of the model in it, where there is one."""
+        if len(self.task.models) == 1:
+            return self.space
+        choice = Parameter(choices=self.task.models, default=self.task.models[0])
+        return Space(
+            model={"model": choice, **self.space.model},
+            client=self.space.client,
+            server=self.space.server,
+        )
+
+    def model_of(self, configuration: Configuration) -> tuple[str, dict[str, Value]]:
+        """The model of a configuration and the values for its builder."""
+        knobs = dict(configuration.model)
+        return str(knobs.pop("model", self.task.models[0])), knobs
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read a study file.
+
+    Raises:
+        StudyError: the file is missing, is no TOML, or has a wrong or unknown entry.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise StudyError(f"There is no study file {path}: give the path of a .toml file") from None
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise StudyError(f"{path} cannot be read: {unreadable}") from None
+    return parse_study(text, str(path))
+
+
+def parse_study(text: str, where: str) -> StudyConfig:
+    """The study of a TOML text; ``where`` names it in messages."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as wrong:
+        raise StudyError(f"{where} is not valid TOML: {wrong}") from None
+    limits = tree.get("limits")
+    if isinstance(limits, dict):
+        # [limits."raspberry-pi-4b"] stands beside the general limits in the file.
+        tables = {name: value for name, value in limits.items() if isinstance(value, dict)}
+        general = {name: value for name, value in limits.items() if name not in tables}
+        tree["limits"] = {**general, "devices": tables} if tables else general
+    try:
+        return StudyConfig.model_validate(tree)
+    except ValidationError as wrong:
+        raise StudyError(f"{where}: {_sentence(wrong)}") from None
+
+
+def did_you_mean(name: str, known: Any) -> str:
+    """``", did you mean 'x'?"`` where a known name is close, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _sentence(wrong: ValidationError) -> str:
+    """The first error, in a sentence that names key, value and remedy.
+
+    An unknown key comes first: a misspelt key is also a missing one.
+    """
+    errors = wrong.errors(include_url=False)
+    error = min(errors, key=lambda each: each["type"] != "extra_forbidden")
+    path = [str(part) for part in error["loc"]]
+    if path[:2] == ["limits", "devices"]:
+        del path[1]
+    key = ".".join(path)
+    match error["type"]:
+        case "extra_forbidden":
+            known = _keys_at(error["loc"][:-1])
+            hint = did_you_mean(path[-1], known)
+            return f"{key} is not a known key{hint}" + (
+                "" if hint else f"; known here are {', '.join(known)}"
+            )
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return " ".join(filter(None, [key, str(error["ctx"]["error"])]))
+        case _:
+            shown = repr(error["input"])
+            message = error["msg"][0].lower() + error["msg"][1:]
+            return f"{key} = {shown if len(shown) < 60 else shown[:57] + '...'}: {message}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Known keys of the section at a location of the file."""
+    sections: dict[tuple[str, ...], type[BaseModel]] = {
+        (): StudyConfig,
+        ("study",): StudySection,
+        ("task",): TaskSection,
+        ("task", "partition"): Partition,
+        ("fleet",): FleetSection,
+        ("limits",): LimitsSection,
+        ("space",): Space,
+    }
+    place = tuple(str(part) for part in location)
+    if place in sections:
+        return list(sections[place].model_fields)
+    if place[:2] == ("limits", "devices"):
+        return list(_Caps.model_fields)
+    return list(Parameter.model_fields)

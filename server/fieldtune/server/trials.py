@@ -1,0 +1,94 @@
+"""What becomes of a configuration: a state is a type, and each type holds just what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fieldtune.profiles.cost import Cost
+from fieldtune.server.space import Configuration
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration that the tuner wants tried."""
+
+    number: int
+    configuration: Configuration
+
+
+@dataclass(frozen=True)
+class DeviceForecast:
+    """What a configuration costs on one device type of the fleet, and whether it fits."""
+
+    clients: int
+    """Clients of this type."""
+    fitting: int
+    """Those on which the configuration fits."""
+    cost: Cost
+    slack: Mapping[str, float]
+    """Limit -> used / cap - 1, for the client of this type that it asks most of."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a configuration would cost, before any device is asked."""
+
+    devices: Mapping[str, DeviceForecast]
+    participants: tuple[int, ...]
+    """Clients that can take part."""
+    constraints: Mapping[str, float]
+    """Name -> violation; feasible where none is above 0."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint holds."""
+        return all(value <= 0 for value in self.constraints.values())
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training a configuration taught, over the test samples of all participants."""
+
+    measures: Mapping[str, float]
+    """``accuracy``, ``error``, ... by name."""
+    samples: int
+    """Test samples behind them."""
+    device_s: float
+    """Seconds that all participants together were busy with training."""
+    elapsed_s: float
+    """Seconds from first to last round, each as long as its slowest participant."""
+    failures: Mapping[str, int]
+    """Kind of failure -> how many messages ended in it."""
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A trial that was trained to its end."""
+
+    proposal: Proposal
+    forecast: Forecast
+    learned: Learned
+    objectives: Mapping[str, float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """A configuration that the limits rule out; no device was asked."""
+
+    proposal: Proposal
+    forecast: Forecast
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A configuration that could not be trained, and why."""
+
+    proposal: Proposal
+    reason: str
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+Outcome = Completed | Infeasible | Failed

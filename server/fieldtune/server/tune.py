@@ -1,0 +1,123 @@
+"""One session of a study: put the parts together, run the loop, leave the run folder complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fieldtune.server.report.html import render_html
+
+from fieldtune.client.messages import Description
+from fieldtune.profiles.catalogue import load_profile
+from fieldtune.profiles.errors import FleetError
+from fieldtune.server.artefacts import Artefacts
+from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.coordinator import Coordinator
+from fieldtune.server.export import export_front
+from fieldtune.server.fleet import Fleet
+from fieldtune.server.forecast import Forecaster
+from fieldtune.server.front import Summary, summarise
+from fieldtune.server.progress import Observer
+from fieldtune.server.runfolder import RunFolder
+from fieldtune.server.spending import Spending
+from fieldtune.server.study import StudyConfig
+from fieldtune.server.trials import Outcome
+from fieldtune.server.tuner import OptunaTuner, Tuner
+
+
+def open_tuner(folder: RunFolder) -> OptunaTuner:
+    """The tuner of a run folder."""
+    study = folder.study
+    return OptunaTuner(
+        folder.database,
+        name=study.study.name,
+        identity=folder.identity,
+        space=study.full_space,
+        objectives=study.study.objectives,
+        seed=study.study.seed,
+    )
+
+
+def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
+    """The compiler, over the user's artefact cache, with its log in a folder."""
+    return CompileService(
+        ArtefactCache(), import_path=list(import_path), log=folder / "compiler.log"
+    )
+
+
+def make_forecaster(study: StudyConfig, members: Sequence[Description]) -> Forecaster:
+    """Predicts costs on a fleet's device types."""
+    return Forecaster(
+        study, members, {name: load_profile(name) for name in {m.profile for m in members}}
+    )
+
+
+def make_artefacts(
+    study: StudyConfig, members: Sequence[Description], service: CompileService
+) -> Artefacts:
+    """The artefacts of a study for the fleet's data.
+
+    Raises:
+        FleetError: the clients' data differ in shape or classes.
+    """
+    shapes = {(member.input_shape, member.classes) for member in members}
+    if len(shapes) != 1:
+        raise FleetError(
+            f"The clients disagree on the task: {sorted(shapes)} (input shape, classes); "
+            "give all of them data of one kind"
+        )
+    input_shape, classes = shapes.pop()
+    return Artefacts(study, input_shape, classes, service)
+
+
+def run_session(
+    folder: RunFolder,
+    tuner: Tuner,
+    fleet: Fleet,
+    service: CompileService,
+    observer: Observer,
+    spending: Spending,
+) -> Summary:
+    """Run the study to its end and write its outcome; what is there already is kept."""
+    members = fleet.members()
+    artefacts = make_artefacts(folder.study, members, service)
+    recorder = _Recorder(folder, tuner, observer)
+    recorder.write()
+    Coordinator(
+        folder,
+        tuner,
+        fleet,
+        members,
+        make_forecaster(folder.study, members),
+        artefacts,
+        recorder,
+        spending,
+    ).run()
+    with spending.on("export"):
+        summary = recorder.write()
+        export_front(folder, summary, artefacts, service)
+        folder.write("report.html", render_html(summary))
+    spending.charge("compile", service.busy_s)
+    return summary
+
+
+class _Recorder:
+    """Keeps ``trials.csv`` and ``pareto.json`` up to date, then passes the news on."""
+
+    def __init__(self, folder: RunFolder, tuner: Tuner, observer: Observer) -> None:
+        self._folder, self._tuner, self._observer = folder, tuner, observer
+
+    def round_started(self, trial: int, number: int) -> None:
+        self._observer.round_started(trial, number)
+
+    def told(self, outcome: Outcome) -> None:
+        self.write()
+        self._observer.told(outcome)
+
+    def write(self) -> Summary:
+        history = self._tuner.history()
+        summary = summarise(self._folder.study, history)
+        self._folder.write_trials(history)
+        self._folder.write("pareto.json", summary.model_dump_json(indent=1) + "\n")
+        return summary

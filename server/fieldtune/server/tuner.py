@@ -1,0 +1,193 @@
+"""The optimizer behind ``ask`` and ``tell``: the only module that knows Optuna.
+
+Every trial is written to ``study.db`` when it is asked for, so a study that is killed goes on with
+the very configurations that were in flight. The sampler draws from a generator of its own for each
+trial number, so what it proposes depends on the stored trials alone, never on the process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ConfigDict, TypeAdapter
+from sqlalchemy.exc import SQLAlchemyError
+
+from fieldtune.profiles.errors import RunFolderError, StorageError
+from fieldtune.server.space import Configuration, Parameter, Space
+from fieldtune.server.trials import Completed, Failed, Outcome, Proposal
+
+_OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
+_OUTCOME_KEY = "fieldtune:outcome"
+_STUDY_KEY = "fieldtune:study"
+
+
+class Tuner(Protocol):
+    """Proposes configurations and learns from what became of them."""
+
+    def ask(self) -> Proposal:
+        """The next configuration; first those that an earlier session left in flight."""
+
+    def tell(self, outcome: Outcome) -> None:
+        """What became of a proposal. Once it returns, the outcome outlives the process."""
+
+    def suggest(self, configuration: Configuration) -> None:
+        """Have the next ``ask`` propose this configuration."""
+
+    def history(self) -> Sequence[Outcome]:
+        """Every outcome told so far, in the order of the trials' numbers."""
+
+
+class OptunaTuner:
+    """A multi-objective, constrained Optuna study in an SQLite file.
+
+    Trials are sampled by TPE (Bergstra et al. 2011; multi-objective: Ozaki et al. 2022) over all
+    parameters jointly, with trials in flight counted as poor ones (constant liar). A configuration
+    that the limits rule out is told as failed, with its constraints, so that it takes no part in
+    the sampler's model of what was trained.
+
+    Args:
+        path: the SQLite file; made where it does not exist.
+        name: the study's name in it.
+        identity: text that must be the same each time the file is opened.
+        space: the parameters.
+        objectives: names; a leading ``-`` maximises.
+        seed: of the sampler.
+
+    Raises:
+        RunFolderError: the file holds a study of another identity.
+        StorageError: the file cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        identity: str,
+        space: Space,
+        objectives: Sequence[str],
+        seed: int,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._path, self._space, self._seed = path, space, seed
+        self._objectives = tuple(objectives)
+        self._distributions = {
+            key: _distribution(parameter) for key, parameter in space.parameters().items()
+        }
+        try:
+            self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name=name,
+                directions=[
+                    "maximize" if objective.startswith("-") else "minimize"
+                    for objective in self._objectives
+                ],
+                load_if_exists=True,
+            )
+            if self._study.user_attrs.setdefault(_STUDY_KEY, identity) != identity:
+                raise RunFolderError(f"{path} holds another study")
+            self._study.set_user_attr(_STUDY_KEY, identity)
+            self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
+            stored = self._study.get_trials(deepcopy=False)
+        except SQLAlchemyError as broken:
+            raise _storage_error(path, broken) from broken
+        self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
+        self._running: dict[int, optuna.Trial] = {}
+        self._outcomes = {
+            trial.number: _OUTCOME.validate_json(trial.user_attrs[_OUTCOME_KEY])
+            for trial in stored
+            if trial.state.is_finished() and _OUTCOME_KEY in trial.user_attrs
+        }
+        if not stored:
+            self.suggest(space.defaults())
+
+    def ask(self) -> Proposal:
+        """The next configuration to try."""
+        try:
+            trial = self._reopen(self._left.popleft()) if self._left else self._new_trial()
+            for key, distribution in self._distributions.items():
+                trial._suggest(key, distribution)
+        except SQLAlchemyError as broken:
+            raise _storage_error(self._path, broken) from broken
+        self._running[trial.number] = trial
+        return Proposal(trial.number, self._space.configuration(trial.params))
+
+    def tell(self, outcome: Outcome) -> None:
+        """Store the outcome of a proposal."""
+        trial = self._running.pop(outcome.proposal.number)
+        try:
+            trial.set_user_attr(_OUTCOME_KEY, _OUTCOME.dump_json(outcome).decode())
+            if not isinstance(outcome, Failed):
+                constraints = outcome.forecast.constraints
+                for key in sorted(constraints):
+                    trial.set_constraint(key, constraints[key])
+                # Optuna Dashboard reads only the list that Optuna wrote before version 5.
+                self._storage.set_trial_system_attr(
+                    trial._trial_id,
+                    "constraints",
+                    [constraints[key] for key in sorted(constraints)],
+                )
+            if isinstance(outcome, Completed):
+                values = [outcome.objectives[name.removeprefix("-")] for name in self._objectives]
+                self._study.tell(trial, values)
+            else:
+                self._study.tell(trial, state=TrialState.FAIL)
+        except SQLAlchemyError as broken:
+            raise _storage_error(self._path, broken) from broken
+        self._outcomes[trial.number] = outcome
+
+    def suggest(self, configuration: Configuration) -> None:
+        """Queue a configuration for the next ``ask``."""
+        self._study.enqueue_trial(configuration.flat())
+
+    def history(self) -> list[Outcome]:
+        """All outcomes, by trial number."""
+        return [self._outcomes[number] for number in sorted(self._outcomes)]
+
+    def _new_trial(self) -> optuna.Trial:
+        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+        return self._study.ask()
+
+    def _reopen(self, stored: FrozenTrial) -> optuna.Trial:
+        """A trial that an earlier process asked for; what it had drawn already stays."""
+        self._study.sampler = self._sampler(stored.number)
+        return optuna.trial.Trial(self._study, stored._trial_id)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                seed=(self._seed * 1_000_003 + number) % 2**32,
+                multivariate=True,
+                constant_liar=True,
+            )
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    low, high = parameter.bounds()
+    if parameter.integer:
+        return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
+    return FloatDistribution(low, high, log=parameter.log)
+
+
+def _storage_error(path: Path, broken: SQLAlchemyError) -> StorageError:
+    cause = str(getattr(broken, "orig", broken))
+    return StorageError(
+        f"{path} cannot be read or written ({cause}): free some disk space or check its "
+        "permissions, then run the same command to go on; finished trials are kept"
+    )

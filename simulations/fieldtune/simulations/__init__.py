@@ -1,0 +1,1 @@
+"""A fleet on one machine: the same client, the same artefact, simulated devices."""

@@ -1,0 +1,104 @@
+"""The command ``fieldtune``: puts the commands of all packages under one roof.
+
+It lives in the outermost package because only here may a study meet its simulated fleet. Modules
+with heavy dependencies are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from fieldtune.profiles.cli import app as profiles_app
+from rich.console import Console
+
+from fieldtune.profiles.errors import FieldtuneError, MissingExtraError
+from fieldtune.server.cli import export, report
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fieldtune",
+    help="Tune a model for the devices that will train it and run it.",
+    epilog="Exit codes: 0 done, 2 wrong input, 3 the limits leave nothing, 4 wrong run folder, "
+    "5 cannot write, 6 model cannot be compiled, 7 fleet, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(report)
+app.command()(export)
+app.add_typer(profiles_app, name="profiles")
+
+Study = Annotated[
+    Path, typer.Argument(metavar="STUDY.toml", help="The study file: task, fleet, limits, space.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Use this seed instead of the study file's.")]
+
+
+@app.command()
+def tune(
+    study: Study,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder.  [default: runs/<study name>]"),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Run so many trials instead of the study file's.")
+    ] = None,
+    seed: Seed = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that simulate clients.  [default: number of cores]"),
+    ] = None,
+) -> None:
+    """Run a study on a simulated fleet, or go on with it where the run folder holds it already."""
+    from fieldtune.simulations.run import tune_in_simulation
+
+    tune_in_simulation(study, out, trials=trials, seed=seed, workers=workers or _cores())
+
+
+@app.command()
+def check(study: Study) -> None:
+    """Show a study's space, fleet and limits, and what the limits rule out, without training."""
+    from fieldtune.simulations.run import check_in_simulation
+
+    check_in_simulation(study)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    """Run the command line: an error is one sentence on stderr and an exit code, no trace back."""
+    try:
+        sys.exit(app(standalone_mode=True))
+    except FieldtuneError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as missing:
+        extra = _EXTRA_OF.get((missing.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        error = MissingExtraError("This command", extra, str(missing.name))
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        sys.exit(INTERRUPTED)
+
+
+_EXTRA_OF = dict.fromkeys(
+    ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore"), "server"
+)
+
+
+def _complain(sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"[bold red]error:[/] {sentence}" if sentence != "Interrupted." else sentence, markup=True
+    )

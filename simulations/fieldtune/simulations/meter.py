@@ -1,0 +1,45 @@
+"""A meter that says what the simulated device would have measured."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fieldtune.client.meter import Measurement
+from fieldtune.client.runtime import Session
+from fieldtune.profiles.cost import call_ms
+from fieldtune.profiles.device import DeviceProfile
+from fieldtune.profiles.work import Work, read_work
+
+
+class ProfileMeter:
+    """What a device of a profile would take for the calls that the client made.
+
+    Args:
+        profile: of the device type.
+        slowness: this device's time over its type's; 1.1 is a tenth slower.
+    """
+
+    def __init__(self, profile: DeviceProfile, slowness: float) -> None:
+        self._profile, self._slowness = profile, slowness
+
+    def start(self) -> None:
+        """Nothing to read: time is computed, not measured."""
+
+    def stop(self, session: Session, *, train_steps: int = 0, samples: int = 0) -> Measurement:
+        """Predicted time and energy of the calls, marked as simulated."""
+        work = _work(session.model)
+        signature = "train" if train_steps else "evaluate"
+        calls = train_steps or -(-samples // session.micro_batch)
+        call_s = self._slowness * call_ms(self._profile, work[signature]).value / 1e3
+        busy_s = calls * call_s
+        return Measurement(
+            wall_s=busy_s,
+            energy_j=busy_s * self._profile.loaded_w.value,
+            inference_ms=1e3 * busy_s / samples if samples and not train_steps else None,
+            simulated=True,
+        )
+
+
+@lru_cache(maxsize=128)
+def _work(model: bytes) -> dict[str, Work]:
+    return read_work(model)

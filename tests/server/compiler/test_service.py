@@ -1,0 +1,120 @@
+"""The compile service against its real child process (TensorFlow starts once per module)."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldtune.profiles.errors import CompileError
+from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
+from fieldtune.server.compiler.service import CompileService
+
+USER_MODEL = '''
+import keras
+
+def model(*, input_shape, classes, units=4):
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(inputs)))
+
+def broken(*, input_shape, classes):
+    raise ValueError("no such thing as width 3")
+
+def not_a_model(*, input_shape, classes):
+    return "model"
+'''
+
+
+def mlp(width: int = 4, **options: object) -> ModelSpec:
+    return ModelSpec("mlp", {"width": width}, (8, 8, 1), 10, CompileOptions(**options))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "mine.py").write_text(USER_MODEL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path):
+    with CompileService(
+        ArtefactCache(folder / "cache"), [str(folder)], folder / "compile.log"
+    ) as service:
+        yield service
+
+
+def test_equal_specs_share_one_compilation_and_then_come_from_the_cache(service):
+    first, again = service.submit(mlp()), service.submit(mlp())
+    assert first is again
+    artefact = first.result()
+    busy_s = service.busy_s
+    kept = service.submit(mlp()).result()
+    assert service.busy_s == busy_s
+    assert kept.manifest == artefact.manifest
+    assert kept.model == artefact.model
+    np.testing.assert_array_equal(kept.initial_weights, artefact.initial_weights)
+
+
+def test_the_seed_decides_the_initial_weights(service):
+    a, b = (service.submit(mlp(5, seed=seed)).result() for seed in (1, 2))
+    assert not np.array_equal(a.initial_weights, b.initial_weights)
+
+
+def test_a_users_model_is_found_on_the_import_path_and_recompiled_when_its_source_changes(
+    service, folder
+):
+    spec = ModelSpec("mine:model", {"units": 3}, (4, 4, 1), 3)
+    key = service.cache.key(spec, service.import_path)
+    assert service.submit(spec).result().manifest.classes == 3
+    (folder / "mine.py").write_text(USER_MODEL + "\n# changed\n")
+    assert service.cache.key(spec, service.import_path) != key
+
+
+def test_a_users_function_that_raises_gets_one_sentence(service):
+    with pytest.raises(CompileError) as raised:
+        service.submit(ModelSpec("mine:broken", {}, (4, 4, 1), 3)).result()
+    message = str(raised.value)
+    assert "mine:broken" in message
+    assert "ValueError: no such thing as width 3" in message
+    assert "Traceback" not in message
+
+
+def test_a_function_that_returns_no_model_is_named(service):
+    with pytest.raises(CompileError, match="returned str: return a keras.Model"):
+        service.submit(ModelSpec("mine:not_a_model", {}, (4, 4, 1), 3)).result()
+
+
+def test_an_unknown_module_is_an_error_of_the_future(service):
+    with pytest.raises(CompileError, match="'nowhere' is not found"):
+        service.submit(ModelSpec("nowhere:model", {}, (4, 4, 1), 3)).result()
+
+
+def test_a_killed_child_fails_its_job_and_the_next_one_starts_another(service):
+    # The jobs queue up behind each other, so the child is busy when it is killed.
+    futures = [service.submit(mlp(width)) for width in (11, 12)]
+    service.submit(mlp()).result()
+    child = service._running_child()
+    os.kill(child.process.pid, signal.SIGKILL)
+    with pytest.raises(CompileError, match="compile process ended with status -9"):
+        futures[0].result()
+    assert futures[1].result().manifest.parameters > 0
+
+
+def test_variants_carry_the_given_weights(service):
+    from ai_edge_litert.interpreter import Interpreter
+
+    artefact = service.submit(mlp()).result()
+    model = service.variant(mlp(), np.zeros_like(artefact.initial_weights)).result()
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    logits = interpreter.get_signature_runner()(x=np.ones((1, 8, 8, 1), np.float32))["logits"]
+    np.testing.assert_array_equal(logits, np.zeros((1, 10), np.float32))
+
+
+def test_a_closed_service_takes_nothing(folder):
+    service = CompileService(ArtefactCache(folder / "other"))
+    service.close()
+    with pytest.raises(CompileError, match="closed"):
+        service.submit(mlp()).result()

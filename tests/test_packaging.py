@@ -1,0 +1,95 @@
+"""What the distribution promises: one namespace, a light client, a wheel that works elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("tensorflow", "keras", "optuna", "ray", "plotly", "sklearn", "fieldtune.server")
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_no_source_root_hides_its_siblings_with_an_init() -> None:
+    assert not list(ROOT.glob("*/fieldtune/__init__.py"))
+    assert len(list(ROOT.glob("*/fieldtune/*/__init__.py"))) == 4
+
+
+@pytest.mark.parametrize("module", ["fieldtune.client.app", "fieldtune.client"])
+def test_importing_the_client_pulls_in_nothing_heavy(module: str, tmp_path: Path) -> None:
+    code = (
+        f"import {module}, sys; "
+        f"print([m for m in {HEAVY!r} if m in sys.modules or any(n.startswith(m + '.') "
+        "for n in sys.modules)])"
+    )
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "[]"
+
+
+def test_the_base_requirements_hold_nothing_heavy() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = " ".join(project["dependencies"]).lower()
+    assert not [
+        name for name in ("tensorflow", "keras", "optuna", "ray", "plotly") if name in names
+    ]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty environment with nothing but the wheel and what it requires."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist", ROOT, cwd=folder)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "fieldtune/__init__.py" not in names
+    assert "fieldtune/profiles/catalogue/raspberry-pi-4b.toml" in names
+    run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
+    run(
+        folder / "env/bin/pip", "install", "--quiet", "--disable-pip-version-check",
+        "-c", ROOT / "constraints.txt", wheel, cwd=folder,
+    )  # fmt: skip
+    return folder
+
+
+def test_the_wheel_runs_its_help_outside_the_checkout(elsewhere: Path) -> None:
+    told = run(elsewhere / "env/bin/fieldtune", "--help", cwd=elsewhere)
+    for command in ("tune", "check", "report", "export", "profiles"):
+        assert command in told
+
+
+def test_the_wheel_imports_the_client_outside_the_checkout(elsewhere: Path) -> None:
+    code = "import fieldtune.client.app as a; print(a.__file__)"
+    file = run(elsewhere / "env/bin/python", "-c", code, cwd=elsewhere)
+    assert "site-packages" in file
+
+
+def test_a_base_install_has_none_of_the_heavy_packages(elsewhere: Path) -> None:
+    code = (
+        "import importlib.util as u; "
+        f"print([m for m in {HEAVY[:-1]!r} if u.find_spec(m) is not None])"
+    )
+    assert run(elsewhere / "env/bin/python", "-c", code, cwd=elsewhere).strip() == "[]"
+
+
+def test_a_command_whose_extra_is_missing_says_what_mends_it(elsewhere: Path) -> None:
+    study = ROOT / "simulations/studies/digits.toml"
+    done = subprocess.run(
+        [elsewhere / "env/bin/fieldtune", "tune", study],
+        cwd=elsewhere, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "pip install 'fieldtune[server]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (elsewhere / "runs").exists()
