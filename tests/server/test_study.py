@@ -71,7 +71,7 @@ def test_several_models_become_a_parameter() -> None:
         ("trials = 4\n", "", "study.trials is missing"),
         ('"error"', '"eror"', "unknown objective 'eror' (did you mean 'error'?)"),
         ("= 0.5 }", "= 0.4 }", "shares that sum to 0.9: they must sum to 1"),
-        ('[limits."raspberry-pi-4b"]', '[limits."raspberry-pi-4"]', "did you mean 'raspberry-pi-4b'"),
+        ('[limits."raspberry-pi-4b"]', '[limits."raspberry-pi-4"]', "mean 'raspberry-pi-4b'"),
         ("inference_ms = 20", "inference = 20", "did you mean 'inference_ms'"),
         ("learning_rate", "learningrate", "did you mean 'learning_rate'"),
         ("high = 5", "high = 50", "goes up to 50, but the fleet has 10 clients"),

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def evaluate(session: Session, data: ClientData, request: EvaluateRequest) -> Ev
     metric = metric_function(request.metric)
     value, weight = metric(data.test_y, logits) if metric and samples else (None, None)
 
-    def count(labels: NDArray[np.int_]) -> NDArray[np.int64]:
+    def count(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         return np.bincount(labels, minlength=data.classes)
 
     return Evaluated(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -33,21 +34,25 @@ def show(
     profile = load_profile(name)
     console = Console()
     console.print(Text(f"{profile.name}: {profile.title}", style="bold"))
-    console.print(details(profile))
+    for field in figure_fields():
+        figure: Figure = getattr(profile, field)
+        console.print(Text(_line(field, figure)))
+        console.print(Padding(Text(figure.source, style="dim"), (0, 0, 0, 4)))
 
 
 def overview(profiles: list[DeviceProfile]) -> Table:
     """Lay out profiles, a row each: what decides at a glance, and how many figures rest on what."""
     table = Table(
-        caption="GFLOP/s: float32, one thread and all cores. RAM: MiB free of total. "
-        "W: idle and loaded.\nBasis: figures measured/published/estimated.",
+        caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded. "
+        "Basis: how many figures are measured/published/estimated.",
         caption_justify="left",
         box=None,
         pad_edge=False,
+        padding=(0, 1),
     )
     table.add_column("name", no_wrap=True)
     table.add_column("device", overflow="fold")
-    for heading in ("cores", "GFLOP/s", "RAM", "W", "basis"):
+    for heading in ("cores", "GFLOP/s", "RAM free", "W", "basis"):
         table.add_column(heading, justify="right", no_wrap=True)
     for profile in profiles:
         table.add_row(
@@ -55,32 +60,9 @@ def overview(profiles: list[DeviceProfile]) -> Table:
             profile.title,
             _number(profile.cores.value),
             _pair(profile.float32_one_thread_gflop_s, profile.float32_all_cores_gflop_s),
-            _pair(profile.memory_free_mib, profile.memory_total_mib),
+            _number(profile.memory_free_mib.value),
             _pair(profile.idle_w, profile.loaded_w),
             "/".join(str(basis_counts(profile)[basis]) for basis in _BASES),
-        )
-    return table
-
-
-def details(profile: DeviceProfile) -> Table:
-    """Lay out every figure of a profile: value, interval, unit, basis and source."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("figure", overflow="fold")
-    for heading in ("value", "low", "high"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    table.add_column("basis", no_wrap=True)
-    table.add_column("source", overflow="fold", ratio=1)
-    for name in figure_fields():
-        figure: Figure = getattr(profile, name)
-        table.add_row(
-            name,
-            _number(figure.value),
-            _number(figure.low),
-            _number(figure.high),
-            figure.unit,
-            figure.basis,
-            Text(figure.source),
         )
     return table
 
@@ -89,6 +71,11 @@ def basis_counts(profile: DeviceProfile) -> dict[Basis, int]:
     """Count a profile's figures by what they rest on."""
     bases = [getattr(profile, name).basis for name in figure_fields()]
     return {basis: bases.count(basis) for basis in _BASES}
+
+
+def _line(field: str, figure: Figure) -> str:
+    span = f"{_number(figure.low)} to {_number(figure.high)}"
+    return f"{field:<27}{_number(figure.value):>7}  {span:<16} {figure.unit:<8} {figure.basis}"
 
 
 def _pair(first: Figure, second: Figure) -> str:

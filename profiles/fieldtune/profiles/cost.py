@@ -186,7 +186,8 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
     trial, in which it also downloads the artefact, because a deadline must hold for that one too;
     its low end is a later round. ``memory_mib`` is the training process's peak. ``energy_j`` covers
     the computing and transferring of all the rounds of a trial, without the idle time between
-    rounds, which the device would spend anyway.
+    rounds, which the device would spend anyway. The published powers under load are of all cores,
+    so the value overstates what one thread takes; the low end of ``loaded_w`` is one busy core.
 
     Args:
         profile: the device type.

@@ -55,7 +55,7 @@ def probe(root: Path = Path("/")) -> Host:
     bits = _throttling_bits(root)
     return Host(
         model=model[0] if model else _cpuinfo_model(root),
-        compatible=model and _device_tree(root, "compatible") or (),
+        compatible=_device_tree(root, "compatible"),
         cores=_cores(root),
         max_clock_mhz=_max_clock_mhz(root),
         memory_total_mib=_meminfo_mib(root, "MemTotal"),

@@ -90,15 +90,21 @@ def read_work(model: bytes) -> dict[str, Work]:
         ``CALL_ONCE`` counts as one op, since its body runs only at the first call.
 
     Raises:
-        UsageError: the bytes are no TFLite file.
+        UsageError: the bytes are no TFLite file, or ai-edge-litert is not installed.
     """
     if model[4:8] != b"TFL3":
         raise UsageError(
             f"not a TFLite file: its identifier is {model[4:8]!r} and not b'TFL3'; "
             "give the bytes of a .tflite file"
         )
-    # Only who reads work needs the schema: a device with tflite-runtime does not have it.
-    from ai_edge_litert import schema_py_generated as schema
+    # Imported here, for only who reads work needs it: a device with tflite-runtime lacks it.
+    try:
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError:
+        raise UsageError(
+            "reading the work of a model needs the schema that ai-edge-litert brings: "
+            "pip install ai-edge-litert"
+        ) from None
 
     try:
         tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))

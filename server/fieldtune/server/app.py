@@ -36,7 +36,7 @@ def make_server_app(run: Callable[[Fleet], None]) -> ServerApp:
     app = ServerApp()
 
     @app.main()
-    def main(grid: Grid, context: Context) -> None:  # noqa: ARG001  Flower's signature
+    def main(grid: Grid, context: Context) -> None:
         run(GridFleet(grid))
 
     return app

@@ -45,9 +45,7 @@ class Artefacts:
             knobs=knobs,
             input_shape=self._input_shape,
             classes=self._classes,
-            options=CompileOptions(
-                optimizer=self._study.task.optimizer, extras=self._study.extras
-            ),
+            options=CompileOptions(optimizer=self._study.task.optimizer, extras=self._study.extras),
         )
 
     def of(self, configuration: Configuration) -> Future[Artefact]:

@@ -75,7 +75,7 @@ def export(
     summary = Summary.model_validate_json(_read(folder, "pareto.json"))
     number = chosen_trial(summary, device, trial)
     model = exported_model(folder, number, variant)
-    with writing(out):
+    with writing(out, "try again"):
         out.write_bytes(model)
     typer.echo(f"{out}: trial {number}, {variant}, {len(model)} bytes, for {device}")
 

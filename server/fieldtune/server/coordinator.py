@@ -105,13 +105,15 @@ class Coordinator:
     def run(self) -> None:
         """Run, or go on with, the study."""
         while self._wants_more() or self._in_flight:
-            while self._wants_more() and len(self._in_flight) < self._study.study.parallel:
+            if self._wants_more() and len(self._in_flight) < self._study.study.parallel:
+                # Ask before anything else is told: what the tuner knows at each ask must not
+                # depend on which client was faster.
                 if not self._admit():
-                    break
-            for reply in self._receive():
-                self._accept(reply)
-            while self._in_flight and self._in_flight[0].outcome:
+                    self._receive()
+            elif self._in_flight[0].outcome:
                 self._finish(self._in_flight.popleft())
+            else:
+                self._receive()
 
     def _wants_more(self) -> bool:
         return self._spent_trials + len(self._in_flight) < self._study.study.trials
@@ -174,12 +176,13 @@ class Coordinator:
         self._in_flight.append(training)
         self._advance(training, None)
 
-    def _receive(self) -> Sequence[Reply]:
+    def _receive(self) -> None:
+        """Take what the clients have answered, or wait a moment for the compiler."""
         if any(training.waiting_for for training in self._in_flight):
-            return self._fleet.receive(_WAIT_S)
-        if self._judging is not None:
+            for reply in self._fleet.receive(_WAIT_S):
+                self._accept(reply)
+        elif self._judging is not None:
             wait_for([self._judging[1]], timeout=_WAIT_S)
-        return ()
 
     def _accept(self, reply: Reply) -> None:
         """Take one client's report; once the last is in, its training goes on."""

@@ -106,9 +106,7 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
             break
         weights = proposed
 
-    answers = yield {
-        client: _evaluate_request(plan, weights) for client in plan.participants
-    }
+    answers = yield {client: _evaluate_request(plan, weights) for client in plan.participants}
     measures, samples = _evaluation(plan, answers, failures)
     return weights, Learned(measures, samples, device_s, elapsed_s, dict(failures), simulated)
 

@@ -68,6 +68,9 @@ class Forecaster:
             name: study.limits.for_device(name, default_limits(profile))
             for name, profile in profiles.items()
         }
+        self._limit_names = sorted(
+            {name for limits in self._limits.values() for name, _ in limits.items()}
+        )
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
         for member in sorted(members, key=lambda member: member.client):
             groups[member.profile, member.train_samples].append(member.client)
@@ -94,8 +97,10 @@ class Forecaster:
         for kind in self._kinds:
             cost = self._cost(kind.profile, kind.samples, configuration, manifest)
             gaps = slack(cost, self._limits[kind.profile])
+            for limit in self._limit_names:
+                # Where a limit is not set, a client is as far from it as can be.
+                violations[limit].append((gaps.get(limit, -1.0), len(kind.clients)))
             for limit, gap in gaps.items():
-                violations[limit].append((gap, len(kind.clients)))
                 known = worst[kind.profile].get(limit, -math.inf)
                 worst[kind.profile][limit] = max(known, gap)
             largest = max(gaps.values(), default=-1.0)
@@ -129,7 +134,7 @@ class Forecaster:
             reached += clients
             if reached >= needed:
                 return gap
-        return 1.0  # the limit is not judged on enough of the fleet: cannot happen
+        raise AssertionError("coverage is at most 1")
 
     def _cost(
         self, profile: str, samples: float, configuration: Configuration, manifest: Manifest
@@ -150,6 +155,7 @@ class Forecaster:
                 step=Work.from_json(manifest.work["train"]),
                 evaluate=Work.from_json(manifest.work["evaluate"]),
                 steps_per_round=calls,
+                evaluations_per_round=0.0,  # a message of its own, after the last round
                 rounds=self._study.study.rounds * per_round / self._fleet_size,
                 artefact_bytes=manifest.artefact_bytes,
                 model_bytes=manifest.model_bytes,
@@ -164,7 +170,9 @@ class Forecaster:
 def fleet_measure(forecast: Forecast, name: str) -> float:
     """A cost of the whole fleet: the worst of its device types, or the mean over its clients."""
     taking_part = [device for device in forecast.devices.values() if device.fitting]
-    values = [(getattr(device.cost, name).value, device.fitting) for device in taking_part]
+    values: list[tuple[float, int]] = [
+        (getattr(device.cost, name).value, device.fitting) for device in taking_part
+    ]
     if not values:
         return math.inf
     if name in WORST_OF_FLEET:

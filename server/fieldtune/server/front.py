@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from fieldtune.profiles.cost import Estimate
+from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.space import Value
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
@@ -49,7 +50,7 @@ class Point(_Model):
     """One trained trial."""
 
     trial: int
-    variant: str = "fp32"
+    variant: Variant = "fp32"
     configuration: dict[str, Value]
     objectives: dict[str, Interval]
     """Over the fleet: learned measures over all test samples, costs of the worst-off device type
@@ -157,7 +158,7 @@ def non_dominated(study: StudyConfig, outcomes: Sequence[Completed]) -> list[Com
     signs = np.array([-1.0 if name.startswith("-") else 1.0 for name in study.study.objectives])
     values = np.array([list(outcome.objectives.values()) for outcome in outcomes]) * signs
     keep = moocore.is_nondominated(values, keep_weakly=False)
-    order = sorted(np.flatnonzero(keep), key=lambda index: tuple(values[index]))
+    order = sorted(np.flatnonzero(keep).tolist(), key=lambda index: tuple(values[index]))
     return [outcomes[index] for index in order]
 
 

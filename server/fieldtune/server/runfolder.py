@@ -212,14 +212,16 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write into a sentence."""
+def writing(
+    path: Path, remedy: str = "run the same command to go on; finished trials are kept"
+) -> Iterator[None]:
+    """Turn a failure to write into a sentence that ends in the remedy."""
     try:
         yield
     except OSError as failed:
         raise StorageError(
             f"{path} cannot be written ({failed.strerror}): free some disk space or check its "
-            "permissions, then run the same command to go on; finished trials are kept"
+            f"permissions, then {remedy}"
         ) from failed
 
 

@@ -148,10 +148,10 @@ class LimitsSection(_Caps):
         own = self.devices.get(profile, _Caps())
 
         def cap(name: str) -> float | None:
-            stated = getattr(own, name)
-            if stated is None:
-                stated = getattr(self, name)
-            return getattr(default, name) if stated is None else stated
+            stated: tuple[float | None, ...] = tuple(
+                getattr(caps, name) for caps in (own, self, default)
+            )
+            return next((value for value in stated if value is not None), None)
 
         return DeviceLimits(**{name: cap(name) for name in _Caps.model_fields})
 
@@ -187,7 +187,7 @@ class StudyConfig(_Section):
         self._check_known("client", self.client_settings)
         self._check_known("server", tuple(SERVER_DEFAULTS))
         if (clients := self.space.server.get("clients_per_round")) is not None:
-            highest = max(clients.choices or clients.bounds())  # type: ignore[type-var]
+            highest = max(clients.choices or clients.bounds())
             if isinstance(highest, str) or highest > self.fleet.clients:
                 raise ValueError(
                     f"space.server.clients_per_round goes up to {highest}, "

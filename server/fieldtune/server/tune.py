@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fieldtune.server.report.html import render_html
-
 from fieldtune.client.messages import Description
 from fieldtune.profiles.catalogue import load_profile
 from fieldtune.profiles.errors import FleetError
@@ -19,6 +17,7 @@ from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.front import Summary, summarise
 from fieldtune.server.progress import Observer
+from fieldtune.server.report.html import render_html
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.spending import Spending
 from fieldtune.server.study import StudyConfig

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -100,7 +101,8 @@ class OptunaTuner:
             if self._study.user_attrs.setdefault(_STUDY_KEY, identity) != identity:
                 raise RunFolderError(f"{path} holds another study")
             self._study.set_user_attr(_STUDY_KEY, identity)
-            self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
+            with _experimental():
+                self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
         except SQLAlchemyError as broken:
             raise _storage_error(path, broken) from broken
@@ -167,13 +169,20 @@ class OptunaTuner:
         return optuna.trial.Trial(self._study, stored._trial_id)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _experimental():
             return optuna.samplers.TPESampler(
                 seed=(self._seed * 1_000_003 + number) % 2**32,
                 multivariate=True,
                 constant_liar=True,
             )
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental without telling the user about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

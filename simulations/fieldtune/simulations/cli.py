@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import click
 import typer
-from fieldtune.profiles.cli import app as profiles_app
 from rich.console import Console
+from rich.text import Text
 
+from fieldtune.profiles.cli import app as profiles_app
 from fieldtune.profiles.errors import FieldtuneError, MissingExtraError
 from fieldtune.server.cli import export, report
 
@@ -23,8 +25,9 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="fieldtune",
     help="Tune a model for the devices that will train it and run it.",
-    epilog="Exit codes: 0 done, 2 wrong input, 3 the limits leave nothing, 4 wrong run folder, "
-    "5 cannot write, 6 model cannot be compiled, 7 fleet, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a bug, 2 wrong input, 3 the limits leave nothing, 4 wrong run "
+    "folder, 5 cannot write, 6 model cannot be compiled, 7 fleet, 130 interrupted.",
+    suggest_commands=False,  # click does it too
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -77,28 +80,39 @@ def _cores() -> int:
 def main() -> None:
     """Run the command line: an error is one sentence on stderr and an exit code, no trace back."""
     try:
-        sys.exit(app(standalone_mode=True))
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as usage:
+        usage.show()
+        sys.exit(usage.exit_code)
     except FieldtuneError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except ModuleNotFoundError as missing:
-        extra = _EXTRA_OF.get((missing.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        error = MissingExtraError("This command", extra, str(missing.name))
-        _complain(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _complain("Interrupted.")
-        sys.exit(INTERRUPTED)
+        name = (missing.name or "").partition(".")[0]
+        if name not in _SERVER_PACKAGES:
+            _fail_on_bug(missing)
+        extra = MissingExtraError("This command", "server", name)
+        _fail(str(extra), extra.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; run the same command to go on, finished trials are kept", INTERRUPTED)
+    except Exception as bug:
+        _fail_on_bug(bug)
 
 
-_EXTRA_OF = dict.fromkeys(
-    ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore"), "server"
-)
+_SERVER_PACKAGES = ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore")
 
 
-def _complain(sentence: str) -> None:
+def _fail(sentence: str, code: int) -> NoReturn:
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"[bold red]error:[/] {sentence}" if sentence != "Interrupted." else sentence, markup=True
+        "[bold red]error:[/]", Text(sentence)
+    )
+    sys.exit(code)
+
+
+def _fail_on_bug(bug: Exception) -> NoReturn:
+    if os.environ.get("FIELDTUNE_DEBUG"):
+        raise bug
+    told = " ".join(str(bug).split())
+    _fail(
+        f"{type(bug).__name__}: {told} (a bug in fieldtune; FIELDTUNE_DEBUG=1 shows where)",
+        FieldtuneError.exit_code,
     )

@@ -21,15 +21,19 @@ class Dealing(Protocol):
     @property
     def partition_kind(self) -> str:
         """``iid`` or ``dirichlet``."""
+
     @property
     def alpha(self) -> float:
         """Concentration."""
+
     @property
     def test_share(self) -> float:
         """Share of a client's samples that it tests on."""
+
     @property
     def clients(self) -> int:
         """How many."""
+
     @property
     def seed(self) -> int:
         """Of the dealing."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fieldtune.server.report.table import print_summary
 from flwr.app import Context, RecordDict
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from fieldtune.server.fleet import Fleet
 from fieldtune.server.front import Summary
 from fieldtune.server.progress import ProgressDisplay
 from fieldtune.server.report.check import print_check
+from fieldtune.server.report.table import print_summary
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.screening import impossible, screen
 from fieldtune.server.spending import Spending

@@ -13,8 +13,8 @@ An artefact has these signatures (``B`` is the micro-batch, no input has rank 0)
 ``infer``
     ``x`` -> ``logits``
 ``load``
-    ``w000``, ``w001``, ... -> ``ok``; also clears accumulator and optimizer state. The file holds no
-    weights: it must be loaded before anything else.
+    ``w000``, ``w001``, ... -> ``ok``; also clears accumulator and optimizer state. The file holds
+    no weights: it must be loaded before anything else.
 ``weights``
     -> ``w000``, ``w001``, ...: all weights, moving statistics included, in manifest order
 ``reset``

@@ -48,7 +48,8 @@ def _subgraph(root: Any, signature: str | None) -> int:
 
 def _lives(root: Any, graph: Any) -> list[tuple[int, int, int]]:
     """(bytes, first op, last op) of each tensor that lives in the arena."""
-    first: dict[int, int] = {int(t): 0 for t in graph.InputsAsNumpy()} if graph.InputsLength() else {}
+    inputs = graph.InputsAsNumpy() if graph.InputsLength() else ()
+    first: dict[int, int] = {int(tensor): 0 for tensor in inputs}
     last: dict[int, int] = {}
     count = graph.OperatorsLength()
     for number in range(count):

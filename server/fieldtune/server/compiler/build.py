@@ -148,5 +148,3 @@ def compile_model(model: Any, options: CompileOptions) -> Artefact:
         versions=package_versions(),
     )
     return Artefact(trainable, initial, manifest)
-
-

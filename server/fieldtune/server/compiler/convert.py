@@ -20,6 +20,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import convert as lite_convert
 
+from fieldtune.profiles.errors import CompileError
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -104,7 +106,8 @@ def _add_call(meta: Any, name: str, signature: Signature, handles: Mapping[int, 
         node.attr["shape"].shape.CopyFrom(tensor.shape.as_proto())
         arguments.append(node.name)
         _describe(definition.inputs[key], node.name, tensor)
-    arguments += [handles[id(captured)] for captured in concrete.captured_inputs]
+    for captured in concrete.captured_inputs:
+        arguments.append(handles.get(id(captured)) or _add_constant(graph, captured))
     call = graph.node.add(name=f"{name}_call", op="StatefulPartitionedCall", input=arguments)
     call.attr["Tin"].list.type.extend(t.dtype.as_datatype_enum for t in concrete.inputs)
     call.attr["Tout"].list.type.extend(t.dtype.as_datatype_enum for t in concrete.outputs)
@@ -116,6 +119,18 @@ def _add_call(meta: Any, name: str, signature: Signature, handles: Mapping[int, 
         )
         node.attr["T"].type = tensor.dtype.as_datatype_enum
         _describe(definition.outputs[key], node.name, tensor)
+
+
+def _add_constant(graph: Any, captured: Any) -> str:
+    """A tensor that was computed outside of the function, as a node of the graph."""
+    if captured.dtype == tf.resource:
+        raise CompileError(
+            "the model reads a variable that is not among its weights: create it with add_weight"
+        )
+    node = graph.node.add(name=f"constant_{len(graph.node)}", op="Const")
+    node.attr["dtype"].type = captured.dtype.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(captured.numpy()))
+    return str(node.name)
 
 
 def _describe(info: Any, node: str, tensor: Any) -> None:

@@ -105,9 +105,7 @@ def _worst(
             reference.apply()
         gradients = _split(state["accumulator"], reference.gradients)
         errors.tensors(f"gradient after {where}", reference.gradients, gradients)
-        errors.tensors(
-            f"weight after {where}", reference.weights(), _values(runners["weights"]())
-        )
+        errors.tensors(f"weight after {where}", reference.weights(), _values(runners["weights"]()))
     _check_slots(errors, reference, runners["state"]())
     last = batches[0]
     loss, logits = reference.evaluate(last.x, last.y, last.weight)

@@ -58,7 +58,8 @@ class FlatOptimizer:
         """The weights after one (masked) step; assigns the slots.
 
         Args:
-            weights: ``[size]``; gradient: ``[size]``, of the whole effective batch.
+            weights: ``[size]``.
+            gradient: ``[size]``, of the whole effective batch.
             apply: ``[1]``, 1 or 0.
             h: the hyperparameters, ``[1]`` each.
         """
@@ -113,17 +114,13 @@ def _adam(g: Any, apply: Any, lr: Any, h: Tensors, slots: Tensors) -> tuple[Any,
     return change, {"m": m, "v": v, "step": slots["step"] + apply}
 
 
-def _rmsprop(
-    g: Any, apply: Any, lr: Any, h: Tensors, slots: Tensors
-) -> tuple[Any, dict[str, Any]]:
+def _rmsprop(g: Any, apply: Any, lr: Any, h: Tensors, slots: Tensors) -> tuple[Any, dict[str, Any]]:
     keep = apply * (1.0 - h["rho"])
     v = slots["v"] * (1.0 - keep) + keep * (g * g)
     return (-apply * lr) * g / tf.sqrt(v + h["epsilon"]), {"v": v}
 
 
-def _adagrad(
-    g: Any, apply: Any, lr: Any, h: Tensors, slots: Tensors
-) -> tuple[Any, dict[str, Any]]:
+def _adagrad(g: Any, apply: Any, lr: Any, h: Tensors, slots: Tensors) -> tuple[Any, dict[str, Any]]:
     v = slots["v"] + apply * (g * g)
     return (-apply * lr) * g / tf.sqrt(v + h["epsilon"]), {"v": v}
 

@@ -135,9 +135,7 @@ def _keras_optimizer(options: CompileOptions, h: Mapping[str, float]) -> Any:
     adam = {name: h[name] for name in ("beta_1", "beta_2", "epsilon") if name in h}
     match options.optimizer:
         case "sgd":
-            return keras.optimizers.SGD(
-                momentum=h["momentum"], nesterov=options.nesterov, **common
-            )
+            return keras.optimizers.SGD(momentum=h["momentum"], nesterov=options.nesterov, **common)
         case "adam":
             return keras.optimizers.Adam(**adam, **common)
         case "adamw":

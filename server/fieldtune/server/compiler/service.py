@@ -190,9 +190,9 @@ class CompileService:
         return job.finish(header, blobs)
 
     def _running_child(self) -> Child:
-        if self._child is not None and self._child.process.poll() is None:
-            return self._child
         with self._lock:
+            if self._child is not None and self._child.process.poll() is None:
+                return self._child
             if self._closed:
                 raise CompileError("the compile service is closed")
             if self._log is not None and self._log_file is None:

@@ -101,9 +101,7 @@ class Layout:
         """
         values = {
             id(v): t
-            for v, t in zip(
-                [*self.statistics, *self.frozen], [*statistics, *frozen], strict=True
-            )
+            for v, t in zip([*self.statistics, *self.frozen], [*statistics, *frozen], strict=True)
         } | {id(v): v.value for v in self.states}
         others = [values[key] for key in self._order]
         output, new, losses = self.model.stateless_call(
@@ -284,5 +282,3 @@ class _Vector:
         """The flat vector of tensors in these shapes."""
         flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
         return tf.concat(flat, 0) if len(flat) > 1 else flat[0]
-
-

@@ -11,10 +11,16 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fieldtune.server.compiler.gradients import activations, convolution, pooling, shapes
+from fieldtune.server.compiler.gradients import (
+    activations,
+    convolution,
+    pooling,
+    resize,
+    shapes,
+)
 from fieldtune.server.compiler.gradients.registry import OVERRIDES
 
-__all__ = ["activations", "built_in_gradients", "convolution", "pooling", "shapes"]
+__all__ = ["activations", "built_in_gradients", "convolution", "pooling", "resize", "shapes"]
 
 
 def built_in_gradients(graph: Any) -> AbstractContextManager[None]:

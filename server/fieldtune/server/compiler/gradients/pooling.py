@@ -1,57 +1,116 @@
-"""Gradients of pooling."""
+"""Gradients of pooling, any window, stride and padding.
+
+A window cell ``(i, j)`` touches the inputs at ``(i, j) + stride * position``: a grid of their own for
+each remainder of ``(i, j)`` by the stride. What the cells give is added up per grid (cells a whole
+number of strides apart share one, shifted), and the grids are interleaved.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from fieldtune.server.compiler.gradients.geometry import window_padding
-from fieldtune.server.compiler.gradients.registry import gradient, unsupported
+from fieldtune.server.compiler.gradients.geometry import fit, window_padding
+from fieldtune.server.compiler.gradients.registry import gradient
 
 
 @gradient("MaxPool")
 def max_pool(op: Any, dy: Any) -> Any:
     """The first maximum of a window, in row-major order, takes its gradient, as in TensorFlow."""
-    x, y = op.inputs[0], op.outputs[0]
-    _, kh, kw, _ = op.get_attr("ksize")
-    if [1, kh, kw, 1] != list(op.get_attr("strides")):
-        raise unsupported(op, "overlapping max pooling", "make its strides equal to its window")
-    n, h, w, c = y.shape
-    height, width = x.shape[1], x.shape[2]
-    ph, pw = max(h * kh - height, 0), max(w * kw - width, 0)
-    top, _ = window_padding(op, 1, height, kh, kh)
-    left, _ = window_padding(op, 2, width, kw, kw)
-    if ph or pw:
-        pads = [[0, 0], [top, ph - top], [left, pw - left], [0, 0]]
-        x = tf.pad(x, pads, constant_values=x.dtype.min)
-    free = tf.ones_like(y)
-    rows = []
-    for i in range(kh):
-        cells = []
-        for j in range(kw):
-            seen = x[:, i : i + (h - 1) * kh + 1 : kh, j : j + (w - 1) * kw + 1 : kw, :]
-            hit = tf.cast(tf.equal(seen, y), dy.dtype) * free
+    y = op.outputs[0]
+    window = _Window(op)
+    x = window.pad(op.inputs[0], op.inputs[0].dtype.min)
+    cells = {}
+    free = None
+    for i, j in window.cells:
+        hit = tf.cast(tf.equal(window.seen(x, i, j), y), dy.dtype)
+        if free is None:
+            free = 1.0 - hit
+        else:
+            hit = hit * free
             free = free - hit
-            cells.append(hit * dy)
-        rows.append(tf.reshape(tf.stack(cells, 3), [n, h, w * kw, c]))
-    g = tf.reshape(tf.stack(rows, 2), [n, h * kh, w * kw, c])
-    g = tf.slice(g, [0, top, left, 0], [n, min(height, h * kh), min(width, w * kw), c])
-    return tf.pad(g, [[0, 0], [0, max(height - h * kh, 0)], [0, max(width - w * kw, 0)], [0, 0]])
+        cells[i, j] = hit * dy
+    return window.gather(lambda i, j: cells[i, j])
 
 
 @gradient("AvgPool")
 def average_pool(op: Any, dy: Any) -> Any:
-    """Each cell of a window takes an equal share."""
-    x = op.inputs[0]
-    _, kh, kw, _ = op.get_attr("ksize")
-    n, h, w, c = op.outputs[0].shape
-    height, width = x.shape[1], x.shape[2]
-    if [1, kh, kw, 1] != list(op.get_attr("strides")) or h * kh > height or w * kw > width:
-        raise unsupported(
-            op, "overlapping or padded average pooling", "make its strides equal to its window"
+    """Each cell of a window takes an equal share; padding does not count as a cell."""
+    window = _Window(op)
+    inside = np.ones([1, window.size[0], window.size[1], 1], np.float32)
+    counts = sum(window.seen(window.pad(tf.constant(inside), 0.0), i, j) for i, j in window.cells)
+    share = tf.get_static_value(1.0 / counts)
+    if share is None or share.min() == share.max():
+        share = 1.0 / (window.window[0] * window.window[1]) if share is None else share.max()
+    given = dy * share
+    return window.gather(lambda i, j: given)
+
+
+class _Window:
+    """The geometry of one pooling op (NHWC)."""
+
+    def __init__(self, op: Any) -> None:
+        x, y = op.inputs[0], op.outputs[0]
+        self.batch, self.channels = x.shape[0], x.shape[3]
+        self.size = (x.shape[1], x.shape[2])
+        self.positions = (y.shape[1], y.shape[2])
+        self.window = tuple(op.get_attr("ksize")[1:3])
+        self.stride = tuple(op.get_attr("strides")[1:3])
+        self.before = tuple(
+            window_padding(op, axis + 1, self.size[axis], self.window[axis], self.stride[axis])[0]
+            for axis in (0, 1)
         )
-    g = dy / float(kh * kw)
-    g = tf.reshape(tf.stack([g] * kw, 3), [n, h, w * kw, c])
-    g = tf.reshape(tf.stack([g] * kh, 2), [n, h * kh, w * kw, c])
-    return tf.pad(g, [[0, 0], [0, height - h * kh], [0, width - w * kw], [0, 0]])
+        self.cells = [(i, j) for i in range(self.window[0]) for j in range(self.window[1])]
+        # Grid points per axis: the positions and the shifts of cells beyond one stride.
+        self.grid = tuple(
+            self.positions[axis] + (self.window[axis] - 1) // self.stride[axis] for axis in (0, 1)
+        )
+
+    def pad(self, x: Any, value: float) -> Any:
+        """The input with everything around it that a window can touch."""
+        pads = [[0, 0]]
+        for axis in (0, 1):
+            reach = (self.positions[axis] - 1) * self.stride[axis] + self.window[axis]
+            after = max(reach - self.before[axis] - self.size[axis], 0)
+            pads.append([self.before[axis], after])
+        if not any(sum(pad) for pad in pads):
+            return x
+        return tf.pad(x, [*pads, [0, 0]], constant_values=value)
+
+    def seen(self, x: Any, i: int, j: int) -> Any:
+        """What cell (i, j) of each window sees of the padded input: ``[n, h, w, c]``."""
+        (h, w), (sh, sw) = self.positions, self.stride
+        return x[:, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw, :]
+
+    def gather(self, cell: Callable[[int, int], Any]) -> Any:
+        """The input's gradient from what each cell gives (``[n, h, w, c]`` each)."""
+        (sh, sw), (gh, gw) = self.stride, self.grid
+        rows = []
+        for row in range(sh):
+            columns = [self._grid(cell, row, column) for column in range(sw)]
+            wide = columns[0]
+            if sw > 1:
+                stacked = tf.stack(columns, 3)
+                wide = tf.reshape(stacked, [self.batch, gh, gw * sw, self.channels])
+            rows.append(wide)
+        full = rows[0]
+        if sh > 1:
+            stacked = tf.stack(rows, 2)
+            full = tf.reshape(stacked, [self.batch, gh * sh, gw * sw, self.channels])
+        (top, left), (height, width) = self.before, self.size
+        return fit(full, (top, height), (left, width))
+
+    def _grid(self, cell: Callable[[int, int], Any], row: int, column: int) -> Any:
+        (kh, kw), (sh, sw), (gh, gw) = self.window, self.stride, self.grid
+        total = None
+        for i in range(row, kh, sh):
+            for j in range(column, kw, sw):
+                part = fit(cell(i, j), (-(i // sh), gh), (-(j // sw), gw))
+                total = part if total is None else total + part
+        if total is None:
+            # A window smaller than its stride never sees these inputs.
+            total = tf.zeros([self.batch, gh, gw, self.channels])
+        return total

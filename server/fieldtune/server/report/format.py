@@ -1,0 +1,159 @@
+"""How figures are written: a unit that suits the size, and no more digits than they deserve.
+
+Two significant digits, three where the first is 1, so that rounding never moves a figure by more
+than 2.5 %: well inside the intervals of anything that a report shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fieldtune.server.front import Interval
+from fieldtune.server.space import Value
+
+LABELS = {
+    "error": "Error",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "loss": "Loss",
+    "inference_ms": "Inference",
+    "energy_j": "Energy",
+    "memory_mib": "Training memory",
+    "inference_memory_mib": "Inference memory",
+    "storage_mib": "Storage",
+    "round_s": "Round",
+    "sent_bytes": "Sent",
+    "received_bytes": "Received",
+    "coverage": "Coverage",
+}
+SHARES = ("error", "accuracy", "macro_f1", "precision", "recall")
+"""Measures from 0 to 1 that are written in per cent."""
+
+_MIB = 2.0**20
+_Steps = tuple[tuple[float, str], ...]
+_SECONDS: _Steps = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"))
+_JOULES: _Steps = ((1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"), (1e3, "kJ"), (1e6, "MJ"))
+_BYTES: _Steps = ((1.0, "B"), (1024.0, "KiB"), (_MIB, "MiB"), (2.0**30, "GiB"), (2.0**40, "TiB"))
+_ENDINGS: dict[str, tuple[float, _Steps]] = {
+    "_ms": (1e-3, _SECONDS),
+    "_s": (1.0, _SECONDS),
+    "_j": (1.0, _JOULES),
+    "_mib": (_MIB, _BYTES),
+    "_bytes": (1.0, _BYTES),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What to multiply a measure by, and the unit that it is in then."""
+
+    factor: float
+    unit: str
+
+
+def label(name: str) -> str:
+    """A measure's or limit's name for people; its own name where it has no other."""
+    return LABELS.get(name, name)
+
+
+def scale(name: str, values: Sequence[float]) -> Scale:
+    """One unit that suits all the values of a measure, by the middle one of them."""
+    if name in SHARES:
+        return Scale(100.0, "%")
+    for ending, (to_base, steps) in _ENDINGS.items():
+        if name.endswith(ending):
+            sizes = sorted(abs(value) * to_base for value in values if value and math.isfinite(value))
+            middle = _rounded(sizes[len(sizes) // 2]) if sizes else to_base
+            fitting = [step for step in steps if step[0] <= middle * (1 + 1e-12)] or [steps[0]]
+            size, unit = fitting[-1]
+            if unit in ("min", "h") and middle < 2 * size:  # "90 s" reads better than "1.50 min"
+                size, unit = fitting[-2]
+            return Scale(to_base / size, unit)
+    return Scale(1.0, "")
+
+
+def figure(name: str, value: float) -> str:
+    """A measure with its unit: ``0.21 ms``, ``310 mJ``, ``7.6 %``."""
+    suited = scale(name, [value])
+    text = number(value * suited.factor, percent=suited.unit == "%")
+    return f"{text} {suited.unit}" if suited.unit else text
+
+
+def bounds(name: str, interval: Interval) -> str:
+    """The ends of an interval in the unit of its value: ``0.15-0.33`` with a dash between."""
+    suited = scale(name, [interval.value])
+    low, high = (
+        number(end * suited.factor, percent=suited.unit == "%")
+        for end in (interval.low, interval.high)
+    )
+    return "" if interval.low == interval.high else f"{low}–{high}"  # noqa: RUF001
+
+
+def number(value: float, *, percent: bool = False) -> str:
+    """A figure without its unit; a percentage above 10 keeps its decimal."""
+    if math.isnan(value):
+        return "?"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"  # noqa: RUF001
+    if value == 0:
+        return "0"
+    rounded = _rounded(value)
+    digits = _digits(rounded)
+    decimals = max(0, digits - 1 - _exponent(rounded))
+    if percent and abs(value) >= 1:
+        rounded, decimals = round(value, 1), 1
+    elif abs(rounded) >= 1e6 or abs(rounded) < 1e-4:
+        return f"{rounded:.{digits - 1}e}".replace("-", "−")  # noqa: RUF001
+    return f"{rounded:.{decimals}f}".replace("-", "−")  # noqa: RUF001
+
+
+def change(value: float, before: float) -> str:
+    """By how much a figure differs from an earlier one: ``−30 %``; nothing where it was 0."""
+    if before == 0 or not math.isfinite(value / before):
+        return ""
+    percent = 100 * (value / before - 1)
+    sign = "+" if percent > 0 else "−" if percent < 0 else "±"  # noqa: RUF001
+    size = abs(percent)
+    return f"{sign}{size:.0f} %" if size >= 1 or size == 0 else f"{sign}{size:.1g} %"
+
+
+def setting(value: Value) -> str:
+    """A value of the search space; three significant digits of a fraction."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def of_limit(slack: float) -> str:
+    """How much of a cap is used: ``22 %`` for a slack of -0.78."""
+    used = 100 * (1 + slack)
+    return f"{used:.0f} %" if used >= 1 or used <= 0 else "< 1 %"
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _exponent(value: float) -> int:
+    return math.floor(math.log10(abs(value)) + 1e-12)
+
+
+def _digits(value: float) -> int:
+    return 3 if abs(value) / 10.0 ** _exponent(value) < 2 - 1e-9 else 2
+
+
+def _rounded(value: float) -> float:
+    """To the digits it deserves; 1.996 is rounded to 2.0 and 999.7 to 1000."""
+    if value == 0:
+        return 0.0
+    return float(f"{value:.{_digits(value) - 1}e}")

@@ -1,0 +1,175 @@
+"""What a report says, worked out of a summary before anything is written or drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fieldtune.server.front import Attempt, Interval, Point, Summary
+from fieldtune.server.report.format import counted, label, listed, setting
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective without its sign, and which way it is to go."""
+
+    name: str
+    label: str
+    maximised: bool
+
+    @property
+    def sign(self) -> float:
+        """What turns it into something to minimise."""
+        return -1.0 if self.maximised else 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One objective of a point as a device type sees it, beside the defaults there."""
+
+    objective: Objective
+    figure: Interval
+    default: float | None
+    better: bool | None
+    """None where it equals the default, or there is none."""
+
+
+def objectives(summary: Summary) -> list[Objective]:
+    """The study's objectives in the study's order."""
+    return [
+        Objective(
+            name=name.removeprefix("-"),
+            label=_label(name.removeprefix("-"), summary),
+            maximised=name.startswith("-"),
+        )
+        for name in summary.objectives
+    ]
+
+
+def on_device(point: Point, device: str, name: str) -> Interval:
+    """A measure of a point on a device: its own cost, or what the whole fleet learned."""
+    return point.devices[device].costs.get(name) or point.objectives[name]
+
+
+def seen_by(summary: Summary, device: str) -> list[Seen]:
+    """Every objective of the point recommended for a device."""
+    recommendation = summary.recommended[device]
+    point = front_point(summary, recommendation.trial)
+    against = {entry.objective: entry for entry in recommendation.against_defaults}
+    seen = []
+    for objective in objectives(summary):
+        entry = against.get(objective.name)
+        level = entry is None or entry.value == entry.default
+        seen.append(
+            Seen(
+                objective=objective,
+                figure=on_device(point, device, objective.name),
+                default=None if entry is None else entry.default,
+                better=None if level or entry is None else entry.better,
+            )
+        )
+    return seen
+
+
+def front_point(summary: Summary, trial: int) -> Point:
+    """A trial of the front."""
+    return next(point for point in summary.front if point.trial == trial)
+
+
+def recommended_for(summary: Summary) -> dict[int, list[str]]:
+    """Trial -> the device types that it is recommended for."""
+    found: dict[int, list[str]] = {}
+    for device, recommendation in summary.recommended.items():
+        found.setdefault(recommendation.trial, []).append(device)
+    return found
+
+
+def parameters(summary: Summary) -> list[str]:
+    """Names of the hyperparameters, in the study's order."""
+    names: dict[str, None] = {}
+    for attempt in summary.attempts:
+        names.update(dict.fromkeys(attempt.configuration))
+    for point in [*summary.front, *([summary.defaults] if summary.defaults else [])]:
+        names.update(dict.fromkeys(point.configuration))
+    return list(names)
+
+
+def tried(summary: Summary, name: str) -> str:
+    """The values of a hyperparameter that were tried: a few by name, many by their ends."""
+    values = {
+        attempt.configuration[name]: None
+        for attempt in summary.attempts
+        if name in attempt.configuration
+    }
+    numbers = sorted(v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool))
+    if len(numbers) == len(values) and len(values) > 4:
+        return f"{setting(numbers[0])} to {setting(numbers[-1])}"
+    shown = numbers if len(numbers) == len(values) else sorted(values, key=str)
+    return ", ".join(setting(value) for value in shown)
+
+
+def completed(summary: Summary) -> list[Attempt]:
+    """Attempts that were trained to their end, within the limits or not."""
+    return [attempt for attempt in summary.attempts if attempt.state == "completed"]
+
+
+def within_limits(attempt: Attempt) -> bool:
+    """Whether no constraint is missed."""
+    return all(value <= 0 for value in attempt.constraints.values())
+
+
+def ruled_out_by(summary: Summary) -> list[tuple[str, int, int]]:
+    """Limit, configurations ruled out by it most of all, configurations that miss it at all.
+
+    The hardest limit comes first. Coverage is named only where no single limit is missed.
+    """
+    first: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    for attempt in summary.attempts:
+        if attempt.state == "infeasible":
+            over = {name for name, value in attempt.constraints.items() if value > 0}
+            first[attempt.reason or "coverage"] += 1
+            missed.update({*(over - {"coverage"}), attempt.reason or "coverage"})
+    return sorted(
+        ((name, first[name], missed[name]) for name in missed),
+        key=lambda row: (-row[1], -row[2], row[0]),
+    )
+
+
+def counts(summary: Summary) -> str:
+    """How many trials were trained, ruled out and failed, in one line."""
+    return (
+        f"{counted(summary.trials - summary.failed, 'trial')} trained, "
+        f"{summary.infeasible} ruled out by limits, {summary.failed} failed"
+    )
+
+
+def why_empty(summary: Summary) -> str:
+    """One sentence on what left the front without a point."""
+    if not summary.attempts:
+        return "No trial has ended yet: the front is empty."
+    limits = [
+        f"{label(name).lower()} ({first})" for name, first, _ in ruled_out_by(summary) if first
+    ]
+    over = sum(not within_limits(attempt) for attempt in completed(summary))
+    failures = Counter(a.reason or "no reason given" for a in summary.attempts if a.state == "failed")
+    causes = []
+    if limits:
+        causes.append(f"{summary.infeasible} were ruled out by the limits on {listed(limits)}")
+    if over:
+        causes.append(f"{over} went over a limit once trained")
+    if failures:
+        reasons = [f"{reason} ({count})" for reason, count in failures.most_common(3)]
+        causes.append(f"{sum(failures.values())} failed: {listed(reasons)}")
+    tried_ones = counted(len(summary.attempts), "configuration")
+    return f"The front is empty: of {tried_ones} tried, {'; '.join(causes) or 'none was trained'}."
+
+
+def spread(points: Sequence[Point], name: str) -> bool:
+    """Whether a hyperparameter takes more than one value among the points."""
+    return len({repr(point.configuration.get(name)) for point in points}) > 1
+
+
+def _label(name: str, summary: Summary) -> str:
+    return f"Metric ({summary.metric})" if name == "metric" else label(name)
