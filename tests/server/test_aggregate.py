@@ -24,7 +24,7 @@ vectors = st.lists(
 @given(vectors)
 def test_the_mean_lies_within_the_updates(updates: list[tuple[np.ndarray, int]]) -> None:
     mean = weighted_mean(updates)
-    stacked = np.stack([weights for weights, _ in updates])
+    stacked = np.stack([weights.astype(np.float64) for weights, _ in updates])
     assert (mean >= stacked.min(axis=0) - 1e-9).all()
     assert (mean <= stacked.max(axis=0) + 1e-9).all()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class GridFleet:
     def __init__(self, grid: Grid, ttl_s: float = 600.0) -> None:
         self._grid, self._ttl_s = grid, ttl_s
         self._nodes: dict[int, int] = {}
-        self._open: dict[str, tuple[Addressed, float]] = {}
+        self._open: dict[str, _Open] = {}
         self._held: set[tuple[int, str]] = set()
 
     def members(self) -> list[Description]:
@@ -83,10 +84,15 @@ class GridFleet:
 
     def send(self, requests: Sequence[Addressed]) -> None:
         """Push the requests, each with its artefact where the device does not hold it."""
-        messages = [self._message(addressed) for addressed in requests]
         expires = time.monotonic() + self._ttl_s
-        for addressed, message_id in zip(requests, self._grid.push_messages(messages), strict=True):
-            self._open[message_id] = (addressed, expires)
+        sent, messages = [], []
+        for addressed in requests:
+            key = (addressed.client, addressed.request.artefact)
+            sent.append(_Open(addressed, expires, with_model=key not in self._held))
+            messages.append(self._message(addressed, with_model=key not in self._held))
+            self._held.add(key)
+        for each, message_id in zip(sent, self._grid.push_messages(messages), strict=True):
+            self._open[message_id] = each
 
     def receive(self, timeout_s: float) -> list[Reply]:
         """Replies that have come in; a device that lacks an artefact is sent it on the way."""
@@ -102,36 +108,30 @@ class GridFleet:
     def _pull(self, messages: Iterable[Message]) -> list[Reply]:
         replies, again = [], []
         for message in messages:
-            addressed, _ = self._open.pop(message.metadata.reply_to_message_id)
-            report = _report(message, addressed.request)
-            if report.failure == "artefact_missing" and self._forget(addressed):
-                again.append(addressed)
+            each = self._open.pop(message.metadata.reply_to_message_id)
+            report = _report(message, each.addressed.request)
+            if report.failure == "artefact_missing" and not each.with_model:
+                # The device was believed to hold it; it has lost it, perhaps in a restart.
+                self._held.discard((each.addressed.client, each.addressed.request.artefact))
+                again.append(each.addressed)
             else:
-                replies.append(Reply(addressed.client, report))
+                replies.append(Reply(each.addressed.client, report))
         self.send(again)
         return replies
 
     def _expired(self) -> list[Reply]:
         now = time.monotonic()
-        late = [message_id for message_id, (_, expires) in self._open.items() if expires < now]
+        late = [message_id for message_id, each in self._open.items() if each.expires < now]
         return [
-            Reply(addressed.client, _failure(addressed.request, "no_reply", "time ran out"))
-            for addressed, _ in map(self._open.pop, late)
+            Reply(each.addressed.client, _failure(each.addressed.request, "no_reply", "too late"))
+            for each in map(self._open.pop, late)
         ]
 
-    def _forget(self, addressed: Addressed) -> bool:
-        """Whether the device was believed to hold the artefact, which it says it does not."""
-        key = (addressed.client, addressed.request.artefact)
-        believed = key in self._held
-        self._held.discard(key)
-        return believed
-
-    def _message(self, addressed: Addressed) -> Message:
-        request, key = addressed.request, (addressed.client, addressed.request.artefact)
+    def _message(self, addressed: Addressed, *, with_model: bool) -> Message:
+        request = addressed.request
         scalars = request.scalars()
-        if key not in self._held:
+        if with_model:
             scalars["model"] = addressed.model
-            self._held.add(key)
         return Message(
             RecordDict(
                 {
@@ -144,6 +144,15 @@ class GridFleet:
             ttl=self._ttl_s,
             group_id=f"trial{request.trial}-r{request.round}",
         )
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A message that has not been answered."""
+
+    addressed: Addressed
+    expires: float
+    with_model: bool
 
 
 def _report(message: Message, request: Request) -> Report:

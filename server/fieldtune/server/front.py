@@ -167,10 +167,11 @@ def recommend(
 ) -> Recommendation | None:
     """The point of the front to deploy on a device type; None where none fits it.
 
-    Points that beat the defaults on every objective, as this device sees them, come first; failing
-    those, points that beat them on the most. Among these the one with the most even gain is taken:
-    the largest smallest gain, each gain relative to the best that any of them has (the Chebyshev
-    compromise, Miettinen 1999, section 3.4).
+    A cheap model that predicts badly is no bargain, so a point must be no worse than the defaults
+    on what is learned; only where there is none may any be taken. Of these, the ones that beat the
+    defaults on most objectives, as this device sees them, come first, and among them the one with
+    the most even gain: the largest smallest gain, each relative to the best that any point has (the
+    Chebyshev compromise, Miettinen 1999, section 3.4).
     """
     fitting = [point for point in front if point.devices[device].fitting]
     if not fitting:
@@ -180,7 +181,9 @@ def recommend(
         np.array(_as_seen_by(device, defaults, objectives)) if defaults else values.max(axis=0)
     )
     gains = reference - values
-    beaten = (gains > 0).sum(axis=1)
+    learned = [name.removeprefix("-") not in COST_MEASURES for name in objectives]
+    no_worse = (gains[:, learned] >= 0).all(axis=1)
+    beaten = np.where(no_worse, (gains > 0).sum(axis=1), -1 if no_worse.any() else 0)
     candidates = np.flatnonzero(beaten == beaten.max())
     best = np.maximum(gains.max(axis=0), 1e-300)
     evenness = (gains[candidates] / best).clip(-1, 1)
@@ -200,7 +203,7 @@ def recommend(
     ]
     return Recommendation(
         trial=fitting[index].trial,
-        why=_why(against, len(candidates), defaults is not None),
+        why=_why(against, len(candidates), defaults, fitting[index]),
         against_defaults=against if defaults else [],
     )
 
@@ -232,13 +235,17 @@ def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[fl
     ]
 
 
-def _why(against: Sequence[Against], candidates: int, has_defaults: bool) -> str:
-    if not has_defaults:
+def _why(against: Sequence[Against], candidates: int, defaults: Point | None, chosen: Point) -> str:
+    if defaults is None:
         return f"the most even of {candidates} points; the study's defaults could not be trained"
+    if chosen.trial == defaults.trial:
+        return "these are the study's defaults: no point that predicts as well beats them"
     won = [a.objective for a in against if a.better]
     lost = [a.objective for a in against if not a.better]
     if not won:
-        return "no point beats the study's defaults on any objective"
+        return (
+            f"could not beat the defaults on {_listed(lost)}; the most even of {candidates} points"
+        )
     text = f"beats the defaults on {_listed(won)}"
     if lost:
         text += f"; could not beat them on {_listed(lost)}"

@@ -15,7 +15,8 @@ from fieldtune.profiles.errors import CompileError
 from fieldtune.profiles.work import read_work
 from fieldtune.server.compiler.arena import arena_bytes
 from fieldtune.server.compiler.cache import package_versions
-from fieldtune.server.compiler.convert import to_tflite
+from fieldtune.server.compiler.convert import ConverterError, to_tflite
+from fieldtune.server.compiler.diagnosis import explain
 from fieldtune.server.compiler.gate import check
 from fieldtune.server.compiler.manifest import (
     Artefact,
@@ -29,6 +30,10 @@ from fieldtune.server.compiler.training import Layout, Program
 from fieldtune.server.compiler.variants import export_variant
 
 __all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
+
+
+# Keras would put a page of call arguments into every message raised inside of a layer.
+keras.config.disable_traceback_filtering()
 
 
 def compile_spec(spec: ModelSpec) -> Artefact:
@@ -118,7 +123,11 @@ def compile_model(model: Any, options: CompileOptions) -> Artefact:
     """
     layout = Layout(model)
     program = Program(layout, options)
-    trainable = to_tflite(program.signatures(), program.variables)
+    signatures = program.signatures()
+    try:
+        trainable = to_tflite(signatures, program.variables)
+    except ConverterError as refused:
+        raise explain(model.name, refused) from refused
     check(trainable, layout, options)
     initial = layout.flat()
     deployable = export_variant(model, initial, "fp32")
@@ -131,7 +140,7 @@ def compile_model(model: Any, options: CompileOptions) -> Artefact:
         micro_batch=options.micro_batch,
         loss=options.loss,
         optimizer=options.optimizer,
-        hyperparameters=options.hyperparameters,
+        hyperparameters=program.hyperparameters,
         weights=layout.specs,
         parameters=initial.size,
         flops_per_step=work["train"].flops,

@@ -19,8 +19,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import convert as lite_convert
+from tensorflow.lite.python.convert_phase import ConverterError
 
 from fieldtune.profiles.errors import CompileError
+
+__all__ = ["ConverterError", "Signature", "to_tflite", "trace"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def to_tflite(signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
         variables: ``tf.Variable`` that the functions read and assign.
 
     Raises:
-        tensorflow.lite.python.convert_phase.ConverterError: an op has no built-in equivalent.
+        ConverterError: an op has no built-in equivalent.
     """
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         model = _saved_model(signatures, variables)

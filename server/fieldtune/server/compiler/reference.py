@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fieldtune.server.compiler.manifest import CompileOptions
+from fieldtune.server.compiler.randomness import Stream
 from fieldtune.server.compiler.training import Layout
 
 Arrays = list[NDArray[np.float32]]
@@ -43,6 +44,7 @@ class Reference:
         self._layout = layout
         self._options = options
         self._h = h
+        self._calls = 0
         self._trainable = [tf.Variable(v.value) for v in layout.trainable]
         self._statistics = [tf.constant(v.numpy()) for v in layout.statistics]
         self._frozen = [tf.constant(v.numpy()) for v in layout.frozen]
@@ -55,9 +57,18 @@ class Reference:
 
     def accumulate(self, x: Any, y: Any, sample_weight: Any) -> float:
         """Add the gradient of one micro-batch; return its loss."""
+        stream = None
+        if self._layout.draws_random_numbers:
+            stream = Stream(tf.constant([self._h["seed"]]), tf.constant([float(self._calls)]))
+        self._calls += 1
         with tf.GradientTape() as tape:
             output, statistics, extra = self._layout.call(
-                self._trainable, self._statistics, self._frozen, tf.constant(x), training=True
+                self._trainable,
+                self._statistics,
+                self._frozen,
+                tf.constant(x),
+                training=True,
+                stream=stream,
             )
             loss = self._weighted(y, output, sample_weight)
             if extra:

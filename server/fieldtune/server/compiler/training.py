@@ -21,6 +21,9 @@ from fieldtune.server.compiler.gradients import built_in_gradients
 from fieldtune.server.compiler.losses import loss_function, target_spec
 from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec
 from fieldtune.server.compiler.optimizers import FlatOptimizer
+from fieldtune.server.compiler.randomness import Stream
+from fieldtune.server.compiler.recurrent import unroll
+from fieldtune.server.compiler.substitutes import built_in_operations, random_numbers
 
 
 class Layout:
@@ -40,7 +43,9 @@ class Layout:
         # Integer variables are the states of seed generators, which are no weights.
         self.states = [v for v in others if not v.dtype.startswith("float")]
         floats = [v for v in others if v.dtype.startswith("float")]
-        moved = _updated(model, self.trainable, others) if floats else set()
+        unroll(model)
+        moved, draws = _probe(model, self.trainable, others) if others else (set(), 0)
+        self.draws_random_numbers = draws > 0
         self.statistics = [v for v in floats if id(v) in moved]
         self.frozen = [v for v in floats if id(v) not in moved]
         self._order = [id(v) for v in others]
@@ -93,8 +98,9 @@ class Layout:
         x: Any,
         *,
         training: bool,
+        stream: Stream | None = None,
     ) -> tuple[Any, list[Any], list[Any]]:
-        """Run the model on these tensors instead of its variables.
+        """Run the model on these tensors instead of its variables, drawing from ``stream``.
 
         Returns:
             The output, the new statistics, and the model's own losses (regularisers).
@@ -104,9 +110,10 @@ class Layout:
             for v, t in zip([*self.statistics, *self.frozen], [*statistics, *frozen], strict=True)
         } | {id(v): v.value for v in self.states}
         others = [values[key] for key in self._order]
-        output, new, losses = self.model.stateless_call(
-            list(trainable), others, self._input(x), training=training, return_losses=True
-        )
+        with random_numbers(stream):
+            output, new, losses = self.model.stateless_call(
+                list(trainable), others, self._input(x), training=training, return_losses=True
+            )
         after = dict(zip(self._order, new, strict=True))
         return output, [after[id(v)] for v in self.statistics], list(losses)
 
@@ -114,15 +121,20 @@ class Layout:
         return tf.cast(x, self.model.inputs[0].dtype)
 
 
-def _updated(model: Any, trainable: Sequence[Any], others: Sequence[Any]) -> set[int]:
-    """Which of the other variables a training call changes (moving statistics)."""
+def _probe(model: Any, trainable: Sequence[Any], others: Sequence[Any]) -> tuple[set[int], int]:
+    """Which of the other variables a training call changes, and its number of random draws."""
     found: set[int] = set()
+    stream = Stream(tf.zeros([1]), tf.zeros([1]))
 
-    def probe(x: Any) -> Any:
+    def call(x: Any) -> Any:
         given = [tf.identity(v.value) for v in others]
-        output, new = model.stateless_call(
-            [v.value for v in trainable], given, tf.cast(x, model.inputs[0].dtype), training=True
-        )
+        with random_numbers(stream), built_in_operations():
+            output, new = model.stateless_call(
+                [v.value for v in trainable],
+                given,
+                tf.cast(x, model.inputs[0].dtype),
+                training=True,
+            )
         found.update(
             id(v)
             for v, before, after in zip(others, given, new, strict=True)
@@ -131,8 +143,8 @@ def _updated(model: Any, trainable: Sequence[Any], others: Sequence[Any]) -> set
         return output
 
     shape = [2, *model.inputs[0].shape[1:]]
-    tf.function(probe, autograph=False).get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    return found
+    tf.function(call, autograph=False).get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    return found, stream.draws
 
 
 class Program:
@@ -155,13 +167,18 @@ class Program:
         self.frozen_var = _Vector(layout.frozen)
         self.accumulator = tf.Variable(tf.zeros([self.weights_var.size]))
         self.optimizer = FlatOptimizer(options, self.weights_var.size)
+        self.hyperparameters = options.hyperparameters
+        if layout.draws_random_numbers:
+            self.hyperparameters += ("seed",)
+            self.calls = tf.Variable(tf.zeros([1]))
 
     @property
     def variables(self) -> list[Any]:
         """Every variable that the functions use."""
         vectors = (self.weights_var, self.statistics_var, self.frozen_var)
         flat = [vector.variable for vector in vectors if vector.size]
-        return [*flat, self.accumulator, *self.optimizer.variables]
+        calls = [self.calls] if self.layout.draws_random_numbers else []
+        return [*flat, self.accumulator, *self.optimizer.variables, *calls]
 
     @property
     def variable_size(self) -> int:
@@ -176,7 +193,7 @@ class Program:
             "y": target_spec(self.options, self.output_shape),
             "sample_weight": tf.TensorSpec([batch]),
         }
-        scalars = {name: tf.TensorSpec([1]) for name in ("apply", *self.options.hyperparameters)}
+        scalars = {name: tf.TensorSpec([1]) for name in ("apply", *self.hyperparameters)}
         weights = {
             f"w{number:03d}": tf.TensorSpec(v.shape)
             for number, v in enumerate(self.layout.variables)
@@ -192,12 +209,19 @@ class Program:
         }
 
     def _train(self, x: Any, y: Any, sample_weight: Any, apply: Any, *scalars: Any) -> Any:
-        h = dict(zip(self.options.hyperparameters, scalars, strict=True))
+        h = dict(zip(self.hyperparameters, scalars, strict=True))
         flat = self.weights_var.variable.read_value()
         weights = self.weights_var.split(flat)
         statistics, frozen = self.statistics_var.read(), self.frozen_var.read()
-        with built_in_gradients(tf.compat.v1.get_default_graph()):
-            output, new, extra = self.layout.call(weights, statistics, frozen, x, training=True)
+        stream = None
+        if self.layout.draws_random_numbers:
+            calls = self.calls.read_value()
+            stream = Stream(h["seed"], calls)
+            self.calls.assign(calls + 1.0)
+        with built_in_gradients(tf.compat.v1.get_default_graph()), built_in_operations():
+            output, new, extra = self.layout.call(
+                weights, statistics, frozen, x, training=True, stream=stream
+            )
             loss = tf.reduce_sum(sample_weight * self.loss(y, output))
             if extra:
                 # Once per effective batch, whose sample weights sum to 1.
@@ -221,9 +245,10 @@ class Program:
 
     def _forward(self, x: Any) -> Any:
         weights = self.weights_var.read()
-        output, _, _ = self.layout.call(
-            weights, self.statistics_var.read(), self.frozen_var.read(), x, training=False
-        )
+        with built_in_operations():
+            output, _, _ = self.layout.call(
+                weights, self.statistics_var.read(), self.frozen_var.read(), x, training=False
+            )
         return output
 
     def _evaluate(self, x: Any, y: Any, sample_weight: Any) -> Any:
@@ -248,6 +273,8 @@ class Program:
     def _reset(self) -> Any:
         self.accumulator.assign(tf.zeros(self.accumulator.shape))
         self.optimizer.clear()
+        if self.layout.draws_random_numbers:
+            self.calls.assign(tf.zeros([1]))
         return {"ok": tf.ones([1], tf.int32)}
 
     def _weights(self) -> Any:

@@ -34,10 +34,28 @@ SHARES = ("error", "accuracy", "macro_f1", "precision", "recall")
 """Measures from 0 to 1 that are written in per cent."""
 
 _MIB = 2.0**20
-_Steps = tuple[tuple[float, str], ...]
-_SECONDS: _Steps = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"))
-_JOULES: _Steps = ((1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"), (1e3, "kJ"), (1e6, "MJ"))
-_BYTES: _Steps = ((1.0, "B"), (1024.0, "KiB"), (_MIB, "MiB"), (2.0**30, "GiB"), (2.0**40, "TiB"))
+_Steps = tuple[tuple[float, str, float], ...]
+# Size of a unit, the unit, and the figure from which on it is used: 0.21 ms and 90 s, but 310 mJ.
+_SECONDS: _Steps = (
+    (1e-6, "µs", 0.0),
+    (1e-3, "ms", 1e-4),
+    (1.0, "s", 1.0),
+    (60.0, "min", 120.0),
+    (3600.0, "h", 7200.0),
+)
+_JOULES: _Steps = (
+    (1e-6, "µJ", 0.0),
+    (1e-3, "mJ", 1e-3),
+    (1.0, "J", 1.0),
+    (1e3, "kJ", 1e3),
+    (1e6, "MJ", 1e6),
+)
+_BYTES: _Steps = (
+    (1.0, "B", 0.0),
+    (1024.0, "KiB", 1024.0),
+    (_MIB, "MiB", _MIB),
+    (2.0**30, "GiB", 2.0**30),
+)
 _ENDINGS: dict[str, tuple[float, _Steps]] = {
     "_ms": (1e-3, _SECONDS),
     "_s": (1.0, _SECONDS),
@@ -54,6 +72,15 @@ class Scale:
     factor: float
     unit: str
 
+    def write(self, value: float) -> str:
+        """A value of the measure in this unit, without it."""
+        return number(value * self.factor, percent=self.unit == "%")
+
+    def bounds(self, interval: Interval) -> str:
+        """``low-high`` in this unit, with a dash; empty where the interval has no extent."""
+        low, high = self.write(interval.low), self.write(interval.high)
+        return "" if interval.low == interval.high else f"{low}–{high}"  # noqa: RUF001
+
 
 def label(name: str) -> str:
     """A measure's or limit's name for people; its own name where it has no other."""
@@ -66,12 +93,11 @@ def scale(name: str, values: Sequence[float]) -> Scale:
         return Scale(100.0, "%")
     for ending, (to_base, steps) in _ENDINGS.items():
         if name.endswith(ending):
-            sizes = sorted(abs(value) * to_base for value in values if value and math.isfinite(value))
+            sizes = sorted(
+                abs(value) * to_base for value in values if value and math.isfinite(value)
+            )
             middle = _rounded(sizes[len(sizes) // 2]) if sizes else to_base
-            fitting = [step for step in steps if step[0] <= middle * (1 + 1e-12)] or [steps[0]]
-            size, unit = fitting[-1]
-            if unit in ("min", "h") and middle < 2 * size:  # "90 s" reads better than "1.50 min"
-                size, unit = fitting[-2]
+            size, unit, _ = [step for step in steps if step[2] <= middle * (1 + 1e-12)][-1]
             return Scale(to_base / size, unit)
     return Scale(1.0, "")
 
@@ -79,18 +105,12 @@ def scale(name: str, values: Sequence[float]) -> Scale:
 def figure(name: str, value: float) -> str:
     """A measure with its unit: ``0.21 ms``, ``310 mJ``, ``7.6 %``."""
     suited = scale(name, [value])
-    text = number(value * suited.factor, percent=suited.unit == "%")
-    return f"{text} {suited.unit}" if suited.unit else text
+    return f"{suited.write(value)} {suited.unit}".rstrip()
 
 
 def bounds(name: str, interval: Interval) -> str:
-    """The ends of an interval in the unit of its value: ``0.15-0.33`` with a dash between."""
-    suited = scale(name, [interval.value])
-    low, high = (
-        number(end * suited.factor, percent=suited.unit == "%")
-        for end in (interval.low, interval.high)
-    )
-    return "" if interval.low == interval.high else f"{low}–{high}"  # noqa: RUF001
+    """The ends of an interval in the unit of its value, without it."""
+    return scale(name, [interval.value]).bounds(interval)
 
 
 def number(value: float, *, percent: bool = False) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fieldtune.server.front import Attempt, Interval, Point, Summary
-from fieldtune.server.report.format import counted, label, listed, setting
+from fieldtune.server.report.format import counted, label, listed, of_limit, setting
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ def why_empty(summary: Summary) -> str:
         f"{label(name).lower()} ({first})" for name, first, _ in ruled_out_by(summary) if first
     ]
     over = sum(not within_limits(attempt) for attempt in completed(summary))
-    failures = Counter(a.reason or "no reason given" for a in summary.attempts if a.state == "failed")
+    failures = Counter(
+        a.reason or "no reason given" for a in summary.attempts if a.state == "failed"
+    )
     causes = []
     if limits:
         causes.append(f"{summary.infeasible} were ruled out by the limits on {listed(limits)}")
@@ -164,6 +166,18 @@ def why_empty(summary: Summary) -> str:
         causes.append(f"{sum(failures.values())} failed: {listed(reasons)}")
     tried_ones = counted(len(summary.attempts), "configuration")
     return f"The front is empty: of {tried_ones} tried, {'; '.join(causes) or 'none was trained'}."
+
+
+def nothing_fits(summary: Summary, device: str) -> str:
+    """Which limits of a device keep every point of the front from it."""
+    slacks = [point.devices[device].slack for point in summary.front if device in point.devices]
+    missed = {name for slack in slacks for name, value in slack.items() if value > 0}
+    nearest = [
+        f"{label(name).lower()} ({of_limit(min(s[name] for s in slacks if name in s))} of the cap)"
+        for name in sorted(missed)
+    ]
+    because = f": at best {listed(nearest)}" if nearest else ""
+    return f"no point of the front fits this device{because}"
 
 
 def spread(points: Sequence[Point], name: str) -> bool:

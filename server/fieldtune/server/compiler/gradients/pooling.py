@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from fieldtune.server.compiler.gradients.geometry import fit, window_padding
 from fieldtune.server.compiler.gradients.registry import gradient
@@ -40,12 +41,9 @@ def max_pool(op: Any, dy: Any) -> Any:
 def average_pool(op: Any, dy: Any) -> Any:
     """Each cell of a window takes an equal share; padding does not count as a cell."""
     window = _Window(op)
-    inside = np.ones([1, window.size[0], window.size[1], 1], np.float32)
-    counts = sum(window.seen(window.pad(tf.constant(inside), 0.0), i, j) for i, j in window.cells)
-    share = tf.get_static_value(1.0 / counts)
-    if share is None or share.min() == share.max():
-        share = 1.0 / (window.window[0] * window.window[1]) if share is None else share.max()
-    given = dy * share
+    counts = np.outer(window.counts(0), window.counts(1)).astype(np.float32)
+    share = 1.0 / counts[None, :, :, None]
+    given = dy * (share if share.min() < share.max() else float(share.max()))
     return window.gather(lambda i, j: given)
 
 
@@ -68,6 +66,12 @@ class _Window:
         self.grid = tuple(
             self.positions[axis] + (self.window[axis] - 1) // self.stride[axis] for axis in (0, 1)
         )
+
+    def counts(self, axis: int) -> NDArray[np.int64]:
+        """How many cells of the window at each position lie inside the input."""
+        first = np.arange(self.positions[axis]) * self.stride[axis] - self.before[axis]
+        last = np.minimum(first + self.window[axis], self.size[axis])
+        return last - np.maximum(first, 0)
 
     def pad(self, x: Any, value: float) -> Any:
         """The input with everything around it that a window can touch."""

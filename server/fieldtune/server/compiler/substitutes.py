@@ -1,0 +1,154 @@
+"""Keras operations that are replaced while a model is traced, because TFLite has no such op.
+
+Gradients can be replaced per op (see ``gradients``); these have a forward pass without built-in ops:
+random numbers, exact GELU (error function) and grouped convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.ops import math_ops
+
+from fieldtune.profiles.errors import CompileError
+from fieldtune.server.compiler.randomness import Stream
+
+_BACKEND = "keras.src.backend.tensorflow"
+
+
+@contextmanager
+def random_numbers(stream: Stream | None) -> Iterator[None]:
+    """While this is open, Keras draws its random numbers from ``stream``.
+
+    Args:
+        stream: ``None`` where the model infers: numbers that it draws all the same (recurrent
+            layers draw masks that they do not use) are constants.
+
+    Raises:
+        CompileError: a number of a distribution without built-in ops is drawn.
+    """
+    constant: list[Stream] = []
+
+    def source() -> Stream:
+        if stream is not None:
+            return stream
+        if not constant:
+            constant.append(Stream(tf.zeros([1]), tf.zeros([1])))
+        return constant[0]
+
+    def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
+        del seed
+        if rate == 0.0:
+            return inputs
+        given = noise_shape if noise_shape is not None else inputs.shape
+        shape = tuple(
+            size if noise is None else int(noise)
+            for size, noise in zip(inputs.shape, given, strict=True)
+        )
+        kept = tf.cast(source().uniform(shape) >= rate, inputs.dtype)
+        return inputs * (kept * (1.0 / (1.0 - rate)))
+
+    def uniform(
+        shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, seed: Any = None
+    ) -> Any:
+        del dtype, seed
+        return source().uniform(_static(shape)) * (maxval - minval) + minval
+
+    def normal(
+        shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None
+    ) -> Any:
+        del dtype, seed
+        return source().normal(_static(shape)) * stddev + mean
+
+    module = sys.modules[f"{_BACKEND}.random"]
+    replaced = {"dropout": dropout, "uniform": uniform, "normal": normal}
+    for name in ("truncated_normal", "gamma", "binomial", "beta", "categorical", "randint"):
+        replaced[name] = _refused(name)
+    with _replaced([(module, name, function) for name, function in replaced.items()]):
+        yield
+
+
+@contextmanager
+def built_in_operations() -> Iterator[None]:
+    """While this is open, the error function and grouped convolutions use built-in ops."""
+    nn = sys.modules[f"{_BACKEND}.nn"]
+    plain_conv = nn.conv
+
+    def conv(inputs: Any, kernel: Any, *args: Any, **kwargs: Any) -> Any:
+        groups = inputs.shape[-1] // kernel.shape[-2]
+        if groups == 1:
+            return plain_conv(inputs, kernel, *args, **kwargs)
+        parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        return tf.concat([plain_conv(x, w, *args, **kwargs) for x, w in parts], -1)
+
+    def erfc(x: Any, name: Any = None) -> Any:
+        del name
+        return 1.0 - erf(x)
+
+    keras_math = sys.modules[f"{_BACKEND}.math"]
+    with _replaced(
+        [
+            (nn, "conv", conv),
+            (math_ops, "erfc", erfc),
+            (math_ops, "erf", erf),
+            (tf.math, "erf", erf),
+            (tf.math, "erfc", erfc),
+            (keras_math, "erf", erf),
+        ]
+    ):
+        yield
+
+
+def erf(x: Any, name: Any = None) -> Any:
+    """The error function, to 1.5e-7 (Abramowitz and Stegun, 1964, formula 7.1.26)."""
+    del name
+    value: Any = _erf(tf.convert_to_tensor(x))
+    return value
+
+
+@tf.custom_gradient
+def _erf(x: Any) -> Any:
+    size = tf.abs(x)
+    t = 1.0 / (1.0 + 0.3275911 * size)
+    series: Any = 1.061405429
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = series * t + coefficient
+    bell = tf.exp(-size * size)
+    rest = series * t * bell
+
+    def gradient(dy: Any) -> Any:
+        return dy * bell * (2.0 / math.sqrt(math.pi))
+
+    return tf.where(x < 0.0, rest - 1.0, 1.0 - rest), gradient
+
+
+def _refused(name: str) -> Any:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        del args, kwargs
+        raise CompileError(
+            f"keras.random.{name} cannot be used on a device: use dropout, uniform or normal"
+        )
+
+    return refuse
+
+
+def _static(shape: Any) -> tuple[int, ...]:
+    given = tf.get_static_value(tf.convert_to_tensor(shape)) if tf.is_tensor(shape) else shape
+    return tuple(int(size) for size in given)
+
+
+@contextmanager
+def _replaced(functions: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    before = [(module, name, getattr(module, name)) for module, name, _ in functions]
+    for module, name, function in functions:
+        setattr(module, name, function)
+    try:
+        yield
+    finally:
+        for module, name, function in before:
+            setattr(module, name, function)

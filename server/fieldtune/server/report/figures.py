@@ -1,0 +1,257 @@
+"""The pictures of the report that show a study as a whole: all trials, progress, limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from fieldtune.server.front import Attempt, Summary
+from fieldtune.server.report.format import label, number, scale, setting
+from fieldtune.server.report.front_figure import front_views
+from fieldtune.server.report.history import growth
+from fieldtune.server.report.theme import THEMES, Theme, axis, layout
+from fieldtune.server.report.view import completed, objectives, parameters, ruled_out_by
+from fieldtune.server.space import Value
+
+FEW = 8
+"""A hyperparameter with no more values than this has an axis with a tick for each of them."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a picture: what to call it, and the figure by theme name."""
+
+    name: str
+    by_theme: dict[str, go.Figure]
+
+
+def pictures(summary: Summary) -> dict[str, list[View]]:
+    """Every picture that the summary has something for, by the id of its place in the page."""
+    found = {
+        "front": [View(name, _themed(draw)) for name, draw in front_views(summary)],
+        "parallel": _single(summary, parallel) if len(completed(summary)) > 1 else [],
+        "progress": _single(summary, progress) if completed(summary) else [],
+        "limits": _single(summary, limits) if summary.infeasible else [],
+        "overshoot": _single(summary, overshoot) if summary.infeasible else [],
+    }
+    return {name: views for name, views in found.items() if views}
+
+
+def _single(summary: Summary, draw: Callable[[Summary, Theme], go.Figure]) -> list[View]:
+    return [View("", _themed(lambda theme: draw(summary, theme)))]
+
+
+def _themed(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:
+    return {theme.name: draw(theme) for theme in THEMES}
+
+
+def parallel(summary: Summary, theme: Theme) -> go.Figure:
+    """Parallel coordinates over hyperparameters and objectives of the completed trials."""
+    attempts, goals = completed(summary), objectives(summary)
+    names = [name for name in parameters(summary) if all(name in a.configuration for a in attempts)]
+    dimensions = [
+        _dimension(name, [attempt.configuration[name] for attempt in attempts]) for name in names
+    ]
+    for goal in goals:
+        values = [attempt.objectives[goal.name] for attempt in attempts]
+        unit = scale(goal.name, values)
+        title = f"{goal.label} {unit.unit}".rstrip()
+        dimensions.append(_numbers(escape(title), [value * unit.factor for value in values]))
+    dimensions.append(_numbers("Trial", [attempt.trial for attempt in attempts]))
+    first = [attempt.objectives[goals[0].name] for attempt in attempts]
+    unit = scale(goals[0].name, first)
+    trace = go.Parcoords(
+        dimensions=dimensions,
+        line={
+            "color": [value * unit.factor for value in first],
+            "colorscale": theme.scale,
+            "showscale": True,
+            "colorbar": {
+                "title": {
+                    "text": escape(f"{goals[0].label} {unit.unit}".rstrip()),
+                    "side": "right",
+                },
+                "thickness": 10,
+                "outlinewidth": 0,
+            },
+        },
+        labelfont={"size": 12},
+        tickfont={"size": 11},
+        rangefont={"size": 1, "color": theme.surface},
+        unselected={"line": {"color": theme.muted, "opacity": 0.12}},
+    )
+    return go.Figure(trace, layout(theme, height=440, margin={"l": 60, "r": 30, "t": 56, "b": 28}))
+
+
+def _dimension(name: str, values: Sequence[Value]) -> dict[str, Any]:
+    """A choice by its place, a number by itself or, over more than a decade, its logarithm."""
+    numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    distinct = sorted(set(values), key=None if numeric else str)  # type: ignore[arg-type, type-var]
+    if not numeric or len(distinct) <= FEW:
+        place = {repr(value): position for position, value in enumerate(distinct)}
+        return {
+            "label": escape(name),
+            "values": [place[repr(value)] for value in values],
+            "tickvals": list(range(len(distinct))),
+            "ticktext": [escape(setting(value)) for value in distinct],
+            "range": [-0.15, len(distinct) - 0.85],
+        }
+    return _numbers(escape(name), [float(value) for value in values])
+
+
+def _numbers(title: str, values: Sequence[float]) -> dict[str, Any]:
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 20:
+        ticks = [low * (high / low) ** (k / 4) for k in range(5)]
+        logs = [math.log10(value) for value in values]
+        return {
+            "label": title,
+            "values": logs,
+            "tickvals": [math.log10(tick) for tick in ticks],
+            "ticktext": [number(tick) for tick in ticks],
+            "range": [min(logs), max(logs)],
+        }
+    return {"label": title, "values": list(values)}
+
+
+def progress(summary: Summary, theme: Theme) -> go.Figure:
+    """Hypervolume of the front after each trial, and the trials that taught nothing."""
+    steps = growth(summary)
+    grown = [step for step in steps if step.grew]
+    line = go.Scatter(
+        x=[step.trial for step in steps],
+        y=[100 * step.share for step in steps],
+        mode="lines",
+        line={"shape": "hv", "width": 2.5, "color": theme.front},
+        name="hypervolume",
+        hovertemplate="after trial %{x}: %{y:.1f} %<extra></extra>",
+    )
+    points = go.Scatter(
+        x=[step.trial for step in grown],
+        y=[100 * step.share for step in grown],
+        mode="markers",
+        marker={"size": 8, "color": theme.front, "line": {"width": 1, "color": theme.surface}},
+        name="trial that moved the front",
+        hovertemplate="trial %{x} moved the front<extra></extra>",
+    )
+    top = max(100 * step.share for step in steps) or 1.0
+    rugs = [
+        _rug(summary, theme, "infeasible", "ruled out", "x-thin-open", theme.muted, -0.05 * top),
+        _rug(summary, theme, "failed", "failed", "diamond-open", theme.bad, -0.05 * top),
+    ]
+    return go.Figure(
+        [line, points, *(rug for rug in rugs if rug.x)],
+        layout(
+            theme,
+            height=360,
+            xaxis=axis(theme, "trial"),
+            yaxis=axis(theme, "dominated share of the box (%)", range=[-0.1 * top, 1.08 * top]),
+            margin={"l": 8, "r": 16, "t": 16, "b": 64},
+        ),
+    )
+
+
+def _rug(
+    summary: Summary, theme: Theme, state: str, name: str, symbol: str, colour: str, height: float
+) -> go.Scatter:
+    attempts = [attempt for attempt in summary.attempts if attempt.state == state]
+    return go.Scatter(
+        x=[attempt.trial for attempt in attempts],
+        y=[height] * len(attempts),
+        mode="markers",
+        marker={
+            "symbol": symbol,
+            "size": 8,
+            "color": colour,
+            "line": {"width": 1.5, "color": colour},
+        },
+        name=name,
+        text=[escape(_reason(attempt)) for attempt in attempts],
+        hovertemplate=f"trial %{{x}} {name}: %{{text}}<extra></extra>",
+    )
+
+
+def _reason(attempt: Attempt) -> str:
+    return label(attempt.reason).lower() if attempt.state == "infeasible" else attempt.reason
+
+
+def limits(summary: Summary, theme: Theme) -> go.Figure:
+    """Configurations that each limit ruled out: as the hardest of them, or beside a harder one."""
+    rows = ruled_out_by(summary)[::-1]
+    names = [escape(label(name)) for name, _, _ in rows]
+    bars = [
+        ("missed by most", [first for _, first, _ in rows], theme.front),
+        ("missed too", [missed - first for _, first, missed in rows], theme.muted),
+    ]
+    return go.Figure(
+        [
+            go.Bar(
+                x=values,
+                y=names,
+                orientation="h",
+                name=name,
+                marker={"color": colour},
+                hovertemplate=f"%{{y}}: %{{x}} {name}<extra></extra>",
+            )
+            for name, values, colour in bars
+            if any(values)
+        ],
+        layout(
+            theme,
+            height=150 + 44 * len(rows),
+            barmode="stack",
+            bargap=0.35,
+            showlegend=True,
+            xaxis=axis(theme, "configurations", rangemode="tozero", tickformat="d"),
+            yaxis=axis(theme, "", ticks="", showgrid=False, ticksuffix=" "),
+            margin={"l": 8, "r": 16, "t": 8, "b": 64},
+        ),
+    )
+
+
+def overshoot(summary: Summary, theme: Theme) -> go.Figure:
+    """By how much each configuration that was ruled out misses each limit, a cross each."""
+    names = [name for name, _, _ in ruled_out_by(summary)][::-1]
+    crosses = [
+        (attempt.trial, name, 100 * attempt.constraints[name])
+        for attempt in summary.attempts
+        if attempt.state == "infeasible"
+        for name in names
+        if attempt.constraints.get(name, 0.0) > 0
+    ]
+    over = [percent for _, _, percent in crosses]
+    wide = bool(over) and max(over) / min(over) > 50
+    return go.Figure(
+        go.Scatter(
+            x=over,
+            y=[escape(label(name)) for _, name, _ in crosses],
+            mode="markers",
+            marker={
+                "symbol": "x-thin-open",
+                "size": 11,
+                "color": theme.bad,
+                "line": {"width": 2, "color": theme.bad},
+            },
+            text=[f"trial {trial}" for trial, _, _ in crosses],
+            hovertemplate="%{text}: %{x:.0f} % over the limit on %{y}<extra></extra>",
+        ),
+        layout(
+            theme,
+            height=150 + 44 * len(names),
+            xaxis=axis(
+                theme,
+                "over the limit (%)",
+                type="log" if wide else "linear",
+                rangemode="normal" if wide else "tozero",
+            ),
+            yaxis=axis(theme, "", ticks="", ticksuffix=" ", categoryorder="array",
+                       categoryarray=[escape(label(name)) for name in names],
+                       range=[-0.5, len(names) - 0.5]),
+            margin={"l": 8, "r": 16, "t": 8, "b": 64},
+        ),
+    )  # fmt: skip

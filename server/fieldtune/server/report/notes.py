@@ -1,0 +1,71 @@
+"""What the figures of a report mean, in words that fit the study."""
+
+from __future__ import annotations
+
+from fieldtune.server.front import Summary
+from fieldtune.server.report.format import SHARES, listed
+from fieldtune.server.report.markup import Markup, joined, tag
+from fieldtune.server.report.view import objectives
+
+_MEAN_OF_FLEET = ("energy_j", "sent_bytes", "received_bytes")
+
+
+def notes(summary: Summary) -> Markup:
+    """A list of terms, only of those that occur."""
+    goals = {goal.name: goal.label for goal in objectives(summary)}
+    samples = sorted({point.test_samples for point in summary.front})
+    share = [title for name, title in goals.items() if name in SHARES]
+    learned = {*SHARES, "loss", "metric"}
+    costs = [title for name, title in goals.items() if name not in learned]
+    means = [title for name, title in goals.items() if name in _MEAN_OF_FLEET]
+    worst = [title for title in costs if title not in means]
+    entries: dict[str, str] = {}
+    if summary.simulated:
+        entries["Predicted, not measured"] = (
+            "This study was simulated: models were really trained and tested, but every cost "
+            "(time, memory, storage, energy, bytes) is predicted from the device's profile. "
+            "Measure the exported model on the device before you rely on it."
+        )
+    else:
+        entries["Predicted and measured"] = (
+            "This study ran on devices: what was learned comes from them. Costs are predicted from "
+            "the devices' profiles, so that configurations can be ruled out before they are sent."
+        )
+    if share and samples:
+        count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
+        entries[f"Interval of {listed([title.lower() for title in share])}"] = (
+            f"The 95 % Wilson interval over {count} test samples, pooled over all clients that took "
+            "part. Two points whose intervals overlap a lot may differ by chance."
+        )
+    if "loss" in goals or "metric" in goals:
+        entries["No interval"] = "The loss and a metric of one's own may come without an interval."
+    if costs:
+        entries["Interval of a cost"] = (
+            "From the intervals of the profile's own figures: the cheapest and the dearest device "
+            "that would still match the profile (about 90 %)."
+        )
+    if worst:
+        entries[f"{listed(worst)} of the fleet"] = (
+            "That of the device type that is worst off, among those that can take part."
+        )
+    if means:
+        entries[f"{listed(means)} of the fleet"] = (
+            "The mean over the clients that can take part, of a whole trial on one device."
+        )
+    entries["On this device"] = (
+        "Cards under “What to deploy” show each cost as that device type sees it, and what was "
+        "learned as the whole fleet sees it; so they differ from the table of the front."
+    )
+    entries["Limits"] = (
+        "Hard: a configuration over a limit on too much of the fleet is not trained. What is "
+        "used of a limit is judged on the predicted value, not on the ends of its interval."
+    )
+    entries["Defaults"] = (
+        "The values that the study file itself stands for, trained like any other trial."
+        if summary.defaults
+        else "The values that the study file itself stands for; they could not be trained here, "
+        "so nothing is compared to them."
+    )
+    return tag(
+        "dl", *(joined(tag("dt", k), tag("dd", v)) for k, v in entries.items()), class_="notes"
+    )

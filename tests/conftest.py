@@ -1,0 +1,61 @@
+"""What the tests share: one artefact cache, and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.manifest import Artefact, ModelSpec
+from fieldtune.server.compiler.service import CompileService
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = (sys.executable, "-m", "fieldtune.simulations")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def artefact_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this run's own, so that tests compile what they use and only once."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["FIELDTUNE_CACHE"] = str(folder)
+    return folder
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def fieldtune() -> Command:
+    """Run ``fieldtune`` with these arguments; never raises."""
+
+    def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=cwd, capture_output=True, text=True, check=False, timeout=300,
+            env=os.environ | {"COLUMNS": "140"},
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits study in small: 8 trials of 5 rounds."""
+    text = (ROOT / "simulations/studies/digits.toml").read_text()
+    text = text.replace("trials = 40", "trials = 8").replace("rounds = 20", "rounds = 5")
+    file = tmp_path_factory.mktemp("study") / "digits.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture(scope="session")
+def mlp_artefact(artefact_cache: Path) -> Artefact:
+    """The built-in MLP for 8x8 digits: 16 hidden units, trained by SGD with momentum."""
+    with CompileService(ArtefactCache(artefact_cache)) as service:
+        spec = ModelSpec("mlp", {"width": 16, "depth": 1}, (8, 8, 1), 10)
+        return service.submit(spec).result()

@@ -1,0 +1,222 @@
+"""A realistic summary: three device types, forty attempts, a front of a dozen points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import moocore
+import numpy as np
+import pytest
+
+from fieldtune.server.front import (
+    Attempt,
+    Interval,
+    OnDevice,
+    Point,
+    Summary,
+    recommend,
+    wilson,
+    worst_constraint,
+)
+from fieldtune.server.space import Value
+
+CLIENTS = {"raspberry-pi-4b": 40, "raspberry-pi-5": 20, "raspberry-pi-zero-2w": 40}
+SLOWNESS = {"raspberry-pi-4b": 0.25, "raspberry-pi-5": 0.1, "raspberry-pi-zero-2w": 1.0}
+POWER = {"raspberry-pi-4b": 2.0, "raspberry-pi-5": 2.6, "raspberry-pi-zero-2w": 0.5}
+SAMPLES = 360
+DEFAULTS: dict[str, Value] = {
+    "model": "cnn",
+    "width": 32,
+    "depth": 2,
+    "learning_rate": 0.05,
+    "batch_size": 8,
+    "local_epochs": 5,
+    "clients_per_round": 20,
+}
+OBJECTIVES = ("error", "inference_ms", "energy_j")
+
+MakeSummary = Callable[..., Summary]
+
+
+@pytest.fixture(scope="session")
+def make_summary() -> MakeSummary:
+    return _summary
+
+
+@pytest.fixture(scope="session")
+def summary(make_summary: MakeSummary) -> Summary:
+    return make_summary()
+
+
+def _summary(
+    objectives: Sequence[str] = OBJECTIVES,
+    *,
+    attempts: int = 40,
+    study: str = "digits-on-pi",
+    with_defaults: bool = True,
+    tightness: float = 1.0,
+    choice: str = "mlp",
+    seed: int = 7,
+) -> Summary:
+    """A study's summary; a tightness of 100 rules everything out."""
+    rng = np.random.default_rng(seed)
+    made: list[Attempt] = []
+    points: dict[int, Point] = {}
+    for trial in range(attempts):
+        configuration = DEFAULTS if trial == 0 else _configuration(rng, choice)
+        point = _point(trial, configuration, rng)
+        constraints = {
+            "coverage": 0.0,
+            "energy_j": tightness * point.devices["raspberry-pi-zero-2w"].costs["energy_j"].value
+            / 7.0 - 1,
+            "inference_ms": tightness * point.measures["inference_ms"] / 0.9 - 1,
+            "memory_mib": tightness * point.measures["memory_mib"] / 160 - 1,
+        }  # fmt: skip
+        constraints["coverage"] = max(constraints.values())
+        state = "completed"
+        if max(constraints.values()) > 0:
+            state = "infeasible"
+        elif trial in (11, 29):
+            state = "failed"
+        else:
+            points[trial] = point
+        made.append(
+            Attempt(
+                trial=trial,
+                state=state,
+                configuration=configuration,
+                objectives={
+                    name.removeprefix("-"): point.measures[name.removeprefix("-")]
+                    for name in objectives
+                }
+                if state == "completed"
+                else {},
+                constraints={} if state == "failed" else constraints,
+                reason=worst_constraint(constraints)
+                if state == "infeasible"
+                else "every client ran out of memory"
+                if state == "failed"
+                else "",
+            )
+        )
+    plain = [name.removeprefix("-") for name in objectives]
+    points = {trial: _with_objectives(point, plain) for trial, point in points.items()}
+    front = _front(list(points.values()), objectives)
+    defaults = points.get(0) if with_defaults else None
+    return Summary(
+        study=study,
+        seed=0,
+        objectives=list(objectives),
+        metric="accuracy",
+        devices=CLIENTS if points else {},
+        simulated=True,
+        trials=sum(attempt.state != "infeasible" for attempt in made),
+        infeasible=sum(attempt.state == "infeasible" for attempt in made),
+        failed=sum(attempt.state == "failed" for attempt in made),
+        front=front,
+        recommended={
+            device: chosen
+            for device in CLIENTS
+            if (chosen := recommend(front, defaults, objectives, device)) is not None
+        },
+        defaults=defaults,
+        attempts=made,
+    )
+
+
+def _configuration(rng: np.random.Generator, choice: str) -> dict[str, Value]:
+    return {
+        "model": str(rng.choice(["cnn", choice])),
+        "width": int(rng.choice([8, 16, 32, 64])),
+        "depth": int(rng.integers(1, 3)),
+        "learning_rate": float(10 ** rng.uniform(-2, 0)),
+        "batch_size": int(rng.choice([8, 16])),
+        "local_epochs": int(rng.integers(1, 9)),
+        "clients_per_round": int(rng.integers(5, 31)),
+    }
+
+
+def _point(trial: int, configuration: Mapping[str, Value], rng: np.random.Generator) -> Point:
+    width, depth = int(configuration["width"]), int(configuration["depth"])
+    epochs, clients = int(configuration["local_epochs"]), int(configuration["clients_per_round"])
+    size = width * depth * (1.6 if configuration["model"] == "cnn" else 0.7)
+    rate = abs(np.log10(float(configuration["learning_rate"])) + 0.7)
+    error = 0.025 + 0.4 / size + 0.09 * rate**2 + 0.12 / (epochs * clients) ** 0.5
+    error = round((error + abs(rng.normal(0, 0.006))) * SAMPLES) / SAMPLES
+    devices = {
+        device: OnDevice(
+            clients=count,
+            fitting=count,
+            costs={
+                name: Interval(value=value, low=0.75 * value, high=1.45 * value)
+                for name, value in _costs(size, epochs, clients, device).items()
+            },
+            slack={
+                "memory_mib": (90 + size / 3) / 160 - 1,
+                "round_s": epochs * (1 + size / 30) * SLOWNESS[device] / 30 - 1,
+                "storage_mib": -0.995,
+                **(
+                    {"inference_ms": (0.05 + size / 160) / 0.9 - 1}
+                    if device == "raspberry-pi-zero-2w"
+                    else {}
+                ),
+            },
+        )
+        for device, count in CLIENTS.items()
+    }
+    worst = devices["raspberry-pi-zero-2w"].costs
+    energy = sum(d.costs["energy_j"].value * d.clients for d in devices.values()) / 100
+    return Point(
+        trial=trial,
+        configuration=dict(configuration),
+        objectives={},
+        measures={
+            "accuracy": 1 - error,
+            "error": error,
+            "macro_f1": (1 - error) ** 1.1,
+            "loss": 3 * error,
+            "energy_j": energy,
+            **{name: cost.value for name, cost in worst.items() if name != "energy_j"},
+        },
+        test_samples=SAMPLES,
+        devices=devices,
+    )
+
+
+def _costs(size: float, epochs: int, clients: int, device: str) -> dict[str, float]:
+    slow = SLOWNESS[device]
+    return {
+        "inference_ms": (0.05 + size / 160) * slow,
+        "energy_j": (0.1 + size / 60) * epochs * clients / 30 * POWER[device] * slow * 1.5,
+        "memory_mib": 90 + size / 3,
+        "inference_memory_mib": 45 + size / 40,
+        "storage_mib": 0.1 + size / 800,
+        "round_s": epochs * (1 + size / 30) * slow,
+        "sent_bytes": 900 * size * clients,
+        "received_bytes": 950 * size * clients,
+    }
+
+
+def _with_objectives(point: Point, names: Sequence[str]) -> Point:
+    found = {}
+    for name in names:
+        value = point.measures[name]
+        if name in ("error", "accuracy", "macro_f1"):
+            low, high = wilson(value, SAMPLES)
+            found[name] = Interval(value=value, low=low, high=high)
+        else:
+            spread = 0.0 if name == "loss" else 1.0
+            found[name] = Interval(
+                value=value, low=value * (1 - 0.25 * spread), high=value * (1 + 0.45 * spread)
+            )
+    return point.model_copy(update={"objectives": found})
+
+
+def _front(points: Sequence[Point], objectives: Sequence[str]) -> list[Point]:
+    if not points:
+        return []
+    signs = np.array([-1.0 if name.startswith("-") else 1.0 for name in objectives])
+    values = np.array([[i.value for i in p.objectives.values()] for p in points]) * signs
+    keep = moocore.is_nondominated(values, keep_weakly=False)
+    order = sorted(np.flatnonzero(keep), key=lambda index: tuple(values[index]))
+    return [points[index] for index in order]

@@ -1,0 +1,98 @@
+"""The front and what is recommended from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldtune.server.front import Interval, OnDevice, Point, recommend, wilson
+from fieldtune.server.study import COST_MEASURES
+
+OBJECTIVES = ("error", "inference_ms")
+
+
+def point(trial: int, error: float, inference_ms: float, fitting: int = 1) -> Point:
+    costs = dict.fromkeys(COST_MEASURES, 1.0) | {"inference_ms": inference_ms}
+    return Point(
+        trial=trial,
+        configuration={},
+        objectives={
+            "error": Interval(value=error, low=error, high=error),
+            # The fleet's figure differs from what the device sees.
+            "inference_ms": Interval(value=99, low=99, high=99),
+        },
+        measures={"error": error},
+        test_samples=100,
+        devices={
+            "pi": OnDevice(
+                clients=1,
+                fitting=fitting,
+                costs={name: Interval(value=v, low=v, high=v) for name, v in costs.items()},
+                slack={},
+            )
+        },
+    )
+
+
+DEFAULTS = point(0, 0.2, 2.0)
+
+
+def chosen(*points: Point, defaults: Point | None = DEFAULTS) -> tuple[int, str]:
+    recommended = recommend(points, defaults, OBJECTIVES, "pi")
+    assert recommended is not None
+    return recommended.trial, recommended.why
+
+
+def test_a_point_that_beats_the_defaults_on_everything_comes_first() -> None:
+    trial, why = chosen(point(1, 0.05, 2.5), point(2, 0.19, 1.9), point(3, 0.5, 0.1))
+    assert trial == 2
+    assert why == "beats the defaults on error and inference_ms"
+
+
+def test_of_several_the_most_even_gain_is_taken() -> None:
+    trial, why = chosen(point(1, 0.1, 1.99), point(2, 0.15, 1.5), point(3, 0.199, 1.0))
+    assert trial == 2
+    assert "most even gain of the 3" in why
+
+
+def test_a_cheap_model_that_predicts_worse_is_not_recommended() -> None:
+    trial, why = chosen(point(1, 0.9, 0.1), point(2, 0.1, 3.0))
+    assert trial == 2
+    assert "could not beat them on inference_ms" in why
+
+
+def test_the_defaults_are_recommended_where_nothing_beats_them() -> None:
+    trial, why = chosen(DEFAULTS, point(1, 0.9, 0.1))
+    assert trial == 0
+    assert "these are the study's defaults" in why
+
+
+def test_a_point_that_does_not_fit_is_not_recommended() -> None:
+    assert chosen(point(1, 0.01, 0.1, fitting=0), point(2, 0.15, 1.5))[0] == 2
+    assert recommend([point(1, 0.1, 0.1, fitting=0)], DEFAULTS, OBJECTIVES, "pi") is None
+
+
+def test_without_defaults_something_is_recommended_and_said_so() -> None:
+    trial, why = chosen(point(1, 0.1, 2.0), point(2, 0.3, 1.0), defaults=None)
+    assert trial in (1, 2)
+    assert "could not be trained" in why
+
+
+# Brown, Cai and DasGupta 2001, Interval estimation for a binomial proportion: the score interval.
+@pytest.mark.parametrize(
+    ("share", "samples", "expected"),
+    [(0.0, 10, (0.0, 0.2775)), (0.5, 10, (0.2366, 0.7634)), (0.9, 100, (0.8256, 0.9448))],
+)
+def test_the_interval_is_wilsons(share: float, samples: int, expected: tuple[float, float]) -> None:
+    assert wilson(share, samples) == pytest.approx(expected, abs=1e-3)
+
+
+@given(st.integers(0, 500), st.integers(1, 500))
+def test_the_interval_holds_the_share(hits: int, more: int) -> None:
+    share = hits / (hits + more)
+    low, high = wilson(share, hits + more)
+    assert 0 <= low <= share + 1e-12
+    assert share - 1e-12 <= high <= 1
+    assert np.isfinite([low, high]).all()

@@ -1,0 +1,173 @@
+"""Whatever is wrong with what a user gives: one clear sentence, the documented code, no trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND, Command
+
+
+def changed(study: Path, folder: Path, old: str, new: str) -> Path:
+    text = study.read_text()
+    assert old in text
+    file = folder / "study.toml"
+    file.write_text(text.replace(old, new, 1))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "sentence"),
+    [
+        ("rounds =", "round =", 2, "study.round is not a known key (did you mean 'rounds'?)"),
+        ('data = "digits"', 'data = "digit"', 2, "task.data = 'digit' is not known"),
+        ('data = "digits"', 'data = "nowhere:load"', 2, "'nowhere:load' cannot be imported"),
+        ("= 0.2 }", "= 0.3 }", 2, "shares that sum to 1.1: they must sum to 1"),
+        ('"raspberry-pi-5" =', '"raspberry-pi-55" =', 2, "'raspberry-pi-5'"),
+        ('"cnn"]', '"cmm"]', 6, "cmm"),
+        ("clients = 100", "clients = 1000", 2, "too many for 1797 samples"),
+        ("inference_ms = 0.3", "inference_ms = 0.0001", 3, "inference_ms rules out 100 %"),
+    ],
+)
+def test_a_study_that_cannot_run_says_why(
+    old: str, new: str, code: int, sentence: str,
+    fieldtune: Command, small_study: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    file = changed(small_study, tmp_path, old, new)
+    done = fieldtune("tune", file, "--out", tmp_path / "run")
+    assert sentence in done.stderr
+    assert done.returncode == code
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_check_says_which_limit_is_impossible(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    file = changed(small_study, tmp_path, "inference_ms = 0.3", "inference_ms = 0.0001")
+    done = fieldtune("check", file)
+    assert done.returncode == 3
+    assert "inference_ms" in done.stdout
+    assert "inference_ms rules out 100 %" in done.stderr
+
+
+def test_a_missing_study_file_is_a_sentence(fieldtune: Command, tmp_path: Path) -> None:
+    done = fieldtune("tune", tmp_path / "none.toml")
+    assert done.returncode == 2
+    assert "There is no study file" in done.stderr
+
+
+def test_a_data_set_that_is_not_installed_says_what_to_install(
+    small_study: Path, tmp_path: Path
+) -> None:
+    # A worker that cannot find scikit-learn: the finder of specs is told that it is not there.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u\n"
+        "real = u.find_spec\n"
+        "u.find_spec = lambda n, p=None: None if n == 'sklearn' else real(n, p)\n"
+    )
+    done = subprocess.run(
+        [*COMMAND, "tune", str(small_study), "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'fieldtune[simulation]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def used_folder(
+    fieldtune: Command, small_study: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("used") / "run"
+    done = fieldtune("tune", small_study, "--out", folder, "--trials", "1")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_folder_of_another_study_is_left_alone(
+    fieldtune: Command, small_study: Path, used_folder: Path, tmp_path: Path
+) -> None:
+    before = {file: file.read_bytes() for file in used_folder.rglob("*") if file.is_file()}
+    other = changed(small_study, tmp_path, "rounds = 5", "rounds = 6")
+    done = fieldtune("tune", other, "--out", used_folder)
+    assert done.returncode == 4
+    assert "belongs to another study: it differs in study.rounds (5 there, 6 here)" in done.stderr
+    assert before == {file: file.read_bytes() for file in used_folder.rglob("*") if file.is_file()}
+
+
+def test_a_run_folder_in_use_is_refused(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    import fcntl
+
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = fieldtune("tune", small_study, "--out", tmp_path)
+    assert done.returncode == 4
+    assert "is in use by another fieldtune" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_a_folder_without_a_study_is_refused(
+    command: str, fieldtune: Command, tmp_path: Path
+) -> None:
+    more = ["--device", "raspberry-pi-5", "--out", "x.tflite"] if command == "export" else []
+    done = fieldtune(command, tmp_path, *more)
+    assert done.returncode == 4
+    assert "holds no pareto.json" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--device", "raspberry-pi-6"], "study's fleet (did you mean 'raspberry-pi-5'"),
+        (["--device", "raspberry-pi-5", "--trial", "99"], "Trial 99 is not on the front"),
+        (["--device", "raspberry-pi-5", "--variant", "fp64"], "did you mean 'fp32'"),
+    ],
+)  # fmt: skip
+def test_an_export_of_what_is_not_there_is_refused(
+    arguments: list[str], sentence: str, fieldtune: Command, used_folder: Path, tmp_path: Path
+) -> None:
+    done = fieldtune("export", used_folder, *arguments, "--out", tmp_path / "x.tflite")
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "x.tflite").exists()
+
+
+def can_mount() -> bool:
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(
+            ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"],
+            capture_output=True, check=False,
+        ).returncode == 0
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not can_mount(), reason="a full disk needs the right to mount a small one")
+def test_a_full_disk_is_a_sentence_and_loses_no_finished_trial(
+    small_study: Path, fieldtune: Command, tmp_path: Path
+) -> None:
+    disk, saved = tmp_path / "disk", tmp_path / "saved"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=400k none {disk} && "
+        f"{' '.join(COMMAND)} tune {small_study} --out {disk}/run; code=$?; "
+        f"cp -r {disk}/run {saved}; exit $code"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5, done.stderr
+    assert "free some disk space" in done.stderr
+    assert "Traceback" not in done.stderr
+    # With room again, the study goes on from what it had.
+    again = fieldtune("tune", small_study, "--out", saved)
+    assert again.returncode == 0, again.stderr
+    assert "8/8" in again.stderr

@@ -1,0 +1,85 @@
+"""What the documentation names is what the code knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from pydantic import BaseModel
+
+from fieldtune.server import study
+from fieldtune.server.compiler.manifest import DEFAULTS
+from fieldtune.server.space import Parameter
+from fieldtune.simulations.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY_FILE = (ROOT / "docs/study-file.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}.*?(?=^## |\Z)", STUDY_FILE, re.M | re.S)
+    assert found, title
+    return found.group()
+
+
+def documented(text: str) -> set[str]:
+    """Names in code type in the first column of tables."""
+    cells = re.findall(r"^\| (`[^|]+) \|", text, re.M)
+    return {name for cell in cells for name in re.findall(r"`([a-z_0-9]+)`", cell)}
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("`[task]`", study.TaskSection),
+        ("`[fleet]`", study.FleetSection),
+        ("`[limits]`", study.LimitsSection),
+    ],
+)
+def test_every_key_of_a_section_is_documented(title: str, model: type[BaseModel]) -> None:
+    assert documented(section(title)) == set(model.model_fields) - {"devices"} | (
+        {"devices"} if model is study.FleetSection else set()
+    )
+
+
+def test_every_key_and_measure_of_the_study_section_is_documented() -> None:
+    assert documented(section("`[study]`")) == {*study.StudySection.model_fields, *study.MEASURES}
+
+
+def test_every_key_and_setting_of_the_space_is_documented() -> None:
+    assert documented(section("`[space.model]`")) == {
+        *Parameter.model_fields,
+        *(set(DEFAULTS) - {"seed"}),
+        *study.CLIENT_DEFAULTS,
+        *study.SERVER_DEFAULTS,
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        (model, key)
+        for model in (study.StudySection, study.TaskSection, study.LimitsSection)
+        for key, field in model.model_fields.items()
+        if isinstance(field.default, (int, float, str)) and not isinstance(field.default, bool)
+    ],
+)
+def test_documented_defaults_are_the_real_ones(model: type[BaseModel], key: str) -> None:
+    default = model.model_fields[key].default
+    row = re.search(rf"^\| `{key}` \| `([^`]+)` \|", STUDY_FILE, re.M)
+    assert row, key
+    assert row.group(1).strip('"') == str(default)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name in commands:
+        assert f"fieldtune {name}" in README, name
+
+
+def test_the_readmes_figure_exists() -> None:
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / picture).is_file(), picture

@@ -1,0 +1,260 @@
+"""The main job in small: a study from the command line to the model for a device."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from conftest import COMMAND, Command
+from fieldtune.server.study import load_study
+from fieldtune.simulations.datasets import load_dataset
+from fieldtune.simulations.fleet import FleetPlan
+from fieldtune.simulations.partition import partition
+
+DEVICES = {"raspberry-pi-zero-2w", "raspberry-pi-4b", "raspberry-pi-5"}
+
+
+@pytest.fixture(scope="module")
+def finished(
+    fieldtune: Command, small_study: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run folder of the small study, run with two workers, and what was printed."""
+    folder = tmp_path_factory.mktemp("run") / "digits"
+    done = fieldtune("tune", small_study, "--out", folder, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def pareto(finished: tuple[Path, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((finished[0] / "pareto.json").read_text())
+    return parsed
+
+
+def outcome(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "pareto.json").read_bytes(), (folder / "trials.csv").read_bytes()
+
+
+def trials(folder: Path) -> list[dict[str, str]]:
+    if not (folder / "trials.csv").exists():
+        return []
+    return list(csv.DictReader((folder / "trials.csv").open()))
+
+
+def test_the_run_folder_holds_what_the_contract_names(finished: tuple[Path, Any]) -> None:
+    folder = finished[0]
+    for name in ("study.toml", "study.db", "trials.csv", "pareto.json", "report.html"):
+        assert (folder / name).stat().st_size > 100, name
+
+
+def test_results_are_on_stdout_and_progress_on_stderr(finished: tuple[Path, Any]) -> None:
+    _, done = finished
+    for device in DEVICES:
+        assert device in done.stdout
+    assert "8/8" in done.stderr
+    assert "compile" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_trial_is_a_line_and_only_trained_ones_have_results(
+    finished: tuple[Path, Any],
+) -> None:
+    lines = trials(finished[0])
+    assert [int(line["number"]) for line in lines] == list(range(len(lines)))
+    trained = [line for line in lines if line["state"] == "completed"]
+    assert len(trained) == 8
+    for line in lines:
+        assert bool(line["objective:error"]) == (line["state"] == "completed")
+        broken = [float(line[key]) > 0 for key in line if key.startswith("constraint:")]
+        assert any(broken) == (line["state"] == "infeasible")
+
+
+def test_optuna_opens_the_storage_and_agrees(finished: tuple[Path, Any]) -> None:
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{finished[0] / 'study.db'}")
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert len(complete) == 8
+    by_number = {int(line["number"]): line for line in trials(finished[0])}
+    for trial in complete:
+        line = by_number[trial.number]
+        assert trial.values == [
+            float(line[f"objective:{name}"]) for name in ("error", "inference_ms", "energy_j")
+        ]
+        assert trial.constraints["coverage"] == float(line["constraint:coverage"])
+    front = json.loads((finished[0] / "pareto.json").read_text())["front"]
+    assert {trial.number for trial in study.best_trials} >= {point["trial"] for point in front}
+
+
+def test_every_device_gets_a_recommendation_from_the_front(pareto: dict[str, Any]) -> None:
+    on_front = {point["trial"] for point in pareto["front"]}
+    assert set(pareto["recommended"]) == DEVICES
+    for chosen in pareto["recommended"].values():
+        assert chosen["trial"] in on_front
+        for against in chosen["against_defaults"]:
+            verb = "beats" if against["better"] else "could not beat"
+            assert verb in chosen["why"]
+            assert against["objective"] in chosen["why"]
+            assert against["better"] == (against["value"] < against["default"])
+
+
+def test_a_deployed_model_has_the_accuracy_that_the_report_claims(
+    finished: tuple[Path, Any], pareto: dict[str, Any], small_study: Path
+) -> None:
+    plan = FleetPlan.of(load_study(small_study))
+    clients = partition(load_dataset("digits"), plan)
+    x = np.concatenate([client.test_x for client in clients])
+    y = np.concatenate([client.test_y for client in clients])
+    for point in pareto["front"]:
+        folder = finished[0] / f"models/trial-{point['trial']:04d}"
+        interpreter = Interpreter(str(folder / "fp32.tflite"))
+        interpreter.allocate_tensors()
+        (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+        right = 0
+        for sample, label in zip(x, y, strict=True):
+            interpreter.set_tensor(image["index"], sample[None])
+            interpreter.invoke()
+            right += int(interpreter.get_tensor(logits["index"])[0].argmax() == label)
+        assert point["test_samples"] == len(y)
+        assert right / len(y) == pytest.approx(point["measures"]["accuracy"], abs=2 / len(y))
+        card = json.loads((folder / "card.json").read_text())
+        assert card["variants"]["fp32"]["bytes"] == (folder / "fp32.tflite").stat().st_size
+
+
+def test_one_worker_gives_the_same_bytes_as_two(
+    finished: tuple[Path, Any], fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    done = fieldtune("tune", small_study, "--out", tmp_path / "one", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "one") == outcome(finished[0])
+
+
+def test_another_seed_gives_another_study(
+    finished: tuple[Path, Any], fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    done = fieldtune("tune", small_study, "--out", tmp_path, "--seed", "1", "--trials", "2")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = trials(tmp_path), trials(finished[0])
+    assert ours[0]["seed"] != theirs[0]["seed"]
+    assert ours[0]["objective:error"] != theirs[0]["objective:error"]
+
+
+def test_a_study_killed_again_and_again_ends_as_if_it_had_not_been(
+    finished: tuple[Path, Any], small_study: Path, tmp_path: Path
+) -> None:
+    folder, rng, kills = tmp_path / "killed", random.Random(0), 0
+    while True:
+        seen = len(trials(folder))
+        run = subprocess.Popen(
+            [*COMMAND, "tune", str(small_study), "--out", str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # Let it get on by one to three trials, then a random moment further.
+        goal = seen + rng.randint(1, 3)
+        while run.poll() is None and len(trials(folder)) < goal:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.2)
+        if run.poll() is not None:
+            assert run.returncode == 0
+            break
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        kills += 1
+        assert len(trials(folder)) >= seen
+    assert kills >= 3
+    assert outcome(folder) == outcome(finished[0])
+
+
+def test_a_finished_study_run_again_only_shows_its_outcome(
+    finished: tuple[Path, Any], fieldtune: Command, small_study: Path
+) -> None:
+    folder, first = finished
+    before = outcome(folder)
+    again = fieldtune("tune", small_study, "--out", folder)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert outcome(folder) == before
+
+
+def test_a_finished_study_can_be_given_more_trials(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    for count in (2, 4):
+        done = fieldtune("tune", small_study, "--out", tmp_path, "--trials", str(count))
+        assert done.returncode == 0, done.stderr
+        assert sum(line["state"] == "completed" for line in trials(tmp_path)) == count
+
+
+def test_ctrl_c_ends_with_a_sentence_and_loses_nothing(small_study: Path, tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [*COMMAND, "tune", str(small_study), "--out", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while run.poll() is None and len(trials(tmp_path)) < 2:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
+    assert len(trials(tmp_path)) >= 2
+    children = subprocess.run(
+        ["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=False
+    )
+    assert not children.stdout
+
+
+def test_report_prints_each_format(
+    finished: tuple[Path, Any], fieldtune: Command, pareto: dict[str, Any]
+) -> None:
+    folder, first = finished
+    assert fieldtune("report", folder).stdout == first.stdout
+    assert json.loads(fieldtune("report", folder, "--format", "json").stdout) == pareto
+    table = fieldtune("report", folder, "--format", "csv").stdout
+    assert len(list(csv.DictReader(table.splitlines()))) == len(trials(folder))
+    page = fieldtune("report", folder, "--format", "html").stdout
+    assert page == (folder / "report.html").read_text()
+
+
+def test_export_writes_the_recommended_model(
+    finished: tuple[Path, Any], fieldtune: Command, pareto: dict[str, Any], tmp_path: Path
+) -> None:
+    target = tmp_path / "model.tflite"
+    done = fieldtune("export", finished[0], "--device", "raspberry-pi-5", "--out", target)
+    assert done.returncode == 0, done.stderr
+    trial = pareto["recommended"]["raspberry-pi-5"]["trial"]
+    kept = finished[0] / f"models/trial-{trial:04d}/fp32.tflite"
+    assert target.read_bytes() == kept.read_bytes()
+
+
+def test_check_trains_nothing_and_says_what_the_limits_leave(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    done = fieldtune("check", small_study, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "of the space can be trained on" in done.stdout
+    for word in (*DEVICES, "learning_rate", "inference_ms"):
+        assert word in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_coordinator_never_imports_tensorflow_or_the_data(small_study: Path) -> None:
+    code = (
+        "import sys, fieldtune.simulations.run, fieldtune.server.tune; "
+        "print([m for m in ('tensorflow', 'keras', 'sklearn', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.strip() == "[]"
