@@ -56,7 +56,7 @@ def train(session: Session, data: ClientData, request: TrainRequest) -> Trained:
         name: np.array([value], np.float32) for name, value in request.hyperparameters.items()
     }
     if "seed" in session.hyperparameters:  # the model draws random numbers: dropout, noise
-        hyperparameters["seed"] = np.array([request.seed % 2**24], np.float32)
+        hyperparameters["seed"] = np.array([request.seed % 2**20], np.float32)
     steps, samples, loss = 0, len(data.train_y), 0.0
     for _ in range(request.local_epochs):
         loss, shuffled = 0.0, order.permutation(samples)

@@ -12,9 +12,10 @@
     ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
     ├── StorageError               exit 5   the disk is full or a file cannot be written
     ├── CompileError               exit 6   a model cannot become an artefact, or failed the gate
-    └── FleetError                 exit 7   the fleet cannot do what was asked of it
+    ├── FleetError                 exit 7   the fleet cannot do what was asked of it
+    └── InterruptError             exit 130 Ctrl-C
 
-Interrupted by Ctrl-C, a command ends with 130. A message is one sentence or two: the value, the
+A message is one sentence or two: the value, the
 limit, the remedy.
 """
 
@@ -81,3 +82,9 @@ class FleetError(FieldtuneError):
     """The fleet cannot do what was asked of it."""
 
     exit_code = 7
+
+
+class InterruptError(FieldtuneError):
+    """The user pressed Ctrl-C; what was finished is kept."""
+
+    exit_code = 130

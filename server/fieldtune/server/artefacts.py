@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from fieldtune.server.compiler.manifest import Artefact, CompileOptions, ModelSpec
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.space import Configuration
+from fieldtune.server.space import Configuration, Value
 from fieldtune.server.study import StudyConfig
 
 
@@ -19,6 +19,9 @@ class Artefacts:
         input_shape: of one sample, without the batch.
         classes: of the task.
         service: compiles.
+
+    Raises:
+        CompileError: a model's module is not found.
     """
 
     def __init__(
@@ -31,6 +34,9 @@ class Artefacts:
         self._study, self._service = study, service
         self._input_shape, self._classes = input_shape, classes
         self._futures: dict[str, Future[Artefact]] = {}
+        for model in study.task.models:
+            # A module that is not there is the study's mistake, not one configuration's.
+            service.cache.key(self._spec(model, {}), service.import_path)
 
     def key(self, configuration: Configuration) -> str:
         """Equal for configurations that share an artefact."""
@@ -39,7 +45,9 @@ class Artefacts:
 
     def spec(self, configuration: Configuration) -> ModelSpec:
         """What the compiler is asked for."""
-        model, knobs = self._study.model_of(configuration)
+        return self._spec(*self._study.model_of(configuration))
+
+    def _spec(self, model: str, knobs: dict[str, Value]) -> ModelSpec:
         return ModelSpec(
             model=model,
             knobs=knobs,

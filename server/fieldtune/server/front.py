@@ -121,10 +121,11 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
     defaults = next(
         (_point(o) for o in completed if o.proposal.configuration.flat() == default_values), None
     )
+    forecasts = [o.forecast for o in outcomes if not isinstance(o, Failed)]
     devices = {
         name: device.clients
-        for outcome in completed[:1]
-        for name, device in outcome.forecast.devices.items()
+        for forecast in forecasts[:1]
+        for name, device in forecast.devices.items()
     }
     names = study.study.objectives
     return Summary(
@@ -282,7 +283,7 @@ def _point(outcome: Completed) -> Point:
 
 def _interval(name: str, value: float, outcome: Completed) -> Interval:
     if name in LEARNED_MEASURES:
-        if name == "loss":
+        if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
             return Interval(value=value, low=value, high=value)
         low, high = wilson(value, outcome.learned.samples)
         return Interval(value=value, low=min(low, value), high=max(high, value))

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fieldtune.client.messages import METRICS
 from fieldtune.profiles.errors import StudyError
 from fieldtune.profiles.limits import DeviceLimits
-from fieldtune.server.compiler.manifest import DEFAULTS, HYPERPARAMETERS, Extra, Optimizer
+from fieldtune.server.compiler.manifest import DEFAULTS, HYPERPARAMETERS, MODELS, Extra, Optimizer
 from fieldtune.server.space import SECTIONS, Configuration, Parameter, Space, Value
 
 LEARNED_MEASURES = ("error", "accuracy", "macro_f1", "precision", "recall", "loss", "metric")
@@ -107,6 +107,20 @@ class TaskSection(_Section):
                 f"{', '.join(METRICS)}, or 'package.module:function'"
             )
         return name
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (value,) if isinstance(value, str) else value
+        for name in names:
+            if name not in MODELS and ":" not in name:
+                raise ValueError(
+                    f"names the unknown model {name!r}{did_you_mean(name, MODELS)}; known are "
+                    f"{', '.join(MODELS)}, or 'package.module:function'"
+                )
+        if not names or len(set(names)) != len(names):
+            raise ValueError("must name at least one model, and each once")
+        return value
 
     @property
     def models(self) -> tuple[str, ...]:

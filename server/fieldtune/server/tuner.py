@@ -87,7 +87,7 @@ class OptunaTuner:
         self._distributions = {
             key: _distribution(parameter) for key, parameter in space.parameters().items()
         }
-        try:
+        with _storing(path):
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             self._study = optuna.create_study(
                 storage=self._storage,
@@ -98,14 +98,12 @@ class OptunaTuner:
                 ],
                 load_if_exists=True,
             )
-            if self._study.user_attrs.setdefault(_STUDY_KEY, identity) != identity:
-                raise RunFolderError(f"{path} holds another study")
+            if self._study.user_attrs.get(_STUDY_KEY, identity) != identity:
+                raise RunFolderError(f"{path} holds another study: remove it or choose another")
             self._study.set_user_attr(_STUDY_KEY, identity)
             with _experimental():
                 self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
-        except SQLAlchemyError as broken:
-            raise _storage_error(path, broken) from broken
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
         self._running: dict[int, optuna.Trial] = {}
         self._outcomes = {
@@ -118,19 +116,17 @@ class OptunaTuner:
 
     def ask(self) -> Proposal:
         """The next configuration to try."""
-        try:
+        with _storing(self._path):
             trial = self._reopen(self._left.popleft()) if self._left else self._new_trial()
             for key, distribution in self._distributions.items():
                 trial._suggest(key, distribution)
-        except SQLAlchemyError as broken:
-            raise _storage_error(self._path, broken) from broken
         self._running[trial.number] = trial
         return Proposal(trial.number, self._space.configuration(trial.params))
 
     def tell(self, outcome: Outcome) -> None:
         """Store the outcome of a proposal."""
         trial = self._running.pop(outcome.proposal.number)
-        try:
+        with _storing(self._path):
             trial.set_user_attr(_OUTCOME_KEY, _OUTCOME.dump_json(outcome).decode())
             if not isinstance(outcome, Failed):
                 constraints = outcome.forecast.constraints
@@ -147,13 +143,12 @@ class OptunaTuner:
                 self._study.tell(trial, values)
             else:
                 self._study.tell(trial, state=TrialState.FAIL)
-        except SQLAlchemyError as broken:
-            raise _storage_error(self._path, broken) from broken
         self._outcomes[trial.number] = outcome
 
     def suggest(self, configuration: Configuration) -> None:
         """Queue a configuration for the next ``ask``."""
-        self._study.enqueue_trial(configuration.flat())
+        with _storing(self._path):
+            self._study.enqueue_trial(configuration.flat())
 
     def history(self) -> list[Outcome]:
         """All outcomes, by trial number."""
@@ -178,6 +173,20 @@ class OptunaTuner:
 
 
 @contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    """Turn a failure to read or write the storage into a sentence."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as broken:
+        cause = broken if isinstance(broken, SQLAlchemyError) else broken.__cause__
+        raise StorageError(
+            f"{path} cannot be read or written ({getattr(cause, 'orig', cause)}): free some disk "
+            "space or check its permissions, then run the same command to go on; finished trials "
+            "are kept"
+        ) from broken
+
+
+@contextmanager
 def _experimental() -> Iterator[None]:
     """Use what Optuna calls experimental without telling the user about it."""
     with warnings.catch_warnings():
@@ -192,11 +201,3 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.integer:
         return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
     return FloatDistribution(low, high, log=parameter.log)
-
-
-def _storage_error(path: Path, broken: SQLAlchemyError) -> StorageError:
-    cause = str(getattr(broken, "orig", broken))
-    return StorageError(
-        f"{path} cannot be read or written ({cause}): free some disk space or check its "
-        "permissions, then run the same command to go on; finished trials are kept"
-    )

@@ -6,6 +6,7 @@ with heavy dependencies are imported by the command that needs them.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -17,10 +18,8 @@ from rich.console import Console
 from rich.text import Text
 
 from fieldtune.profiles.cli import app as profiles_app
-from fieldtune.profiles.errors import FieldtuneError, MissingExtraError
+from fieldtune.profiles.errors import FieldtuneError, MissingExtraError, StorageError
 from fieldtune.server.cli import export, report
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="fieldtune",
@@ -92,8 +91,10 @@ def main() -> None:
             _fail_on_bug(missing)
         extra = MissingExtraError("This command", "server", name)
         _fail(str(extra), extra.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; run the same command to go on, finished trials are kept", INTERRUPTED)
+    except OSError as failed:
+        if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _fail_on_bug(failed)
+        _fail(f"{failed.strerror}: free some space and try again", StorageError.exit_code)
     except Exception as bug:
         _fail_on_bug(bug)
 

@@ -29,6 +29,7 @@ from fieldtune.client.flower import (
 )
 from fieldtune.profiles.errors import DataError, FleetError
 from fieldtune.server.child import Child, pack_frame, tail, unpack_frame
+from fieldtune.server.runfolder import writing
 from fieldtune.simulations.fleet import RUN_ID, FleetPlan, node_ids
 
 _AT_A_TIME = 4
@@ -59,7 +60,7 @@ class SimulationGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._arrived = threading.Condition()
         self._broken: Exception | None = None
-        with log.open("ab") as output:
+        with writing(log), log.open("ab") as output:
             self._children = [
                 Child("fieldtune.simulations.worker", log=output, env={}) for _ in range(workers)
             ]
@@ -86,8 +87,12 @@ class SimulationGrid(Grid):
 
     def close(self) -> None:
         """End the workers; messages that were not answered are dropped."""
+        for child in self._children:
+            child.process.kill()
         for _ in self._threads:
             self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
         for child in self._children:
             child.close()
 

@@ -11,7 +11,7 @@ from flwr.app import Context, RecordDict
 from rich.console import Console
 
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import InfeasibleError
+from fieldtune.profiles.errors import InfeasibleError, InterruptError
 from fieldtune.server.app import GridFleet, make_server_app
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.fleet import Fleet
@@ -67,6 +67,11 @@ def tune_in_simulation(
                     summaries.append(run_session(folder, tuner, fleet, service, display, spending))
 
                 make_server_app(session)(grid, _server_context())
+        except KeyboardInterrupt:
+            raise InterruptError(
+                f"interrupted; {len(tuner.history())} trials are kept in {path}: run the same "
+                "command to go on"
+            ) from None
         finally:
             service.close()
     print_summary(summaries[0], Console())

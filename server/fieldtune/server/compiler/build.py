@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fieldtune.profiles.errors import CompileError
 from fieldtune.profiles.work import read_work
-from fieldtune.server.compiler.arena import arena_bytes
 from fieldtune.server.compiler.cache import package_versions
 from fieldtune.server.compiler.convert import ConverterError, to_tflite
 from fieldtune.server.compiler.diagnosis import explain
+from fieldtune.server.compiler.footprint import memory_bytes
 from fieldtune.server.compiler.gate import check
 from fieldtune.server.compiler.manifest import (
     Artefact,
@@ -27,7 +27,7 @@ from fieldtune.server.compiler.manifest import (
 )
 from fieldtune.server.compiler.models import BUILTIN
 from fieldtune.server.compiler.training import Layout, Program
-from fieldtune.server.compiler.variants import export_variant
+from fieldtune.server.compiler.variants import SIGNATURE, export_variant
 
 __all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
 
@@ -42,7 +42,7 @@ def compile_spec(spec: ModelSpec) -> Artefact:
     Raises:
         CompileError: as :func:`build_model` and :func:`compile_model`.
     """
-    return compile_model(build_model(spec), spec.options)
+    return compile_model(build_model(spec), spec.options, spec.model)
 
 
 def export_spec(
@@ -52,7 +52,11 @@ def export_spec(
     calibration: NDArray[np.float32] | None = None,
 ) -> bytes:
     """A variant of a spec's model with these weights; see :func:`export_variant`."""
-    return export_variant(build_model(spec), flat_weights, name, calibration)
+    model = build_model(spec)
+    try:
+        return export_variant(model, flat_weights, name, calibration)
+    except ConverterError as refused:
+        raise explain(spec.model, refused) from refused
 
 
 def build_model(spec: ModelSpec) -> Any:
@@ -109,28 +113,30 @@ def _builder(name: str) -> Any:
         ) from raised
 
 
-def compile_model(model: Any, options: CompileOptions) -> Artefact:
+def compile_model(model: Any, options: CompileOptions, name: str | None = None) -> Artefact:
     """Make a model's trainable artefact and let it through the gate.
 
     Args:
         model: a built ``keras.Model`` with one input and one output, ending in logits; its
             present weights become the initial ones.
         options: how it is trained.
+        name: what errors call it; the model's own name by default.
 
     Raises:
         CompileError: an op has no built-in equivalent (names layer, op and alternative), or the
             artefact does not agree with TensorFlow.
     """
+    name = name or model.name
     layout = Layout(model)
     program = Program(layout, options)
     signatures = program.signatures()
     try:
         trainable = to_tflite(signatures, program.variables)
+        initial = layout.flat()
+        deployable = export_variant(model, initial, "fp32")
     except ConverterError as refused:
-        raise explain(model.name, refused) from refused
-    check(trainable, layout, options)
-    initial = layout.flat()
-    deployable = export_variant(model, initial, "fp32")
+        raise explain(name, refused) from refused
+    check(trainable, layout, options, name)
     work = read_work(trainable)
     infer = next(iter(read_work(deployable).values()))
     manifest = Manifest(
@@ -149,8 +155,8 @@ def compile_model(model: Any, options: CompileOptions) -> Artefact:
             "evaluate": work["evaluate"].to_json(),
             "infer": infer.to_json(),
         },
-        train_arena_bytes=arena_bytes(trainable, "train") + 4 * program.variable_size,
-        infer_arena_bytes=arena_bytes(deployable),
+        train_arena_bytes=memory_bytes(trainable, ("load", "train")),
+        infer_arena_bytes=memory_bytes(deployable, (SIGNATURE,)),
         artefact_bytes=len(trainable),
         model_bytes=len(deployable),
         checked_runtimes=(f"ai-edge-litert {metadata.version('ai-edge-litert')}",),

@@ -11,7 +11,8 @@ Variables get no initial value: the file holds no weights and ``load`` must come
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 
 from fieldtune.profiles.errors import CompileError
 
-__all__ = ["ConverterError", "Signature", "to_tflite", "trace"]
+__all__ = ["ConverterError", "Signature", "saved_model", "to_tflite", "trace"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def to_tflite(signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
     Raises:
         ConverterError: an op has no built-in equivalent.
     """
-    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
-        model = _saved_model(signatures, variables)
-        Path(folder, "saved_model.pb").write_bytes(model.SerializeToString())
+    with saved_model(signatures, variables) as folder:
         converted: bytes = lite_convert.convert_saved_model(
             saved_model_dir=folder,
             saved_model_version=1,
@@ -70,6 +69,17 @@ def to_tflite(signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
             unfold_large_splat_constant=True,
         )
         return converted
+
+
+@contextmanager
+def saved_model(
+    signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
+) -> Iterator[str]:
+    """A temporary folder with a version-1 SavedModel of these signatures."""
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        model = _saved_model(signatures, variables)
+        Path(folder, "saved_model.pb").write_bytes(model.SerializeToString())
+        yield folder
 
 
 def _saved_model(signatures: Mapping[str, Signature], variables: Sequence[Any]) -> Any:

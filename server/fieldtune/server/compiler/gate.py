@@ -1,15 +1,15 @@
 """No artefact leaves the compiler before it agrees with TensorFlow in the runtime that will run it.
 
-Conversion can give wrong numbers without an error, so five steps are run in the installed TFLite
-runtime, over full, accumulated and short (zero-weight padded) batches, and compared with
-:class:`~fieldtune.server.compiler.reference.Reference`: every loss, every gradient, every weight
-after each step, the optimizer's state and the logits.
+Conversion can give wrong numbers without an error, so five optimizer steps are run in the installed
+TFLite runtime, over full, accumulated and short (zero-weight padded) batches. After each call of
+``train``, :class:`~fieldtune.server.compiler.reference.Reference` must agree: the loss, every
+gradient, every weight and the optimizer's state; then the logits. It goes on from the artefact's
+own numbers, so that a deep network does not blow rounding up from step to step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,156 +18,180 @@ from numpy.typing import NDArray
 
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.compiler.manifest import CompileOptions
+from fieldtune.server.compiler.probe import GATE_VALUES, Batch, batches
 from fieldtune.server.compiler.reference import Reference
 from fieldtune.server.compiler.training import Layout
 
 TOLERANCE = 1e-4
 """Largest error allowed, relative to the largest entry of a tensor."""
 
+NOISES = (1e-6, 3e-6, 1e-5)
+"""How far the data is moved, relatively, to see how much of an error rounding can explain."""
+
+LIMIT = 0.25
+"""Largest error allowed where rounding explains it. Among a million ReLUs one lies within rounding
+of its kink and falls on either side, which moves some gradient by per cents, in TensorFlow as well;
+many layers of batch normalisation over a few samples do the same."""
+
 ATTEMPTS = 2
-"""An input exactly at the kink of a ReLU may fall on either side, once: other data then decides."""
-
-# Larger than a study would choose where that makes rounding matter less: with Adam's usual epsilon
-# a gradient of pure rounding noise is scaled up to a full step.
-_GATE_VALUES = {
-    "learning_rate": 0.05,
-    "momentum": 0.9,
-    "beta_1": 0.8,
-    "beta_2": 0.9,
-    "epsilon": 1e-2,
-    "rho": 0.8,
-    "weight_decay": 0.02,
-    "clip_norm": 0.5,
-    "proximal": 0.3,
-    "seed": 7.0,
-}
+"""Where the first data leads to an error, other data decides."""
 
 
-@dataclass(frozen=True)
-class _Batch:
-    x: NDArray[np.float32]
-    y: NDArray[Any]
-    weight: NDArray[np.float32]
-    apply: bool
-
-
-def check(model: bytes, layout: Layout, options: CompileOptions) -> None:
+def check(model: bytes, layout: Layout, options: CompileOptions, name: str) -> None:
     """Compare an artefact with TensorFlow.
 
     Args:
         model: the artefact.
         layout: the model it was made of, holding the weights to start from.
         options: as it was compiled.
+        name: what errors call the model.
 
     Raises:
-        CompileError: they disagree; names the worst tensor.
+        CompileError: they disagree (names the worst tensor), or the runtime refuses the artefact.
     """
+    worst = ("nothing", 0.0)
     try:
         interpreter = Interpreter(model_content=model, num_threads=1)
         for attempt in range(ATTEMPTS):
-            name, error = _worst(interpreter, layout, options, attempt)
-            if error <= TOLERANCE:
+            worst = _Comparison(interpreter, layout, options, attempt).worst()
+            if worst[1] <= TOLERANCE:
                 return
     except (RuntimeError, ValueError) as refused:
         raise CompileError(
-            f"model {layout.model.name!r}: the TFLite runtime cannot run the compiled model "
-            f"({refused})"
+            f"model {name!r}: the TFLite runtime cannot run the compiled model ({refused})"
         ) from refused
     raise CompileError(
-        f"model {layout.model.name!r}: the compiled model does not train as TensorFlow does "
-        f"({name} is off by {error:.1e} of its size, {TOLERANCE:.0e} is allowed); replace that "
-        "layer or report the model"
+        f"model {name!r}: the compiled model does not train as TensorFlow does "
+        f"({worst[0]} is off by {worst[1]:.1e} of its size, {TOLERANCE:.0e} is allowed); replace "
+        "that layer or report the model"
     )
 
 
-def _worst(
-    interpreter: Any, layout: Layout, options: CompileOptions, attempt: int
-) -> tuple[str, float]:
-    runners = {
-        name: interpreter.get_signature_runner(name)
-        for name in ("train", "evaluate", "infer", "load", "weights", "reset", "state")
-    }
-    hyperparameters = options.hyperparameters + ("seed",) * layout.draws_random_numbers
-    h = {name: _GATE_VALUES[name] for name in hyperparameters}
-    scalars = {name: np.full(1, value, np.float32) for name, value in h.items()}
-    reference = Reference(layout, options, h)
-    start = [v.numpy() for v in layout.variables]
-    runners["load"](**_named(start))
-    errors = _Errors([spec.name for spec in layout.specs])
-    errors.tensors("loaded weight", start, _values(runners["weights"]()))
-    batches = _batches(layout, options, attempt)
-    for step, batch in enumerate(batches):
-        where = f"call {step + 1}"
-        loss = runners["train"](
+class _Comparison:
+    """One artefact and the reference, fed with the same batches."""
+
+    def __init__(
+        self, interpreter: Any, layout: Layout, options: CompileOptions, attempt: int
+    ) -> None:
+        self._run = {
+            name: interpreter.get_signature_runner(name)
+            for name in ("train", "evaluate", "infer", "load", "weights", "reset", "state")
+        }
+        self._layout = layout
+        self._options = options
+        self._names = [spec.name for spec in layout.specs]
+        hyperparameters = options.hyperparameters + ("seed",) * layout.draws_random_numbers
+        self._h = {name: GATE_VALUES[name] for name in hyperparameters}
+        self._scalars = {name: np.full(1, v, np.float32) for name, v in self._h.items()}
+        self._batches = batches(layout, options, attempt)
+        self._rng = np.random.default_rng(attempt)
+
+    def worst(self) -> tuple[str, float]:
+        """The tensor that agrees least, and by how much."""
+        start = [v.numpy() for v in self._layout.variables]
+        self._run["load"](**{f"w{number:03d}": tensor for number, tensor in enumerate(start)})
+        loaded = _Errors()
+        loaded.tensors("loaded weight", self._names, start, self._weights())
+        found = [loaded.worst]
+        reference = Reference(self._layout, self._options, self._h)
+        for number, batch in enumerate(self._batches):
+            before = self._weights(), self._run["state"](), number
+            reference.take(*before)
+            found.append(self._call(reference, batch, f"of call {number + 1}", before))
+            if found[-1][1] > TOLERANCE:
+                return found[-1]
+        reference.take(self._weights(), self._run["state"](), 0)
+        found.append(self._inference(reference))
+        self._run["reset"]()
+        reset = _Errors()
+        reset.one("reset", np.zeros(1, np.float32), self._run["state"]()["accumulator"])
+        return max([*found, reset.worst], key=lambda pair: pair[1])
+
+    def _call(
+        self, reference: Reference, batch: Batch, where: str, before: tuple[Any, ...]
+    ) -> tuple[str, float]:
+        """Compare one call of ``train``."""
+        loss = self._run["train"](
             x=batch.x,
             y=batch.y,
             sample_weight=batch.weight,
             apply=np.full(1, batch.apply, np.float32),
-            **scalars,
-        )["loss"]
-        expected = reference.accumulate(batch.x, batch.y, batch.weight)
-        errors.one(f"loss of {where}", np.float32(expected), loss[0])
-        state = runners["state"]()
-        if batch.apply:
-            reference.apply()
-        gradients = _split(state["accumulator"], reference.gradients)
-        errors.tensors(f"gradient after {where}", reference.gradients, gradients)
-        errors.tensors(f"weight after {where}", reference.weights(), _values(runners["weights"]()))
-    _check_slots(errors, reference, runners["state"]())
-    last = batches[0]
-    loss, logits = reference.evaluate(last.x, last.y, last.weight)
-    found = runners["evaluate"](x=last.x, y=last.y, sample_weight=last.weight)
-    errors.one("evaluated loss", np.float32(loss), found["loss"][0])
-    errors.one("logits", logits, found["logits"])
-    errors.one("inferred logits", logits, runners["infer"](x=last.x)["logits"])
-    runners["reset"]()
-    errors.one("reset", np.zeros(1, np.float32), runners["state"]()["accumulator"])
+            **self._scalars,
+        )["loss"][0]
+        expected = reference.call(batch)
+        errors = self._errors(where, expected, (loss, self._run["state"](), self._weights()))
+        if errors.worst[1] <= TOLERANCE:
+            return errors.worst
+        moved = Reference(self._layout, self._options, self._h)
+
+        def noise(size: float) -> float:
+            moved.take(*before)
+            found = moved.call(self._moved(batch, size))
+            return self._errors(where, expected, found).worst[1]
+
+        return _explained(errors.worst, noise)
+
+    def _errors(self, where: str, expected: Any, found: Any) -> _Errors:
+        errors = _Errors()
+        errors.one(f"loss {where}", np.float32(expected[0]), np.float32(found[0]))
+        for slot, value in expected[1].items():
+            given = found[1][slot]
+            if slot == "accumulator":
+                parts = self._layout.split_trainable
+                errors.tensors(f"gradient {where}", self._names, parts(value), parts(given))
+            else:
+                errors.one(f"optimizer state {slot} {where}", value, given)
+        errors.tensors(f"weight {where}", self._names, expected[2], found[2])
+        return errors
+
+    def _inference(self, reference: Reference) -> tuple[str, float]:
+        batch = self._batches[0]
+        found = self._run["evaluate"](x=batch.x, y=batch.y, sample_weight=batch.weight)
+        inferred = self._run["infer"](x=batch.x)["logits"]
+        expected = reference.evaluate(batch)
+        errors = _inferred(expected, found["loss"][0], found["logits"], inferred)
+
+        def noise(size: float) -> float:
+            loss, logits = reference.evaluate(self._moved(batch, size))
+            return _inferred(expected, loss, logits, logits)[1]
+
+        return _explained(errors, noise)
+
+    def _weights(self) -> list[NDArray[np.float32]]:
+        named = self._run["weights"]()
+        return [named[key] for key in sorted(named)]
+
+    def _moved(self, batch: Batch, size: float) -> Batch:
+        factor = 1.0 + size * self._rng.choice([-1.0, 1.0], batch.x.shape)
+        return Batch((batch.x * factor).astype(np.float32), batch.y, batch.weight, batch.apply)
+
+
+def _explained(worst: tuple[str, float], noise: Callable[[float], float]) -> tuple[str, float]:
+    """No error where TensorFlow's own results move as much when the data moves in its last bits.
+
+    Args:
+        worst: the tensor with the largest error, and that error.
+        noise: how much the reference's results change when its data moves by this much.
+    """
+    if TOLERANCE < worst[1] <= LIMIT and any(worst[1] <= 10.0 * noise(size) for size in NOISES):
+        return worst[0], TOLERANCE
+    return worst
+
+
+def _inferred(
+    expected: tuple[float, Any], loss: Any, evaluated: Any, inferred: Any
+) -> tuple[str, float]:
+    errors = _Errors()
+    errors.one("evaluated loss", np.float32(expected[0]), np.float32(loss))
+    errors.one("logits", expected[1], evaluated)
+    errors.one("inferred logits", expected[1], inferred)
     return errors.worst
 
 
-def _batches(layout: Layout, options: CompileOptions, attempt: int) -> list[_Batch]:
-    rng = np.random.default_rng([options.seed, attempt])
-    size = options.micro_batch
-    short = max(size // 2, 1)
-    # Per step: the real samples of each of its micro-batches.
-    steps = [[size, size], [size], [size, short], [short], [size]]
-    batches = []
-    for counts in steps:
-        for number, count in enumerate(counts):
-            x, y = _samples(rng, layout, options)
-            weight = np.zeros(size, np.float32)
-            weight[:count] = 1.0 / sum(counts)
-            # As the client pads: with a real sample, at weight 0.
-            x[count:] = x[0]
-            batches.append(_Batch(x, y, weight, number == len(counts) - 1))
-    return batches
-
-
-def _samples(
-    rng: np.random.Generator, layout: Layout, options: CompileOptions
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    model = layout.model
-    shape = (options.micro_batch, *model.inputs[0].shape[1:])
-    output = (options.micro_batch, *model.outputs[0].shape[1:])
-    x = rng.normal(size=shape).astype(np.float32)
-    vocabulary = [v.shape[0] for v in layout.variables if v.path.endswith("embeddings")]
-    if vocabulary:
-        x = rng.integers(0, min(vocabulary), shape).astype(np.float32)
-    if options.loss == "sparse_categorical_crossentropy":
-        return x, rng.integers(0, output[-1], output[:-1]).astype(np.int32)
-    if options.loss == "categorical_crossentropy":
-        hot = rng.integers(0, output[-1], output[:-1])
-        return x, np.eye(output[-1], dtype=np.float32)[hot]
-    if options.loss == "binary_crossentropy":
-        return x, rng.integers(0, 2, output).astype(np.float32)
-    return x, rng.normal(size=output).astype(np.float32)
-
-
 class _Errors:
-    """The largest relative error so far."""
+    """The largest relative error so far and where it is."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
+    def __init__(self) -> None:
         self.worst = ("nothing", 0.0)
 
     def one(self, name: str, expected: Any, found: Any, scale: float = 1e-6) -> None:
@@ -182,33 +206,14 @@ class _Errors:
         if error > self.worst[1]:
             self.worst = (name, error)
 
-    def tensors(self, what: str, expected: Sequence[Any], found: Sequence[Any]) -> None:
+    def tensors(
+        self, what: str, names: Sequence[str], expected: Sequence[Any], found: Sequence[Any]
+    ) -> None:
         """Compare the weights, or something for each.
 
         A tensor whose true value is zero (a bias in front of a batch normalisation has no
         gradient) holds rounding noise: errors are relative to at least a tenth of the largest.
         """
         scale = 0.1 * max(float(np.abs(e).max(initial=0.0)) for e in expected)
-        for number, (e, f) in enumerate(zip(expected, found, strict=False)):
-            self.one(f"{what} {self._names[number]}", e, f, max(scale, 1e-6))
-
-
-def _check_slots(errors: _Errors, reference: Reference, state: Mapping[str, Any]) -> None:
-    for slot, expected in reference.slots().items():
-        errors.one(f"optimizer state {slot}", expected, state[slot])
-
-
-def _named(tensors: Sequence[Any]) -> dict[str, Any]:
-    return {f"w{number:03d}": tensor for number, tensor in enumerate(tensors)}
-
-
-def _values(named: Mapping[str, Any]) -> list[Any]:
-    return [named[key] for key in sorted(named)]
-
-
-def _split(flat: NDArray[np.float32], like: Sequence[Any]) -> list[Any]:
-    parts, at = [], 0
-    for tensor in like:
-        parts.append(flat[at : at + tensor.size].reshape(tensor.shape))
-        at += tensor.size
-    return parts
+        for name, e, f in zip(names, expected, found, strict=False):
+            self.one(f"{what} {name}", e, f, max(scale, 1e-6))

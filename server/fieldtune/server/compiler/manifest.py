@@ -52,6 +52,21 @@ DEFAULTS: Mapping[str, float] = {
 """What to pass for a hyperparameter that a study does not set (Keras's own defaults)."""
 
 
+MODELS = (
+    "autoencoder",
+    "cnn",
+    "cnn1d",
+    "ds_cnn",
+    "gru",
+    "logistic",
+    "mlp",
+    "mobilenet",
+    "resnet8",
+    "transformer",
+)
+"""Names of the built-in models."""
+
+
 class WeightSpec(BaseModel):
     """One weight of the model; its place in the flat vector follows from the order."""
 
@@ -72,7 +87,8 @@ class Manifest(BaseModel):
 
     ``work`` holds the work of ``train`` and ``evaluate`` and, as ``infer``, of the deployable
     float variant at batch 1; ``flops_per_step`` is one call of ``train``. ``model_bytes`` is the
-    size of that variant. The two arenas are what the runtime allocates for tensors, in bytes.
+    size of that variant. The two arenas are all that the runtime holds in memory for training and
+    for inferring, workspaces and tables of ops included, measured and rounded up to 16 KiB.
     ``hyperparameters`` are the float32 ``[1]`` inputs of ``train``; ``seed`` is among them when
     the model draws random numbers (dropout): any number, another one for each client and round.
     """

@@ -1,10 +1,10 @@
 """Random numbers from built-in ops, for dropout and noise on the device.
 
-TensorFlow's generators are no built-in ops, so numbers come from a hash of (seed, step, draw, place)
-in float32 arithmetic that is exact: residues modulo two primes below 2^11, whose products stay below
-2^24. Cubing permutes the residues of these primes, and the sum of the two residues' fractions has
-the period of their product (the combination of Wichmann and Hill, AS 183, 1982). Every runtime gets
-the same numbers.
+TensorFlow's generators are no built-in ops, so numbers come from a hash of (seed, step, draw,
+place) in float32 arithmetic that is exact: residues modulo two primes below 2^11, whose products
+stay below 2^24. Cubing permutes the residues of these primes, and the sum of the two residues'
+fractions has the period of their product (the combination of Wichmann and Hill, AS 183, 1982).
+Every runtime gets the same numbers.
 """
 
 from __future__ import annotations

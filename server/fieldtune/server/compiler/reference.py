@@ -1,12 +1,13 @@
 """The training step as TensorFlow and Keras do it themselves: what an artefact must agree with.
 
-Nothing here shares code with the artefact beyond the model: gradients come from TensorFlow's own
-autodiff, losses from ``keras.losses`` and updates from ``keras.optimizers``.
+Nothing here shares code with the artefact beyond the model (and the random numbers, so that both
+drop the same units): gradients come from TensorFlow's own autodiff, losses from ``keras.losses``
+and updates from ``keras.optimizers``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,11 +16,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fieldtune.server.compiler.manifest import CompileOptions
+from fieldtune.server.compiler.probe import Batch
 from fieldtune.server.compiler.randomness import Stream
 from fieldtune.server.compiler.training import Layout
 
-Arrays = list[NDArray[np.float32]]
-
+Array = NDArray[np.float32]
+After = tuple[float, dict[str, Array], list[Array]]
 
 _ADAM = {"m": "_momentums", "v": "_velocities"}
 _SLOTS: dict[str, dict[str, str]] = {
@@ -35,7 +37,7 @@ class Reference:
     """A model that is trained by TensorFlow.
 
     Args:
-        layout: the model and its weights.
+        layout: the model; its present weights are where FedProx pulls to.
         options: as the artefact was compiled.
         h: the values of the hyperparameters.
     """
@@ -45,81 +47,110 @@ class Reference:
         self._options = options
         self._h = h
         self._calls = 0
-        self._trainable = [tf.Variable(v.value) for v in layout.trainable]
-        self._statistics = [tf.constant(v.numpy()) for v in layout.statistics]
-        self._frozen = [tf.constant(v.numpy()) for v in layout.frozen]
         self._anchor = [v.numpy() for v in layout.trainable]
-        self._keras = [keras.Variable(v.numpy(), trainable=True) for v in layout.trainable]
-        self.optimizer = _keras_optimizer(options, h)
-        self.optimizer.build(self._keras)
+        self._statistics = [v.value for v in layout.statistics]
+        self._frozen = [v.value for v in layout.frozen]
+        self._trainable = [keras.Variable(v.numpy()) for v in layout.trainable]
+        self._optimizer = _keras_optimizer(options, h)
+        self._optimizer.build(self._trainable)
         self._loss = _keras_loss(options)
-        self.gradients = [np.zeros(v.shape, np.float32) for v in self._trainable]
+        self._gradients = [np.zeros(v.shape, np.float32) for v in self._trainable]
 
-    def accumulate(self, x: Any, y: Any, sample_weight: Any) -> float:
-        """Add the gradient of one micro-batch; return its loss."""
+    def take(self, weights: Sequence[Array], state: Mapping[str, Array], calls: int) -> None:
+        """Go on from an artefact's weights, accumulated gradient and optimizer state.
+
+        Args:
+            weights: in manifest order.
+            state: what the signature ``state`` gives.
+            calls: of ``train`` so far.
+        """
+        split = self._layout.split_trainable
+        known = len(self._trainable)
+        for variable, value in zip(self._trainable, weights, strict=False):
+            variable.assign(value)
+        self._statistics = list(weights[known : known + len(self._statistics)])
+        self._gradients = split(state["accumulator"])
+        for slot, kept in self._slots().items():
+            for variable, value in zip(kept, split(state[slot]), strict=True):
+                variable.assign(value)
+        if "step" in state:
+            self._optimizer.iterations.assign(int(state["step"][0]))
+        self._calls = calls
+
+    def call(self, batch: Batch) -> After:
+        """One call of ``train``: its loss, then ``state`` and ``weights`` after it."""
+        loss = self._accumulate(batch)
+        if batch.apply:
+            self._apply()
+        state = {"accumulator": _join(self._gradients)}
+        state |= {slot: _join([v.numpy() for v in kept]) for slot, kept in self._slots().items()}
+        tensors = [*(v.value for v in self._trainable), *self._statistics, *self._frozen]
+        return loss, state, [np.asarray(t) for t in tensors]
+
+    def evaluate(self, batch: Batch) -> tuple[float, Array]:
+        """Weighted loss sum and logits."""
+        output, _, _ = self._layout.call(
+            [v.value for v in self._trainable],
+            self._statistics,
+            self._frozen,
+            tf.constant(batch.x),
+            training=False,
+        )
+        return float(self._weighted(batch, output)), output.numpy()
+
+    def _accumulate(self, batch: Batch) -> float:
         stream = None
         if self._layout.draws_random_numbers:
             stream = Stream(tf.constant([self._h["seed"]]), tf.constant([float(self._calls)]))
         self._calls += 1
+        weights = [v.value.read_value() for v in self._trainable]
         with tf.GradientTape() as tape:
+            tape.watch(weights)
             output, statistics, extra = self._layout.call(
-                self._trainable,
+                weights,
                 self._statistics,
                 self._frozen,
-                tf.constant(x),
+                tf.constant(batch.x),
                 training=True,
                 stream=stream,
             )
-            loss = self._weighted(y, output, sample_weight)
+            loss = self._weighted(batch, output)
             if extra:
-                loss += tf.reduce_sum(sample_weight) * tf.add_n(extra)
-        found = tape.gradient(loss, self._trainable)
-        self.gradients = [
+                loss += tf.reduce_sum(batch.weight) * tf.add_n(extra)
+        found = tape.gradient(loss, weights)
+        self._gradients = [
             total + tf.convert_to_tensor(g).numpy()
-            for total, g in zip(self.gradients, found, strict=True)
+            for total, g in zip(self._gradients, found, strict=True)
         ]
         self._statistics = [tf.convert_to_tensor(v) for v in statistics]
         return float(loss)
 
-    def apply(self) -> None:
-        """Step with the accumulated gradient and clear it."""
-        gradients = self.gradients
+    def _apply(self) -> None:
+        gradients = self._gradients
         if "proximal" in self._options.extras:
             gradients = [
                 g + self._h["proximal"] * (v.numpy() - a)
-                for g, v, a in zip(gradients, self._keras, self._anchor, strict=True)
+                for g, v, a in zip(gradients, self._trainable, self._anchor, strict=True)
             ]
-        self.optimizer.apply([tf.constant(g) for g in gradients], self._keras)
-        for mine, keras_variable in zip(self._trainable, self._keras, strict=True):
-            mine.assign(keras_variable.value)
-        self.gradients = [np.zeros_like(g) for g in self.gradients]
+        self._optimizer.apply([tf.constant(g) for g in gradients], self._trainable)
+        self._gradients = [np.zeros_like(g) for g in self._gradients]
 
-    def evaluate(self, x: Any, y: Any, sample_weight: Any) -> tuple[float, Any]:
-        """Weighted loss sum and logits."""
-        output, _, _ = self._layout.call(
-            self._trainable, self._statistics, self._frozen, tf.constant(x), training=False
-        )
-        return float(self._weighted(y, output, sample_weight)), output.numpy()
-
-    def weights(self) -> Arrays:
-        """All weights in manifest order."""
-        return [v.numpy() for v in [*self._trainable, *self._statistics, *self._frozen]]
-
-    def slots(self) -> dict[str, NDArray[np.float32]]:
-        """The optimizer's state, each slot as one flat vector."""
+    def _slots(self) -> dict[str, list[Any]]:
         attributes = _SLOTS[self._options.optimizer]
-        return {
-            slot: np.concatenate([np.ravel(v.numpy()) for v in getattr(self.optimizer, attribute)])
-            for slot, attribute in attributes.items()
-        }
+        return {slot: list(getattr(self._optimizer, name)) for slot, name in attributes.items()}
 
-    def _weighted(self, y: Any, output: Any, sample_weight: Any) -> Any:
+    def _weighted(self, batch: Batch, output: Any) -> Any:
+        y = tf.constant(batch.y)
         if self._options.loss == "sparse_categorical_crossentropy":
             # Keras smooths labels only where they are one-hot.
             y = tf.one_hot(y, output.shape[-1])
-        each = tf.convert_to_tensor(self._loss(tf.constant(y), output))
+        each = tf.convert_to_tensor(self._loss(y, output))
         each = tf.reduce_mean(tf.reshape(each, [each.shape[0], -1]), 1)
-        return tf.reduce_sum(sample_weight * each)
+        return tf.reduce_sum(batch.weight * each)
+
+
+def _join(tensors: Sequence[Array]) -> Array:
+    return np.concatenate([np.ravel(tensor) for tensor in tensors])
 
 
 def _keras_loss(options: CompileOptions) -> Any:
@@ -141,7 +172,7 @@ def _keras_optimizer(options: CompileOptions, h: Mapping[str, float]) -> Any:
     common: dict[str, Any] = {"learning_rate": h["learning_rate"]}
     if "weight_decay" in options.hyperparameters:
         common["weight_decay"] = h["weight_decay"]
-    if "clip_norm" in options.extras and h["clip_norm"] > 0:
+    if "clip_norm" in options.extras:
         common["global_clipnorm"] = h["clip_norm"]
     adam = {name: h[name] for name in ("beta_1", "beta_2", "epsilon") if name in h}
     match options.optimizer:

@@ -1,7 +1,7 @@
 """Keras operations that are replaced while a model is traced, because TFLite has no such op.
 
-Gradients can be replaced per op (see ``gradients``); these have a forward pass without built-in ops:
-random numbers, exact GELU (error function) and grouped convolutions.
+Gradients can be replaced per op (see ``gradients``); these have a forward pass without built-in
+ops: random numbers, exact GELU (error function) and grouped convolutions.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def erf(x: Any, name: Any = None) -> Any:
     return value
 
 
-@tf.custom_gradient
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow ships no types
 def _erf(x: Any) -> Any:
     size = tf.abs(x)
     t = 1.0 / (1.0 + 0.3275911 * size)

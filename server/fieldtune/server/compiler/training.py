@@ -19,7 +19,7 @@ from fieldtune.profiles.errors import CompileError
 from fieldtune.server.compiler.convert import Signature, trace
 from fieldtune.server.compiler.gradients import built_in_gradients
 from fieldtune.server.compiler.losses import loss_function, target_spec
-from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec
+from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec, unflatten
 from fieldtune.server.compiler.optimizers import FlatOptimizer
 from fieldtune.server.compiler.randomness import Stream
 from fieldtune.server.compiler.recurrent import unroll
@@ -84,11 +84,12 @@ class Layout:
 
     def assign(self, flat: NDArray[np.float32]) -> None:
         """Put a flat vector into the model."""
-        at = 0
-        for variable in self.variables:
-            size = math.prod(variable.shape)
-            variable.assign(flat[at : at + size].reshape(variable.shape))
-            at += size
+        for variable, value in zip(self.variables, unflatten(self.specs, flat), strict=True):
+            variable.assign(value)
+
+    def split_trainable(self, flat: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """A flat vector of the trainable weights (a gradient, a slot), each in its shape."""
+        return list(unflatten(self.specs[: len(self.trainable)], flat))
 
     def call(
         self,

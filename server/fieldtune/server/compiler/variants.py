@@ -10,7 +10,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fieldtune.profiles.errors import CompileError
-from fieldtune.server.compiler.convert import to_tflite, trace
+from fieldtune.server.compiler.convert import (
+    Signature,
+    saved_model,
+    to_tflite,
+    trace,
+)
 from fieldtune.server.compiler.manifest import Variant, unflatten
 from fieldtune.server.compiler.training import Layout
 
@@ -33,8 +38,8 @@ def export_variant(
         calibration: float32 ``[n, *input_shape]``; int8 takes the ranges of activations from it.
 
     Raises:
-        CompileError: the weights do not fit, int8 lacks calibration, or an op has no built-in
-            equivalent.
+        CompileError: the weights do not fit, or int8 lacks calibration.
+        ConverterError: an op has no built-in equivalent.
     """
     layout = Layout(model)
     specs = layout.specs
@@ -60,19 +65,25 @@ def export_variant(
     signature = trace(infer, {"x": tf.TensorSpec([1, *model.inputs[0].shape[1:]])})
     if name == "fp32":
         return to_tflite({SIGNATURE: signature})
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([signature.concrete])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if name == "fp16":
-        converter.target_spec.supported_types = [tf.float16]
-    if name == "int8":
-        if calibration is None or not len(calibration):
-            raise CompileError("variant 'int8' needs calibration samples")
+    return _quantized(signature, name, calibration)
 
-        def samples() -> Iterator[list[NDArray[np.float32]]]:
-            for sample in calibration:
-                yield [sample[None].astype(np.float32)]
 
-        converter.representative_dataset = samples
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converted: bytes = converter.convert()
+def _quantized(
+    signature: Signature, name: Variant, calibration: NDArray[np.float32] | None
+) -> bytes:
+    if name == "int8" and (calibration is None or not len(calibration)):
+        raise CompileError("variant 'int8' needs calibration samples: pass some training data")
+    with saved_model({SIGNATURE: signature}) as folder:
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if name == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+        if name == "int8" and calibration is not None:
+
+            def samples() -> Iterator[dict[str, NDArray[np.float32]]]:
+                for sample in calibration:
+                    yield {"x": sample[None].astype(np.float32)}
+
+            converter.representative_dataset = samples
+        converted: bytes = converter.convert()
     return converted

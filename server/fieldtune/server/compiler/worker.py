@@ -13,6 +13,7 @@ import numpy as np
 
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.child import pack_frame, parent_connection, unpack_frame
+from fieldtune.server.compiler import footprint
 from fieldtune.server.compiler.cache import artefact_to_frame
 from fieldtune.server.compiler.manifest import ModelSpec
 
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> int:
     """Serve requests until the parent closes the connection."""
     connection = parent_connection(argv)
     sys.path[:0] = filter(None, os.environ.get("FIELDTUNE_IMPORT_PATH", "").split(os.pathsep))
+    footprint.start()
     _import_tensorflow()
     while True:
         try:

@@ -6,13 +6,12 @@ import shlex
 
 from fieldtune.server.front import Summary
 from fieldtune.server.report.format import (
-    bounds,
     change,
     counted,
-    figure,
     label,
     listed,
     of_limit,
+    scale,
     setting,
 )
 from fieldtune.server.report.markup import Markup, joined, tag
@@ -67,13 +66,20 @@ def _goals(goals: list[Seen]) -> Markup:
     rows = []
     for goal in goals:
         name, interval = goal.objective.name, goal.figure
-        ends = bounds(name, interval)
+        # Side by side, a figure and its default are in one unit.
+        unit = scale(
+            name, [interval.value, interval.value if goal.default is None else goal.default]
+        )
+        ends = unit.bounds(interval)
         cells = [
             tag("th", goal.objective.label, scope="row"),
-            tag("td", tag("b", figure(name, interval.value)), tag("small", ends) if ends else ""),
+            tag("td", tag("b", unit.with_unit(interval.value)), tag("small", ends) if ends else ""),
         ]
         if goal.default is not None:
-            cells += [tag("td", figure(name, goal.default)), tag("td", _delta(goal, goal.default))]
+            cells += [
+                tag("td", unit.with_unit(goal.default)),
+                tag("td", _delta(goal, goal.default)),
+            ]
         rows.append(tag("tr", *cells))
     return tag(
         "table",
@@ -117,7 +123,10 @@ def _command(device: str) -> Markup:
     code = joined(
         "fieldtune export ",
         tag("span", "DIR", class_="folder"),
-        f" --device {shlex.quote(device)} --out model.tflite",
+        " ",
+        tag("span", f"--device {shlex.quote(device)}"),
+        " ",
+        tag("span", "--out model.tflite"),
     )
     return tag("div", tag("code", code), tag("button", "Copy", type="button"), class_="command")
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import plotly.graph_objects as go
 
 from fieldtune.server.front import Attempt, Summary
-from fieldtune.server.report.format import label, number, scale, setting
+from fieldtune.server.report.format import label
 from fieldtune.server.report.front_figure import front_views
 from fieldtune.server.report.history import growth
+from fieldtune.server.report.parallel_figure import parallel_figure
 from fieldtune.server.report.theme import THEMES, Theme, axis, layout
-from fieldtune.server.report.view import completed, objectives, parameters, ruled_out_by
-from fieldtune.server.space import Value
+from fieldtune.server.report.view import completed, ruled_out_by
 
 FEW = 8
-"""A hyperparameter with no more values than this has an axis with a tick for each of them."""
+"""A count up to which an axis has a tick for every one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def pictures(summary: Summary) -> dict[str, list[View]]:
     """Every picture that the summary has something for, by the id of its place in the page."""
     found = {
         "front": [View(name, _themed(draw)) for name, draw in front_views(summary)],
-        "parallel": _single(summary, parallel) if len(completed(summary)) > 1 else [],
+        "parallel": _single(summary, parallel_figure) if len(completed(summary)) > 1 else [],
         "progress": _single(summary, progress) if completed(summary) else [],
         "limits": _single(summary, limits) if summary.infeasible else [],
         "overshoot": _single(summary, overshoot) if summary.infeasible else [],
@@ -48,75 +46,6 @@ def _single(summary: Summary, draw: Callable[[Summary, Theme], go.Figure]) -> li
 
 def _themed(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:
     return {theme.name: draw(theme) for theme in THEMES}
-
-
-def parallel(summary: Summary, theme: Theme) -> go.Figure:
-    """Parallel coordinates over hyperparameters and objectives of the completed trials."""
-    attempts, goals = completed(summary), objectives(summary)
-    names = [name for name in parameters(summary) if all(name in a.configuration for a in attempts)]
-    dimensions = [
-        _dimension(name, [attempt.configuration[name] for attempt in attempts]) for name in names
-    ]
-    for goal in goals:
-        values = [attempt.objectives[goal.name] for attempt in attempts]
-        unit = scale(goal.name, values)
-        title = f"{goal.label} {unit.unit}".rstrip()
-        dimensions.append(_numbers(escape(title), [value * unit.factor for value in values]))
-    dimensions.append(_numbers("Trial", [attempt.trial for attempt in attempts]))
-    first = [attempt.objectives[goals[0].name] for attempt in attempts]
-    unit = scale(goals[0].name, first)
-    trace = go.Parcoords(
-        dimensions=dimensions,
-        line={
-            "color": [value * unit.factor for value in first],
-            "colorscale": theme.scale,
-            "showscale": True,
-            "colorbar": {
-                "title": {
-                    "text": escape(f"{goals[0].label} {unit.unit}".rstrip()),
-                    "side": "right",
-                },
-                "thickness": 10,
-                "outlinewidth": 0,
-            },
-        },
-        labelfont={"size": 12},
-        tickfont={"size": 11},
-        rangefont={"size": 1, "color": theme.surface},
-        unselected={"line": {"color": theme.muted, "opacity": 0.12}},
-    )
-    return go.Figure(trace, layout(theme, height=440, margin={"l": 60, "r": 30, "t": 56, "b": 28}))
-
-
-def _dimension(name: str, values: Sequence[Value]) -> dict[str, Any]:
-    """A choice by its place, a number by itself or, over more than a decade, its logarithm."""
-    numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    distinct = sorted(set(values), key=None if numeric else str)  # type: ignore[arg-type, type-var]
-    if not numeric or len(distinct) <= FEW:
-        place = {repr(value): position for position, value in enumerate(distinct)}
-        return {
-            "label": escape(name),
-            "values": [place[repr(value)] for value in values],
-            "tickvals": list(range(len(distinct))),
-            "ticktext": [escape(setting(value)) for value in distinct],
-            "range": [-0.15, len(distinct) - 0.85],
-        }
-    return _numbers(escape(name), [float(value) for value in values])
-
-
-def _numbers(title: str, values: Sequence[float]) -> dict[str, Any]:
-    low, high = min(values), max(values)
-    if low > 0 and high / low > 20:
-        ticks = [low * (high / low) ** (k / 4) for k in range(5)]
-        logs = [math.log10(value) for value in values]
-        return {
-            "label": title,
-            "values": logs,
-            "tickvals": [math.log10(tick) for tick in ticks],
-            "ticktext": [number(tick) for tick in ticks],
-            "range": [min(logs), max(logs)],
-        }
-    return {"label": title, "values": list(values)}
 
 
 def progress(summary: Summary, theme: Theme) -> go.Figure:
@@ -150,7 +79,7 @@ def progress(summary: Summary, theme: Theme) -> go.Figure:
             theme,
             height=360,
             xaxis=axis(theme, "trial"),
-            yaxis=axis(theme, "dominated share of the box (%)", range=[-0.1 * top, 1.08 * top]),
+            yaxis=axis(theme, "share dominated (%)", range=[-0.1 * top, 1.08 * top]),
             margin={"l": 8, "r": 16, "t": 16, "b": 64},
         ),
     )
@@ -184,9 +113,10 @@ def limits(summary: Summary, theme: Theme) -> go.Figure:
     """Configurations that each limit ruled out: as the hardest of them, or beside a harder one."""
     rows = ruled_out_by(summary)[::-1]
     names = [escape(label(name)) for name, _, _ in rows]
+    whole = {"dtick": 1} if max(missed for _, _, missed in rows) <= FEW else {"tickformat": "d"}
     bars = [
-        ("missed by most", [first for _, first, _ in rows], theme.front),
-        ("missed too", [missed - first for _, first, missed in rows], theme.muted),
+        ("exceeded most", [first for _, first, _ in rows], theme.front),
+        ("exceeded too", [missed - first for _, first, missed in rows], theme.muted),
     ]
     return go.Figure(
         [
@@ -207,7 +137,7 @@ def limits(summary: Summary, theme: Theme) -> go.Figure:
             barmode="stack",
             bargap=0.35,
             showlegend=True,
-            xaxis=axis(theme, "configurations", rangemode="tozero", tickformat="d"),
+            xaxis=axis(theme, "configurations", rangemode="tozero", **whole),
             yaxis=axis(theme, "", ticks="", showgrid=False, ticksuffix=" "),
             margin={"l": 8, "r": 16, "t": 8, "b": 64},
         ),

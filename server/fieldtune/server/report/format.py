@@ -76,6 +76,10 @@ class Scale:
         """A value of the measure in this unit, without it."""
         return number(value * self.factor, percent=self.unit == "%")
 
+    def with_unit(self, value: float) -> str:
+        """A value of the measure in this unit, with it."""
+        return f"{self.write(value)} {self.unit}".rstrip()
+
     def bounds(self, interval: Interval) -> str:
         """``low-high`` in this unit, with a dash; empty where the interval has no extent."""
         low, high = self.write(interval.low), self.write(interval.high)
@@ -104,8 +108,7 @@ def scale(name: str, values: Sequence[float]) -> Scale:
 
 def figure(name: str, value: float) -> str:
     """A measure with its unit: ``0.21 ms``, ``310 mJ``, ``7.6 %``."""
-    suited = scale(name, [value])
-    return f"{suited.write(value)} {suited.unit}".rstrip()
+    return scale(name, [value]).with_unit(value)
 
 
 def bounds(name: str, interval: Interval) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 from itertools import combinations
 from typing import Any
 
-import moocore
-import numpy as np
 import plotly.graph_objects as go
 
-from fieldtune.server.front import Interval, Point, Summary
-from fieldtune.server.report.format import Scale, bounds, figure, scale, setting
+from fieldtune.server.front import Interval, Summary
+from fieldtune.server.report.format import Scale, number, scale
+from fieldtune.server.report.hover import attempt_text, point_text
+from fieldtune.server.report.projection import TRIAL, edge, scaled
 from fieldtune.server.report.theme import Theme, axis, layout
 from fieldtune.server.report.view import (
     Objective,
@@ -23,7 +24,8 @@ from fieldtune.server.report.view import (
 )
 
 Draw = Callable[[Theme], go.Figure]
-_TRIAL = Objective(name="trial", label="Trial", maximised=False)
+DECADES = 20.0
+"""A ratio of largest to smallest value from which on a scale is logarithmic."""
 
 
 def front_views(summary: Summary) -> list[tuple[str, Draw]]:
@@ -36,7 +38,7 @@ def front_views(summary: Summary) -> list[tuple[str, Draw]]:
         return []
     goals = objectives(summary)
     if len(goals) == 1:
-        return [("", lambda theme: front_figure(summary, _TRIAL, goals[0], None, theme))]
+        return [("", lambda theme: front_figure(summary, TRIAL, goals[0], None, theme))]
     views = []
     for y, x in combinations(goals, 2):
         colour = next((goal for goal in goals if goal not in (x, y)), None)
@@ -59,12 +61,12 @@ def front_figure(
     units = {
         goal.name: scale(goal.name, [objective[goal.name] for objective in known])
         for goal in (x, y, *([colour] if colour else []))
-        if goal is not _TRIAL
+        if goal is not TRIAL
     }
-    units[_TRIAL.name] = Scale(1.0, "")
+    units[TRIAL.name] = Scale(1.0, "")
 
     def across(goal: Objective, trial: int, values: dict[str, float]) -> float:
-        return float(trial) if goal is _TRIAL else values[goal.name] * units[goal.name].factor
+        return float(trial) if goal is TRIAL else values[goal.name] * units[goal.name].factor
 
     traces: list[go.Scatter] = []
     for inside, name, symbol in ((True, "dominated", "circle"), (False, "over a limit", "x-open")):
@@ -76,8 +78,8 @@ def front_figure(
                     y=[across(y, a.trial, a.objectives) for a in shown],
                     mode="markers",
                     name=name,
-                    marker={"symbol": symbol, "size": 7, "color": theme.muted, "opacity": 0.45},
-                    text=[_hover_values(a.trial, a.objectives) for a in shown],
+                    marker={"symbol": symbol, "size": 7, "color": theme.muted, "opacity": 0.6},
+                    text=[attempt_text(a) for a in shown],
                     hovertemplate="%{text}<extra></extra>",
                 )
             )
@@ -97,7 +99,7 @@ def front_figure(
                     "color": theme.ink,
                     "line": {"width": 2, "color": theme.ink},
                 },
-                text=["<b>The study's defaults</b><br>" + _hover(summary.defaults)],
+                text=["<b>The study's defaults</b><br>" + point_text(summary.defaults)],
                 hovertemplate="%{text}<extra></extra>",
             )
         )
@@ -129,8 +131,8 @@ def _front_traces(
     theme: Theme,
 ) -> list[go.Scatter]:
     front = summary.front
-    at = {goal: [_scaled(point, goal, units) for point in front] for goal in (x, y)}
-    edge = _edge(x, y, front, units)
+    at = {goal: [scaled(point, goal, units) for point in front] for goal in (x, y)}
+    corners = edge(x, y, front, units)
     chosen = recommended_for(summary)
     marker: dict[str, Any] = {
         "size": 12,
@@ -139,8 +141,9 @@ def _front_traces(
     }
     if colour:
         title = f"{escape(colour.label)}{f' ({u})' if (u := units[colour.name].unit) else ''}"
+        values, ticks = _colours([scaled(point, colour, units).value for point in front])
         marker |= {
-            "color": [_scaled(point, colour, units).value for point in front],
+            "color": values,
             "colorscale": theme.scale,
             "showscale": True,
             "line": {"width": 1, "color": theme.ink},
@@ -154,13 +157,14 @@ def _front_traces(
                 "outlinewidth": 0,
                 "title": {"text": title, "side": "top", "font": {"size": 12}},
                 "tickfont": {"size": 11},
+                **ticks,
             },
         }
     ringed = [(i, point) for i, point in enumerate(front) if point.trial in chosen]
     return [
         go.Scatter(
-            x=[px for px, _ in edge],
-            y=[py for _, py in edge],
+            x=[px for px, _ in corners],
+            y=[py for _, py in corners],
             mode="lines",
             line={"shape": "hv", "width": 2, "color": theme.front},
             name="best trade-offs in this view",
@@ -173,6 +177,7 @@ def _front_traces(
             name="recommended",
             text=[f"<b>{point.trial}</b>" for _, point in ringed],
             textposition="top right",
+            cliponaxis=False,
             textfont={"size": 14, "color": theme.chosen},
             marker={
                 "symbol": "circle-open",
@@ -191,34 +196,23 @@ def _front_traces(
             mode="markers",
             name="front",
             marker=marker,
-            text=[_hover(point, chosen.get(point.trial, [])) for point in front],
+            text=[point_text(point, chosen.get(point.trial, [])) for point in front],
             hovertemplate="%{text}<extra></extra>",
         ),
     ]
 
 
-def _edge(
-    x: Objective, y: Objective, front: Sequence[Point], units: dict[str, Scale]
-) -> list[tuple[float, float]]:
-    """Points of the front that no other beats in this view, from the best on the horizontal axis.
-
-    Drawn horizontally first, the line bounds what they dominate, whichever way the axes go.
-    """
-    if x is _TRIAL:
-        return []
-    pairs = [(_scaled(p, x, units).value, _scaled(p, y, units).value) for p in front]
-    signed = np.array(pairs) * np.array([x.sign, y.sign])
-    keep = np.flatnonzero(moocore.is_nondominated(signed, keep_weakly=False))
-    return [pairs[i] for i in sorted(keep, key=lambda i: signed[i, 0])]
-
-
-def _scaled(point: Point, goal: Objective, units: dict[str, Scale]) -> Interval:
-    if goal is _TRIAL:
-        return Interval(value=point.trial, low=point.trial, high=point.trial)
-    interval, factor = point.objectives[goal.name], units[goal.name].factor
-    return Interval(
-        value=interval.value * factor, low=interval.low * factor, high=interval.high * factor
-    )
+def _colours(values: list[float]) -> tuple[list[float], dict[str, Any]]:
+    """Values to colour by and the ticks of their bar; logarithms where they span decades."""
+    low, high = min(values), max(values)
+    if not (low > 0 and high / low > DECADES):
+        return values, {}
+    marks = [low * (high / low) ** (k / 4) for k in range(5)]
+    ticks = {
+        "tickvals": [math.log10(mark) for mark in marks],
+        "ticktext": [number(mark) for mark in marks],
+    }
+    return [math.log10(value) for value in values], ticks
 
 
 def _bars(intervals: Sequence[Interval], theme: Theme) -> dict[str, Any]:
@@ -236,29 +230,16 @@ def _bars(intervals: Sequence[Interval], theme: Theme) -> dict[str, Any]:
 def _axis(
     theme: Theme, goal: Objective, units: dict[str, Scale], values: Sequence[float]
 ) -> dict[str, Any]:
-    if goal is _TRIAL:
+    if goal is TRIAL:
         return axis(theme, "trial")
     unit = f" ({units[goal.name].unit})" if units[goal.name].unit else ""
     better = "higher is better" if goal.maximised else "lower is better"
     title = f"{escape(goal.label)}{unit}, {better}"
-    decades = min(values) > 0 and max(values) / min(values) > 20
-    ticks = {"type": "log", "dtick": "D2", "minor": {"showgrid": False}} if decades else {}
-    return axis(theme, title, **ticks)
-
-
-def _hover(point: Point, devices: Sequence[str] = ()) -> str:
-    lines = [f"<b>Trial {point.trial}</b>"]
-    if devices:
-        lines.append(f"recommended for {escape(', '.join(devices))}")
-    for name, interval in point.objectives.items():
-        ends = bounds(name, interval)
-        lines.append(
-            f"{escape(name)}: {figure(name, interval.value)}{f' ({ends})' if ends else ''}"
-        )
-    lines += [f"{escape(n)} = {escape(setting(v))}" for n, v in point.configuration.items()]
-    return "<br>".join(lines)
-
-
-def _hover_values(trial: int, values: dict[str, float]) -> str:
-    lines = [f"{escape(name)}: {figure(name, value)}" for name, value in values.items()]
-    return "<br>".join([f"<b>Trial {trial}</b>", *lines])
+    decades = min(values) > 0 and max(values) / min(values) > DECADES
+    # Fitted to the points: the interval of a cost may be ten times as wide as all points together.
+    low, high = min(values), max(values)
+    if decades:
+        low, high = math.log10(low), math.log10(high)
+    pad = 0.07 * (high - low) or 0.1 * abs(high) or 1.0
+    extent = {"range": [low - pad, high + pad]}
+    return axis(theme, title, **extent, **({"type": "log", "dtick": "D2"} if decades else {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fieldtune.server.front import Point, Summary
 from fieldtune.server.report.format import Scale, bounds, figure, label, scale, setting
-from fieldtune.server.report.markup import Markup, tag
+from fieldtune.server.report.markup import Markup, breakable, tag
 from fieldtune.server.report.view import objectives, parameters, recommended_for
 from fieldtune.server.space import Value
 
@@ -28,7 +28,10 @@ def front_table(summary: Summary) -> Markup:
         bodies.append(_body(summary.defaults, units, parameters(summary), [], is_default=True))
     head = tag(
         "tr",
-        *(tag("th", tag("button", heading, type="button"), scope="col") for heading in headings),
+        *(
+            tag("th", tag("button", breakable(heading), type="button"), scope="col")
+            for heading in headings
+        ),
     )
     table = tag("table", tag("thead", head), *bodies, class_="front")
     return tag("div", tag("div", table, class_="scroll"), class_="panel")
@@ -57,7 +60,11 @@ def _body(
             )
         )
     cells += [_setting(point.configuration.get(name)) for name in names]
-    details = tag("details", tag("summary", "Costs per device type"), _costs(point))
+    details = tag(
+        "details",
+        tag("summary", "costs", title=f"What trial {point.trial} costs on each device type"),
+        tag("div", _costs(point), class_="scroll"),
+    )
     return tag(
         "tbody",
         tag("tr", *cells),

@@ -17,18 +17,22 @@ from fieldtune.server.report.notes import notes
 from fieldtune.server.report.view import objectives, parameters, tried, why_empty
 
 _CAPTIONS = {
+    "best": "The filled point is the best trained trial, with its interval; hover a point for its "
+    "configuration.",
     "front": "Filled points are the front: no trial that was tried is at least as good on every "
-    "objective. Thin bars are the intervals of the figures. The line joins the points that no "
+    "objective. Thin bars are the intervals of the figures and may run out "
+    "of the picture. The line joins the points that no "
     "other beats on the two objectives shown; what lies on its far side was never reached. Rings "
     "mark what is recommended; hover a point for its configuration.",
-    "parallel": "Each line is a trained trial. Drag along an axis to keep only the trials that "
-    "pass there, click the axis to let go; drag an axis by its name to move it. Axes whose values "
-    "span more than a factor of 20 are logarithmic.",
+    "parallel": "Each line is a trained trial, from its hyperparameters to what they led to; thick "
+    "lines are the front. Point at a knot to follow its line. Axes whose values span more than a "
+    "factor of 20 are logarithmic.",
     "progress": "How much of the box between the best and just beyond the worst trained values "
     "(the reference point lies 10 % beyond the worst) the front dominates. A long flat end means "
     "that more trials would bring little.",
-    "limits": "Configurations that a limit ruled out before any device was asked. A configuration "
-    "counts as missed by most at the limit that it exceeds by the largest share.",
+    "limits": "Configurations that were ruled out before any device was asked, by the limits that "
+    "they exceed; each counts as “exceeded most” once, at the limit that it exceeds by the largest "
+    "share.",
     "overshoot": "How far each of them is over the limit: crosses close to the left edge would "
     "fit with a slightly wider limit.",
 }
@@ -161,14 +165,15 @@ def _figure(summary: Summary, drawn: dict[str, list[View]], name: str) -> Markup
             tag("select", *options, id=f"choose-{name}", data_picture=name),
             class_="tools",
         )
+    caption = "best" if name == "front" and len(summary.objectives) == 1 else name
     # Each axis of parallel coordinates needs room for its labels; a phone scrolls sideways.
-    axes = len(parameters(summary)) + len(summary.objectives) + 1
-    least = f"--least:{90 * axes}px" if name == "parallel" else None
+    axes = len(parameters(summary)) + len(summary.objectives)
+    least = f"--least:{86 * axes}px" if name == "parallel" else None
     plot = tag("div", id=f"plot-{name}", class_="plot wide", style=least)
     return tag(
         "figure",
         choice,
         tag("div", plot, class_="scroll"),
-        tag("figcaption", _CAPTIONS[name]),
+        tag("figcaption", _CAPTIONS[caption]),
         class_="panel",
     )

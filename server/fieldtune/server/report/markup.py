@@ -31,6 +31,11 @@ def tag(name: str, /, *children: str, **attributes: str | bool | None) -> Markup
     return Markup(f"<{name}{opened}>{joined(*children)}</{name}>")
 
 
+def breakable(name: str) -> Markup:
+    """A name that may be broken after its underscores where the line is short."""
+    return Markup(escape(name).replace("_", "_<wbr>"))
+
+
 def joined(*children: str) -> Markup:
     """Children one after the other, escaped where they are no markup."""
     return Markup("".join(c if isinstance(c, Markup) else escape(c) for c in children))

@@ -16,8 +16,8 @@ def notes(summary: Summary) -> Markup:
     samples = sorted({point.test_samples for point in summary.front})
     share = [title for name, title in goals.items() if name in SHARES]
     learned = {*SHARES, "loss", "metric"}
-    costs = [title for name, title in goals.items() if name not in learned]
-    means = [title for name, title in goals.items() if name in _MEAN_OF_FLEET]
+    costs = [title for name, title in goals.items() if name not in learned and summary.front]
+    means = [title for name, title in goals.items() if name in _MEAN_OF_FLEET and summary.front]
     worst = [title for title in costs if title not in means]
     entries: dict[str, str] = {}
     if summary.simulated:
@@ -34,15 +34,16 @@ def notes(summary: Summary) -> Markup:
     if share and samples:
         count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
         entries[f"Interval of {listed([title.lower() for title in share])}"] = (
-            f"The 95 % Wilson interval over {count} test samples, pooled over all clients that took "
-            "part. Two points whose intervals overlap a lot may differ by chance."
+            f"The 95 % Wilson interval over {count} test samples, pooled over all clients that "
+            "took part. Two points whose intervals overlap a lot may differ by chance."
         )
-    if "loss" in goals or "metric" in goals:
+    if summary.front and ("loss" in goals or "metric" in goals):
         entries["No interval"] = "The loss and a metric of one's own may come without an interval."
     if costs:
         entries["Interval of a cost"] = (
             "From the intervals of the profile's own figures: the cheapest and the dearest device "
-            "that would still match the profile (about 90 %)."
+            "that would still match the profile (about 90 %). All points share that "
+            "uncertainty: which of two is cheaper is more certain than what either costs."
         )
     if worst:
         entries[f"{listed(worst)} of the fleet"] = (
@@ -52,10 +53,11 @@ def notes(summary: Summary) -> Markup:
         entries[f"{listed(means)} of the fleet"] = (
             "The mean over the clients that can take part, of a whole trial on one device."
         )
-    entries["On this device"] = (
-        "Cards under “What to deploy” show each cost as that device type sees it, and what was "
-        "learned as the whole fleet sees it; so they differ from the table of the front."
-    )
+    if summary.recommended:
+        entries["On this device"] = (
+            "Cards under “What to deploy” show each cost as that device type sees it, and what was "
+            "learned as the whole fleet sees it; so they differ from the table of the front."
+        )
     entries["Limits"] = (
         "Hard: a configuration over a limit on too much of the fleet is not trained. What is "
         "used of a limit is judged on the predicted value, not on the ends of its interval."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.measure import Measurement
@@ -29,6 +31,8 @@ from fieldtune.server.report.view import (
     why_empty,
 )
 
+_LEAST = 30
+"""Columns below which a configuration is not squeezed in beside the figures."""
 _WIDE = 110
 """Columns from which on an interval stands beside its figure rather than below it."""
 
@@ -44,7 +48,10 @@ def print_summary(summary: Summary, console: Console) -> None:
     heading = Text.assemble((summary.study, "bold"), f": {', '.join(goals)}")
     console.print(heading, highlight=False)
     if summary.front:
-        console.print(_front(summary, console))
+        for position, part in enumerate(_front(summary, console)):
+            if position:
+                console.print()
+            console.print(part)
         if summary.recommended:
             console.print()
             console.print(_deployment(summary, console))
@@ -53,54 +60,87 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print(Text(counts(summary), style="dim"))
 
 
-def _front(summary: Summary, console: Console) -> Table:
-    """Every hyperparameter in a column where they fit, else all of them in one that wraps."""
-    columns = _front_table(summary, in_columns=True, wide=True)
+def _front(summary: Summary, console: Console) -> list[Table]:
+    """Each hyperparameter in a column, or all in one that wraps, or all in a table of their own.
+
+    The first of these that fits is taken.
+    """
     unbounded = console.options.update(width=10_000, max_width=10_000)
-    if Measurement.get(console, unbounded, columns).maximum <= console.width:
-        return columns
-    return _front_table(summary, in_columns=False, wide=console.width >= _WIDE)
+
+    def width(table: Table) -> int:
+        return Measurement.get(console, unbounded, table).maximum
+
+    wide = console.width >= _WIDE
+    columns = _front_table(summary, "columns", wide=True)
+    if width(columns) <= console.width:
+        return [columns]
+    figures = _front_table(summary, "none", wide=wide)
+    if width(figures) + _LEAST <= console.width:
+        return [_front_table(summary, "one", wide=wide)]
+    return [figures, _configurations(summary)]
 
 
-def _front_table(summary: Summary, *, in_columns: bool, wide: bool) -> Table:
-    points = [*summary.front, *([summary.defaults] if summary.defaults else [])]
+def _points(summary: Summary) -> list[tuple[str, Point]]:
+    """The front, and the defaults last, each with what stands in its first column."""
+    chosen = recommended_for(summary)
+    front = [(f"{'★ ' if p.trial in chosen else ''}{p.trial}", p) for p in summary.front]
+    return [*front, *([("defaults", summary.defaults)] if summary.defaults else [])]
+
+
+def _varied(summary: Summary) -> list[str]:
+    """The hyperparameters in which the points differ."""
+    points = [point for _, point in _points(summary)]
+    return [name for name in parameters(summary) if spread(points, name)]
+
+
+def _configurations(summary: Summary) -> Table:
+    table = _table("Their configurations")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("configuration")
+    for title, point in _points(summary):
+        table.add_row(Text(title), _configuration(point, _varied(summary)))
+    return table
+
+
+def _front_table(
+    summary: Summary, configuration: Literal["columns", "one", "none"], *, wide: bool
+) -> Table:
+    points = [point for _, point in _points(summary)]
     units = {
         o.name: scale(o.name, [point.objectives[o.name].value for point in points])
         for o in objectives(summary)
     }
-    names = [name for name in parameters(summary) if spread(points, name)]
+    names = _varied(summary)
     same = [name for name in parameters(summary) if name not in names]
-    chosen = recommended_for(summary)
     table = _table(f"Front: {counted(len(summary.front), 'point')} that no other beats")
     table.add_column("trial", justify="right", no_wrap=True)
-    for name in names if in_columns else ["configuration"]:
-        heading = name.replace("_", "_\n") if in_columns else name
-        table.add_column(Text(heading), justify="right" if in_columns else "left")
+    if configuration == "one":
+        table.add_column("configuration")
+    for name in names if configuration == "columns" else []:
+        table.add_column(Text(name.replace("_", "_\n")), justify="right")
     for objective in objectives(summary):
         unit = units[objective.name].unit
         heading = f"{objective.label} ({unit})" if unit else objective.label
         table.add_column(Text(heading), justify="right", no_wrap=True)
-    for position, point in enumerate(points):
-        is_default = position == len(summary.front)
-        mark = "★ " if point.trial in chosen and not is_default else ""
-        trial = "defaults" if is_default else f"{mark}{point.trial}"
-        if in_columns:
-            cells = [Text(setting(point.configuration[name])) for name in names]
-        else:
-            cells = [_configuration(point, names)]
+    for title, point in _points(summary):
+        cells = {
+            "columns": [Text(setting(point.configuration[name])) for name in names],
+            "one": [_configuration(point, names)],
+            "none": [],
+        }
         table.add_row(
-            Text(trial, style="bold" if mark else ""),
-            *cells,
+            Text(title, style="bold" if title.startswith("★") else ""),
+            *cells[configuration],
             *(
                 _with_interval(point.objectives[name], unit, wide=wide)
                 for name, unit in units.items()
             ),
-            style="dim" if is_default else "",
+            style="dim" if title == "defaults" else "",
         )
-    notes = ["★ recommended below"] if chosen else []
+    notes = ["★ recommended below"] if summary.recommended else []
     if same:
         first = points[0].configuration
-        notes.append("same for all: " + ", ".join(f"{n} {setting(first[n])}" for n in same))
+        notes.append("same for all: " + " ".join(f"{n}={setting(first[n])}" for n in same))
     table.caption = Text("; ".join(notes), style="dim") if notes else None
     return table
 
@@ -156,12 +196,13 @@ def _with_interval(interval: Interval, unit: Scale, *, wide: bool) -> Text:
 
 
 def _beside_default(seen: Seen) -> Text:
-    value = figure(seen.objective.name, seen.figure.value)
+    name, now = seen.objective.name, seen.figure.value
     if seen.default is None:
-        return Text(value)
-    before = figure(seen.objective.name, seen.default)
+        return Text(figure(name, now))
+    unit = scale(name, [now, seen.default])  # one unit for both, so that they compare at a glance
+    value, before = unit.with_unit(now), unit.with_unit(seen.default)
     if seen.better is None:
         return Text.assemble(f"= {value}", ("\nas before", "dim"))
     mark, style = ("✓", "green") if seen.better else ("✗", "red")
-    by = change(seen.figure.value, seen.default)
+    by = change(now, seen.default)
     return Text.assemble((f"{mark} {value}", style), (f"\nwas {before}", "dim"), f"\n{by}")

@@ -79,6 +79,7 @@ def layout(theme: Theme, *, height: int, **extra: Any) -> dict[str, Any]:
             "y": 0,
             "yanchor": "bottom",
             "font": {"size": 12},
+            "traceorder": "normal",
         },
         "uirevision": "kept",
         **extra,
@@ -88,7 +89,7 @@ def layout(theme: Theme, *, height: int, **extra: Any) -> dict[str, Any]:
 def axis(theme: Theme, title: str, **extra: Any) -> dict[str, Any]:
     """One axis."""
     return {
-        "title": {"text": title, "standoff": 10},
+        "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "gridcolor": theme.grid,
         "linecolor": theme.muted,
         "showline": True,

@@ -20,7 +20,15 @@ from fieldtune.server.compiler.gradients import (
 )
 from fieldtune.server.compiler.gradients.registry import OVERRIDES
 
-__all__ = ["activations", "built_in_gradients", "convolution", "pooling", "resize", "shapes"]
+__all__ = [
+    "OVERRIDES",
+    "activations",
+    "built_in_gradients",
+    "convolution",
+    "pooling",
+    "resize",
+    "shapes",
+]
 
 
 def built_in_gradients(graph: Any) -> AbstractContextManager[None]:

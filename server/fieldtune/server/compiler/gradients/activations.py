@@ -36,6 +36,18 @@ def elu(op: Any, dy: Any) -> Any:
     return dy * (tf.minimum(op.outputs[0], 0.0) + 1.0)
 
 
+@gradient("Selu")
+def selu(op: Any, dy: Any) -> Any:
+    """``dy * scale`` for an output of at least 0, else ``dy * (y + scale * alpha)``.
+
+    TensorFlow's own converts, but takes the other side at exactly 0, where zeros often are.
+    """
+    y = op.outputs[0]
+    # Klambauer et al., "Self-Normalizing Neural Networks", NeurIPS 2017, equation 14.
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    return dy * tf.where(y < 0.0, y + scale * alpha, scale)
+
+
 @gradient("Softsign")
 def softsign(op: Any, dy: Any) -> Any:
     """``dy / (1 + |x|)^2``."""

@@ -1,8 +1,8 @@
 """Gradients of pooling, any window, stride and padding.
 
-A window cell ``(i, j)`` touches the inputs at ``(i, j) + stride * position``: a grid of their own for
-each remainder of ``(i, j)`` by the stride. What the cells give is added up per grid (cells a whole
-number of strides apart share one, shifted), and the grids are interleaved.
+A window cell ``(i, j)`` touches the inputs at ``(i, j) + stride * position``: a grid of their own
+for each remainder of ``(i, j)`` by the stride. What the cells give is added up per grid (cells a
+whole number of strides apart share one, shifted), and the grids are interleaved.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class _Window:
         """How many cells of the window at each position lie inside the input."""
         first = np.arange(self.positions[axis]) * self.stride[axis] - self.before[axis]
         last = np.minimum(first + self.window[axis], self.size[axis])
-        return last - np.maximum(first, 0)
+        counts: NDArray[np.int64] = last - np.maximum(first, 0)
+        return counts
 
     def pad(self, x: Any, value: float) -> Any:
         """The input with everything around it that a window can touch."""

@@ -49,7 +49,7 @@ def transformer(
     return keras.Model(inputs, layers.Dense(classes)(h), name="transformer")
 
 
-class Positions(layers.Layer):  # type: ignore[misc]  # keras ships no types
+class Positions(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
     """Adds a learned vector to each step."""
 
     def build(self, input_shape: Any) -> None:

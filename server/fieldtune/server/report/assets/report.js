@@ -2,29 +2,37 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const config = { displaylogo: false, responsive: true,
+  // Nothing in this page offers to send the study anywhere: plotly would, unless told not to.
+  const config = { displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const still = { ...config, displayModeBar: false };
 
   // A picture is drawn anew for the theme and the view that are asked for.
   function draw(id) {
     const select = document.querySelector(`select[data-picture="${id}"]`);
     const view = figures[id][select ? Number(select.value) : 0];
     const figure = view[dark.matches ? "dark" : "light"];
-    Plotly.react(`plot-${id}`, figure.data, figure.layout, config);
+    Plotly.react(`plot-${id}`, figure.data, figure.layout, id === "front" ? config : still);
   }
-  const canvas = document.createElement("canvas");
-  const webgl = canvas.getContext("webgl2") || canvas.getContext("webgl");
   for (const id of Object.keys(figures)) {
-    if (id === "parallel" && !webgl) {
-      document.getElementById("plot-parallel").textContent =
-        "This picture needs WebGL, which this browser has switched off.";
-      delete figures[id];
-      continue;
-    }
     draw(id);
     document.querySelector(`select[data-picture="${id}"]`)?.addEventListener("change", () => draw(id));
   }
   dark.addEventListener("change", () => Object.keys(figures).forEach(draw));
+
+  // Parallel coordinates: the whole line of the trial that is pointed at lights up.
+  const parallel = document.getElementById("plot-parallel");
+  if (parallel) {
+    const light = (x, y) => {
+      const last = parallel.data.findIndex((trace) => trace.name === "highlight");
+      Plotly.restyle(parallel, { x: [x], y: [y] }, [last]);
+    };
+    parallel.on("plotly_hover", ({ points: [{ data, customdata: trial }] }) => {
+      const at = data.customdata.flatMap((other, i) => other === trial ? [i] : []);
+      light(at.map((i) => data.x[i]), at.map((i) => data.y[i]));
+    });
+    parallel.on("plotly_unhover", () => light([], []));
+  }
 
   // The front's table: each trial is a <tbody>, so that its details move with it.
   for (const table of document.querySelectorAll("table.front")) {

@@ -1,0 +1,40 @@
+"""Points of the front on two of their objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+
+from fieldtune.server.front import Interval, Point
+from fieldtune.server.report.format import Scale
+from fieldtune.server.report.view import Objective
+
+TRIAL = Objective(name="trial", label="Trial", maximised=False)
+"""What stands for the second objective of a study that has one."""
+
+
+def scaled(point: Point, goal: Objective, units: dict[str, Scale]) -> Interval:
+    """An objective of a point in the unit of its axis."""
+    if goal is TRIAL:
+        return Interval(value=point.trial, low=point.trial, high=point.trial)
+    interval, factor = point.objectives[goal.name], units[goal.name].factor
+    return Interval(
+        value=interval.value * factor, low=interval.low * factor, high=interval.high * factor
+    )
+
+
+def edge(
+    x: Objective, y: Objective, front: Sequence[Point], units: dict[str, Scale]
+) -> list[tuple[float, float]]:
+    """Points of the front that no other beats in this view, from the best on the horizontal axis.
+
+    Drawn horizontally first, the line bounds what they dominate, whichever way the axes go.
+    """
+    if x is TRIAL:
+        return []
+    pairs = [(scaled(p, x, units).value, scaled(p, y, units).value) for p in front]
+    signed = np.array(pairs) * np.array([x.sign, y.sign])
+    keep = np.flatnonzero(moocore.is_nondominated(signed, keep_weakly=False))
+    return [pairs[i] for i in sorted(keep, key=lambda i: signed[i, 0])]

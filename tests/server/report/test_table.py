@@ -1,0 +1,120 @@
+"""The report in the terminal."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from fieldtune.server.front import Summary
+from fieldtune.server.report.table import print_summary
+
+MakeSummary = Callable[..., Summary]
+OBJECTIVES = [
+    ("error",),
+    ("error", "inference_ms"),
+    ("error", "inference_ms", "energy_j"),
+    ("-macro_f1", "inference_ms", "energy_j", "sent_bytes"),
+]
+
+
+def printed(summary: Summary, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    print_summary(summary, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize("width", [80, 140, 200])
+def test_every_trial_of_the_front_and_every_device_is_printed(summary: Summary, width: int) -> None:
+    text = printed(summary, width)
+    rows = [line.split() for line in text.splitlines()]
+    for point in summary.front:
+        assert any(str(point.trial) in row[:2] for row in rows)
+    for device in summary.devices:
+        assert device in text
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("objectives", OBJECTIVES)
+def test_nothing_is_cut_off_or_wider_than_the_terminal(
+    make_summary: MakeSummary, objectives: tuple[str, ...], width: int
+) -> None:
+    text = printed(make_summary(objectives), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_no_value_of_a_configuration_is_torn_from_its_name(summary: Summary, width: int) -> None:
+    text = printed(summary, width)
+    for name, value in summary.front[0].configuration.items():
+        if isinstance(value, int):
+            assert f"{name}={value}" in text or name.split("_")[0] in text
+
+
+def test_a_wide_terminal_has_a_column_for_each_hyperparameter(summary: Summary) -> None:
+    assert "width=" in printed(summary, 80)
+    assert "width=" not in printed(summary, 140)
+
+
+def test_recommended_points_are_marked(summary: Summary) -> None:
+    text = printed(summary, 140)
+    for trial in {choice.trial for choice in summary.recommended.values()}:
+        assert f"★ {trial}" in text
+
+
+def test_figures_stand_beside_the_defaults_with_better_or_worse(summary: Summary) -> None:
+    text = printed(summary, 140)
+    assert "✓ 21 µs" in text
+    assert "was 69 µs" in text
+    assert "−70 %" in text  # noqa: RUF001
+
+
+def test_the_last_row_of_the_front_is_the_defaults(summary: Summary) -> None:
+    lines = printed(summary, 140).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.strip().startswith("defaults"))
+    assert not lines[first + 1].strip()
+
+
+def test_without_defaults_nothing_is_compared(make_summary: MakeSummary) -> None:
+    text = printed(make_summary(with_defaults=False), 140)
+    assert "was" not in text.split()
+    assert "defaults could not be" in text
+
+
+def test_one_line_counts_what_became_of_the_trials(summary: Summary) -> None:
+    assert "32 trials trained, 6 ruled out by limits, 2 failed" in printed(summary, 80)
+
+
+def test_an_empty_front_says_what_ruled_things_out(make_summary: MakeSummary) -> None:
+    text = " ".join(printed(make_summary(tightness=100), 80).split())
+    assert "The front is empty: of 40 configurations tried, 40 were ruled out by the limits" in text
+    assert "training memory (34)" in text
+
+
+def test_a_study_without_trials_is_said_to_have_none(make_summary: MakeSummary) -> None:
+    assert "No trial has ended yet" in printed(make_summary(attempts=0), 80)
+
+
+def test_a_device_that_no_point_fits_says_so(summary: Summary) -> None:
+    left_out = "raspberry-pi-zero-2w"
+    kept = {device: c for device, c in summary.recommended.items() if device != left_out}
+    text = printed(summary.model_copy(update={"recommended": kept}), 140)
+    assert "no point of the front fits" in " ".join(text.split())
+
+
+def test_markup_in_names_is_printed_as_it_is(make_summary: MakeSummary) -> None:
+    text = printed(make_summary(study="[red]digits[/red]", choice="[bold]net"), 140)
+    assert "[red]digits[/red]" in text
+    assert "[bold]net" in text
+
+
+def test_printing_needs_no_plotly() -> None:
+    code = "import sys, fieldtune.server.report.table; sys.exit('plotly' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
