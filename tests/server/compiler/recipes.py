@@ -95,7 +95,7 @@ def zoo(*, input_shape: tuple[int, ...], classes: int, what: str) -> Any:
         h = layers.BatchNormalization(name="norm", momentum=0.5)(h)
     elif what == "noise":
         # No input gets through: the loss (mse against 0) is the mean square of the noise.
-        h = layers.GaussianNoise(2.0)(0.0 * inputs)
+        h = layers.GaussianNoise(1.0)(0.0 * inputs)
         return keras.Model(inputs, h + 0.0 * layers.Dense(classes)(inputs))
     elif what == "dropout":
         # The loss (mae against 0) is the mean of a mask that keeps 1 of 4 units, scaled by 4.

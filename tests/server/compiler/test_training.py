@@ -119,8 +119,8 @@ def test_noise_is_normal_fresh_at_each_step_and_repeats_with_the_seed(trained):
     target = np.zeros((16, 64), np.float32)
     net.run["reset"]()
     losses = [net.train(x, target, learning_rate=0.0, seed=5) for _ in range(40)]
-    # The mean square of 16 * 64 * 40 numbers of variance 4: within 5 standard errors.
-    assert np.mean(losses) == pytest.approx(4.0, abs=5 * 4 * np.sqrt(2 / (16 * 64 * 40)))
+    # The mean square of 16 * 64 * 40 numbers of variance 1: within 5 standard errors.
+    assert np.mean(losses) == pytest.approx(1.0, abs=5 * np.sqrt(2 / (16 * 64 * 40)))
     assert len(set(losses)) == 40
     net.run["reset"]()
     assert net.train(x, target, learning_rate=0.0, seed=5) == losses[0]
