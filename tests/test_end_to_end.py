@@ -258,3 +258,15 @@ def test_the_coordinator_never_imports_tensorflow_or_the_data(small_study: Path)
         [COMMAND[0], "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_demo_study_learns_and_its_recommendation_beats_the_defaults(
+    fieldtune: Command, tmp_path: Path
+) -> None:
+    done = fieldtune("tune", "simulations/studies/digits.toml", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    pareto = json.loads((tmp_path / "pareto.json").read_text())
+    assert max(point["measures"]["accuracy"] for point in pareto["front"]) >= 0.92
+    for chosen in pareto["recommended"].values():
+        for against in chosen["against_defaults"]:
+            assert against["better"] or "could not beat" in chosen["why"]

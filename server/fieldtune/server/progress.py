@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,11 +12,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 from fieldtune.server.front import non_dominated
+from fieldtune.server.report.format import figure, label
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
 
@@ -45,20 +46,20 @@ class ProgressDisplay:
         self._done = sum(not isinstance(outcome, Infeasible) for outcome in history)
         self._ruled_out = len(history) - self._done
         self._rounds: dict[int, int] = {}
+        self._began, self._done_before = time.monotonic(), self._done
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("trials"),
             TextColumn("{task.fields[rounds]}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            study.study.name, total=study.study.trials, completed=self._done, rounds=""
+            study.study.name, total=study.study.trials, completed=self._done, rounds="starting"
         )
 
     def __enter__(self) -> ProgressDisplay:
@@ -72,11 +73,8 @@ class ProgressDisplay:
         """Show which round each trial in flight is in."""
         self._rounds[trial] = number
         rounds = self._study.study.rounds
-        shown = "  ".join(
-            f"#{name} {'evaluating' if done == rounds else f'round {done + 1}/{rounds}'}"
-            for name, done in sorted(self._rounds.items())
-        )
-        self._bar.update(self._task, rounds=shown)
+        done = " ".join(str(min(at + 1, rounds)) for _, at in sorted(self._rounds.items()))
+        self._bar.update(self._task, rounds=f"rounds {done} of {rounds}")
 
     def told(self, outcome: Outcome) -> None:
         """Say what came of a trial, and how the front stands."""
@@ -91,13 +89,26 @@ class ProgressDisplay:
             return
         self._completed.append(outcome)
         front = non_dominated(self._study, [o for o in self._completed if o.forecast.feasible])
-        values = ", ".join(f"{name} {value:.4g}" for name, value in outcome.objectives.items())
-        first = next(iter(front[0].objectives.items())) if front else ("", 0.0)
+        values = [_shown(name, value) for name, value in outcome.objectives.items()]
+        best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
         self._say(
-            f"trial {outcome.proposal.number:>3}: {values} · front {len(front)} points, "
-            f"best {first[0]} {first[1]:.4g} · {self._done}/{self._study.study.trials}"
+            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · front of {len(front)}, "
+            f"best {best} · {self._done}/{self._study.study.trials}"
             + (f", {self._ruled_out} ruled out" if self._ruled_out else "")
+            + self._time_left()
         )
+
+    def _time_left(self) -> str:
+        """An estimate from this session's own pace."""
+        finished = self._done - self._done_before
+        missing = self._study.study.trials - self._done
+        if not missing or not finished:
+            return ""
+        return f", {missing * (time.monotonic() - self._began) / finished:.0f} s left"
 
     def _say(self, line: str) -> None:
         self._bar.console.print(line, highlight=False, soft_wrap=True)
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{label(name).lower()} {figure(name, value)}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fieldtune.client.messages import Description
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import FleetError
+from fieldtune.profiles.errors import FleetError, MissingExtraError
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
@@ -39,7 +41,13 @@ def open_tuner(folder: RunFolder) -> OptunaTuner:
 
 
 def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
-    """The compiler, over the user's artefact cache, with its log in a folder."""
+    """The compiler, over the user's artefact cache, with its log in a folder.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError("Compiling a model", "server", "tensorflow")
     return CompileService(
         ArtefactCache(), import_path=list(import_path), log=folder / "compiler.log"
     )
@@ -102,21 +110,30 @@ def run_session(
 
 
 class _Recorder:
-    """Keeps ``trials.csv`` and ``pareto.json`` up to date, then passes the news on."""
+    """Keeps ``trials.csv`` and ``pareto.json`` up to date, then passes the news on.
+
+    They are rewritten whole, so in a long study not after every trial: never more than a tenth of
+    the time goes into it. What a kill leaves out of date is in ``study.db``.
+    """
 
     def __init__(self, folder: RunFolder, tuner: Tuner, observer: Observer) -> None:
         self._folder, self._tuner, self._observer = folder, tuner, observer
+        self._next_write = 0.0
 
     def round_started(self, trial: int, number: int) -> None:
         self._observer.round_started(trial, number)
 
     def told(self, outcome: Outcome) -> None:
-        self.write()
+        if time.monotonic() >= self._next_write:
+            self.write()
         self._observer.told(outcome)
 
     def write(self) -> Summary:
+        began = time.monotonic()
         history = self._tuner.history()
         summary = summarise(self._folder.study, history)
         self._folder.write_trials(history)
         self._folder.write("pareto.json", summary.model_dump_json(indent=1) + "\n")
+        now = time.monotonic()
+        self._next_write = now + 10 * (now - began)
         return summary

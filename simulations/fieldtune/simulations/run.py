@@ -49,7 +49,11 @@ def tune_in_simulation(
         tuner = open_tuner(folder)
         history = tuner.history()
         if history:
-            notes.print(f"Going on with {path}: {len(history)} trials are there", highlight=False)
+            notes.print(
+                f"Going on with {path}: {len(history)} trials are there",
+                highlight=False,
+                soft_wrap=True,
+            )
         service = compile_service(path, import_path)
         try:
             with (
@@ -75,7 +79,7 @@ def tune_in_simulation(
         finally:
             service.close()
     print_summary(summaries[0], Console())
-    notes.print(_where_time_went(spending), highlight=False)
+    notes.print(_where_time_went(spending), highlight=False, soft_wrap=True)
     notes.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
