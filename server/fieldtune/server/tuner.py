@@ -33,6 +33,9 @@ _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
 _STUDY_KEY = "fieldtune:study"
 
+_STARTUP = 10
+"""Trials completed before the sampler's model is used; until then the space is sampled evenly."""
+
 
 class Tuner(Protocol):
     """Proposes configurations and learns from what became of them."""
@@ -155,7 +158,14 @@ class OptunaTuner:
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
     def _new_trial(self) -> optuna.Trial:
-        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+        trials = self._study.get_trials(deepcopy=False)
+        completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if completed < _STARTUP and not waiting:
+            # Queued whole: were they drawn one by one, a kill between two would change the rest.
+            seed = self._sampler_seed(len(trials))
+            self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
+        self._study.sampler = self._sampler(len(trials))
         return self._study.ask()
 
     def _reopen(self, stored: FrozenTrial) -> optuna.Trial:
@@ -166,10 +176,14 @@ class OptunaTuner:
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         with _experimental():
             return optuna.samplers.TPESampler(
-                seed=(self._seed * 1_000_003 + number) % 2**32,
+                seed=self._sampler_seed(number),
                 multivariate=True,
                 constant_liar=True,
+                n_startup_trials=1,
             )
+
+    def _sampler_seed(self, number: int) -> int:
+        return (self._seed * 1_000_003 + number) % 2**32
 
 
 @contextmanager
