@@ -98,7 +98,11 @@ class Coordinator:
         self._observer, self._spending = observer, spending
         self._in_flight: deque[_Training] = deque()
         self._judging: tuple[Proposal, Future[Artefact]] | None = None
-        self._ruled_out = 0
+        self._ruled_out = {
+            outcome.proposal.number
+            for outcome in tuner.history()
+            if isinstance(outcome, Infeasible)
+        }
         self._compiled_any = False
         self._spent_trials = sum(not isinstance(outcome, Infeasible) for outcome in tuner.history())
 
@@ -139,19 +143,20 @@ class Coordinator:
         self._compiled_any = True
         forecast = self._forecaster.forecast(proposal.configuration, artefact.manifest)
         if forecast.feasible:
-            self._ruled_out = 0
             self._start(proposal, forecast, artefact)
         else:
-            self._tell(Infeasible(proposal, forecast))
-            self._ruled_out += 1
-            if self._ruled_out >= PATIENCE:
-                self._ruled_out = 0
-                self._tuner.suggest(
-                    find_feasible(
-                        self._study, self._forecaster, self._artefacts, seed=proposal.number
-                    )
-                )
+            self._rule_out(proposal, forecast)
         return True
+
+    def _rule_out(self, proposal: Proposal, forecast: Forecast) -> None:
+        self._tell(Infeasible(proposal, forecast))
+        self._ruled_out.add(proposal.number)
+        last = range(proposal.number - PATIENCE + 1, proposal.number + 1)
+        if self._ruled_out.issuperset(last):
+            self._ruled_out.clear()
+            self._tuner.suggest(
+                find_feasible(self._study, self._forecaster, self._artefacts, seed=proposal.number)
+            )
 
     def _start(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
         deadlines = {
