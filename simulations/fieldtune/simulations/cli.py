@@ -99,7 +99,7 @@ def main() -> None:
         _fail_on_bug(bug)
 
 
-_SERVER_PACKAGES = ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore")
+_SERVER_PACKAGES = ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore", "tomlkit")
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
