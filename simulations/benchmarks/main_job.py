@@ -22,7 +22,7 @@ from numpy_fedavg import federated_averaging
 from rich.console import Console
 from rich.table import Table
 
-from fieldtune.server.study import load_study
+from fieldtune.server.studyfile import load_study
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.fleet import FleetPlan
 from fieldtune.simulations.partition import partition

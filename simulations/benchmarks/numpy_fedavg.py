@@ -6,6 +6,7 @@ eq. 16; biases 0).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -33,7 +34,7 @@ def federated_averaging(
         rng = np.random.default_rng(seed)
         sizes = [int(np.prod(clients[0].input_shape)), *hidden, clients[0].classes]
         layers: Layers = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             limit = np.sqrt(6 / (fan_in + fan_out))
             layers.append((rng.uniform(-limit, limit, (fan_in, fan_out)), np.zeros(fan_out)))
         for _ in range(rounds):

@@ -135,7 +135,7 @@ def test_an_honest_report_arrives() -> None:
         records(GOOD, WEIGHTS.astype(np.float64)),
         records(GOOD, WEIGHTS.reshape(2, 2)),
     ],
-    ids=["error", "empty", "incomplete", "unknown", "negative", "nan", "trial", "round", "64", "2d"],
+    ids=["error", "empty", "partial", "unknown", "negative", "nan", "trial", "round", "f64", "2d"],
 )  # fmt: skip
 def test_anything_else_is_a_failure_and_never_an_exception(answer: RecordDict | Error) -> None:
     report = answer_to_training(lambda _: answer)

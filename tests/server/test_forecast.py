@@ -11,7 +11,8 @@ from fieldtune.profiles.catalogue import load_profile
 from fieldtune.profiles.work import OpWork, Work
 from fieldtune.server.compiler.manifest import Manifest, WeightSpec
 from fieldtune.server.forecast import Forecaster, calls_per_round, fleet_measure
-from fieldtune.server.study import StudyConfig, parse_study
+from fieldtune.server.study import StudyConfig
+from fieldtune.server.studyfile import parse_study
 from fieldtune.server.trials import Forecast
 
 STUDY = """

@@ -8,7 +8,7 @@ import pytest
 
 from fieldtune.profiles.errors import StudyError
 from fieldtune.profiles.limits import DeviceLimits
-from fieldtune.server.study import load_study, parse_study
+from fieldtune.server.studyfile import load_study, parse_study
 
 STUDIES = Path(__file__).resolve().parents[2] / "simulations/studies"
 

@@ -19,6 +19,9 @@ A message is one sentence or two: the value, the
 limit, the remedy.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class FieldtuneError(Exception):
     """Base of every error that fieldtune raises on purpose; ``exit_code`` is the command's."""
@@ -88,3 +91,9 @@ class InterruptError(FieldtuneError):
     """The user pressed Ctrl-C; what was finished is kept."""
 
     exit_code = 130
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` where a known name is close, else nothing."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -38,7 +38,7 @@ def report(
     if format is Format.json:
         typer.echo(_read(folder, "pareto.json"), nl=False)
         return
-    from fieldtune.server.front import Summary
+    from fieldtune.server.pareto import Summary
 
     try:
         summary = Summary.model_validate_json(_read(folder, "pareto.json"))
@@ -69,7 +69,7 @@ def export(
 ) -> None:
     """Write the model to deploy on a device as a .tflite file."""
     from fieldtune.server.export import chosen_trial, exported_model
-    from fieldtune.server.front import Summary
+    from fieldtune.server.pareto import Summary
     from fieldtune.server.runfolder import writing
 
     summary = Summary.model_validate_json(_read(folder, "pareto.json"))

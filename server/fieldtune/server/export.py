@@ -6,12 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from fieldtune.profiles.errors import RunFolderError, UsageError
+from fieldtune.profiles.errors import RunFolderError, UsageError, did_you_mean
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.front import Point, Summary
+from fieldtune.server.pareto import Point, Summary
 from fieldtune.server.runfolder import RunFolder, trial_name
-from fieldtune.server.study import did_you_mean
 
 VARIANTS = ("fp32",)
 

@@ -102,7 +102,7 @@ class ProgressDisplay:
         """An estimate from this session's own pace."""
         finished = self._done - self._done_before
         missing = self._study.study.trials - self._done
-        if not missing or not finished:
+        if not missing or finished < 3:  # too soon to tell
             return ""
         return f", {missing * (time.monotonic() - self._began) / finished:.0f} s left"
 

@@ -16,7 +16,8 @@ import tomlkit
 
 from fieldtune.client.messages import Weights
 from fieldtune.profiles.errors import RunFolderError, StorageError
-from fieldtune.server.study import COST_MEASURES, StudyConfig, load_study, parse_study
+from fieldtune.server.study import COST_MEASURES, StudyConfig
+from fieldtune.server.studyfile import load_study, parse_study
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
 
 _HINT = "choose another folder with --out, or remove this one"

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fieldtune.client.messages import METRICS
-from fieldtune.profiles.errors import StudyError
+from fieldtune.profiles.errors import did_you_mean
 from fieldtune.profiles.limits import DeviceLimits
 from fieldtune.server.compiler.manifest import DEFAULTS, HYPERPARAMETERS, MODELS, Extra, Optimizer
 from fieldtune.server.space import SECTIONS, Configuration, Parameter, Space, Value
@@ -142,7 +139,7 @@ class FleetSection(_Section):
         return self
 
 
-class _Caps(_Section):
+class Caps(_Section):
     memory_mib: float | None = Field(default=None, gt=0)
     storage_mib: float | None = Field(default=None, gt=0)
     round_s: float | None = Field(default=None, gt=0)
@@ -150,16 +147,16 @@ class _Caps(_Section):
     energy_j: float | None = Field(default=None, gt=0)
 
 
-class LimitsSection(_Caps):
+class LimitsSection(Caps):
     """``[limits]``: hard caps for every device, and narrower ones per device type."""
 
     coverage: float = Field(default=1.0, gt=0, le=1)
     """Share of the fleet that must be able to take part."""
-    devices: dict[str, _Caps] = Field(default_factory=dict)
+    devices: dict[str, Caps] = Field(default_factory=dict)
 
     def for_device(self, profile: str, default: DeviceLimits) -> DeviceLimits:
         """The caps that hold on a device: its own, else the general ones, else the profile's."""
-        own = self.devices.get(profile, _Caps())
+        own = self.devices.get(profile, Caps())
 
         def cap(name: str) -> float | None:
             stated: tuple[float | None, ...] = tuple(
@@ -167,7 +164,7 @@ class LimitsSection(_Caps):
             )
             return next((value for value in stated if value is not None), None)
 
-        return DeviceLimits(**{name: cap(name) for name in _Caps.model_fields})
+        return DeviceLimits(**{name: cap(name) for name in Caps.model_fields})
 
 
 class StudyConfig(_Section):
@@ -244,89 +241,3 @@ class StudyConfig(_Section):
         """The model of a configuration and the values for its builder."""
         knobs = dict(configuration.model)
         return str(knobs.pop("model", self.task.models[0])), knobs
-
-
-def load_study(path: Path) -> StudyConfig:
-    """Read a study file.
-
-    Raises:
-        StudyError: the file is missing, is no TOML, or has a wrong or unknown entry.
-    """
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise StudyError(f"There is no study file {path}: give the path of a .toml file") from None
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise StudyError(f"{path} cannot be read: {unreadable}") from None
-    return parse_study(text, str(path))
-
-
-def parse_study(text: str, where: str) -> StudyConfig:
-    """The study of a TOML text; ``where`` names it in messages."""
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as wrong:
-        raise StudyError(f"{where} is not valid TOML: {wrong}") from None
-    limits = tree.get("limits")
-    if isinstance(limits, dict):
-        # [limits."raspberry-pi-4b"] stands beside the general limits in the file.
-        tables = {name: value for name, value in limits.items() if isinstance(value, dict)}
-        general = {name: value for name, value in limits.items() if name not in tables}
-        tree["limits"] = {**general, "devices": tables} if tables else general
-    try:
-        return StudyConfig.model_validate(tree)
-    except ValidationError as wrong:
-        raise StudyError(f"{where}: {_sentence(wrong)}") from None
-
-
-def did_you_mean(name: str, known: Any) -> str:
-    """``", did you mean 'x'?"`` where a known name is close, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _sentence(wrong: ValidationError) -> str:
-    """The first error, in a sentence that names key, value and remedy.
-
-    An unknown key comes first: a misspelt key is also a missing one.
-    """
-    errors = wrong.errors(include_url=False)
-    error = min(errors, key=lambda each: each["type"] != "extra_forbidden")
-    path = [str(part) for part in error["loc"]]
-    if path[:2] == ["limits", "devices"]:
-        del path[1]
-    key = ".".join(path)
-    match error["type"]:
-        case "extra_forbidden":
-            known = _keys_at(error["loc"][:-1])
-            hint = did_you_mean(path[-1], known)
-            return f"{key} is not a known key{hint}" + (
-                "" if hint else f"; known here are {', '.join(known)}"
-            )
-        case "missing":
-            return f"{key} is missing"
-        case "value_error":
-            return " ".join(filter(None, [key, str(error["ctx"]["error"])]))
-        case _:
-            shown = repr(error["input"])
-            message = error["msg"][0].lower() + error["msg"][1:]
-            return f"{key} = {shown if len(shown) < 60 else shown[:57] + '...'}: {message}"
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Known keys of the section at a location of the file."""
-    sections: dict[tuple[str, ...], type[BaseModel]] = {
-        (): StudyConfig,
-        ("study",): StudySection,
-        ("task",): TaskSection,
-        ("task", "partition"): Partition,
-        ("fleet",): FleetSection,
-        ("limits",): LimitsSection,
-        ("space",): Space,
-    }
-    place = tuple(str(part) for part in location)
-    if place in sections:
-        return list(sections[place].model_fields)
-    if place[:2] == ("limits", "devices"):
-        return list(_Caps.model_fields)
-    return list(Parameter.model_fields)

@@ -17,12 +17,13 @@ from fieldtune.server.coordinator import Coordinator
 from fieldtune.server.export import export_front
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
-from fieldtune.server.front import Summary, summarise
+from fieldtune.server.pareto import Summary
 from fieldtune.server.progress import Observer
 from fieldtune.server.report.html import render_html
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.spending import Spending
 from fieldtune.server.study import StudyConfig
+from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Outcome
 from fieldtune.server.tuner import OptunaTuner, Tuner
 

@@ -15,14 +15,15 @@ from fieldtune.profiles.errors import InfeasibleError, InterruptError
 from fieldtune.server.app import GridFleet, make_server_app
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.fleet import Fleet
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.progress import ProgressDisplay
 from fieldtune.server.report.check import print_check
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.screening import impossible, screen
 from fieldtune.server.spending import Spending
-from fieldtune.server.study import StudyConfig, load_study
+from fieldtune.server.study import StudyConfig
+from fieldtune.server.studyfile import load_study
 from fieldtune.server.tune import (
     compile_service,
     make_artefacts,

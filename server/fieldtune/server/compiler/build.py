@@ -136,6 +136,8 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
         deployable = export_variant(model, initial, "fp32")
     except ConverterError as refused:
         raise explain(name, refused) from refused
+    # The graphs of a large model are worth freeing before the reference is traced.
+    del signatures
     check(trainable, layout, options, name)
     work = read_work(trainable)
     infer = next(iter(read_work(deployable).values()))

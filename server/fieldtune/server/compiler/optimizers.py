@@ -43,11 +43,15 @@ class FlatOptimizer:
         extra = [self.anchor] if "proximal" in self.options.extras else []
         return [*self.slots.values(), *extra]
 
-    def clear(self) -> None:
-        """Put the slots where they start."""
-        start = ADAGRAD_INITIAL if self.options.optimizer == "adagrad" else 0.0
-        for slot in self.slots.values():
-            slot.assign(tf.fill(slot.shape, start))
+    def clear(self, zeros: Any) -> None:
+        """Put the slots where they start.
+
+        Args:
+            zeros: a vector of zeros, ``[size]``.
+        """
+        start = zeros + ADAGRAD_INITIAL if self.options.optimizer == "adagrad" else zeros
+        for name, slot in self.slots.items():
+            slot.assign(tf.zeros([1]) if name == "step" else start)
 
     def anchor_at(self, weights: Any) -> None:
         """Remember what FedProx pulls towards."""

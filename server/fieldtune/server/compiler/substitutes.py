@@ -1,14 +1,14 @@
 """Keras operations that are replaced while a model is traced, because TFLite has no such op.
 
 Gradients can be replaced per op (see ``gradients``); these have a forward pass without built-in
-ops: random numbers, exact GELU (error function) and grouped convolutions.
+ops: random numbers, exact GELU (error function), grouped convolutions and some ReLUs.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ import tensorflow as tf
 from tensorflow.python.ops import math_ops
 
 from fieldtune.profiles.errors import CompileError
+from fieldtune.server.compiler.gradients.convolution import conv2d_forward
+from fieldtune.server.compiler.gradients.moments import moments
 from fieldtune.server.compiler.randomness import Stream
 
 _BACKEND = "keras.src.backend.tensorflow"
@@ -75,16 +77,51 @@ def random_numbers(stream: Stream | None) -> Iterator[None]:
 
 @contextmanager
 def built_in_operations() -> Iterator[None]:
-    """While this is open, the error function and grouped convolutions use built-in ops."""
+    """While this is open, forward passes use built-in ops, and none that the converter gets wrong.
+
+    The converter pulls a ReLU that follows a matrix product into it, and forgets it where the
+    matrix is a variable: such a ReLU is written as a choice.
+    """
     nn = sys.modules[f"{_BACKEND}.nn"]
     plain_conv = nn.conv
 
-    def conv(inputs: Any, kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    def conv(
+        inputs: Any,
+        kernel: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+    ) -> Any:
         groups = inputs.shape[-1] // kernel.shape[-2]
-        if groups == 1:
-            return plain_conv(inputs, kernel, *args, **kwargs)
-        parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
-        return tf.concat([plain_conv(x, w, *args, **kwargs) for x, w in parts], -1)
+        if groups > 1:
+            pairs = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
+            parts = [conv(x, w, strides, padding, data_format, dilation_rate) for x, w in pairs]
+            return tf.concat(parts, -1)
+        if len(inputs.shape) == 3 and data_format != "channels_first":
+            stride, dilation = (_pair(value)[-1] for value in (strides, dilation_rate))
+            row = tf.expand_dims(inputs, 1), tf.expand_dims(kernel, 0)
+            out = conv2d_forward(*row, (1, stride), padding.upper(), (1, dilation))
+            return tf.squeeze(out, 1)
+        if len(inputs.shape) != 4 or data_format == "channels_first":
+            return plain_conv(inputs, kernel, strides, padding, data_format, dilation_rate)
+        return conv2d_forward(inputs, kernel, _pair(strides), padding.upper(), _pair(dilation_rate))
+
+    def fast_moments(
+        x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False
+    ) -> tuple[Any, Any]:
+        del synchronized
+        return moments(tf.convert_to_tensor(x), axes, keepdims)
+
+    def chosen(plain: Callable[[Any], Any], low: float, high: float) -> Callable[[Any], Any]:
+        def activation(x: Any) -> Any:
+            x = tf.convert_to_tensor(x)
+            if not _is_product(x):
+                return plain(x)
+            y = tf.where(x > low, x, low)
+            return y if math.isinf(high) else tf.where(x < high, y, high)
+
+        return activation
 
     def erfc(x: Any, name: Any = None) -> Any:
         del name
@@ -94,6 +131,10 @@ def built_in_operations() -> Iterator[None]:
     with _replaced(
         [
             (nn, "conv", conv),
+            (nn, "moments", fast_moments),
+            (nn, "relu", chosen(nn.relu, 0.0, math.inf)),
+            (nn, "relu6", chosen(nn.relu6, 0.0, 6.0)),
+            (nn, "hard_tanh", chosen(nn.hard_tanh, -1.0, 1.0)),
             (math_ops, "erfc", erfc),
             (math_ops, "erf", erf),
             (tf.math, "erf", erf),
@@ -102,6 +143,16 @@ def built_in_operations() -> Iterator[None]:
         ]
     ):
         yield
+
+
+def _is_product(x: Any) -> bool:
+    """Whether a tensor of a graph is a matrix product, perhaps in another shape."""
+    if tf.executing_eagerly():
+        return False
+    op = x.op
+    while op.type in ("Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose"):
+        op = op.inputs[0].op
+    return op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum")
 
 
 def erf(x: Any, name: Any = None) -> Any:
@@ -125,6 +176,11 @@ def _erf(x: Any) -> Any:
         return dy * bell * (2.0 / math.sqrt(math.pi))
 
     return tf.where(x < 0.0, rest - 1.0, 1.0 - rest), gradient
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    sizes = (value,) if isinstance(value, int) else tuple(value)
+    return int(sizes[0]), int(sizes[-1])
 
 
 def _refused(name: str) -> Any:

@@ -21,8 +21,8 @@ from fieldtune.server.compiler.gradients import built_in_gradients
 from fieldtune.server.compiler.losses import loss_function, target_spec
 from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec, unflatten
 from fieldtune.server.compiler.optimizers import FlatOptimizer
+from fieldtune.server.compiler.prepare import prepare
 from fieldtune.server.compiler.randomness import Stream
-from fieldtune.server.compiler.recurrent import unroll
 from fieldtune.server.compiler.substitutes import built_in_operations, random_numbers
 
 
@@ -43,7 +43,7 @@ class Layout:
         # Integer variables are the states of seed generators, which are no weights.
         self.states = [v for v in others if not v.dtype.startswith("float")]
         floats = [v for v in others if v.dtype.startswith("float")]
-        unroll(model)
+        prepare(model)
         moved, draws = _probe(model, self.trainable, others) if others else (set(), 0)
         self.draws_random_numbers = draws > 0
         self.statistics = [v for v in floats if id(v) in moved]
@@ -267,13 +267,20 @@ class Program:
                 flat = vector.join(weights[at : at + len(vector.shapes)])
                 vector.variable.assign(flat)
                 if vector is self.weights_var:
+                    trainable = flat
                     self.optimizer.anchor_at(flat)
             at += len(vector.shapes)
-        return self._reset()
+        return self._clear(trainable)
 
     def _reset(self) -> Any:
-        self.accumulator.assign(tf.zeros(self.accumulator.shape))
-        self.optimizer.clear()
+        return self._clear(self.accumulator.read_value())
+
+    def _clear(self, like: Any) -> Any:
+        # A comparison that never holds: the converter would store a constant of zeros in the file,
+        # which is as large as the weights, and 0 * x is no zero where x is not finite.
+        zeros = tf.cast(tf.abs(like) < 0.0, tf.float32)
+        self.accumulator.assign(zeros)
+        self.optimizer.clear(zeros)
         if self.layout.draws_random_numbers:
             self.calls.assign(tf.zeros([1]))
         return {"ok": tf.ones([1], tf.int32)}

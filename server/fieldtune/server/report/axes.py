@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from fieldtune.server.front import Attempt, Summary
+from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.format import number, scale, setting
 from fieldtune.server.report.view import Objective, completed, objectives, parameters
 from fieldtune.server.space import Value

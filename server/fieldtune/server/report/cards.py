@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.format import (
     change,
     counted,

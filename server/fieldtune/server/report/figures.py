@@ -8,7 +8,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from fieldtune.server.front import Attempt, Summary
+from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.format import label
 from fieldtune.server.report.front_figure import front_views
 from fieldtune.server.report.history import growth

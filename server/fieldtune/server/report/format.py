@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fieldtune.server.front import Interval
+from fieldtune.server.pareto import Interval
 from fieldtune.server.space import Value
 
 LABELS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from fieldtune.server.front import Interval, Summary
+from fieldtune.server.pareto import Interval, Summary
 from fieldtune.server.report.format import Scale, number, scale
 from fieldtune.server.report.hover import attempt_text, point_text
 from fieldtune.server.report.projection import TRIAL, edge, scaled

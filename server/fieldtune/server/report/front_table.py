@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldtune.server.front import Point, Summary
+from fieldtune.server.pareto import Point, Summary
 from fieldtune.server.report.format import Scale, bounds, figure, label, scale, setting
 from fieldtune.server.report.markup import Markup, breakable, tag
 from fieldtune.server.report.view import objectives, parameters, recommended_for

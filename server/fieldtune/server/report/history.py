@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.view import completed, objectives, within_limits
 
 MARGIN = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from fieldtune.server.front import Attempt, Point
+from fieldtune.server.pareto import Attempt, Point
 from fieldtune.server.report.format import bounds, figure, label, setting
 from fieldtune.server.space import Value
 

@@ -7,7 +7,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.cards import deployment, in_one_line
 from fieldtune.server.report.figures import View, pictures
 from fieldtune.server.report.format import counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.format import SHARES, listed
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.view import objectives

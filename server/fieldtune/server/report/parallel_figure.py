@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from fieldtune.server.front import Attempt, Summary
+from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.axes import Axis, all_axes
 from fieldtune.server.report.format import scale
 from fieldtune.server.report.hover import attempt_text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 
-from fieldtune.server.front import Interval, Point
+from fieldtune.server.pareto import Interval, Point
 from fieldtune.server.report.format import Scale
 from fieldtune.server.report.view import Objective
 

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fieldtune.server.front import Interval, Point, Summary
+from fieldtune.server.pareto import Interval, Point, Summary
 from fieldtune.server.report.format import (
     Scale,
     change,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fieldtune.server.front import Attempt, Interval, Point, Summary
+from fieldtune.server.pareto import Attempt, Interval, Point, Summary
 from fieldtune.server.report.format import counted, label, listed, of_limit, setting
 
 

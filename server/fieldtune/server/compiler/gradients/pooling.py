@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fieldtune.server.compiler.gradients.geometry import fit, window_padding
+from fieldtune.server.compiler.gradients.geometry import every, fit, window_padding
 from fieldtune.server.compiler.gradients.registry import gradient
 
 
@@ -78,7 +78,8 @@ class _Window:
         """The input with everything around it that a window can touch."""
         pads = [[0, 0]]
         for axis in (0, 1):
-            reach = (self.positions[axis] - 1) * self.stride[axis] + self.window[axis]
+            # A whole stride after the last position, as ``every`` needs it.
+            reach = self.grid[axis] * self.stride[axis]
             after = max(reach - self.before[axis] - self.size[axis], 0)
             pads.append([self.before[axis], after])
         if not any(sum(pad) for pad in pads):
@@ -88,7 +89,7 @@ class _Window:
     def seen(self, x: Any, i: int, j: int) -> Any:
         """What cell (i, j) of each window sees of the padded input: ``[n, h, w, c]``."""
         (h, w), (sh, sw) = self.positions, self.stride
-        return x[:, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw, :]
+        return every(every(x, i, h, sh, 1), j, w, sw, 2)
 
     def gather(self, cell: Callable[[int, int], Any]) -> Any:
         """The input's gradient from what each cell gives (``[n, h, w, c]`` each)."""

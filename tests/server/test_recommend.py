@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.server.front import Interval, OnDevice, Point, recommend, wilson
+from fieldtune.server.pareto import Interval, OnDevice, Point
+from fieldtune.server.recommend import recommend
 from fieldtune.server.study import COST_MEASURES
+from fieldtune.server.summary import wilson
 
 OBJECTIVES = ("error", "inference_ms")
 

@@ -1,4 +1,7 @@
-"""Recurrent layers are traced step by step: a loop in the graph has no gradient in built-in ops."""
+"""What is done to a model before it is traced, its weights and results unchanged.
+
+Recurrent layers are unrolled: a loop in the graph has no gradient in built-in ops.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,20 @@ MAX_STEPS = 256
 """Longest sequence that is unrolled: each step is a copy of the cell, forward and backward."""
 
 
-def unroll(model: Any) -> None:
-    """Make every recurrent layer of a model unroll its steps; its weights stay as they are.
+def prepare(model: Any) -> None:
+    """Make every recurrent layer of a model unroll its steps.
 
     Raises:
-        CompileError: a sequence is too long or of unknown length.
+        CompileError: a sequence is too long or of unknown length, or an attention layer is one
+            number wide, on which TensorFlow's converter crashes.
     """
     for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.MultiHeadAttention):
+            heads, size = layer.num_heads, min(layer.key_dim, layer.value_dim)
+            if heads * size == 1:
+                raise CompileError(
+                    f"layer {layer.name!r} has 1 head of size 1: use at least 2 heads or size 2"
+                )
         for node in layer._inbound_nodes if _recurrent(layer) else ():
             shape = node.input_tensors[0].shape
             steps = shape[1] if len(shape) > 1 else None

@@ -1,0 +1,101 @@
+"""``pareto.json``: the front, the recommendations and what they rest on, for any program."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fieldtune.server.compiler.manifest import Variant
+from fieldtune.server.space import Value
+
+SCHEMA_VERSION = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Interval(_Model):
+    """A figure and the 90 % interval around it (error: 95 %, Wilson)."""
+
+    value: float
+    low: float
+    high: float
+
+
+class OnDevice(_Model):
+    """A point as one device type sees it."""
+
+    clients: int
+    fitting: int
+    costs: dict[str, Interval]
+    """Predicted from the device's profile."""
+    slack: dict[str, float]
+    """Limit -> used / cap - 1."""
+
+
+class Point(_Model):
+    """One trained trial."""
+
+    trial: int
+    variant: Variant = "fp32"
+    configuration: dict[str, Value]
+    objectives: dict[str, Interval]
+    """Over the fleet: learned measures over all test samples, costs of the worst-off device type
+    or, for energy and bytes, the mean over clients."""
+    measures: dict[str, float]
+    """Everything learned, objective or not."""
+    test_samples: int
+    devices: dict[str, OnDevice]
+
+
+class Against(_Model):
+    """One objective of a recommendation beside the study's defaults."""
+
+    objective: str
+    value: float
+    default: float
+    better: bool
+
+
+class Recommendation(_Model):
+    """The point to deploy on a device type."""
+
+    trial: int
+    why: str
+    against_defaults: list[Against]
+
+
+class Attempt(_Model):
+    """One line of the study's history, for the report's pictures of the whole."""
+
+    trial: int
+    state: Literal["completed", "infeasible", "failed"]
+    configuration: dict[str, Value]
+    objectives: dict[str, float]
+    constraints: dict[str, float]
+    reason: str = ""
+
+
+class Summary(_Model):
+    """``pareto.json``: the front, the recommendations, and what they rest on."""
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    seed: int
+    objectives: list[str]
+    """As in the study file: a leading ``-`` is maximised."""
+    metric: str
+    devices: dict[str, int]
+    """Device type -> clients of the fleet."""
+    simulated: bool
+    """Whether costs are simulated from profiles rather than measured on devices."""
+    trials: int
+    infeasible: int
+    failed: int
+    front: list[Point]
+    recommended: dict[str, Recommendation]
+    defaults: Point | None
+    """The study file's own defaults, where they could be trained."""
+    attempts: list[Attempt]

@@ -1,0 +1,96 @@
+"""Which point of the front to deploy on a device type, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fieldtune.server.pareto import Against, Point, Recommendation
+from fieldtune.server.study import COST_MEASURES
+
+
+def recommend(
+    front: Sequence[Point], defaults: Point | None, objectives: Sequence[str], device: str
+) -> Recommendation | None:
+    """The point of the front to deploy on a device type; None where none fits it.
+
+    A cheap model that predicts badly is no bargain, so a point must be no worse than the defaults
+    on what is learned; only where there is none may any be taken. Of these, the ones that beat the
+    defaults on most objectives, as this device sees them, come first, and among them the one with
+    the most even gain: the largest smallest gain, each relative to the best that any point has (the
+    Chebyshev compromise, Miettinen 1999, section 3.4).
+    """
+    fitting = [point for point in front if point.devices[device].fitting]
+    if not fitting:
+        return None
+    values = np.array([_as_seen_by(device, point, objectives) for point in fitting])
+    reference = (
+        np.array(_as_seen_by(device, defaults, objectives)) if defaults else values.max(axis=0)
+    )
+    gains = reference - values
+    learned = [name.removeprefix("-") not in COST_MEASURES for name in objectives]
+    no_worse = (gains[:, learned] >= 0).all(axis=1)
+    beaten = np.where(no_worse, (gains > 0).sum(axis=1), -1 if no_worse.any() else 0)
+    candidates = np.flatnonzero(beaten == beaten.max())
+    best = np.maximum(gains.max(axis=0), 1e-300)
+    evenness = (gains[candidates] / best).clip(-1, 1)
+    order = sorted(
+        range(len(candidates)),
+        key=lambda i: (-evenness[i].min(), -evenness[i].sum(), candidates[i]),
+    )
+    index = int(candidates[order[0]])
+    against = [
+        Against(
+            objective=name.removeprefix("-"),
+            value=_signed(name, values[index][k]),
+            default=_signed(name, reference[k]),
+            better=bool(gains[index][k] > 0),
+        )
+        for k, name in enumerate(objectives)
+    ]
+    return Recommendation(
+        trial=fitting[index].trial,
+        why=_why(against, len(candidates), defaults, fitting[index]),
+        against_defaults=against if defaults else [],
+    )
+
+
+def _signed(name: str, value: float) -> float:
+    return float(-value if name.startswith("-") else value)
+
+
+def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[float]:
+    """Objective values to minimise: learned ones as they are, costs those of the device."""
+    return [
+        _signed(
+            name,
+            point.devices[device].costs[plain].value
+            if (plain := name.removeprefix("-")) in COST_MEASURES
+            else point.objectives[plain].value,
+        )
+        for name in objectives
+    ]
+
+
+def _why(against: Sequence[Against], candidates: int, defaults: Point | None, chosen: Point) -> str:
+    if defaults is None:
+        return f"the most even of {candidates} points; the study's defaults could not be trained"
+    if chosen.trial == defaults.trial:
+        return "these are the study's defaults: no point that predicts as well beats them"
+    won = [a.objective for a in against if a.better]
+    lost = [a.objective for a in against if not a.better]
+    if not won:
+        return (
+            f"could not beat the defaults on {_listed(lost)}; the most even of {candidates} points"
+        )
+    text = f"beats the defaults on {_listed(won)}"
+    if lost:
+        text += f"; could not beat them on {_listed(lost)}"
+    if candidates > 1:
+        text += f"; the most even gain of the {candidates} points that do so"
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

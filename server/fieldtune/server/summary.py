@@ -1,0 +1,135 @@
+"""From a study's outcomes to its :class:`~fieldtune.server.pareto.Summary`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fieldtune.profiles.cost import Estimate
+from fieldtune.server.front import non_dominated
+from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Summary
+from fieldtune.server.recommend import recommend
+from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+
+
+def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
+    """Front and recommendations of what was tried so far."""
+    completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
+    feasible = [outcome for outcome in completed if outcome.forecast.feasible]
+    front = [_point(outcome) for outcome in non_dominated(study, feasible)]
+    default_values = study.full_space.defaults().flat()
+    defaults = next(
+        (_point(o) for o in completed if o.proposal.configuration.flat() == default_values), None
+    )
+    forecasts = [o.forecast for o in outcomes if not isinstance(o, Failed)]
+    devices = {
+        name: device.clients
+        for forecast in forecasts[:1]
+        for name, device in forecast.devices.items()
+    }
+    names = study.study.objectives
+    return Summary(
+        study=study.study.name,
+        seed=study.study.seed,
+        objectives=list(names),
+        metric=study.task.metric,
+        devices=devices,
+        simulated=all(outcome.learned.simulated for outcome in completed),
+        trials=sum(not isinstance(outcome, Infeasible) for outcome in outcomes),
+        infeasible=sum(isinstance(outcome, Infeasible) for outcome in outcomes),
+        failed=sum(isinstance(outcome, Failed) for outcome in outcomes),
+        front=front,
+        recommended={
+            device: chosen
+            for device in devices
+            if (chosen := recommend(front, defaults, names, device)) is not None
+        },
+        defaults=defaults,
+        attempts=[_attempt(outcome) for outcome in outcomes],
+    )
+
+
+def wilson(share: float, samples: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share observed in so many samples (Wilson 1927)."""
+    if samples == 0:
+        return 0.0, 1.0
+    centre = share + z * z / (2 * samples)
+    spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
+    scale = 1 + z * z / samples
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _point(outcome: Completed) -> Point:
+    samples = outcome.learned.samples
+    return Point(
+        trial=outcome.proposal.number,
+        configuration=outcome.proposal.configuration.flat(),
+        objectives={
+            name: _interval(name, value, outcome) for name, value in outcome.objectives.items()
+        },
+        measures=dict(outcome.learned.measures),
+        test_samples=samples,
+        devices={
+            name: OnDevice(
+                clients=device.clients,
+                fitting=device.fitting,
+                costs={measure: _from(getattr(device.cost, measure)) for measure in COST_MEASURES},
+                slack=dict(device.slack),
+            )
+            for name, device in outcome.forecast.devices.items()
+        },
+    )
+
+
+def _interval(name: str, value: float, outcome: Completed) -> Interval:
+    if name in LEARNED_MEASURES:
+        if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
+            return Interval(value=value, low=value, high=value)
+        low, high = wilson(value, outcome.learned.samples)
+        return Interval(value=value, low=min(low, value), high=max(high, value))
+    estimates = [
+        getattr(device.cost, name) for device in outcome.forecast.devices.values() if device.fitting
+    ]
+    # The interval of the fleet's figure, in the proportion of the device type nearest to it.
+    nearest = min(estimates, key=lambda estimate: abs(estimate.value - value))
+    scale = value / nearest.value if nearest.value else 1.0
+    return Interval(value=value, low=nearest.low * scale, high=nearest.high * scale)
+
+
+def _from(estimate: Estimate) -> Interval:
+    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+
+
+def _attempt(outcome: Outcome) -> Attempt:
+    common = {
+        "trial": outcome.proposal.number,
+        "configuration": outcome.proposal.configuration.flat(),
+    }
+    match outcome:
+        case Completed():
+            return Attempt(
+                **common,
+                state="completed",
+                objectives=dict(outcome.objectives),
+                constraints=dict(outcome.forecast.constraints),
+            )
+        case Infeasible():
+            return Attempt(
+                **common,
+                state="infeasible",
+                objectives={},
+                constraints=dict(outcome.forecast.constraints),
+                reason=worst_constraint(outcome.forecast.constraints),
+            )
+        case Failed():
+            return Attempt(
+                **common, state="failed", objectives={}, constraints={}, reason=outcome.reason
+            )
+
+
+def worst_constraint(constraints: Mapping[str, float]) -> str:
+    """The limit that is missed by most, coverage only where it alone is missed."""
+    missed = {name: value for name, value in constraints.items() if value > 0}
+    single = {name: value for name, value in missed.items() if name != "coverage"} or missed
+    return max(single, key=lambda name: single[name]) if single else ""
