@@ -8,7 +8,7 @@ alone how messages travel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +54,17 @@ class Plan:
 
 
 class NothingLearnedError(Exception):
-    """No client returned a usable result; ``failures`` counts what came instead."""
+    """No client returned a usable result.
 
-    def __init__(self, failures: Counter[str]) -> None:
+    Args:
+        failures: kind of failure -> how often it came instead.
+        reports: the last round's, the first of which to say more is quoted.
+    """
+
+    def __init__(self, failures: Counter[str], reports: Iterable[Report]) -> None:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in failures.most_common())
-        super().__init__(f"no client returned a result ({kinds})")
+        detail = next((report.detail for report in reports if report.detail), "")
+        super().__init__(f"no client returned a result ({kinds}){detail and ': ' + detail}")
         self.failures = failures
 
 
@@ -99,7 +105,7 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
         if not updates:
             if failures["diverged"]:
                 break
-            raise NothingLearnedError(failures)
+            raise NothingLearnedError(failures, answers.values())
         proposed = optimizer.step(weights, updates)
         if not np.isfinite(proposed).all():
             failures["diverged"] += 1
@@ -184,7 +190,7 @@ def _evaluation(
         elif report.samples:
             usable.append(report)
     if not usable:
-        raise NothingLearnedError(failures)
+        raise NothingLearnedError(failures, answers.values())
     samples = sum(report.samples for report in usable)
     measures = from_counts(
         *(

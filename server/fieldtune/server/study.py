@@ -140,6 +140,8 @@ class FleetSection(_Section):
 
 
 class Caps(_Section):
+    """Hard caps on what a configuration may ask of a device."""
+
     memory_mib: float | None = Field(default=None, gt=0)
     storage_mib: float | None = Field(default=None, gt=0)
     round_s: float | None = Field(default=None, gt=0)

@@ -24,7 +24,7 @@ from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.spending import Spending
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.summary import summarise
-from fieldtune.server.trials import Outcome
+from fieldtune.server.trials import Completed, Failed, Outcome
 from fieldtune.server.tuner import OptunaTuner, Tuner
 
 
@@ -102,12 +102,22 @@ def run_session(
         recorder,
         spending,
     ).run()
+    _check_learned(tuner.history())
     with spending.on("export"):
         summary = recorder.write()
         export_front(folder, summary, artefacts, service)
         folder.write("report.html", render_html(summary))
     spending.charge("compile", service.busy_s)
     return summary
+
+
+def _check_learned(outcomes: Sequence[Outcome]) -> None:
+    """A study of which every trial failed has no outcome to show."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if failed and not any(isinstance(outcome, Completed) for outcome in outcomes):
+        raise FleetError(
+            f"None of {len(failed)} trials could be trained; the last one: {failed[-1].reason}"
+        )
 
 
 class _Recorder:

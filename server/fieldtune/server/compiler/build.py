@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -31,6 +32,8 @@ from fieldtune.server.compiler.variants import SIGNATURE, export_variant
 
 __all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
 
+
+_SOURCES: dict[str, bytes] = {}
 
 # Keras would put a page of call arguments into every message raised inside of a layer.
 keras.config.disable_traceback_filtering()
@@ -91,6 +94,12 @@ def build_model(spec: ModelSpec) -> Any:
             f"model {spec.model!r} takes {shape}, the data has {tuple(spec.input_shape)}: use the "
             "input_shape it is called with"
         )
+    outputs = tuple(model.outputs[0].shape[1:])
+    if spec.options.loss == "sparse_categorical_crossentropy" and outputs != (spec.classes,):
+        raise CompileError(
+            f"model {spec.model!r} gives {outputs}, the data has {spec.classes} classes: end it in "
+            "keras.layers.Dense(classes)"
+        )
     return model
 
 
@@ -104,13 +113,24 @@ def _builder(name: str) -> Any:
         return BUILTIN[name]
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        return getattr(_imported(module), function)
     except AttributeError:
         raise CompileError(f"module {module!r} has no function {function!r}") from None
     except Exception as raised:
         raise CompileError(
             f"importing {module!r} raised {type(raised).__name__}: {raised}"
         ) from raised
+
+
+def _imported(name: str) -> Any:
+    """A user's module, read again where its source has changed since."""
+    module = importlib.import_module(name)
+    if module.__file__ is not None:
+        source = Path(module.__file__).read_bytes()
+        if _SOURCES.setdefault(name, source) != source:
+            module = importlib.reload(module)
+            _SOURCES[name] = source
+    return module
 
 
 def compile_model(model: Any, options: CompileOptions, name: str | None = None) -> Artefact:
