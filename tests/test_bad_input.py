@@ -129,7 +129,7 @@ def test_a_folder_without_a_study_is_refused(
     [
         (["--device", "raspberry-pi-6"], "study's fleet (did you mean 'raspberry-pi-5'"),
         (["--device", "raspberry-pi-5", "--trial", "99"], "Trial 99 is not on the front"),
-        (["--device", "raspberry-pi-5", "--variant", "fp64"], "no variant 'fp64'; known are fp32"),
+        (["--device", "raspberry-pi-5", "--variant", "fp64"], "There is no variant 'fp64'"),
     ],
 )  # fmt: skip
 def test_an_export_of_what_is_not_there_is_refused(

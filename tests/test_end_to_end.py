@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import random
@@ -108,7 +109,7 @@ def test_every_device_gets_a_recommendation_from_the_front(pareto: dict[str, Any
             assert against["better"] == (against["value"] < against["default"])
 
 
-def test_a_deployed_model_has_the_accuracy_that_the_report_claims(
+def test_every_deployed_file_has_the_accuracy_that_the_report_claims(
     finished: tuple[Path, Any], pareto: dict[str, Any], small_study: Path
 ) -> None:
     plan = FleetPlan.of(load_study(small_study))
@@ -117,18 +118,34 @@ def test_a_deployed_model_has_the_accuracy_that_the_report_claims(
     y = np.concatenate([client.test_y for client in clients])
     for point in pareto["front"]:
         folder = finished[0] / f"models/trial-{point['trial']:04d}"
-        interpreter = Interpreter(str(folder / "fp32.tflite"))
-        interpreter.allocate_tensors()
-        (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-        right = 0
-        for sample, label in zip(x, y, strict=True):
-            interpreter.set_tensor(image["index"], sample[None])
-            interpreter.invoke()
-            right += int(interpreter.get_tensor(logits["index"])[0].argmax() == label)
-        assert point["test_samples"] == len(y)
-        assert right / len(y) == pytest.approx(point["measures"]["accuracy"], abs=2 / len(y))
         card = json.loads((folder / "card.json").read_text())
-        assert card["variants"]["fp32"]["bytes"] == (folder / "fp32.tflite").stat().st_size
+        assert set(point["variants"]) == {"fp32", "fp16", "dynamic"}
+        assert card["variants"] == point["variants"]
+        for name, variant in point["variants"].items():
+            file = folder / f"{name}.tflite"
+            assert variant["bytes"] == file.stat().st_size
+            assert variant["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+            right = sum(
+                int(logits.argmax() == label)
+                for logits, label in zip(infer(file, x), y, strict=True)
+            )
+            assert variant["test_samples"] == len(y)
+            assert right / len(y) == pytest.approx(variant["measures"]["accuracy"], abs=1e-9)
+        float_accuracy = point["variants"]["fp32"]["measures"]["accuracy"]
+        assert float_accuracy == pytest.approx(point["measures"]["accuracy"], abs=2 / len(y))
+
+
+def infer(file: Path, x: np.ndarray) -> list[np.ndarray]:
+    """Logits of each sample, by the deployed file in the runtime."""
+    interpreter = Interpreter(str(file))
+    interpreter.allocate_tensors()
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for sample in x:
+        interpreter.set_tensor(image["index"], sample[None])
+        interpreter.invoke()
+        rows.append(interpreter.get_tensor(logits["index"])[0])
+    return rows
 
 
 def test_one_worker_gives_the_same_bytes_as_two(

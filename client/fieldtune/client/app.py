@@ -23,11 +23,14 @@ from fieldtune.client.messages import (
     Failure,
     TrainReport,
     TrainRequest,
+    VariantRequest,
 )
 from fieldtune.client.meter import HostMeter, Measurement, Meter
 from fieldtune.client.runtime import (
     ArtefactMissingError,
     BadArtefactError,
+    Inference,
+    Opened,
     Session,
     Sessions,
     runtime_name,
@@ -103,7 +106,7 @@ def make_client_app(
                 **_spent(spent),
             )
 
-        return _reply(_attempt(TrainReport, request, context, work), message)
+        return _reply(_attempt(TrainReport, request, context, Session, work), message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -111,33 +114,31 @@ def make_client_app(
 
         def work(session: Session, data: ClientData, meter: Meter) -> EvaluateReport:
             counted = trainer.evaluate(session, data, request)
-            spent = meter.stop(session, samples=counted.samples)
-            return EvaluateReport(
-                trial=request.trial,
-                round=request.round,
-                samples=counted.samples,
-                loss_sum=counted.loss_sum,
-                hits=tuple(counted.hits.tolist()),
-                predicted=tuple(counted.predicted.tolist()),
-                actual=tuple(counted.actual.tolist()),
-                value=counted.value,
-                weight=counted.weight,
-                inference_ms=spent.inference_ms,
-                **_spent(spent),
-            )
+            return _counted(request, counted, meter.stop(session, samples=counted.samples))
 
-        return _reply(_attempt(EvaluateReport, request, context, work), message)
+        return _reply(_attempt(EvaluateReport, request, context, Session, work), message)
+
+    @app.evaluate("variant")
+    def evaluate_variant(message: Message, context: Context) -> Message:
+        request = VariantRequest.parse(_scalars(message))
+
+        def work(inference: Inference, data: ClientData, meter: Meter) -> EvaluateReport:
+            counted = trainer.evaluate_variant(inference, data, request.metric)
+            return _counted(request, counted, meter.stop(inference, samples=counted.samples))
+
+        return _reply(_attempt(EvaluateReport, request, context, Inference, work), message)
 
     def _attempt(
         report: type[Report],
         request: _Request,
         context: Context,
-        work: Callable[[Session, ClientData, Meter], Report],
+        open_: type[Opened],
+        work: Callable[[Opened, ClientData, Meter], Report],
     ) -> Report:
         began = time.process_time()
         try:
             data = data_of(context.node_config)
-            session = held.get(request.artefact, request.model)
+            session = held.get(request.artefact, request.model, open_)
             if session.input_shape != data.input_shape:
                 return _failed(
                     report,
@@ -163,6 +164,22 @@ def make_client_app(
 
 def _failed(report: type[Report], request: _Request, failure: Failure, detail: str) -> Report:
     return report(trial=request.trial, round=request.round, failure=failure, detail=detail[:500])
+
+
+def _counted(request: _Request, counted: trainer.Evaluated, spent: Measurement) -> EvaluateReport:
+    return EvaluateReport(
+        trial=request.trial,
+        round=request.round,
+        samples=counted.samples,
+        loss_sum=counted.loss_sum,
+        hits=tuple(counted.hits.tolist()),
+        predicted=tuple(counted.predicted.tolist()),
+        actual=tuple(counted.actual.tolist()),
+        value=counted.value,
+        weight=counted.weight,
+        inference_ms=spent.inference_ms,
+        **_spent(spent),
+    )
 
 
 def _spent(spent: Measurement) -> dict[str, Any]:

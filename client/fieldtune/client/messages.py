@@ -95,6 +95,18 @@ class EvaluateRequest(_WithWeights):
     """Name of the metric, or ``package.module:function``."""
 
 
+class VariantRequest(_Message):
+    """Evaluate a deployable model, as it would be deployed, on the device's own test data."""
+
+    trial: int = Field(ge=0)
+    round: int = Field(ge=0)
+    """Tells the variants of a trial apart."""
+    artefact: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the variant."""
+    model: bytes | None = None
+    metric: str
+
+
 class _Report(_Message):
     trial: int = Field(ge=0)
     round: int = Field(ge=0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fieldtune.client.runtime import Session
+from fieldtune.client.runtime import Inference, Session
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Meter(Protocol):
     def start(self) -> None:
         """Begin measuring."""
 
-    def stop(self, session: Session, *, train_steps: int = 0, samples: int = 0) -> Measurement:
+    def stop(
+        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+    ) -> Measurement:
         """End measuring what was done with the session: so many train calls or test samples."""
 
 
@@ -57,7 +59,9 @@ class HostMeter:
             self._resettable = False
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def stop(self, session: Session, *, train_steps: int = 0, samples: int = 0) -> Measurement:
+    def stop(
+        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+    ) -> Measurement:
         """Read the clocks again; evaluation tells the mean inference time of a sample."""
         wall_s = time.perf_counter() - self._wall
         return Measurement(

@@ -13,7 +13,7 @@ import importlib.metadata
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,8 +138,42 @@ class Session:
         return float(out["loss"][0]), out["logits"]
 
 
+class Inference:
+    """A deployable variant in the runtime: one sample in, its logits out.
+
+    Raises:
+        BadArtefactError: the runtime refuses the bytes.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        interpreter, _ = _installed()
+        self.model = model
+        try:
+            self._interpreter = interpreter(model_content=model, num_threads=1)
+            self._interpreter.allocate_tensors()
+            (x,), (logits,) = (
+                self._interpreter.get_input_details(),
+                self._interpreter.get_output_details(),
+            )
+        except (ValueError, RuntimeError) as refused:
+            raise BadArtefactError(str(refused)) from refused
+        self._x, self._logits = int(x["index"]), int(logits["index"])
+        self.input_shape = tuple(int(n) for n in x["shape"][1:])
+        self.micro_batch = 1
+
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits ``[classes]`` of one sample ``[*input_shape]``."""
+        self._interpreter.set_tensor(self._x, x[None])
+        self._interpreter.invoke()
+        logits: NDArray[np.float32] = self._interpreter.get_tensor(self._logits)[0]
+        return logits
+
+
+Opened = TypeVar("Opened", Session, Inference)
+
+
 class Sessions:
-    """The artefacts that a device holds ready, the least recently used dropped first.
+    """The models that a device holds ready, the least recently used dropped first.
 
     Args:
         capacity: how many to hold; a device with little memory holds one or two.
@@ -147,22 +181,24 @@ class Sessions:
 
     def __init__(self, capacity: int = 2) -> None:
         self._capacity = capacity
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, Any] = OrderedDict()
 
-    def get(self, artefact: str, model: bytes | None) -> Session:
-        """The session of the artefact with this SHA-256, opened from ``model`` where it is new.
+    def get(self, artefact: str, model: bytes | None, open_: type[Opened]) -> Opened:
+        """The model with this SHA-256 as an ``open_``, opened from ``model`` where it is new.
 
         Raises:
             ArtefactMissingError: it is not held and ``model`` is None.
             BadArtefactError: ``model`` has another hash.
         """
-        if artefact in self._sessions:
+        held = self._sessions.get(artefact)
+        if isinstance(held, open_):
             self._sessions.move_to_end(artefact)
-            return self._sessions[artefact]
+            return held
         if model is None:
             raise ArtefactMissingError(artefact)
         if (found := hashlib.sha256(model).hexdigest()) != artefact:
             raise BadArtefactError(f"the artefact has hash {found}, announced was {artefact}")
         while len(self._sessions) >= self._capacity:
             self._sessions.popitem(last=False)
-        return self._sessions.setdefault(artefact, Session(model))
+        self._sessions[artefact] = opened = open_(model)
+        return opened

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fieldtune.client.data import ClientData
 from fieldtune.client.messages import EvaluateRequest, TrainRequest, Weights
 from fieldtune.client.metrics import auc
-from fieldtune.client.runtime import Session
+from fieldtune.client.runtime import Inference, Session
 
 Metric = Callable[[NDArray[np.int32], NDArray[np.float32]], tuple[float, float]]
 """``(y_true, logits) -> (value, weight)``, both of one client."""
@@ -75,16 +75,33 @@ def train(session: Session, data: ClientData, request: TrainRequest) -> Trained:
 def evaluate(session: Session, data: ClientData, request: EvaluateRequest) -> Evaluated:
     """Loss and per-class counts of the weights on the client's test samples."""
     session.load(request.weights)
-    samples = len(data.test_y)
     loss_sum, parts = 0.0, []
-    for x, y, real in _micro_batches(session, data.test_x, data.test_y, np.arange(samples)):
+    everything = np.arange(len(data.test_y))
+    for x, y, real in _micro_batches(session, data.test_x, data.test_y, everything):
         loss, logits = session.evaluate(x, y, real)
         loss_sum += loss
         parts.append(logits[: int(real.sum())])
+    return _count(data, parts, loss_sum, request.metric)
+
+
+def evaluate_variant(inference: Inference, data: ClientData, metric: str) -> Evaluated:
+    """Cross-entropy and per-class counts of a deployable model on the client's test samples."""
+    logits = [inference.infer(x)[None] for x in data.test_x]
+    loss_sum = 0.0
+    for row, label in zip(logits, data.test_y, strict=True):
+        shifted = row[0].astype(np.float64) - row[0].max()
+        loss_sum += float(np.log(np.exp(shifted).sum()) - shifted[label])
+    return _count(data, logits, loss_sum, metric)
+
+
+def _count(
+    data: ClientData, parts: list[NDArray[np.float32]], loss_sum: float, metric: str
+) -> Evaluated:
+    samples = len(data.test_y)
     logits = np.concatenate(parts) if parts else np.zeros((0, data.classes), np.float32)
     chosen = logits.argmax(axis=1)
-    metric = metric_function(request.metric)
-    value, weight = metric(data.test_y, logits) if metric and samples else (None, None)
+    function = metric_function(metric)
+    value, weight = function(data.test_y, logits) if function and samples else (None, None)
 
     def count(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         return np.bincount(labels, minlength=data.classes)

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from fieldtune.client.messages import (
     Description,
     EvaluateReport,
+    EvaluateRequest,
     Failure,
     TrainReport,
     TrainRequest,
+    VariantRequest,
     Weights,
 )
 from fieldtune.profiles.errors import FleetError
@@ -29,6 +31,11 @@ from fieldtune.server.federated import Report, Request
 from fieldtune.server.fleet import Addressed, Fleet, Reply
 
 _DESCRIBE = "query.describe"
+_KINDS = {
+    TrainRequest: "train",
+    EvaluateRequest: "evaluate",
+    VariantRequest: "evaluate.variant",
+}
 _POLL_S = (0.0005, 0.05)
 
 
@@ -132,15 +139,13 @@ class GridFleet:
         scalars = request.scalars()
         if with_model:
             scalars["model"] = addressed.model
+        content = RecordDict({"message": ConfigRecord(scalars)})
+        if not isinstance(request, VariantRequest):
+            content["weights"] = ArrayRecord({"all": Array(request.weights)})
         return Message(
-            RecordDict(
-                {
-                    "message": ConfigRecord(scalars),
-                    "weights": ArrayRecord({"all": Array(request.weights)}),
-                }
-            ),
+            content,
             self._nodes[addressed.client],
-            "train" if isinstance(request, TrainRequest) else "evaluate",
+            _KINDS[type(request)],
             ttl=self._ttl_s,
             group_id=f"trial{request.trial}-r{request.round}",
         )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from fieldtune.profiles.errors import RunFolderError
+from fieldtune.server.pareto import Summary
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")]
 
@@ -38,15 +39,7 @@ def report(
     if format is Format.json:
         typer.echo(_read(folder, "pareto.json"), nl=False)
         return
-    from fieldtune.server.pareto import Summary
-
-    try:
-        summary = Summary.model_validate_json(_read(folder, "pareto.json"))
-    except ValidationError as wrong:
-        raise RunFolderError(
-            f"{folder / 'pareto.json'} is not of this version's schema "
-            f"({wrong.error_count()} fields differ): run 'fieldtune tune' on it once"
-        ) from None
+    summary = _summary(folder)
     if format is Format.html:
         from fieldtune.server.report.html import render_html
 
@@ -69,15 +62,25 @@ def export(
 ) -> None:
     """Write the model to deploy on a device as a .tflite file."""
     from fieldtune.server.export import chosen_trial, exported_model
-    from fieldtune.server.pareto import Summary
     from fieldtune.server.runfolder import writing
 
-    summary = Summary.model_validate_json(_read(folder, "pareto.json"))
+    summary = _summary(folder)
     number = chosen_trial(summary, device, trial)
-    model = exported_model(folder, number, variant)
+    model = exported_model(folder, summary, number, variant)
     with writing(out, "try again"):
         out.write_bytes(model)
     typer.echo(f"{out}: trial {number}, {variant}, {len(model)} bytes, for {device}")
+
+
+def _summary(folder: Path) -> Summary:
+    text = _read(folder, "pareto.json")
+    try:
+        return Summary.model_validate_json(text)
+    except ValidationError as wrong:
+        raise RunFolderError(
+            f"{folder / 'pareto.json'} is not of this version's schema "
+            f"({wrong.error_count()} fields differ): run 'fieldtune tune' on it once"
+        ) from None
 
 
 def _read(folder: Path, name: str) -> str:

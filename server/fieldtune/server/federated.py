@@ -18,6 +18,7 @@ from fieldtune.client.messages import (
     EvaluateRequest,
     TrainReport,
     TrainRequest,
+    VariantRequest,
     Weights,
 )
 from fieldtune.server.aggregate import ServerOptimizer
@@ -26,7 +27,7 @@ from fieldtune.server.measures import from_counts
 from fieldtune.server.space import Configuration
 from fieldtune.server.trials import Learned
 
-Request = TrainRequest | EvaluateRequest
+Request = TrainRequest | EvaluateRequest | VariantRequest
 Report = TrainReport | EvaluateReport
 Exchange = Mapping[int, Request]
 """Client -> what it is asked."""
@@ -113,7 +114,7 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
         weights = proposed
 
     answers = yield {client: _evaluate_request(plan, weights) for client in plan.participants}
-    measures, samples = _evaluation(plan, answers, failures)
+    measures, samples = evaluation(answers, plan.classes, plan.metric, failures)
     return weights, Learned(measures, samples, device_s, elapsed_s, dict(failures), simulated)
 
 
@@ -176,16 +177,20 @@ def _counts_add_up(report: EvaluateReport, classes: int) -> bool:
     )
 
 
-def _evaluation(
-    plan: Plan, answers: Answers, failures: Counter[str]
+def evaluation(
+    answers: Answers, classes: int, metric: str, failures: Counter[str]
 ) -> tuple[dict[str, float], int]:
-    """Measures over the test samples of all clients that answered, and how many samples."""
+    """Measures over the test samples of all clients that answered, and how many samples.
+
+    Raises:
+        NothingLearnedError: none of them did.
+    """
     usable: list[EvaluateReport] = []
     for client in sorted(answers):
         report = answers[client]
         if report.failure or not isinstance(report, EvaluateReport):
             failures[report.failure or "error"] += 1
-        elif not _counts_add_up(report, plan.classes):
+        elif not _counts_add_up(report, classes):
             failures["error"] += 1
         elif report.samples:
             usable.append(report)
@@ -199,8 +204,8 @@ def _evaluation(
         )
     )
     measures["loss"] = sum(report.loss_sum for report in usable) / samples
-    if plan.metric in measures:
-        measures["metric"] = measures[plan.metric]
+    if metric in measures:
+        measures["metric"] = measures[metric]
     else:
         weighed = [(r.value, r.weight) for r in usable if r.value is not None and r.weight]
         total = sum(weight for _, weight in weighed)

@@ -35,6 +35,16 @@ class OnDevice(_Model):
     """Limit -> used / cap - 1."""
 
 
+class VariantFile(_Model):
+    """A deployable conversion of a point's model, measured again after it was converted."""
+
+    bytes: int
+    sha256: str
+    measures: dict[str, float]
+    """Over the clients' test samples, by the converted file itself."""
+    test_samples: int
+
+
 class Point(_Model):
     """One trained trial."""
 
@@ -48,6 +58,8 @@ class Point(_Model):
     """Everything learned, objective or not."""
     test_samples: int
     devices: dict[str, OnDevice]
+    variants: dict[str, VariantFile] = {}
+    """What there is to deploy; filled when the study ends."""
 
 
 class Against(_Model):
@@ -99,3 +111,8 @@ class Summary(_Model):
     defaults: Point | None
     """The study file's own defaults, where they could be trained."""
     attempts: list[Attempt]
+
+
+def to_json(summary: Summary) -> str:
+    """The file's text."""
+    return summary.model_dump_json(indent=1) + "\n"

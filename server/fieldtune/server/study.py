@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fieldtune.client.messages import METRICS
 from fieldtune.profiles.errors import did_you_mean
 from fieldtune.profiles.limits import DeviceLimits
-from fieldtune.server.compiler.manifest import DEFAULTS, HYPERPARAMETERS, MODELS, Extra, Optimizer
+from fieldtune.server.compiler.manifest import (
+    DEFAULTS,
+    HYPERPARAMETERS,
+    MODELS,
+    Extra,
+    Optimizer,
+    Variant,
+)
 from fieldtune.server.space import SECTIONS, Configuration, Parameter, Space, Value
 
 LEARNED_MEASURES = ("error", "accuracy", "macro_f1", "precision", "recall", "loss", "metric")
@@ -94,6 +101,21 @@ class TaskSection(_Section):
     optimizer: Optimizer = "sgd"
     """What clients train with; its hyperparameters belong in ``[space.client]``."""
     partition: Partition = Partition()
+    variants: tuple[Variant, ...] = ("fp32", "fp16", "dynamic")
+    """Conversions to write and measure for each point of the front."""
+    calibration: str | None = None
+    """``package.module:function`` that returns samples; int8 takes its ranges from them."""
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> TaskSection:
+        if "fp32" not in self.variants or len(set(self.variants)) != len(self.variants):
+            raise ValueError("has variants without 'fp32' or one twice: list each once, fp32 too")
+        if "int8" in self.variants and self.calibration is None:
+            raise ValueError(
+                "has the variant int8, which needs calibration = 'package.module:function' that "
+                "returns samples (no client's data leaves it)"
+            )
+        return self
 
     @field_validator("metric")
     @classmethod

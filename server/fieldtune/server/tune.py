@@ -14,10 +14,9 @@ from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
-from fieldtune.server.export import export_front
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
-from fieldtune.server.pareto import Summary
+from fieldtune.server.pareto import Summary, to_json
 from fieldtune.server.progress import Observer
 from fieldtune.server.report.html import render_html
 from fieldtune.server.runfolder import RunFolder
@@ -26,6 +25,7 @@ from fieldtune.server.study import StudyConfig
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Failed, Outcome
 from fieldtune.server.tuner import OptunaTuner, Tuner
+from fieldtune.server.variants import VariantMaker, with_variants
 
 
 def open_tuner(folder: RunFolder) -> OptunaTuner:
@@ -105,7 +105,10 @@ def run_session(
     _check_learned(tuner.history())
     with spending.on("export"):
         summary = recorder.write()
-        export_front(folder, summary, artefacts, service)
+        maker = VariantMaker(folder, artefacts, service, fleet, members[0].classes)
+        maker.make(summary.front, tuner.history())
+        summary = with_variants(folder, summary)
+        folder.write("pareto.json", to_json(summary))
         folder.write("report.html", render_html(summary))
     spending.charge("compile", service.busy_s)
     return summary
@@ -144,7 +147,7 @@ class _Recorder:
         history = self._tuner.history()
         summary = summarise(self._folder.study, history)
         self._folder.write_trials(history)
-        self._folder.write("pareto.json", summary.model_dump_json(indent=1) + "\n")
+        self._folder.write("pareto.json", to_json(summary))
         now = time.monotonic()
         self._next_write = now + 10 * (now - began)
         return summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fieldtune.client.meter import Measurement
-from fieldtune.client.runtime import Session
+from fieldtune.client.runtime import Inference, Session
 from fieldtune.profiles.cost import call_ms
 from fieldtune.profiles.device import DeviceProfile
 from fieldtune.profiles.work import Work, read_work
@@ -25,12 +25,17 @@ class ProfileMeter:
     def start(self) -> None:
         """Nothing to read: time is computed, not measured."""
 
-    def stop(self, session: Session, *, train_steps: int = 0, samples: int = 0) -> Measurement:
+    def stop(
+        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+    ) -> Measurement:
         """Predicted time and energy of the calls, marked as simulated."""
-        work = _work(session.model)
-        signature = "train" if train_steps else "evaluate"
+        signatures = _work(session.model)
+        # A deployable variant has one signature, whatever its name.
+        work = signatures.get("train" if train_steps else "evaluate") or next(
+            iter(signatures.values())
+        )
         calls = train_steps or -(-samples // session.micro_batch)
-        call_s = self._slowness * call_ms(self._profile, work[signature]).value / 1e3
+        call_s = self._slowness * call_ms(self._profile, work).value / 1e3
         busy_s = calls * call_s
         return Measurement(
             wall_s=busy_s,

@@ -1,0 +1,164 @@
+"""Deployable files for the points of the front, each measured again on the clients' test data.
+
+Converting changes a model, int8 most. So every variant is sent to the clients that took part and
+evaluated there as it would be deployed; what they count is written beside its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.client.messages import VariantRequest
+from fieldtune.profiles.errors import DataError
+from fieldtune.server.artefacts import Artefacts
+from fieldtune.server.compiler.manifest import Variant
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.federated import Report, evaluation
+from fieldtune.server.fleet import Addressed, Fleet
+from fieldtune.server.pareto import Point, Summary, VariantFile
+from fieldtune.server.runfolder import RunFolder, trial_name
+from fieldtune.server.study import StudyConfig
+from fieldtune.server.trials import Completed, Outcome
+
+
+def variant_path(trial: int, variant: str) -> str:
+    """Where a variant lies in the run folder."""
+    return f"models/{trial_name(trial)}/{variant}.tflite"
+
+
+def written_variants(folder: RunFolder, trial: int) -> dict[str, VariantFile]:
+    """The variants of a trial that are in the folder, whole and measured; else none."""
+    try:
+        card = json.loads((folder.path / _card_path(trial)).read_text())
+        variants = {
+            name: VariantFile.model_validate(file) for name, file in card["variants"].items()
+        }
+        sizes = {
+            name: (folder.path / variant_path(trial, name)).stat().st_size for name in variants
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    whole = all(sizes[name] == file.bytes for name, file in variants.items())
+    return variants if whole and set(variants) == set(folder.study.task.variants) else {}
+
+
+def with_variants(folder: RunFolder, summary: Summary) -> Summary:
+    """The summary with what the folder holds of each point's variants."""
+    front = [
+        point.model_copy(update={"variants": written_variants(folder, point.trial)})
+        for point in summary.front
+    ]
+    return summary.model_copy(update={"front": front})
+
+
+class VariantMaker:
+    """Converts and measures the variants of trained trials.
+
+    Args:
+        folder: of the run; files are written there.
+        artefacts: knows the trials' models.
+        service: converts.
+        fleet: measures.
+        classes: of the task.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        artefacts: Artefacts,
+        service: CompileService,
+        fleet: Fleet,
+        classes: int,
+    ) -> None:
+        self._folder, self._task = folder, folder.study.task
+        self._artefacts, self._service, self._fleet = artefacts, service, fleet
+        self._classes, self._import_path = classes, service.import_path
+
+    def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> None:
+        """Write and measure the variants of every point that lacks them, and its card."""
+        completed = {o.proposal.number: o for o in outcomes if isinstance(o, Completed)}
+        missing = [p for p in front if not written_variants(self._folder, p.trial)]
+        calibration = self._calibration() if "int8" in self._task.variants and missing else None
+        converting = [
+            (point, [(name, self._convert(completed[point.trial], name, calibration))
+                     for name in self._task.variants])
+            for point in missing
+        ]  # fmt: skip
+        for point, futures in converting:
+            variants: dict[str, VariantFile] = {}
+            for name, future in futures:
+                model = future.result()
+                self._folder.write(variant_path(point.trial, name), model)
+                variants[name] = self._measured(completed[point.trial], name, model)
+            card = _card(self._folder.study, point, variants)
+            self._folder.write(_card_path(point.trial), card)
+
+    def _convert(
+        self, trial: Completed, name: Variant, calibration: NDArray[np.float32] | None
+    ) -> Future[bytes]:
+        return self._service.variant(
+            self._artefacts.spec(trial.proposal.configuration),
+            self._folder.load_weights(trial.proposal.number),
+            name,
+            calibration if name == "int8" else None,
+        )
+
+    def _measured(self, trial: Completed, name: Variant, model: bytes) -> VariantFile:
+        sha = hashlib.sha256(model).hexdigest()
+        request = VariantRequest(
+            trial=trial.proposal.number,
+            round=self._task.variants.index(name),
+            artefact=sha,
+            metric=self._task.metric,
+        )
+        asked = trial.forecast.participants
+        self._fleet.send([Addressed(client, request, model) for client in asked])
+        answers: dict[int, Report] = {}
+        while len(answers) < len(asked):
+            answers |= {reply.client: reply.report for reply in self._fleet.receive(1.0)}
+        measures, samples = evaluation(answers, self._classes, self._task.metric, Counter())
+        return VariantFile(bytes=len(model), sha256=sha, measures=measures, test_samples=samples)
+
+    def _calibration(self) -> NDArray[np.float32]:
+        name = str(self._task.calibration)
+        module, _, attribute = name.partition(":")
+        sys.path[:0] = self._import_path
+        try:
+            samples: Any = getattr(importlib.import_module(module), attribute)()
+        except Exception as failed:  # a user's function may raise anything
+            raise DataError(
+                f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
+            ) from failed
+        finally:
+            del sys.path[: len(self._import_path)]
+        return np.ascontiguousarray(samples, np.float32)
+
+
+def _card_path(trial: int) -> str:
+    return f"models/{trial_name(trial)}/card.json"
+
+
+def _card(study: StudyConfig, point: Point, variants: dict[str, VariantFile]) -> str:
+    """What the files beside it are, for whoever finds them on a device."""
+    card = {
+        "schema_version": 1,
+        "study": study.study.name,
+        "trial": point.trial,
+        "task": study.task.model_dump(mode="json"),
+        "configuration": point.configuration,
+        "measures": point.measures,
+        "test_samples": point.test_samples,
+        "variants": {name: file.model_dump(mode="json") for name, file in variants.items()},
+        "devices": {name: device.model_dump(mode="json") for name, device in point.devices.items()},
+    }
+    return json.dumps(card, indent=1) + "\n"
