@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.html import render_html
 
 MakeSummary = Callable[..., Summary]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.server.front import Interval
+from fieldtune.server.pareto import Interval
 from fieldtune.server.report.format import (
     SHARES,
     bounds,

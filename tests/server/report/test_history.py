@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fieldtune.server.front import Attempt, Summary
+from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.history import MARGIN, growth
 
 MakeSummary = Callable[..., Summary]

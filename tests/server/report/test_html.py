@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.markup import Markup, breakable, joined, tag
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from fieldtune.server.front import Summary
+from fieldtune.server.pareto import Summary
 from fieldtune.server.report.table import print_summary
 
 MakeSummary = Callable[..., Summary]
@@ -118,3 +118,15 @@ def test_markup_in_names_is_printed_as_it_is(make_summary: MakeSummary) -> None:
 def test_printing_needs_no_plotly() -> None:
     code = "import sys, fieldtune.server.report.table; sys.exit('plotly' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_files_of_recommended_trials_are_listed_as_measured(summary: Summary) -> None:
+    from fieldtune.server.pareto import VariantFile
+
+    file = VariantFile(bytes=12_345, sha256="0" * 64, measures={"error": 0.1234}, test_samples=9)
+    front = [p.model_copy(update={"variants": {"dynamic": file}}) for p in summary.front]
+    text = printed(summary.model_copy(update={"front": front}), 100)
+    assert "Files to export" in text
+    assert "dynamic" in text
+    assert "12.1 KiB" in text
+    assert "12.3 %" in text

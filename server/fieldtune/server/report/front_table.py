@@ -64,6 +64,7 @@ def _body(
         "details",
         tag("summary", "costs", title=f"What trial {point.trial} costs on each device type"),
         tag("div", _costs(point), class_="scroll"),
+        tag("div", _variants(point), class_="scroll") if point.variants else "",
     )
     return tag(
         "tbody",
@@ -98,5 +99,19 @@ def _costs(point: Point) -> Markup:
             ),
         )
         for device, seen in point.devices.items()
+    ]
+    return tag("table", tag("thead", head), tag("tbody", *rows), class_="costs")
+
+
+def _variants(point: Point) -> Markup:
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("file", "size", "error")))
+    rows = [
+        tag(
+            "tr",
+            tag("th", f"{name}.tflite", scope="row"),
+            tag("td", figure("file_bytes", file.bytes)),
+            tag("td", figure("error", file.measures["error"])),
+        )
+        for name, file in point.variants.items()
     ]
     return tag("table", tag("thead", head), tag("tbody", *rows), class_="costs")

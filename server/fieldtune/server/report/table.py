@@ -55,6 +55,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         if summary.recommended:
             console.print()
             console.print(_deployment(summary, console))
+            if any(point.variants for point in summary.front):
+                console.print()
+                console.print(_files(summary))
     else:
         console.print(Text(why_empty(summary), style="yellow"))
     console.print(Text(counts(summary), style="dim"))
@@ -168,6 +171,21 @@ def _deployment(summary: Summary, console: Console) -> Group:
         table.add_row(name, *cells, *([Text(why)] if wide else []))
         reasons.append(Text.assemble((device, "bold"), f": {why}"))
     return Group(table, *([] if wide else [*reasons, Text()]))
+
+
+def _files(summary: Summary) -> Table:
+    """What there is to export of the recommended trials, each file as it measured."""
+    table = _table("Files to export, as measured")
+    table.add_column("trial", justify="right")
+    for heading in ("variant", "size", "error"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    chosen = {recommended.trial for recommended in summary.recommended.values()}
+    for point in summary.front:
+        if point.trial in chosen:
+            for name, file in point.variants.items():
+                size = figure("file_bytes", file.bytes)
+                table.add_row(str(point.trial), name, size, figure("error", file.measures["error"]))
+    return table
 
 
 def _table(title: str) -> Table:
