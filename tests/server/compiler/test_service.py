@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +69,10 @@ def test_a_users_model_is_found_on_the_import_path_and_recompiled_when_its_sourc
     service, folder
 ):
     spec = ModelSpec("mine:model", {"units": 3}, (4, 4, 1), 3)
-    key = service.cache.key(spec, service.import_path)
-    assert service.submit(spec).result().manifest.classes == 3
-    (folder / "mine.py").write_text(USER_MODEL + "\n# changed\n")
-    assert service.cache.key(spec, service.import_path) != key
+    assert service.submit(spec).result().manifest.parameters == 16 * 3 + 3
+    changed = USER_MODEL.replace("Dense(classes)", "Dense(classes, use_bias=False)")
+    (folder / "mine.py").write_text(changed)
+    assert service.submit(spec).result().manifest.parameters == 16 * 3
 
 
 def test_a_users_function_that_raises_gets_one_sentence(service):
@@ -118,3 +120,9 @@ def test_a_closed_service_takes_nothing(folder):
     service.close()
     with pytest.raises(CompileError, match="closed"):
         service.submit(mlp()).result()
+
+
+def test_the_coordinators_side_imports_no_tensorflow():
+    script = "import fieldtune.server.compiler.service, sys; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False\n"

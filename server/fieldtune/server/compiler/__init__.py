@@ -6,8 +6,9 @@ An artefact has these signatures (``B`` is the micro-batch, no input has rank 0)
     ``x`` float32 ``[B, *input_shape]``, ``y``, ``sample_weight`` float32 ``[B]``, ``apply`` float32
     ``[1]`` and one float32 ``[1]`` per hyperparameter -> ``loss`` float32 ``[1]``. The gradient of
     ``sum_i sample_weight[i] * loss_i`` is added to the accumulator; with ``apply`` 1 the optimizer
-    steps with the accumulated gradient and the accumulator is cleared. The caller passes
-    ``sample_weight = 1/n`` over the ``n`` samples of the effective batch and 0 for padding.
+    steps with the accumulated gradient and the accumulator is cleared. Moving statistics of batch
+    normalisation are updated at every call, from all ``B`` samples: pad with real ones. The caller
+    passes ``sample_weight = 1/n`` over the ``n`` samples of the effective batch, 0 for padding.
 ``evaluate``
     ``x``, ``y``, ``sample_weight`` -> ``loss`` ``[1]`` (without regularisers), ``logits``
 ``infer``

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
@@ -20,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.errors import CompileError, MissingExtraError
 from fieldtune.server.child import Child, pack_frame, tail, unpack_frame
 from fieldtune.server.compiler.cache import ArtefactCache, artefact_from_frame
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec, Variant
@@ -62,6 +64,7 @@ class CompileService:
         self.busy_s = 0.0
         self._log = log
         self._log_file: IO[bytes] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._child: Child | None = None
         self._lock = threading.Lock()
         self._shared: dict[str, Future[Artefact]] = {}
@@ -73,7 +76,8 @@ class CompileService:
         """The artefact of a spec, from the cache or compiled.
 
         The future raises CompileError where the model cannot be compiled, fails the gate, or the
-        child dies; StorageError where the cache cannot be written.
+        child dies; StorageError where the cache cannot be written; MissingExtraError where
+        TensorFlow is not installed.
         """
         future: Future[Artefact] = Future()
         try:
@@ -170,6 +174,8 @@ class CompileService:
             self._child.close()
         if self._log_file is not None:
             self._log_file.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def _ask(self, job: _Job) -> Any:
         child = self._running_child()
@@ -195,10 +201,16 @@ class CompileService:
                 return self._child
             if self._closed:
                 raise CompileError("the compile service is closed")
+            for module in ("tensorflow", "keras", "ai_edge_litert"):
+                if find_spec(module) is None:
+                    raise MissingExtraError("compiling a model", "server", module)
             if self._log is not None and self._log_file is None:
                 self._log.parent.mkdir(parents=True, exist_ok=True)
                 self._log_file = self._log.open("ab")
-            env = dict(_ENVIRONMENT)
+            if self._scratch is None:
+                # The child's temporary files go when the service does, also if it is killed.
+                self._scratch = tempfile.TemporaryDirectory(prefix="fieldtune-")
+            env = _ENVIRONMENT | {"TMPDIR": self._scratch.name}
             if self.import_path:
                 env["FIELDTUNE_IMPORT_PATH"] = os.pathsep.join(self.import_path)
             log = self._log_file if self._log_file is not None else subprocess.DEVNULL

@@ -80,6 +80,7 @@ def _import_tensorflow() -> None:
 def _forget() -> None:
     """Hand back the memory of the last model."""
     importlib.import_module("keras").backend.clear_session()
+    importlib.import_module("fieldtune.server.compiler.gradients.registry").forget_graphs()
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
