@@ -41,5 +41,8 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
+fuzz: $(READY)  ## Compile 300 random models and compare each with TensorFlow (about 5 minutes)
+	$(BIN)/python tests/server/compiler/fuzz.py --models 300 --seed 0
+
 clean:  ## Remove the environment and what tests left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -3,7 +3,7 @@
 usage: python replay.py FOLDER OUT
 
 Needs numpy and a runtime, nothing else, so that two runtimes can be compared by running it in two
-environments. FOLDER holds pairs ``NAME.tflite`` and ``NAME.tflite.npy`` (initial weights); OUT receives
+environments. FOLDER holds pairs ``NAME.tflite`` and ``NAME.tflite.npy`` (initial weights); OUT gets
 ``NAME.npz``: losses, gradients, optimizer state, weights and logits of five steps, each begun from
 weights that do not depend on what the runtime computed before.
 """
@@ -40,8 +40,8 @@ def random_like(details, rng, classes):
     return rng.random(shape).astype(np.float32)
 
 
-def replay(model: bytes, initial: np.ndarray) -> dict[str, np.ndarray]:
-    """Everything that five steps of an artefact compute."""
+def replay(model: bytes, initial: np.ndarray, noise: float = 0.0) -> dict[str, np.ndarray]:
+    """Everything that five steps of an artefact compute; ``noise`` moves the weights, relatively."""
     interpreter = Interpreter(model_content=model, num_threads=1)
     names = ("train", "evaluate", "infer", "load", "weights", "reset", "state")
     run = {name: interpreter.get_signature_runner(name) for name in names}
@@ -53,6 +53,9 @@ def replay(model: bytes, initial: np.ndarray) -> dict[str, np.ndarray]:
     for step in range(5):
         # A hundredth of noise: other weights each time, near those that the model was made with.
         flat = initial * rng.normal(1.0, 0.01, initial.shape).astype(np.float32)
+        if noise:
+            moved = np.random.default_rng(1).choice([-1.0, 1.0], flat.shape)
+            flat = (flat * (1 + noise * moved)).astype(np.float32)
         tensors, at = {}, 0
         for name, details in layout:
             count = int(np.prod(details["shape"]))
