@@ -41,7 +41,7 @@ def random_like(details, rng, classes):
 
 
 def replay(model: bytes, initial: np.ndarray, noise: float = 0.0) -> dict[str, np.ndarray]:
-    """Everything that five steps of an artefact compute; ``noise`` moves the weights, relatively."""
+    """Everything that five steps of an artefact compute; ``noise`` moves weights, relatively."""
     interpreter = Interpreter(model_content=model, num_threads=1)
     names = ("train", "evaluate", "infer", "load", "weights", "reset", "state")
     run = {name: interpreter.get_signature_runner(name) for name in names}
