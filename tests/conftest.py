@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from commandline import COMMAND, ROOT, Command
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService
-
-ROOT = Path(__file__).resolve().parents[1]
-COMMAND = (sys.executable, "-m", "fieldtune.simulations")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,9 +20,6 @@ def artefact_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["FIELDTUNE_CACHE"] = str(folder)
     return folder
-
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")

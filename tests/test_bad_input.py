@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, Command
+from commandline import COMMAND, Command
 
 
 def changed(study: Path, folder: Path, old: str, new: str) -> Path:

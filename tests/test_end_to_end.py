@@ -18,7 +18,7 @@ import optuna
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from conftest import COMMAND, Command
+from commandline import COMMAND, Command
 from fieldtune.server.studyfile import load_study
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.fleet import FleetPlan

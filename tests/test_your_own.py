@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Command
+from commandline import ROOT, Command
 
 
 @pytest.fixture
