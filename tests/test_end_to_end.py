@@ -266,9 +266,12 @@ def test_check_trains_nothing_and_says_what_the_limits_leave(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_coordinator_never_imports_tensorflow_or_the_data(small_study: Path) -> None:
+@pytest.mark.parametrize(
+    "modules", ["fieldtune.simulations.run, fieldtune.server.tune", "fieldtune.simulations.worker"]
+)
+def test_neither_coordinator_nor_clients_import_tensorflow(modules: str) -> None:
     code = (
-        "import sys, fieldtune.simulations.run, fieldtune.server.tune; "
+        f"import sys, {modules}; "
         "print([m for m in ('tensorflow', 'keras', 'sklearn', 'ray') if m in sys.modules])"
     )
     done = subprocess.run(
