@@ -10,7 +10,7 @@ import typer.main
 from pydantic import BaseModel
 
 from fieldtune.server import study
-from fieldtune.server.compiler.manifest import DEFAULTS
+from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.space import Parameter
 from fieldtune.simulations.cli import app
 
@@ -72,6 +72,10 @@ def test_documented_defaults_are_the_real_ones(model: type[BaseModel], key: str)
     row = re.search(rf"^\| `{key}` \| `([^`]+)` \|", STUDY_FILE, re.M)
     assert row, key
     assert row.group(1).strip('"') == str(default)
+
+
+def test_every_built_in_model_is_documented() -> None:
+    assert documented(section("Built-in models")) == set(MODELS)
 
 
 def test_every_command_is_in_the_readme() -> None:

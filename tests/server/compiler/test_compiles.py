@@ -97,3 +97,10 @@ except CompileError as stopped:
     assert done.returncode == 1
     assert "'mlp': the compiled model does not train as TensorFlow does" in done.stderr
     assert "of call 1 dense/" in done.stderr
+
+
+def test_the_names_that_study_files_may_use_are_those_of_the_models():
+    from fieldtune.server.compiler.manifest import MODELS
+    from fieldtune.server.compiler.models import BUILTIN
+
+    assert set(MODELS) == set(BUILTIN)
