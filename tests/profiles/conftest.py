@@ -114,6 +114,8 @@ ROUND_NUMBERS = {
     "latency_ms": 25,
     "sustained_share": 1,
     "availability": 1,
+    "process_mib": 100,
+    "inference_process_mib": 40,
 }
 
 

@@ -15,6 +15,8 @@ EXPECTED = {
     "raspberry-pi-5-16gb", "jetson-nano", "jetson-orin-nano", "coral-dev-board", "beaglebone-a8",
     "beagle-a9", "android-entry", "android-mid", "android-high", "x86-mini-pc",
 }  # fmt: skip
+# Figures that only a measured profile states.
+MEASURED = {"process_mib", "inference_process_mib"}
 FOLDER = Path(fieldtune.profiles.__file__).parent / "catalogue"
 
 
@@ -47,7 +49,7 @@ def test_a_file_of_the_catalogue_states_each_figure_once(path):
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     base = table.get("extends")
     if base is None:
-        assert set(table) == {"title", *figure_fields()}
+        assert set(table) == {"title", *figure_fields()} - MEASURED
     else:
         inherited = load_profile(base)
         for name, figure in table.items():
@@ -203,7 +205,69 @@ def test_every_figure_says_what_it_means_and_ends_in_its_unit_or_is_a_count_or_s
         "MiB": "_mib", "W": "_w", "Mbit/s": "_mbit_s", "ms": "_ms", "cores": "", "share": "",
     }  # fmt: skip
     fields = figure_fields()
-    assert set(fields) == set(DeviceProfile.model_fields) - {"name", "title"}
+    assert set(fields) == set(DeviceProfile.model_fields) - {"name", "title", "classes"}
     for name, mark in fields.items():
         assert name.endswith(endings[mark.unit])
         assert mark.meaning
+
+
+RATES = """
+[classes."conv.conv_2d"]
+op_us = 2.0
+mflop_us = 50.0
+low = 0.9
+high = 1.1
+basis = "measured"
+source = "a bench"
+"""
+
+
+def with_rates(path, rates):
+    path.write_text(path.read_text() + rates)
+    return path
+
+
+def test_a_profile_may_carry_measured_rates_of_kernels(write_profile):
+    profile = load_profile(with_rates(write_profile(), RATES))
+    assert profile.classes["conv.conv_2d"].mflop_us == 50.0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "found"),
+    [
+        ("conv.conv_2d", True),
+        ("conv.conv_2d.pointwise", True),  # falls back to the name in front of it
+        ("conv.conv_3d.plain", True),  # to its kin
+        ("matmul.batch_matmul", False),
+    ],
+)
+def test_a_kernel_falls_back_to_the_nearest_that_was_measured(write_profile, kernel, found):
+    profile = load_profile(with_rates(write_profile(), RATES))
+    assert (profile.rates_of(kernel) is not None) == found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("op_us = -2.0", "classes.conv.conv_2d.op_us = -2.0: must be greater than or equal to 0"),
+        ("low = 1.9", "classes.conv.conv_2d.low = 1.9: must be less than or equal to 1"),
+        ("op_ms = 1.0", "classes.conv.conv_2d.op_ms = 1.0: unknown key; did you mean 'op_us'?"),
+    ],
+)
+def test_a_wrong_rate_is_named_in_one_sentence(write_profile, wrong, sentence):
+    key = wrong.split()[0]
+    lines = [line for line in RATES.splitlines() if not line.startswith(f"{key} =")]
+    path = with_rates(write_profile(), "\n".join([*lines, wrong, ""]))
+    with pytest.raises(ProfileError) as caught:
+        load_profile(path)
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+def test_a_rate_without_an_interval_is_refused(write_profile):
+    rates = RATES.replace("low = 0.9\n", "")
+    with pytest.raises(ProfileError, match=r"classes\.conv\.conv_2d\.low is missing"):
+        load_profile(with_rates(write_profile(), rates))
+
+
+def test_what_a_device_does_not_tell_may_be_left_out(write_profile):
+    assert load_profile(write_profile(without="clock_mhz")).clock_mhz is None

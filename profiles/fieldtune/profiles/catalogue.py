@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fieldtune.profiles.device import DeviceProfile, Figure, figure_fields
+from fieldtune.profiles.device import DeviceProfile, Figure, KernelRates, figure_fields
 from fieldtune.profiles.errors import ProfileError
 
 _CATALOGUE = Path(__file__).parent / "catalogue"
@@ -104,11 +104,14 @@ def _sentence(error: ErrorDetails) -> str:
     inside = len(error["loc"]) > 1
     kind = error["type"]
     if kind == "extra_forbidden":
-        known = list(Figure.model_fields) if inside else ["extends", *DeviceProfile.model_fields]
+        known = ["extends", *DeviceProfile.model_fields]
+        if inside:
+            table = KernelRates if error["loc"][0] == "classes" else Figure
+            known = list(table.model_fields)
         return f"{key} = {_shown(error['input'])}: unknown key{_did_you_mean(last, known)}"
     if kind == "missing":
         figure = str(error["loc"][0])
-        if inside and last == "unit":
+        if inside and last == "unit" and figure in fields:
             return f"{key} is missing: state it in {fields[figure].unit!r}"
         if not inside and figure in fields:
             return f"{key} is missing: state {fields[figure].meaning}, in {fields[figure].unit!r}"

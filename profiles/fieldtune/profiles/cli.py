@@ -1,15 +1,25 @@
 """``fieldtune profiles``: the catalogue on the command line."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.padding import Padding
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from fieldtune.profiles.catalogue import load_profile, profile_names
-from fieldtune.profiles.device import Basis, DeviceProfile, Figure, figure_fields
+from fieldtune.profiles.device import (
+    Basis,
+    DeviceProfile,
+    Figure,
+    KernelRates,
+    figure_fields,
+)
+from fieldtune.profiles.errors import StorageError, UsageError
+from fieldtune.profiles.measure import as_toml, measure
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,10 +44,47 @@ def show(
     profile = load_profile(name)
     console = Console()
     console.print(Text(f"{profile.name}: {profile.title}", style="bold"))
-    for field in figure_fields():
-        figure: Figure = getattr(profile, field)
+    for field, mark in figure_fields().items():
+        figure: Figure | None = getattr(profile, field)
+        if figure is None:
+            console.print(Text(f"{field:<27}{'-':>7}  {'not told':<16} {mark.unit}"))
+            continue
         console.print(Text(_line(field, figure)))
         console.print(Padding(Text(figure.source, style="dim"), (0, 0, 0, 4)))
+    if profile.classes:
+        console.print(Text("measured kernels", style="bold"))
+        for kernel, rates in profile.classes.items():
+            console.print(Text(f"{kernel:<40} {_rates(rates)}"))
+
+
+def _rates(rates: KernelRates) -> str:
+    """The rates of a kernel that are above 0, and its interval in percent."""
+    units = [name for name in KernelRates.model_fields if name.endswith("_us")]
+    stated = [f"{name} {getattr(rates, name):.3g}" for name in units if getattr(rates, name) > 0]
+    return f"{', '.join(stated)} (x{rates.low:.2f} to x{rates.high:.2f})"
+
+
+@app.command("measure")
+def measure_host(
+    out: Annotated[
+        Path, typer.Option(help="Where to write the profile; it is named after the file.")
+    ] = Path("measured.toml"),
+) -> None:
+    """Measure this machine for about a minute and write its profile."""
+    if out.suffix != ".toml" or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: give a .toml file in a folder that exists")
+    err = Console(stderr=True)
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("timing kernels", total=None)
+        measured = measure(progress=lambda done, of: bar.update(task, completed=done, total=of))
+    try:
+        out.write_text(as_toml(measured.tables), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be written: {error.strerror}") from None
+    load_profile(out)
+    if measured.untold:
+        err.print(Text(f"Not told by this host: {', '.join(measured.untold)}."))
+    Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))
 
 
 def overview(profiles: list[DeviceProfile]) -> Table:
@@ -69,7 +116,8 @@ def overview(profiles: list[DeviceProfile]) -> Table:
 
 def basis_counts(profile: DeviceProfile) -> dict[Basis, int]:
     """Count a profile's figures by what they rest on."""
-    bases = [getattr(profile, name).basis for name in figure_fields()]
+    figures = [getattr(profile, name) for name in figure_fields()]
+    bases = [figure.basis for figure in figures if figure is not None]
     return {basis: bases.count(basis) for basis in _BASES}
 
 

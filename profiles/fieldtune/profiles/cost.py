@@ -1,24 +1,14 @@
 """What a configuration costs on a device type, in the device's own currency.
 
 Time of computing comes from :mod:`fieldtune.profiles.roofline`; memory, storage, bytes and energy
-are sums whose terms stand in the docstring of each method of :class:`_Case`. As there, each formula
-is evaluated at the cheapest end of every interval, at the values, and at the dearest end.
+are sums whose terms stand beside them. Intervals are of 90 % (:mod:`fieldtune.profiles.uncertain`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from fieldtune.profiles.device import DeviceProfile
-from fieldtune.profiles.roofline import (
-    End,
-    Estimate,
-    Roofline,
-    Span,
-    Threads,
-    call_ms,
-    cheaper,
-    dearer,
-)
+from fieldtune.profiles.device import DeviceProfile, Figure
+from fieldtune.profiles.roofline import Roofline, Threads, call_ms, dearer
+from fieldtune.profiles.uncertain import Estimate, Quantity, Span
 from fieldtune.profiles.work import Work
 
 __all__ = ["Cost", "Estimate", "Workload", "call_ms", "predict"]
@@ -27,20 +17,21 @@ __all__ = ["Cost", "Estimate", "Workload", "call_ms", "predict"]
 # process (imports of flwr 65 MB on an aarch64 virtual machine, runtime and training about 35 MB
 # more; a whole one-process node 100 MB on x86-64). Stock flwr nodes, one process a part, take
 # about 284 MB: for those, lower the profile's free memory.
-PROCESS_MIB: Span = (85.0, 105.0, 140.0)
+PROCESS_MIB = Span(85.0, 105.0, 140.0)
 # The same for a process that only runs the deployed model: Python, numpy and a runtime took 38 MB
 # (tflite-runtime) and 47 MB (ai-edge-litert) on an aarch64 virtual machine.
-INFERENCE_PROCESS_MIB: Span = (34.0, 45.0, 60.0)
+INFERENCE_PROCESS_MIB = Span(34.0, 45.0, 60.0)
 # Copies of all the weights that live at the peak of a round: the message as received, the arrays
 # unpacked from it, the runtime's variables, its gradient accumulators, the optimizer's momentum,
 # the reply; with Adam and a packed reply two more, once the message is freed fewer.
-WEIGHT_COPIES: Span = (3.0, 6.0, 8.0)
-ARTEFACT_COPIES: Span = (1.0, 2.0, 3.0)  # the file mapped; the message that brought it, unpacked
-ARENA_FACTOR: Span = (1.0, 1.0, 1.5)  # XNNPACK's workspaces come beside the planned arena
-MODEL_COPIES: Span = (1.0, 2.0, 2.5)  # XNNPACK packs the weights of a deployed model anew
-PROTOCOL_FACTOR: Span = (1.0, 1.03, 1.10)  # TLS, HTTP/2 and TCP/IP headers on the payload
-MESSAGE_BYTES: Span = (1_000.0, 4_000.0, 16_000.0)  # metrics and metadata of a message
-ROUND_TRIPS: Span = (2.0, 4.0, 10.0)  # asking for the message, fetching it, pushing the reply
+WEIGHT_COPIES = Span(3.0, 6.0, 8.0)
+ARTEFACT_COPIES = Span(1.0, 2.0, 3.0)  # the file mapped; the message that brought it, unpacked
+ARENA_FACTOR = Span(1.0, 1.0, 1.5)  # XNNPACK's workspaces come beside the planned arena
+MODEL_COPIES = Span(1.0, 2.0, 2.5)  # XNNPACK packs the weights of a deployed model anew
+PROTOCOL_FACTOR = Span(1.0, 1.03, 1.10)  # TLS, HTTP/2 and TCP/IP headers on the payload
+MESSAGE_BYTES = Span(1_000.0, 4_000.0, 16_000.0)  # metrics and metadata of a message
+ROUND_TRIPS = Span(2.0, 4.0, 10.0)  # asking for the message, fetching it, pushing the reply
+STORED_WEIGHTS = Span(1.0, 1.0, 2.0)  # at the dear end the old ones are kept beside the new
 MIB = 2.0**20
 
 
@@ -77,106 +68,14 @@ class Cost:
     received_bytes: Estimate  # whole trial
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A workload on a device whose figures are all at one end of their intervals."""
-
-    load: Workload
-    end: End
-    roofline: Roofline
-    down_bytes_s: float
-    up_bytes_s: float
-    latency_s: float
-    loaded_w: float
-    transfer_w: float
-
-    @classmethod
-    def of(cls, profile: DeviceProfile, load: Workload, end: End, threads: Threads) -> "_Case":
-        return cls(
-            load=load,
-            end=end,
-            roofline=Roofline.of(profile, end, threads),
-            down_bytes_s=cheaper(profile.download_mbit_s, end) * 1e6 / 8.0,
-            up_bytes_s=cheaper(profile.upload_mbit_s, end) * 1e6 / 8.0,
-            latency_s=dearer(profile.latency_ms, end) / 1e3,
-            loaded_w=dearer(profile.loaded_w, end),
-            transfer_w=dearer(profile.idle_w, end) + dearer(profile.radio_w, end),
-        )
-
-    def inference_ms(self) -> float:
-        """One call of the deployed model."""
-        return self.roofline.call_ms(self.load.infer)
-
-    def step_ms(self) -> float:
-        """One call of the train signature."""
-        return self.roofline.call_ms(self.load.step)
-
-    def compute_s(self) -> float:
-        """Sum of a round: steps * step + evaluations * evaluate."""
-        evaluate_ms = self.roofline.call_ms(self.load.evaluate)
-        steps_ms = self.load.steps_per_round * self.step_ms()
-        return (steps_ms + self.load.evaluations_per_round * evaluate_ms) / 1e3
-
-    def message_bytes(self) -> float:
-        """One direction of a round: weights * protocol + message."""
-        return self.load.weight_bytes * PROTOCOL_FACTOR[self.end] + MESSAGE_BYTES[self.end]
-
-    def artefact_wire_bytes(self) -> float:
-        """One download: artefact * protocol."""
-        return self.load.artefact_bytes * PROTOCOL_FACTOR[self.end]
-
-    def transfer_s(self) -> float:
-        """Both directions of a round: bytes / down + bytes / up + round trips * latency."""
-        size = self.message_bytes()
-        waiting = ROUND_TRIPS[self.end] * self.latency_s
-        return size / self.down_bytes_s + size / self.up_bytes_s + waiting
-
-    def round_s(self) -> float:
-        """First round: compute + transfer + artefact / down; the last not at the cheapest end."""
-        first = self.artefact_wire_bytes() / self.down_bytes_s if self.end else 0.0
-        return self.compute_s() + self.transfer_s() + first
-
-    def memory_mib(self) -> float:
-        """Peak: process + (artefact + arena + weights + data, each with its copies) / 2^20."""
-        size = (
-            self.load.artefact_bytes * ARTEFACT_COPIES[self.end]
-            + self.load.train_arena_bytes * ARENA_FACTOR[self.end]
-            + self.load.weight_bytes * WEIGHT_COPIES[self.end]
-            + self.load.data_bytes
-        )
-        return PROCESS_MIB[self.end] + size / MIB
-
-    def inference_memory_mib(self) -> float:
-        """Peak: process + (model * copies + arena) / 2^20."""
-        size = (
-            self.load.model_bytes * MODEL_COPIES[self.end]
-            + self.load.infer_arena_bytes * ARENA_FACTOR[self.end]
-        )
-        return INFERENCE_PROCESS_MIB[self.end] + size / MIB
-
-    def storage_mib(self) -> float:
-        """Files: (artefact + model + weights + data) / 2^20; dearest, old and new weights."""
-        weights = self.load.weight_bytes * (2 if self.end == 2 else 1)
-        size = self.load.artefact_bytes + self.load.model_bytes + weights + self.load.data_bytes
-        return size / MIB
-
-    def energy_j(self) -> float:
-        """Trial: rounds * (loaded W * compute + transfer W * transfer) + transfer W * artefact."""
-        a_round = self.loaded_w * self.compute_s() + self.transfer_w * self.transfer_s()
-        fetching_s = self._downloads() * self.artefact_wire_bytes() / self.down_bytes_s
-        return self.load.rounds * a_round + self.transfer_w * fetching_s
-
-    def sent_bytes(self) -> float:
-        """Trial: rounds * message."""
-        return self.load.rounds * self.message_bytes()
-
-    def received_bytes(self) -> float:
-        """Trial: rounds * message + artefact * protocol, once."""
-        return self.sent_bytes() + self._downloads() * self.artefact_wire_bytes()
-
-    def _downloads(self) -> float:
-        # Once, by a device that takes part at all; below one round, with that probability.
-        return min(1.0, self.load.rounds)
+_PROTOCOL = Quantity.of("protocol", PROTOCOL_FACTOR)
+_MESSAGE = Quantity.of("message", MESSAGE_BYTES)
+_TRIPS = Quantity.of("round trips", ROUND_TRIPS)
+_WEIGHTS = Quantity.of("weights", WEIGHT_COPIES)
+_ARTEFACT = Quantity.of("artefact", ARTEFACT_COPIES)
+_ARENA = Quantity.of("arena", ARENA_FACTOR)
+_MODEL = Quantity.of("model", MODEL_COPIES)
+_STORED = Quantity.of("stored", STORED_WEIGHTS)
 
 
 def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "one") -> Cost:
@@ -195,24 +94,76 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
         threads: ``one`` (what a client gives its interpreter) or ``all`` the device's cores.
 
     Returns:
-        estimates with ``low <= value <= high`` whose width comes from the profile's intervals and
+        estimates with ``low <= value <= high``: 90 % intervals, from the profile's intervals and
         from those of the model's constants.
     """
-    low = _Case.of(profile, workload, 0, threads)
-    value = _Case.of(profile, workload, 1, threads)
-    high = _Case.of(profile, workload, 2, threads)
-
-    def estimate(formula: Callable[[_Case], float]) -> Estimate:
-        return Estimate(formula(value), formula(low), formula(high))
-
+    roofline = Roofline(profile, threads)
+    load = workload
+    inference_ms, step_ms = roofline.call_ms(load.infer), roofline.call_ms(load.step)
+    # Of a round: steps * step + evaluations * evaluate.
+    compute_s = step_ms * (load.steps_per_round / 1e3)
+    if load.evaluations_per_round:
+        compute_s += roofline.call_ms(load.evaluate) * (load.evaluations_per_round / 1e3)
+    # One direction of a round: weights * protocol + message; the artefact's only download.
+    message = _PROTOCOL * float(load.weight_bytes) + _MESSAGE
+    artefact = _PROTOCOL * float(load.artefact_bytes)
+    down = _seconds_a_byte("download", profile.download_mbit_s)
+    up = _seconds_a_byte("upload", profile.upload_mbit_s)
+    # Both directions of a round: bytes / down + bytes / up + round trips * latency.
+    latency_s = Quantity.of("latency", dearer(profile.latency_ms)) * 1e-3
+    transfer_s = message * down + message * up + _TRIPS * latency_s
+    fetching_s = artefact * down
+    # A device that takes part at all fetches the artefact once; below one round, in expectation.
+    downloads = min(1.0, load.rounds)
+    loaded_w = Quantity.of("loaded", dearer(profile.loaded_w))
+    radio_w = Quantity.of("radio", dearer(profile.radio_w))
+    transfer_w = Quantity.of("idle", dearer(profile.idle_w)) + radio_w
+    # Trial: rounds * (loaded W * compute + transfer W * transfer) + transfer W * artefact.
+    energy_j = (loaded_w * compute_s + transfer_w * transfer_s) * load.rounds
+    energy_j += transfer_w * fetching_s * downloads
+    sent = message * load.rounds
+    round_s = (compute_s + transfer_s + fetching_s).estimate()
+    later = (compute_s + transfer_s).estimate()
     return Cost(
-        inference_ms=estimate(_Case.inference_ms),
-        step_ms=estimate(_Case.step_ms),
-        round_s=estimate(_Case.round_s),
-        memory_mib=estimate(_Case.memory_mib),
-        inference_memory_mib=estimate(_Case.inference_memory_mib),
-        storage_mib=estimate(_Case.storage_mib),
-        energy_j=estimate(_Case.energy_j),
-        sent_bytes=estimate(_Case.sent_bytes),
-        received_bytes=estimate(_Case.received_bytes),
+        inference_ms=inference_ms.estimate(),
+        step_ms=step_ms.estimate(),
+        round_s=Estimate(round_s.value, min(later.low, round_s.low), round_s.high),
+        memory_mib=_training_memory(profile, load).estimate(),
+        inference_memory_mib=_inference_memory(profile, load).estimate(),
+        storage_mib=_storage(load).estimate(),
+        energy_j=energy_j.estimate(),
+        sent_bytes=sent.estimate(),
+        received_bytes=(sent + artefact * downloads).estimate(),
     )
+
+
+def _seconds_a_byte(name: str, rate: Figure) -> Quantity:
+    return Quantity.of(name, (8e-6 / rate.high, 8e-6 / rate.value, 8e-6 / rate.low))
+
+
+def _process(name: str, measured: Figure | None, otherwise: Span) -> Quantity:
+    return Quantity.of(name, otherwise if measured is None else dearer(measured))
+
+
+def _training_memory(profile: DeviceProfile, load: Workload) -> Quantity:
+    """Peak: process + (artefact + arena + weights + data, each with its copies) / 2^20."""
+    size = (
+        _ARTEFACT * float(load.artefact_bytes)
+        + _ARENA * float(load.train_arena_bytes)
+        + _WEIGHTS * float(load.weight_bytes)
+        + float(load.data_bytes)
+    )
+    return _process("process", profile.process_mib, PROCESS_MIB) + size * (1 / MIB)
+
+
+def _inference_memory(profile: DeviceProfile, load: Workload) -> Quantity:
+    """Peak: process + (model * copies + arena) / 2^20."""
+    size = _MODEL * float(load.model_bytes) + _ARENA * float(load.infer_arena_bytes)
+    process = _process("process", profile.inference_process_mib, INFERENCE_PROCESS_MIB)
+    return process + size * (1 / MIB)
+
+
+def _storage(load: Workload) -> Quantity:
+    """Files: (artefact + model + weights + data) / 2^20."""
+    files = float(load.artefact_bytes + load.model_bytes + load.data_bytes)
+    return (_STORED * float(load.weight_bytes) + files) * (1 / MIB)

@@ -6,10 +6,18 @@ from, and everything predicted from it carries that interval on.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
@@ -17,7 +25,7 @@ Basis = Literal["measured", "published", "estimated"]
 
 
 class Figure(BaseModel):
-    """One figure of a device: a value and the interval that it surely lies in.
+    """One figure of a device: a value and the interval that holds it nine times in ten.
 
     ``basis`` says how it is known: ``measured`` by whoever wrote the profile on a device of the
     type, ``published`` in the work that ``source`` names, or ``estimated`` by the reasoning that
@@ -72,7 +80,9 @@ class In:
         """Let pydantic check the figure once it is built."""
         return no_info_after_validator_function(self._check, handler(source))
 
-    def _check(self, figure: Figure) -> Figure:
+    def _check(self, figure: Figure | None) -> Figure | None:
+        if figure is None:
+            return None
         if figure.unit != self.unit:
             raise PydanticCustomError(
                 "figure",
@@ -92,8 +102,43 @@ class In:
         return figure
 
 
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class KernelRates(BaseModel):
+    """What a kernel was measured to cost: microseconds for each thing that its work counts.
+
+    ``low`` and ``high`` are the ends of the 90 % interval, as shares of the predicted time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    op_us: Rate = 0.0  # an op
+    mflop_us: Rate = 0.0  # a million floating-point operations
+    mb_us: Rate = 0.0  # a million bytes moved
+    mrun_us: Rate = 0.0  # a million runs of the inner loop
+    mwide_us: Rate = 0.0  # a million steps over wide tiles
+    mouter_us: Rate = 0.0  # a million runs of the outer loop
+    far_mb_us: Rate = 0.0  # a million bytes from afar, on top
+    low: Annotated[float, Field(gt=0, le=1)]
+    high: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    basis: Basis
+    source: Annotated[str, Field(min_length=1)]
+
+    @cached_property
+    def us(self) -> tuple[float, ...]:
+        """Microseconds of one of each thing, in the order of the fields of an OpWork."""
+        millions = (self.mflop_us, self.mb_us, self.mrun_us, self.mwide_us, self.mouter_us)
+        return (self.op_us, *(us * 1e-6 for us in (*millions, self.far_mb_us)))
+
+
 class DeviceProfile(BaseModel):
-    """What a device type can do. The unit of a figure ends its name and stands in the figure."""
+    """What a device type can do. The unit of a figure ends its name and stands in the figure.
+
+    A figure that may be left out is ``None`` where the device does not tell it. ``classes`` holds
+    measured rates by the name of a kernel or of a whole class of ops; they stand in the place of
+    the shares of dense arithmetic that the cost model takes otherwise.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,7 +146,7 @@ class DeviceProfile(BaseModel):
     title: str
 
     cores: Annotated[Figure, In("cores", "processor cores that can share an op")]
-    clock_mhz: Annotated[Figure, In("MHz", "highest clock of the fastest core")]
+    clock_mhz: Annotated[Figure | None, In("MHz", "highest clock of the fastest core")] = None
     float32_one_thread_gflop_s: Annotated[
         Figure, In("GFLOP/s", "dense float32 arithmetic that one thread sustains")
     ]
@@ -109,11 +154,11 @@ class DeviceProfile(BaseModel):
         Figure, In("GFLOP/s", "dense float32 arithmetic that all cores together sustain")
     ]
     int8_one_thread_gop_s: Annotated[
-        Figure, In("GOP/s", "dense int8 arithmetic that one thread sustains")
-    ]
+        Figure | None, In("GOP/s", "dense int8 arithmetic that one thread sustains")
+    ] = None
     int8_all_cores_gop_s: Annotated[
-        Figure, In("GOP/s", "dense int8 arithmetic that all cores together sustain")
-    ]
+        Figure | None, In("GOP/s", "dense int8 arithmetic that all cores together sustain")
+    ] = None
     memory_copy_mb_s: Annotated[
         Figure,
         In("MB/s", "bytes copied a second by memcpy in main memory (each is read and written)"),
@@ -142,6 +187,39 @@ class DeviceProfile(BaseModel):
     availability: Annotated[
         Figure, In("share", "share of the time that the device can take part", at_most=1.0)
     ]
+    process_mib: Annotated[
+        Figure | None, In("MiB", "resident memory of a client's process before its first model")
+    ] = None
+    inference_process_mib: Annotated[
+        Figure | None, In("MiB", "resident memory of a process that only runs a model")
+    ] = None
+    classes: dict[str, KernelRates] = Field(default_factory=dict)
+
+    _found: dict[str, KernelRates | None] = PrivateAttr(default_factory=dict)
+
+    def rates_of(self, kernel: str) -> KernelRates | None:
+        """Measured rates of a kernel, or of the nearest kernel that was measured.
+
+        Args:
+            kernel: such as ``conv.conv_2d.plain``; then ``conv.conv_2d``, ``conv``, and last the
+                dearest op of its class that was measured are tried.
+        """
+        if kernel not in self._found:
+            self._found[kernel] = self._nearest(kernel)
+        return self._found[kernel]
+
+    def _nearest(self, kernel: str) -> KernelRates | None:
+        parts = kernel.split(".")
+        for length in range(len(parts), 0, -1):
+            found = self.classes.get(".".join(parts[:length]))
+            if found is not None:
+                return found
+        for length in range(len(parts) - 1, 0, -1):
+            start = ".".join(parts[:length]) + "."
+            kin = [rates for name, rates in self.classes.items() if name.startswith(start)]
+            if kin:
+                return max(kin, key=lambda rates: (rates.op_us, rates.mb_us))
+        return None
 
 
 def figure_fields() -> dict[str, In]:

@@ -21,6 +21,8 @@ class Tensor:
 
     shape: tuple[int, ...]
     type: str
+    constant: bool = False  # the file holds its value
+    values: tuple[int, ...] = ()  # of a short int32 constant: axes, a permutation
 
     @property
     def elements(self) -> int:

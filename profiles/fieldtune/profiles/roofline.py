@@ -1,32 +1,31 @@
 """How long a device needs for one call of a signature, predicted from its profile.
 
-The time of a call is a roofline (Williams, Waterman and Patterson, "Roofline: an insightful visual
-performance model for multicore architectures", CACM 52(4), 2009), taken for each class of op on its
-own and with a fixed time for dispatching an op, because classes reach very different shares of a
-core's peak and small models are made of dispatch (nn-Meter, Zhang et al., "nn-Meter: towards
-accurate latency prediction of deep-learning model inference on diverse edge devices", MobiSys
-2021)::
+Where a profile's kernels were measured (``fieldtune profiles measure``), the time of each kernel is
+linear in what its work counts: ops, flops, bytes and loops (:mod:`fieldtune.profiles.fit`).
+
+Elsewhere the time of a call is a roofline (Williams, Waterman and Patterson, "Roofline: an
+insightful visual performance model for multicore architectures", CACM 52(4), 2009), taken for each
+class of op on its own and with a fixed time for dispatching an op, because classes reach very
+different shares of a core's peak and small models are made of dispatch (nn-Meter, Zhang et al.,
+"nn-Meter: towards accurate latency prediction of deep-learning model inference on diverse edge
+devices", MobiSys 2021)::
 
     call = python + sum over classes of
                max(flops / (dense * share), bytes / (2 * copy * cache gain)) + ops * dispatch
 
-The formula is monotone in every figure. So it is evaluated three times: with the figures' values,
-with the end of every interval that makes it cheapest, and with the end that makes it dearest. The
-two ends are wider than a confidence interval would be: they assume all the figures off at once.
+Intervals are those of :mod:`fieldtune.profiles.uncertain`.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from fieldtune.profiles.device import DeviceProfile, Figure
 from fieldtune.profiles.flops import OpClass
-from fieldtune.profiles.work import Work
+from fieldtune.profiles.uncertain import Estimate, Quantity, Span
+from fieldtune.profiles.work import OpWork, Work
+
+__all__ = ["Estimate", "Roofline", "Threads", "call_ms", "cheaper", "dearer"]
 
 Threads = Literal["one", "all"]
-End = Literal[0, 1, 2]
-"""An evaluation of a formula: cheapest end, value, dearest end."""
-Span = tuple[float, float, float]
-"""A constant of a formula at its cheapest end, its value, its dearest end."""
 
 # Share of the sustained dense float32 rate that a class of op reaches on a Cortex-A core under
 # TFLite with XNNPACK. Checked against XNNPACK's published MobileNet v2 latencies (README, 2020:
@@ -36,79 +35,121 @@ Span = tuple[float, float, float]
 # Training steps of six small models (MLPs and CNNs on 8x8 images, batch 8) on an x86-64 core were
 # predicted at 0.6 (CNNs) to 2.3 times (MLPs) what they took, always inside the interval.
 DENSE_SHARE: dict[OpClass, Span] = {
-    "matmul": (0.95, 0.55, 0.20),  # batches of 1 to 32 leave the kernel's panels half empty
-    "conv": (0.95, 0.70, 0.35),  # implicit matrix product; the low end is few channels
-    "depthwise": (0.45, 0.25, 0.08),  # one multiply-add for each two loads
-    "elementwise": (0.25, 0.10, 0.03),  # no multiply-adds; a load or store for each operation
-    "pool": (0.25, 0.10, 0.03),  # as elementwise
-    "reduce": (0.25, 0.08, 0.02),  # a chain of dependent additions; lowest, a scalar kernel
-    "move": (0.25, 0.10, 0.03),  # has no operations; here so that every class has a share
-    "variable": (0.25, 0.10, 0.03),  # likewise
-    "other": (0.20, 0.05, 0.01),  # unknown kernels, taken for scalar reference code
+    "matmul": Span(0.95, 0.55, 0.20),  # batches of 1 to 32 leave the kernel's panels half empty
+    # An implicit matrix product; its low end is few channels. Above 1 at the high end, for the
+    # dense rates are mostly those of HPL, about half of peak, and XNNPACK can reach more of it.
+    "conv": Span(1.4, 0.80, 0.40),
+    "depthwise": Span(0.45, 0.25, 0.08),  # one multiply-add for each two loads
+    "elementwise": Span(0.25, 0.10, 0.03),  # no multiply-adds; a load or store an operation
+    "pool": Span(0.25, 0.10, 0.03),  # as elementwise
+    "reduce": Span(0.25, 0.08, 0.02),  # a chain of dependent additions; lowest, a scalar kernel
+    "move": Span(0.25, 0.10, 0.03),  # has no operations; here so that every class has a share
+    "variable": Span(0.25, 0.10, 0.03),  # likewise
+    "other": Span(0.20, 0.05, 0.01),  # unknown kernels, taken for scalar reference code
 }
 # A copy reads and writes each byte, so main memory moves 2 bytes for each byte copied.
 BYTES_PER_COPIED_BYTE = 2.0
 # How much faster than main memory a class's bytes move. The tensors of the models that are trained
 # on such boards lie mostly in the second-level cache (0.5 to 2 MiB), those of MobileNet mostly not.
-CACHE_GAIN: Span = (6.0, 2.0, 1.0)
+CACHE_GAIN = Span(6.0, 2.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A predicted quantity: ``low <= value <= high``."""
-
-    value: float
-    low: float
-    high: float
+def dearer(figure: Figure) -> Span:
+    """Span of a figure that makes work dearer the higher it is (power, overhead)."""
+    return Span(figure.low, figure.value, figure.high)
 
 
-def dearer(figure: Figure, end: End) -> float:
-    """Read a figure that makes work dearer the higher it is (power, overhead) at an end."""
-    return (figure.low, figure.value, figure.high)[end]
+def cheaper(figure: Figure) -> Span:
+    """Span of a figure that makes work cheaper the higher it is (speed, bandwidth)."""
+    return Span(figure.high, figure.value, figure.low)
 
 
-def cheaper(figure: Figure, end: End) -> float:
-    """Read a figure that makes work cheaper the higher it is (speed, bandwidth) at an end."""
-    return (figure.high, figure.value, figure.low)[end]
+def _ratios(span: Span) -> tuple[float, float]:
+    """What time becomes at the two ends of a speed, as a share of what it is."""
+    return span.value / span.cheap, span.value / span.dear
 
 
-@dataclass(frozen=True)
 class Roofline:
-    """A device's speeds at one end of their intervals."""
+    """A device's speeds, for one thread or all cores."""
 
-    end: End
-    flop_per_ms: float
-    bytes_per_ms: float
-    dispatch_ms: float
-    python_ms: float
-
-    @classmethod
-    def of(cls, profile: DeviceProfile, end: End, threads: Threads) -> "Roofline":
-        """Take the speeds from a profile, at the device's sustained clock."""
+    def __init__(self, profile: DeviceProfile, threads: Threads) -> None:
         dense = (
             profile.float32_one_thread_gflop_s
             if threads == "one"
             else profile.float32_all_cores_gflop_s
         )
-        # Heat slows the cores, and with them dispatch and Python, but not the memory.
-        share = cheaper(profile.sustained_share, end)
-        copied_bytes_per_ms = cheaper(profile.memory_copy_mb_s, end) * 1e3
-        return cls(
-            end=end,
-            flop_per_ms=cheaper(dense, end) * share * 1e6,
-            bytes_per_ms=copied_bytes_per_ms * BYTES_PER_COPIED_BYTE * CACHE_GAIN[end],
-            dispatch_ms=dearer(profile.op_dispatch_us, end) / 1e3 / share,
-            python_ms=dearer(profile.python_call_us, end) / 1e3 / share,
+        self._profile = profile
+        # Rates of kernels are those of one thread; all cores share what the dense rate says.
+        self._speedup = dense.value / profile.float32_one_thread_gflop_s.value
+        self._flop_per_ms = dense.value * 1e6
+        self._bytes_per_ms = (
+            profile.memory_copy_mb_s.value * 1e3 * BYTES_PER_COPIED_BYTE * CACHE_GAIN.value
         )
+        heat = profile.sustained_share
+        # Heat slows the cores, and with them dispatch and Python, but not the memory.
+        self._heat = Quantity.of("heat", (1 / heat.high, 1 / heat.value, 1 / heat.low))
+        # What slows arithmetic and what slows moving: factor, and times its two ends.
+        self._arithmetic = (
+            ("dense", *_ratios(cheaper(dense))),
+            ("heat", heat.value / heat.high, heat.value / heat.low),
+        )
+        self._moving = (
+            ("copy", *_ratios(cheaper(profile.memory_copy_mb_s))),
+            ("cache", *_ratios(CACHE_GAIN)),
+        )
+        self._dispatch = Quantity.of("dispatch", dearer(profile.op_dispatch_us)) * 1e-3
+        self._python = Quantity.of("python", dearer(profile.python_call_us)) * 1e-3
 
-    def call_ms(self, work: Work) -> float:
+    def call_ms(self, work: Work) -> Quantity:
         """Milliseconds of one call: the formula in this module's docstring."""
-        total = self.python_ms
+        if not self._profile.classes:
+            return self._by_shares(work.by_class())
+        measured, below, above = 0.0, 0.0, 0.0
+        rest: dict[str, OpWork] = {}
         for name, op in work.classes.items():
-            arithmetic = op.flops / (self.flop_per_ms * DENSE_SHARE[name][self.end])
-            total += max(arithmetic, op.moved_bytes / self.bytes_per_ms)
-            total += op.count * self.dispatch_ms
-        return total
+            rates = self._profile.rates_of(name)
+            if rates is None:
+                rest[name] = op
+                continue
+            us = rates.us
+            spent = (
+                us[0] * op.count + us[1] * op.flops + us[2] * op.moved_bytes + us[3] * op.runs
+                + us[4] * op.wide + us[5] * op.outer + us[6] * op.far_bytes
+            )  # fmt: skip
+            measured += spent
+            below += spent * (rates.low - 1.0)
+            above += spent * (rates.high - 1.0)
+        scale = 1e-3 / self._speedup
+        # Kernels are measured in one way on one device, so their errors are taken to go together.
+        kernels = Quantity(measured * scale, {"kernels": (below * scale, above * scale)})
+        return kernels * self._heat + self._by_shares(Work(rest).by_class())
+
+    def _by_shares(self, work: Work) -> Quantity:
+        """Time of classes of ops without measured rates, and of Python."""
+        changes: dict[str, tuple[float, float]] = {}
+        spent, ops = 0.0, 0
+        for name, op in work.classes.items():
+            share = DENSE_SHARE[name]  # type: ignore[index]
+            arithmetic = op.flops * self._heat.value / (self._flop_per_ms * share.value)
+            moving = op.moved_bytes / self._bytes_per_ms
+            longest = max(arithmetic, moving)
+            spent += longest
+            ops += op.count
+            # One factor at its end may hand the lead to the other side of the roof.
+            for factor, low, high in (*self._arithmetic, (name, *_ratios(share))):
+                down, up = changes.get(factor, (0.0, 0.0))
+                changes[factor] = (
+                    down + max(arithmetic * low, moving) - longest,
+                    up + max(arithmetic * high, moving) - longest,
+                )
+            for factor, low, high in self._moving:
+                down, up = changes.get(factor, (0.0, 0.0))
+                changes[factor] = (
+                    down + max(arithmetic, moving * low) - longest,
+                    up + max(arithmetic, moving * high) - longest,
+                )
+        fixed = (self._dispatch * float(ops) + self._python) * self._heat
+        return Quantity(spent, changes) + fixed
 
 
 def call_ms(profile: DeviceProfile, work: Work, *, threads: Threads = "one") -> Estimate:
@@ -120,10 +161,6 @@ def call_ms(profile: DeviceProfile, work: Work, *, threads: Threads = "one") -> 
         threads: ``one`` (what a client gives its interpreter) or ``all`` the device's cores.
 
     Returns:
-        milliseconds at the device's sustained speed.
+        milliseconds at the device's sustained speed, and their 90 % interval.
     """
-    return Estimate(
-        value=Roofline.of(profile, 1, threads).call_ms(work),
-        low=Roofline.of(profile, 0, threads).call_ms(work),
-        high=Roofline.of(profile, 2, threads).call_ms(work),
-    )
+    return Roofline(profile, threads).call_ms(work).estimate()

@@ -7,38 +7,64 @@ addition (nn-Meter, Zhang et al., MobiSys 2021). It is read from the file alone:
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+import numpy as np
+
+from fieldtune.profiles.delegate import delegated, partitions
 from fieldtune.profiles.errors import UsageError
 from fieldtune.profiles.flops import OpClass, Tensor, op_cost
+from fieldtune.profiles.kernels import kernel
+from fieldtune.profiles.reuse import far_bytes
 
-__all__ = ["OP_CLASSES", "OpClass", "OpWork", "Work", "read_work"]
+__all__ = ["FEATURES", "OP_CLASSES", "OpClass", "OpWork", "Work", "read_work"]
 
 OP_CLASSES: tuple[OpClass, ...] = get_args(OpClass)
+_KNOWN = {*OP_CLASSES, "call"}
+FEATURES = ("count", "flops", "moved_bytes", "runs", "wide", "outer", "far_bytes")
+"""Fields of an :class:`OpWork`: what the time of a kernel is taken to be linear in."""
 
 
 @dataclass(frozen=True)
 class OpWork:
-    """The ops of one class: how many, their floating-point operations, the bytes they move."""
+    """The ops of one kernel: how many, their floating-point operations, the bytes they move.
+
+    ``runs``, ``wide`` and ``outer`` count the kernel's loops, as
+    :class:`fieldtune.profiles.kernels.Runs` describes them.
+    """
 
     count: int
     flops: float
     moved_bytes: float
+    runs: float = 0.0
+    wide: float = 0.0
+    outer: float = 0.0
+    far_bytes: float = 0.0  # of the moved bytes, those that come from afar
 
     def __add__(self, other: "OpWork") -> "OpWork":
         return OpWork(
             self.count + other.count,
             self.flops + other.flops,
             self.moved_bytes + other.moved_bytes,
+            self.runs + other.runs,
+            self.wide + other.wide,
+            self.outer + other.outer,
+            self.far_bytes + other.far_bytes,
         )
 
 
 @dataclass(frozen=True)
 class Work:
-    """One call of a signature: the work of each class of op that occurs in it."""
+    """One call of a signature: the work of each kernel that occurs in it.
 
-    classes: Mapping[OpClass, OpWork]
+    A kernel's name starts with the class of its ops (``conv.conv_2d.pointwise``); a bare class
+    stands for any of its kernels. Three names of class ``call`` are no ops: ``call.feed`` and
+    ``call.fetch`` count the tensors that a call copies in and out, ``call.partition`` the pieces of
+    the graph that are handed to XNNPACK (``runs``: the tensors at their borders).
+    """
+
+    classes: Mapping[str, OpWork]
 
     @property
     def flops(self) -> float:
@@ -48,34 +74,49 @@ class Work:
     @property
     def moved_bytes(self) -> float:
         """Bytes that the ops read and write: inputs, outputs and constants."""
-        return sum(work.moved_bytes for work in self.classes.values())
+        return sum(work.moved_bytes for name, work in self.classes.items() if _is_op(name))
 
     @property
     def ops(self) -> int:
         """Ops that the call dispatches."""
-        return sum(work.count for work in self.classes.values())
+        return sum(work.count for name, work in self.classes.items() if _is_op(name))
+
+    def by_class(self) -> "Work":
+        """The same work with the kernels of each class summed; class ``call`` is left out."""
+        classes: dict[str, OpWork] = {}
+        for name, work in self.classes.items():
+            if _is_op(name):
+                op_class = name.partition(".")[0]
+                classes[op_class] = classes.get(op_class, _NOTHING) + work
+        return Work(classes)
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """Give a plain dictionary that :meth:`from_json` reads back."""
-        return {
-            name: {"count": work.count, "flops": work.flops, "moved_bytes": work.moved_bytes}
-            for name, work in self.classes.items()
-        }
+        return {name: asdict(work) for name, work in self.classes.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Mapping[str, float]]) -> "Work":
         """Read what :meth:`to_json` gave; an unknown class or a missing number is a UsageError."""
-        classes: dict[OpClass, OpWork] = {}
+        classes: dict[str, OpWork] = {}
         for name, work in data.items():
-            if name not in OP_CLASSES:
+            if name.partition(".")[0] not in _KNOWN:
                 raise UsageError(f"work of class {name!r} is unknown: expected one of {OP_CLASSES}")
             try:
                 classes[name] = OpWork(
-                    int(work["count"]), float(work["flops"]), float(work["moved_bytes"])
+                    int(work["count"]),
+                    float(work["flops"]),
+                    *(float(work[key]) for key in FEATURES[2:]),
                 )
             except KeyError as missing:
                 raise UsageError(f"work of class {name!r} lacks {missing}") from None
         return cls(classes)
+
+
+_NOTHING = OpWork(0, 0.0, 0.0)
+
+
+def _is_op(name: str) -> bool:
+    return not name.startswith("call")
 
 
 def read_work(model: bytes) -> dict[str, Work]:
@@ -131,22 +172,67 @@ class _Reader:
         self._types = _names(schema.TensorType)
 
     def work(self, subgraph: int) -> Work:
-        """Sum one subgraph, and the subgraphs that its control flow calls, by class."""
-        classes: dict[OpClass, OpWork] = defaultdict(lambda: OpWork(0, 0.0, 0.0))
+        """Sum one subgraph, and the subgraphs that its control flow calls, by kernel."""
+        classes: dict[str, OpWork] = defaultdict(lambda: _NOTHING)
+        graph = self._tree.subgraphs[subgraph]
+        for name, tensors in (("call.feed", graph.inputs), ("call.fetch", graph.outputs)):
+            numbers = [int(number) for number in tensors] if tensors is not None else []
+            moved = sum(self._tensor(graph, number).bytes for number in numbers)
+            if numbers:
+                classes[name] = OpWork(len(numbers), 0.0, moved)
         self._walk(subgraph, classes, frozenset())
-        return Work({name: classes[name] for name in OP_CLASSES if name in classes})
+        return Work(dict(sorted(classes.items())))
 
-    def _walk(self, index: int, into: dict[OpClass, OpWork], above: frozenset[int]) -> None:
+    def _walk(self, index: int, into: dict[str, OpWork], above: frozenset[int]) -> None:
         graph = self._tree.subgraphs[index]
-        for op in graph.operators or ():
+        far = self._far(graph)
+        taken: list[bool] = []
+        for number, op in enumerate(graph.operators or ()):
             name = self._name(op)
             inputs = [self._tensor(graph, i) for i in op.inputs if i >= 0]
             outputs = [self._tensor(graph, i) for i in op.outputs]
             cost = op_cost(name, inputs, outputs, op.builtinOptions)
-            into[cost.op_class] += OpWork(1, cost.flops, cost.moved_bytes)
+            taken.append(delegated(name, inputs, outputs))
+            key, runs = kernel(
+                name, cost.op_class, inputs, outputs, op.builtinOptions, delegated=taken[-1]
+            )
+            into[key] += OpWork(
+                1, cost.flops, cost.moved_bytes, *runs[:3], min(far[number], cost.moved_bytes)
+            )
             for body in _bodies(name, op.builtinOptions):
                 if body not in above:
                     self._walk(body, into, above | {index})
+        if any(taken):
+            into["call.partition"] += self._partitions(graph, taken)
+
+    def _far(self, graph: Any) -> list[float]:
+        sizes = [self._tensor(graph, number).bytes for number in range(len(graph.tensors or ()))]
+        operands = [
+            [[(int(i), sizes[i]) for i in tensors if i >= 0] for tensors in (op.inputs, op.outputs)]
+            for op in graph.operators or ()
+        ]
+        return far_bytes([reads for reads, _ in operands], [writes for _, writes in operands])
+
+    def _partitions(self, graph: Any, taken: list[bool]) -> OpWork:
+        """Partitions of a graph that go to XNNPACK, and the tensors that cross their borders."""
+        maker = {
+            int(tensor): number
+            for number, op in enumerate(graph.operators)
+            for tensor in op.outputs
+        }
+        needs = [
+            [maker[tensor] for tensor in op.inputs if tensor in maker] for op in graph.operators
+        ]
+        place = partitions(taken, needs)
+        ours = {part for part, is_taken in zip(place, taken, strict=True) if is_taken}
+        borders: set[tuple[int, int]] = set()
+        for number, op in enumerate(graph.operators):
+            for tensor in op.inputs:
+                made_in = place[maker[tensor]] if tensor in maker else -1
+                if made_in == place[number] or self._is_constant(graph, tensor):
+                    continue
+                borders |= {(part, int(tensor)) for part in (made_in, place[number])}
+        return OpWork(len(ours), 0.0, 0.0, float(sum(part in ours for part, _ in borders)))
 
     def _name(self, op: Any) -> str:
         code = self._tree.operatorCodes[op.opcodeIndex]
@@ -154,10 +240,27 @@ class _Reader:
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         return self._builtin.get(number, f"BUILTIN_{number}")
 
+    def _is_constant(self, graph: Any, index: int) -> bool:
+        if index < 0:
+            return True
+        data = self._tree.buffers[graph.tensors[index].buffer].data
+        return data is not None and len(data) > 0
+
     def _tensor(self, graph: Any, index: int) -> Tensor:
         tensor = graph.tensors[index]
         shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
-        return Tensor(shape, self._types.get(tensor.type, "FLOAT32"))
+        kind = self._types.get(tensor.type, "FLOAT32")
+        constant = self._is_constant(graph, index)
+        values: tuple[int, ...] = ()
+        if constant and kind == "INT32":
+            data = np.asarray(self._tree.buffers[tensor.buffer].data, np.uint8)
+            if data.size <= _MOST_VALUES * 4:
+                values = tuple(int(value) for value in data.view("<i4"))
+        return Tensor(shape, kind, constant, values)
+
+
+# Axes, permutations and paddings are short.
+_MOST_VALUES = 16
 
 
 def _names(enumeration: Any) -> dict[int, str]:

@@ -1,0 +1,207 @@
+"""Timing kernels of the installed TFLite runtime, one thread, in about a minute.
+
+Each sample is a graph of some copies of one op; its time is the fastest of several rounds, for what
+else runs on the machine only ever adds. A few graphs of many different ops tell what it costs that
+caches and branch predictors are cold for each op of a real model.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from fieldtune.profiles.errors import UsageError
+from fieldtune.profiles.graphs import Sample, chain, graph, spread, variable
+from fieldtune.profiles.samples import samples
+from fieldtune.profiles.work import Work, read_work
+
+# Copies in a graph, by the numbers that one copy reads and writes.
+_COPIES = ((60_000, 1), (4_000, 4), (0, 12))
+_ROUND_S = 1e-3
+_LEAST_ROUNDS = 3
+_DENSE_FLOPS = 1e6
+_REFERENCE_S = 0.3
+_MIXES, _MIXED_OPS, _MIXED_ELEMENTS = 24, 40, 600
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A graph's work and what one invocation of it took."""
+
+    work: Work
+    us: float
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a microbenchmark read."""
+
+    kernels: tuple[Timing, ...]  # graphs of one kernel (or of variables), without Python
+    far: tuple[Timing, ...]  # graphs of additions whose operands leave the caches
+    mixes: tuple[Timing, ...]  # graphs of many kernels, without Python
+    calls: tuple[Timing, ...]  # what a call from Python took more than the invocation alone
+    runtime: str  # name of the runtime's package
+    steady: float  # speed of a reference graph at the end as a share of that at the start
+
+
+def interpreter_class() -> tuple[Any, str]:
+    """The installed runtime's ``Interpreter`` and the name of its package.
+
+    Raises:
+        UsageError: neither runtime is installed.
+    """
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            return import_module(f"{package}.interpreter").Interpreter, package
+        except ModuleNotFoundError:
+            continue
+    raise UsageError("measuring needs a TFLite runtime: pip install ai-edge-litert")
+
+
+def fastest_us(call: Callable[[], object], seconds: float) -> float:
+    """Microseconds of a call, in the fastest of the rounds that fit into ``seconds``."""
+    call()
+    began = time.perf_counter()
+    call()
+    once = time.perf_counter() - began
+    count = max(int(_ROUND_S / max(once, 1e-7)), 1)
+    best, rounds, end = float("inf"), 0, time.perf_counter() + seconds
+    while rounds < _LEAST_ROUNDS or time.perf_counter() < end:
+        began = time.perf_counter()
+        for _ in range(count):
+            call()
+        best = min(best, (time.perf_counter() - began) / count)
+        rounds += 1
+    return best * 1e6
+
+
+def run(
+    seconds: float = 50.0, seed: int = 0, progress: Progress = lambda done, all_: None
+) -> Readings:
+    """Time every sample.
+
+    Args:
+        seconds: for the timing itself; building the graphs takes some more.
+        seed: of the samples' shapes.
+        progress: told how many graphs of how many are done.
+
+    Raises:
+        UsageError: no runtime, or no schema to build the graphs with.
+    """
+    interpreter, package = interpreter_class()
+    jobs = _jobs(seed)
+    reference = chain("ADD_N", 2_000, 48)
+    began_us = _time(interpreter, reference, "kernel", _REFERENCE_S)
+    found: dict[str, list[Timing]] = {kind: [] for kind in ("kernel", "far", "mix", "call")}
+    for number, (kind, build) in enumerate(jobs):
+        progress(number, len(jobs))
+        model = build()
+        # A runtime that lacks an op (or a version of it) is measured on the others.
+        try:
+            timed = _time(interpreter, model, kind, seconds / len(jobs))
+        except (RuntimeError, ValueError):
+            continue
+        found[kind].append(Timing(read_work(model)["main"], timed))
+    progress(len(jobs), len(jobs))
+    return Readings(
+        kernels=tuple(found["kernel"]),
+        far=tuple(found["far"]),
+        mixes=tuple(found["mix"]),
+        calls=tuple(found["call"]),
+        runtime=package,
+        steady=began_us / _time(interpreter, reference, "kernel", _REFERENCE_S),
+    )
+
+
+def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
+    """What to time: what it is for, and what builds its graph."""
+    drawn = samples(seed)
+    jobs: list[tuple[str, Callable[[], bytes]]] = [
+        ("kernel", partial(graph, [sample] * _copies(sample))) for sample in drawn
+    ]
+    for count in (1, 2, 4, 16, 48):
+        jobs += [("kernel", partial(chain, op, 16, count)) for op in ("ADD", "ADD_N")]
+    for size in (8, 1_000, 10_000, 100_000, 1_000_000):
+        jobs += [("kernel", partial(variable, size, count)) for count in (1, 4)]
+    for size, count in ((100_000, 4), (30_000, 16), (60_000, 16), (100_000, 16)):
+        jobs.append(("far", partial(spread, size, count)))
+    rng = random.Random(seed)
+    small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
+    jobs += [("mix", partial(graph, rng.sample(small, _MIXED_OPS))) for _ in range(_MIXES)]
+    for size in (1, 1_000, 10_000, 100_000):
+        jobs += [("call", partial(chain, "ADD", size, count)) for count in (1, 4)]
+    jobs += [("call", partial(_fan, count)) for count in (1, 2, 4, 8)]
+    return jobs
+
+
+def _fan(count: int) -> bytes:
+    """A graph of ``count`` inputs of one number, and as many outputs."""
+    return graph([Sample("NEG", ((1,),), ((1,),)) for _ in range(count)])
+
+
+def _copies(sample: Sample) -> int:
+    return next(copies for most, copies in _COPIES if sample.elements >= most)
+
+
+def _time(interpreter: Any, model: bytes, kind: str, seconds: float) -> float:
+    ready = interpreter(model_content=model, num_threads=1)
+    ready.allocate_tensors()
+    arguments = {}
+    for place, details in enumerate(ready.get_input_details()):
+        size = int(np.prod(details["shape"]))
+        if details["dtype"] == np.float32:
+            value = np.linspace(0.1, 1.0, size, dtype=np.float32)
+        else:
+            value = (np.arange(size) % 2).astype(details["dtype"])
+        arguments[f"i{place}"] = value.reshape(details["shape"])
+        ready.set_tensor(details["index"], arguments[f"i{place}"])
+    if kind != "call":
+        return fastest_us(ready.invoke, seconds)
+    invocation = fastest_us(ready.invoke, seconds / 2)
+    runner = ready.get_signature_runner("main")
+    return max(fastest_us(lambda: runner(**arguments), seconds / 2) - invocation, 0.0)
+
+
+def dense_gflop_s(kernels: tuple[Timing, ...]) -> tuple[float, float, float]:
+    """Rates of products of a megaflop or more, in GFLOP/s: lower quartile, median, upper quartile.
+
+    Args:
+        kernels: timings of graphs of one kernel.
+    """
+    rates = [
+        timing.work.flops / timing.us / 1e3
+        for timing in kernels
+        if timing.work.flops >= _DENSE_FLOPS
+        and any(name.startswith(("conv.conv_2d", "matmul")) for name in timing.work.classes)
+    ]
+    low, middle, high = np.quantile(rates, [0.25, 0.5, 0.75])
+    return float(low), float(middle), float(high)
+
+
+def speedup(threads: int, seconds: float = 0.5) -> float:
+    """How much faster a large matrix product is with several threads than with one."""
+    if threads == 1:
+        return 1.0
+    rows = 512
+    weights = np.full((rows, rows), 1e-3, np.float32)
+    dense = Sample(
+        "FULLY_CONNECTED",
+        ((rows, rows), weights, np.zeros(rows, np.float32)),
+        ((rows, rows),),
+        ("FullyConnectedOptions", {}),
+    )
+    model = graph([dense])
+    interpreter, _ = interpreter_class()
+    taken = []
+    for count in (1, threads):
+        ready = interpreter(model_content=model, num_threads=count)
+        ready.allocate_tensors()
+        ready.set_tensor(ready.get_input_details()[0]["index"], weights)
+        taken.append(fastest_us(ready.invoke, seconds))
+    return max(taken[0] / taken[1], 1.0)

@@ -1,0 +1,136 @@
+"""Which kernel computes an op, who computes it, and what comes from afar."""
+
+import numpy as np
+import pytest
+
+from fieldtune.profiles.delegate import delegated, partitions
+from fieldtune.profiles.flops import Tensor
+from fieldtune.profiles.graphs import Sample, chain, graph, variable
+from fieldtune.profiles.reuse import FAR_BYTES, far_bytes
+from fieldtune.profiles.samples import MAKERS, samples
+from fieldtune.profiles.work import Work, read_work
+
+
+def kernels(sample: Sample, copies: int = 1) -> list[str]:
+    classes = read_work(graph([sample] * copies))["main"].classes
+    return [name for name in classes if not name.startswith("call")]
+
+
+def live(*shape: int) -> Tensor:
+    return Tensor(shape, "FLOAT32")
+
+
+def test_a_convolution_is_delegated_only_with_weights_that_the_file_holds():
+    fixed = Tensor((4, 3, 3, 2), "FLOAT32", constant=True)
+    image, result = live(1, 8, 8, 2), live(1, 8, 8, 4)
+    assert delegated("CONV_2D", [image, fixed], [result])
+    assert not delegated("CONV_2D", [image, live(4, 3, 3, 2)], [result])
+
+
+def test_what_is_not_float_is_not_delegated():
+    assert delegated("ADD", [live(4)] * 2, [live(4)])
+    assert not delegated("ADD", [Tensor((4,), "INT32")] * 2, [Tensor((4,), "INT32")])
+
+
+def test_long_concatenations_and_splits_are_not_delegated():
+    assert delegated("CONCATENATION", [live(4)] * 5, [live(20)])
+    assert not delegated("CONCATENATION", [live(4)] * 6, [live(24)])
+    assert not delegated("SPLIT", [live(20)], [live(4)] * 5)
+
+
+def test_ops_that_can_run_together_share_a_partition():
+    # 0 and 2 are XNNPACK's and wait for nobody; 3 waits for 1, which is not XNNPACK's.
+    taken, needs = [True, False, True, True], [[], [0], [], [1]]
+    assert partitions(taken, needs) == [0, 1, 0, 2]
+
+
+def test_a_chain_of_alternating_kernels_is_cut_at_every_change():
+    taken = [True, False] * 3
+    assert partitions(taken, [[], [0], [1], [2], [3], [4]]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_chain_of_additions_is_one_partition_with_two_inputs_at_its_border():
+    work = read_work(chain("ADD", 8, 5))["main"].classes["call.partition"]
+    assert (work.count, work.runs) == (1, 2)
+    assert "call.partition" not in read_work(chain("ADD_N", 8, 5))["main"].classes
+
+
+@pytest.mark.parametrize(
+    ("sample", "name", "runs"),
+    [
+        (Sample("ADD", ((4, 6), (4, 6)), ((4, 6),)), "elementwise.binary", 1),
+        (Sample("MUL", ((4, 6), (1, 6)), ((4, 6),)), "elementwise.binary.broadcast", 4),
+        (Sample("MUL", ((4, 6), (4, 1)), ((4, 6),)), "elementwise.binary.broadcast", 4),
+        (Sample("ADD_N", ((4,), (4,)), ((4,),)), "elementwise.add_n.plain", 0),
+        (Sample("SUM", ((4, 6), np.array([1], np.int32)), ((4,),)), "reduce.sum.rows", 4),
+        (Sample("SUM", ((4, 6), np.array([0], np.int32)), ((6,),)), "reduce.sum.columns", 4),
+        (Sample("TRANSPOSE", ((4, 6), np.array([1, 0], np.int32)), ((6, 4),)), "move.transpose",
+         24),
+        (Sample("TRANSPOSE", ((2, 3, 5), np.array([1, 0, 2], np.int32)), ((3, 2, 5),)),
+         "move.transpose.blocks", 6),
+        (Sample("TRANSPOSE", ((1, 3, 5), np.array([1, 0, 2], np.int32)), ((3, 1, 5),)),
+         "move.transpose.still", 1),
+        # 5 rows are 2 tiles of 4, 20 columns 2 of 16; 3 deep.
+        (Sample("BATCH_MATMUL", ((5, 3), (3, 20)), ((5, 20),), ("BatchMatMulOptions", {})),
+         "matmul.batch_matmul", 12),
+        (Sample("FULLY_CONNECTED", ((1, 3), (20, 3)), ((1, 20),), ("FullyConnectedOptions", {})),
+         "matmul.fully_connected.plain", 6),
+        # a slice of the columns is a stretch a row, of the rows one stretch
+        (Sample("SLICE", ((4, 6), np.array([0, 1], np.int32), np.array([4, 3], np.int32)),
+                ((4, 3),)), "move.slice", 4),
+        (Sample("SLICE", ((4, 6), np.array([1, 0], np.int32), np.array([2, 6], np.int32)),
+                ((2, 6),)), "move.slice", 1),
+    ],
+)  # fmt: skip
+def test_a_kernel_is_named_and_its_loops_are_counted_by_hand(sample, name, runs):
+    work = read_work(graph([sample]))["main"].classes
+    assert [key for key in work if not key.startswith("call")] == [name]
+    assert work[name].runs == runs
+
+
+def test_a_pointwise_convolution_is_a_kernel_of_its_own():
+    def conv(size):
+        weights = np.ones((4, size, size, 2), np.float32)
+        bias = np.zeros(4, np.float32)
+        options = ("Conv2DOptions", {"strideW": 1, "strideH": 1})
+        return Sample("CONV_2D", ((1, 8, 8, 2), weights, bias), ((1, 8, 8, 4),), options)
+
+    assert kernels(conv(1)) == ["conv.conv_2d.pointwise"]
+    assert kernels(conv(3)) == ["conv.conv_2d"]
+
+
+def test_tensors_that_stay_in_the_cache_are_near_and_others_come_from_afar():
+    small, large = FAR_BYTES / 10, 0.6 * FAR_BYTES
+    # The second op reads what the first has just written; the first what nobody touched for long.
+    assert far_bytes([[(0, small)], [(1, small)]], [[(1, small)], [(2, small)]]) == [0, 0]
+    far = far_bytes([[(0, large)], [(1, large)]], [[(1, large)], [(2, large)]])
+    assert far == [large, 0]
+
+
+def test_what_a_model_computes_is_the_same_in_copies():
+    sample = samples(3)[0]
+    one, three = (read_work(graph([sample] * copies))["main"] for copies in (1, 3))
+    assert three.flops == 3 * one.flops
+    assert three.ops == 3 * one.ops
+
+
+def test_class_call_is_no_op():
+    work = read_work(chain("ADD", 8, 5))["main"]
+    assert work.ops == 5
+    assert set(work.by_class().classes) == {"elementwise"}
+    assert Work({"call.feed": work.classes["call.feed"]}).moved_bytes == 0
+
+
+def test_every_class_of_op_has_a_sample():
+    found = {name.split(".")[0] for sample in samples() for name in kernels(sample)}
+    assert found == {
+        "matmul", "conv", "depthwise", "elementwise", "pool", "reduce", "move",
+    }  # fmt: skip
+    assert any(name.startswith("variable") for name in read_work(variable(4, 1))["main"].classes)
+
+
+def test_the_samples_are_the_same_for_a_seed():
+    assert len(samples(1)) == sum(count for _, count in MAKERS)
+    first, again, other = ([graph([sample]) for sample in samples(seed)[:20]] for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
