@@ -17,7 +17,7 @@ from tensorflow.python.ops import math_ops
 
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.compiler.gradients.convolution import conv2d_forward
-from fieldtune.server.compiler.gradients.moments import moments
+from fieldtune.server.compiler.gradients.moments import batch_norm, moments
 from fieldtune.server.compiler.randomness import Stream
 
 _BACKEND = "keras.src.backend.tensorflow"
@@ -83,7 +83,9 @@ def built_in_operations() -> Iterator[None]:
     matrix is a variable: such a ReLU is written as a choice.
     """
     nn = sys.modules[f"{_BACKEND}.nn"]
-    plain_conv = nn.conv
+    plain_conv, plain_normalisation = nn.conv, nn.batch_normalization
+    # Moments by the identity of their mean, all three tensors kept so that no id is used again.
+    own_moments: dict[int, tuple[Any, Any, Any]] = {}
 
     def conv(
         inputs: Any,
@@ -111,7 +113,25 @@ def built_in_operations() -> Iterator[None]:
         x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False
     ) -> tuple[Any, Any]:
         del synchronized
-        return moments(tf.convert_to_tensor(x), axes, keepdims)
+        x = tf.convert_to_tensor(x)
+        mean, variance = moments(x, axes, keepdims)
+        if not keepdims and list(axes) == list(range(len(x.shape) - 1)):
+            own_moments[id(mean)] = (x, mean, variance)
+        return mean, variance
+
+    def normalised(
+        x: Any,
+        mean: Any,
+        variance: Any,
+        axis: int,
+        offset: Any = None,
+        scale: Any = None,
+        epsilon: float = 1e-3,
+    ) -> Any:
+        data, _, own_variance = own_moments.get(id(mean), (None, None, None))
+        if data is x and own_variance is variance and axis % len(x.shape) == len(x.shape) - 1:
+            return batch_norm(x, mean, variance, offset, scale, epsilon)
+        return plain_normalisation(x, mean, variance, axis, offset, scale, epsilon)
 
     def chosen(plain: Callable[[Any], Any], low: float, high: float) -> Callable[[Any], Any]:
         def activation(x: Any) -> Any:
@@ -132,9 +152,11 @@ def built_in_operations() -> Iterator[None]:
         [
             (nn, "conv", conv),
             (nn, "moments", fast_moments),
+            (nn, "batch_normalization", normalised),
             (nn, "relu", chosen(nn.relu, 0.0, math.inf)),
             (nn, "relu6", chosen(nn.relu6, 0.0, 6.0)),
             (nn, "hard_tanh", chosen(nn.hard_tanh, -1.0, 1.0)),
+            (math_ops, "add_n", total),
             (math_ops, "erfc", erfc),
             (math_ops, "erf", erf),
             (tf.math, "erf", erf),
@@ -149,10 +171,21 @@ def _is_product(x: Any) -> bool:
     """Whether a tensor of a graph is a matrix product, perhaps in another shape."""
     if tf.executing_eagerly():
         return False
-    op = x.op
-    while op.type in ("Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose"):
-        op = op.inputs[0].op
+    op, place = x.op, x.value_index
+    while op.type in ("Reshape", "Identity", "IdentityN", "Squeeze", "ExpandDims", "Transpose"):
+        # IdentityN marks what has a gradient of its own; the others have one operand that counts.
+        x = op.inputs[place if op.type == "IdentityN" else 0]
+        op, place = x.op, x.value_index
     return op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum")
+
+
+def total(inputs: Any, name: Any = None) -> Any:
+    """The sum of tensors; XNNPACK has no ADD_N."""
+    del name
+    first, *others = inputs if isinstance(inputs, list | tuple) else [inputs]
+    for other in others:
+        first = first + other
+    return first
 
 
 def erf(x: Any, name: Any = None) -> Any:

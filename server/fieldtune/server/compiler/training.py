@@ -23,7 +23,7 @@ from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec, unfla
 from fieldtune.server.compiler.optimizers import FlatOptimizer
 from fieldtune.server.compiler.prepare import prepare
 from fieldtune.server.compiler.randomness import Stream
-from fieldtune.server.compiler.substitutes import built_in_operations, random_numbers
+from fieldtune.server.compiler.substitutes import built_in_operations, random_numbers, total
 
 
 class Layout:
@@ -226,12 +226,12 @@ class Program:
             loss = tf.reduce_sum(sample_weight * self.loss(y, output))
             if extra:
                 # Once per effective batch, whose sample weights sum to 1.
-                loss += tf.reduce_sum(sample_weight) * tf.add_n(extra)
-        gradients = tf.gradients(loss, weights)
+                loss += tf.reduce_sum(sample_weight) * total(extra)
+            gradients = tf.gradients(loss, weights)
         self._all_reached(gradients)
-        total = self.accumulator.read_value() + self.weights_var.join(gradients)
-        self.weights_var.variable.assign(self.optimizer.step(flat, total, apply, h))
-        self.accumulator.assign((1.0 - apply) * total)
+        gradient = self.accumulator.read_value() + self.weights_var.join(gradients)
+        self.weights_var.variable.assign(self.optimizer.step(flat, gradient, apply, h))
+        self.accumulator.assign((1.0 - apply) * gradient)
         if new:
             self.statistics_var.variable.assign(self.statistics_var.join(new))
         return {"loss": tf.reshape(loss, [1])}

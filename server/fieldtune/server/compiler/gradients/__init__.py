@@ -15,6 +15,7 @@ from fieldtune.server.compiler.gradients import (
     activations,
     convolution,
     pooling,
+    products,
     resize,
     shapes,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "built_in_gradients",
     "convolution",
     "pooling",
+    "products",
     "resize",
     "shapes",
 ]

@@ -9,17 +9,26 @@ import tensorflow as tf
 from fieldtune.server.compiler.gradients.registry import gradient
 
 
+def positive(y: Any) -> Any:
+    """1 where ``y`` is positive, for ``y`` of 0 or more without positive numbers below 1e-38.
+
+    Two operations of XNNPACK take a third of the time of a comparison and a cast, which have no
+    kernel there and so also cut the graph in two.
+    """
+    return tf.minimum(y * 3e38, 1.0)
+
+
 @gradient("Relu")
 def relu(op: Any, dy: Any) -> Any:
     """``dy`` where the output is positive."""
-    return dy * tf.cast(op.outputs[0] > 0.0, dy.dtype)
+    return dy * positive(op.outputs[0])
 
 
 @gradient("Relu6")
 def relu6(op: Any, dy: Any) -> Any:
     """``dy`` strictly between the two kinks."""
     y = op.outputs[0]
-    return dy * tf.cast((y > 0.0) & (y < 6.0), dy.dtype)
+    return dy * (positive(y) * positive(6.0 - y))
 
 
 @gradient("LeakyRelu")

@@ -1,18 +1,22 @@
-"""Gradients of convolutions, as convolutions or matrix products.
+"""Convolutions and their gradients, as matrix products.
 
-The filter's gradient is the correlation of the input with ``dy``, the batch taking the place of the
-channels; the input's gradient is the convolution of ``dy``, spread out by the stride, with the
-filter turned by 180 degrees. With many channels both are faster as matrix products: the runtimes
-have quick kernels for convolutions with constant filters only (a third of the time for 32 channels
-of 16x16, measured by ``simulations/benchmarks/train_step.py``).
+The runtimes have quick kernels for convolutions with constant filters only: gathering what each
+window sees and a matrix product take a third of the time, measured by
+``simulations/benchmarks/train_step.py``. The filter's gradient takes the same gathered numbers; the
+input's gradient gathers ``dy`` and multiplies by the filter turned by 180 degrees. What would be
+too large to gather stays a convolution: of the input with ``dy``, the batch taking the place of the
+channels, and of ``dy``, spread out by the stride, with the turned filter.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from fieldtune.server.compiler.gradients.columns import Columns
 from fieldtune.server.compiler.gradients.geometry import (
     dilate,
     every,
@@ -20,6 +24,7 @@ from fieldtune.server.compiler.gradients.geometry import (
     flip,
     window_padding,
 )
+from fieldtune.server.compiler.gradients.products import product
 from fieldtune.server.compiler.gradients.registry import gradient, unsupported
 
 
@@ -52,26 +57,13 @@ def conv2d_forward(
         def gradients(dy: Any) -> tuple[Any, Any]:
             return window.input_gradient(dy, w), window.filter_gradient(x, dy)
 
-        if window.is_dense() and (x.shape[3] >= _MANY or window.filter == (1, 1)):
-            # The plain op is left without a user, and the converter drops it.
-            return _as_product(window.pad(x), w, plain.shape), gradients
-        return plain, gradients
+        columns = window.columns(x)
+        if columns is None:
+            return plain, gradients
+        # The plain op is left without a user, and the converter drops it.
+        return tf.reshape(columns.times(tf.reshape(w, [-1, w.shape[3]])), plain.shape), gradients
 
     return convolve(x, w)
-
-
-def _as_product(padded: Any, w: Any, shape: Any) -> Any:
-    """A convolution of stride 1, ``[n, h, w, out]``: every window's numbers times the filter."""
-    kh, kw, channels, filters = w.shape
-    rows, columns = shape[1], shape[2]
-    cells = [
-        tf.slice(padded, [0, i, j, 0], [shape[0], rows, columns, channels])
-        for i in range(kh)
-        for j in range(kw)
-    ]
-    seen = tf.concat(cells, 3) if len(cells) > 1 else padded
-    flat = tf.reshape(seen, [-1, kh * kw * channels])
-    return tf.reshape(tf.matmul(flat, tf.reshape(w, [-1, filters])), shape)
 
 
 @gradient("Conv2DBackpropInput")
@@ -94,29 +86,26 @@ def depthwise(op: Any, dy: Any) -> tuple[Any, Any]:
     """Gradients of ``DepthwiseConv2dNative`` with any stride, dilation and multiplier."""
     x, w = op.inputs
     window = _Window(op, x, w)
-    (kh, kw), (sh, sw), (dh, dw) = window.filter, window.stride, window.dilation
+    (kh, kw), (dh, dw) = window.filter, window.dilation
     channels, multiplier = w.shape[2], w.shape[3]
-    spread = dilate(dilate(dy, sh, 1), sw, 2)
-    rows, columns = dy.shape[1], dy.shape[2]
     # Output channel c * multiplier + m belongs to input channel c.
-    seen_x = x if multiplier == 1 else _repeat_channels(x, multiplier)
-    padded = window.pad_for_steps(seen_x)
-    taps = []
-    for i in range(kh):
-        for j in range(kw):
-            seen = every(every(padded, i * dh, rows, sh, 1), j * dw, columns, sw, 2)
-            taps.append(tf.reduce_sum(tf.reshape(seen * dy, [-1, channels * multiplier]), 0))
-    filter_gradient = tf.reshape(tf.stack(taps), w.shape)
-    room = window.room(spread)
-    turned = flip(w)
-    if multiplier == 1:
-        dx = tf.nn.depthwise_conv2d(room, turned, [1, 1, 1, 1], "VALID", dilations=[dh, dw])
-        return dx, filter_gradient
+    wide = x if multiplier == 1 else _repeat_channels(x, multiplier)
     # Each output channel on its own, then the sum over those of one input channel.
-    turned = tf.reshape(turned, [kh, kw, channels * multiplier, 1])
-    each = tf.nn.depthwise_conv2d(room, turned, [1, 1, 1, 1], "VALID", dilations=[dh, dw])
+    each = w if multiplier == 1 else tf.reshape(w, [kh, kw, channels * multiplier, 1])
+    if window.stride == (1, 1):
+        # Both gradients look at dy from each cell. Slices of x would be taken long before dy is
+        # there, and kept until then.
+        room = window.room(dy)
+        taps = window.taps(wide, room)
+        dx = tf.nn.depthwise_conv2d(room, flip(each), [1, 1, 1, 1], "VALID", dilations=[dh, dw])
+    else:
+        taps = window.strided_taps(wide, dy)
+        dx = window.strided_depthwise(dy, each)
+    filter_gradient = tf.reshape(taps, w.shape)
+    if multiplier == 1:
+        return dx, filter_gradient
     n, height, width = x.shape[:3]
-    grouped = tf.reshape(each, [n * height * width, channels, multiplier])
+    grouped = tf.reshape(dx, [n * height * width, channels, multiplier])
     return tf.reshape(tf.reduce_sum(grouped, 2), x.shape), filter_gradient
 
 
@@ -127,8 +116,8 @@ def _repeat_channels(x: Any, times: int) -> Any:
     return tf.reshape(repeated, [n, height, width, channels * times])
 
 
-_MANY = 16
-"""Channels from which on a matrix product is faster than a convolution."""
+_MOST = 1 << 23
+"""Numbers that a convolution written as a matrix product may gather (32 MiB)."""
 
 
 class _Window:
@@ -150,23 +139,25 @@ class _Window:
             for axis in (0, 1)
         )
 
-    def is_dense(self) -> bool:
-        """Whether the window moves in steps of 1 and has no holes."""
-        return self.stride == (1, 1) and self.dilation == (1, 1)
+    def columns(self, x: Any) -> Columns | None:
+        """What the window sees at each position, unless it is too much to keep."""
+        grid = tuple(self.positions(axis) for axis in (0, 1))
+        if x.shape[0] * math.prod(grid) * math.prod(self.filter) * x.shape[3] > _MOST:
+            return None
+        padded = self.pad_for_steps(x)
+        return Columns(padded, self.filter, grid, self.stride, self.dilation)
 
-    def pad(self, x: Any) -> Any:
-        """The input with the zeros that the convolution adds."""
-        if not any(sum(pad) for pad in self.padding):
-            return x
-        return tf.pad(x, [[0, 0], *self.padding, [0, 0]])
+    def positions(self, axis: int) -> int:
+        """How many steps the window makes."""
+        room = sum(self.padding[axis]) + self.size[axis] - self.reach[axis]
+        return int(room // self.stride[axis] + 1)
 
     def pad_for_steps(self, x: Any) -> Any:
         """The padded input, cut or continued to what ``every`` needs for each cell."""
         spans = []
         for axis in (0, 1):
             stride, reach = self.stride[axis], self.reach[axis]
-            positions = (sum(self.padding[axis]) + self.size[axis] - reach) // stride + 1
-            needed = ((reach - 1) // stride + positions) * stride
+            needed = ((reach - 1) // stride + self.positions(axis)) * stride
             spans.append((-self.padding[axis][0], needed))
         return fit(x, spans[0], spans[1])
 
@@ -178,17 +169,119 @@ class _Window:
         ]
         return fit(spread, spans[0], spans[1])
 
+    def taps(self, x: Any, room: Any) -> Any:
+        """The gradient of each cell of a depthwise filter of stride 1, ``[cells, c]``."""
+        n, height, width, channels = x.shape
+        # Rows as long as possible: columns and channels as one axis, summed over columns last.
+        x = tf.reshape(x, [n, height, width * channels])
+        rows = tf.reshape(room, [n, room.shape[1], room.shape[2] * channels])
+        taps = []
+        for i in reversed(range(self.filter[0])):
+            for j in reversed(range(self.filter[1])):
+                begin = [0, i * self.dilation[0], j * self.dilation[1] * channels]
+                taps.append(tf.reduce_sum(tf.slice(rows, begin, x.shape) * x, [0, 1]))
+        return tf.reduce_sum(tf.reshape(tf.stack(taps), [-1, width, channels]), 1)
+
+    def strided_taps(self, x: Any, dy: Any) -> Any:
+        """The gradient of each cell of a depthwise filter, ``[cells, c]``."""
+        padded = self.pad_for_steps(x)
+        (kh, kw), (sh, sw), (dh, dw) = self.filter, self.stride, self.dilation
+        taps = []
+        for i in range(kh):
+            rows = every(padded, i * dh, dy.shape[1], sh, 1)
+            for j in range(kw):
+                seen = every(rows, j * dw, dy.shape[2], sw, 2)
+                taps.append(tf.reduce_sum(seen * dy, [0, 1, 2]))
+        return tf.stack(taps)
+
+    def strided_depthwise(self, dy: Any, w: Any) -> Any:
+        """The input's gradient of a depthwise convolution, for a filter ``[h, w, c, 1]``."""
+        if self.dilation != (1, 1):
+            spread = dilate(dilate(dy, self.stride[0], 1), self.stride[1], 2)
+            return tf.nn.depthwise_conv2d(
+                self.room(spread), flip(w), [1, 1, 1, 1], "VALID", dilations=list(self.dilation)
+            )
+        # The padded inputs a stride apart see the same taps of the filter: a convolution of stride
+        # 1 for each remainder, interleaved.
+        (sh, sw), (n, _, _, channels) = self.stride, dy.shape
+        grid = [
+            -(-(self.padding[axis][0] + self.size[axis]) // self.stride[axis]) for axis in (0, 1)
+        ]
+        rows = []
+        for a in range(sh):
+            parts = [self._depthwise_phase(dy, w, grid, (a, b)) for b in range(sw)]
+            wide = tf.reshape(tf.concat(parts, 3), [n, grid[0], grid[1] * sw * channels])
+            rows.append(wide)
+        full = tf.reshape(tf.concat(rows, 2), [n, grid[0] * sh, grid[1] * sw, channels])
+        (top, left), (height, width) = (span[0] for span in self.padding), self.size
+        return fit(full, (top, height), (left, width))
+
+    def _depthwise_phase(self, dy: Any, w: Any, grid: list[int], phase: tuple[int, int]) -> Any:
+        """What the padded inputs ``phase + stride * grid`` take from ``dy``."""
+        taps = [list(range(phase[axis], self.filter[axis], self.stride[axis])) for axis in (0, 1)]
+        if not all(taps):
+            return tf.zeros([dy.shape[0], *grid, dy.shape[3]])
+        shape = [1, 1, *w.shape[2:]]
+        turned = [
+            tf.concat([tf.slice(w, [i, j, 0, 0], shape) for j in reversed(taps[1])], 1)
+            for i in reversed(taps[0])
+        ]
+        spans = [(1 - len(taps[axis]), grid[axis] + len(taps[axis]) - 1) for axis in (0, 1)]
+        return tf.nn.depthwise_conv2d(fit(dy, *spans), tf.concat(turned, 0), [1, 1, 1, 1], "VALID")
+
     def input_gradient(self, dy: Any, w: Any) -> Any:
         """The gradient by the input of a convolution."""
+        grid = tuple(
+            -(-(self.padding[axis][0] + self.size[axis]) // self.stride[axis])
+            - self.padding[axis][0] // self.stride[axis]
+            for axis in (0, 1)
+        )
+        taps = tuple(-(-self.filter[axis] // self.stride[axis]) for axis in (0, 1))
+        many = dy.shape[0] * math.prod(grid) * math.prod(taps) * w.shape[3] > _MOST
+        if not many and (self.stride == (1, 1) or self.dilation == (1, 1)):
+            return self._input_product(dy, w, grid, taps)
         if self.stride != (1, 1) and self.dilation == (1, 1):
             shape = [dy.shape[0], *self.size, w.shape[2]]
             return tf.nn.conv2d_transpose(dy, w, shape, self.stride, self.name)
         spread = dilate(dilate(dy, self.stride[0], 1), self.stride[1], 2)
         turned = tf.transpose(flip(w), [0, 1, 3, 2])
-        if self.is_dense() and w.shape[3] >= _MANY:
-            shape = [dy.shape[0], *self.size, w.shape[2]]
-            return _as_product(self.room(spread), turned, shape)
         return tf.nn.conv2d(self.room(spread), turned, 1, "VALID", dilations=self.dilation)
+
+    def _input_product(self, dy: Any, w: Any, grid: tuple[int, ...], taps: tuple[int, ...]) -> Any:
+        """As one matrix product for all inputs of a stride: each has other taps of the filter.
+
+        Grid point ``g`` stands for the padded inputs ``g * stride`` to ``g * stride + stride - 1``;
+        tap ``t`` of its window over ``dy`` meets the filter at ``a + stride * (taps - 1 - t)``.
+        """
+        (sh, sw), (n, filters), channels = self.stride, (dy.shape[0], w.shape[3]), w.shape[2]
+        first = [self.padding[axis][0] // self.stride[axis] for axis in (0, 1)]
+        before = [(taps[axis] - 1) * self.dilation[axis] for axis in (0, 1)]
+        spans = [(first[axis] - before[axis], grid[axis] + before[axis]) for axis in (0, 1)]
+        window = (taps[0], taps[1])
+        seen = Columns(fit(dy, *spans), window, grid, (1, 1), self.dilation)
+        if self.filter == (1, 1) == self.stride:
+            flat = tf.reshape(dy, [-1, filters])
+            out = product(flat, tf.reshape(w, [channels, filters]), turn_b=True)
+            return tf.reshape(out, [n, *self.size, channels])
+        at = np.full((*taps, sh, sw), math.prod(self.filter))
+        for t, u, a, b in np.ndindex(at.shape):
+            i, j = a + sh * (taps[0] - 1 - t), b + sw * (taps[1] - 1 - u)
+            if i < self.filter[0] and j < self.filter[1]:
+                at[t, u, a, b] = i * self.filter[1] + j
+        rows = tf.reshape(tf.transpose(w, [0, 1, 3, 2]), [-1, filters * channels])
+        if at.max() == math.prod(self.filter):
+            rows = tf.pad(rows, [[0, 1], [0, 0]])
+        rows = tf.gather(rows, tf.constant(at.ravel(), tf.int32))
+        if sh * sw > 1:
+            rows = tf.reshape(rows, [math.prod(taps), sh * sw, filters, channels])
+            rows = tf.transpose(rows, [0, 2, 1, 3])
+        out = seen.times(tf.reshape(rows, [math.prod(taps) * filters, sh * sw * channels]))
+        if sh * sw > 1:
+            out = tf.reshape(out, [n * grid[0], grid[1], sh, sw * channels])
+            out = tf.transpose(out, [0, 2, 1, 3])
+        full = tf.reshape(out, [n, grid[0] * sh, grid[1] * sw, channels])
+        top, left = (self.padding[axis][0] - first[axis] * self.stride[axis] for axis in (0, 1))
+        return fit(full, (top, self.size[0]), (left, self.size[1]))
 
     def filter_gradient(self, x: Any, dy: Any) -> Any:
         """The gradient by the filter of a convolution, ``[h, w, in, out]``.
@@ -196,16 +289,20 @@ class _Window:
         ``dy`` is the filter of a convolution over the input, its points a stride apart, moved in
         steps of the dilation.
         """
-        rows, columns = (
+        columns = self.columns(x)
+        if columns is not None:
+            return tf.reshape(
+                columns.filter(tf.reshape(dy, [-1, dy.shape[3]])),
+                [*self.filter, x.shape[3], dy.shape[3]],
+            )
+        height, width = (
             (dy.shape[axis + 1] - 1) * self.stride[axis]
             + (self.filter[axis] - 1) * self.dilation[axis]
             + 1
             for axis in (0, 1)
         )
-        top, left = (pad[0] for pad in self.padding)
-        seen = fit(x, (-top, rows), (-left, columns))
-        if self.is_dense() and (x.shape[3] >= _MANY or self.filter == (1, 1)):
-            return self._filter_product(seen, dy)
+        top, left = (span[0] for span in self.padding)
+        seen = fit(x, (-top, height), (-left, width))
         dw = tf.nn.conv2d(
             tf.transpose(seen, [3, 1, 2, 0]),
             tf.transpose(dy, [1, 2, 0, 3]),
@@ -214,14 +311,3 @@ class _Window:
             dilations=self.stride,
         )
         return tf.transpose(dw, [1, 2, 0, 3])
-
-    def _filter_product(self, seen: Any, dy: Any) -> Any:
-        (kh, kw), channels, filters = self.filter, seen.shape[3], dy.shape[3]
-        flat = tf.reshape(dy, [-1, filters])
-        taps = []
-        for i in range(kh):
-            for j in range(kw):
-                size = [dy.shape[0], dy.shape[1], dy.shape[2], channels]
-                cell = tf.reshape(tf.slice(seen, [0, i, j, 0], size), [-1, channels])
-                taps.append(tf.matmul(cell, flat, transpose_a=True))
-        return tf.reshape(tf.stack(taps) if len(taps) > 1 else taps[0], [kh, kw, channels, filters])

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fieldtune.server.compiler.gradients.geometry import every, fit, window_padding
+from fieldtune.server.compiler.gradients.geometry import every, fit, pad, window_padding
 from fieldtune.server.compiler.gradients.registry import gradient
 
 
@@ -82,9 +82,7 @@ class _Window:
             reach = self.grid[axis] * self.stride[axis]
             after = max(reach - self.before[axis] - self.size[axis], 0)
             pads.append([self.before[axis], after])
-        if not any(sum(pad) for pad in pads):
-            return x
-        return tf.pad(x, [*pads, [0, 0]], constant_values=value)
+        return pad(x, [*pads, [0, 0]], value)
 
     def seen(self, x: Any, i: int, j: int) -> Any:
         """What cell (i, j) of each window sees of the padded input: ``[n, h, w, c]``."""

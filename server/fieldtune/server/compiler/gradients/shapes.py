@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from fieldtune.server.compiler.gradients.geometry import pad
 from fieldtune.server.compiler.gradients.registry import gradient, unsupported
 
 
@@ -36,4 +37,4 @@ def strided_slice(op: Any, dy: Any) -> tuple[Any, None, None, None]:
             low, high = max(low, 0), min(high, size)
         pads.append([low, size - high])
         kept.append(high - low)
-    return tf.pad(tf.reshape(dy, kept), pads), None, None, None
+    return pad(tf.reshape(dy, kept), pads), None, None, None
