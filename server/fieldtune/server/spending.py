@@ -11,7 +11,10 @@ PHASES = ("compile", "train", "aggregate", "evaluate", "optimizer", "messages", 
 
 
 class Spending:
-    """CPU seconds by phase, over all processes of a study."""
+    """Busy seconds by phase, over all processes of a study.
+
+    CPU time, but for compiling and converting, where it is the time that the child was busy.
+    """
 
     def __init__(self) -> None:
         self._cpu_s: Counter[str] = Counter()
@@ -36,5 +39,5 @@ class Spending:
         return time.monotonic() - self._began
 
     def by_phase(self) -> dict[str, float]:
-        """CPU seconds of each phase."""
+        """Busy seconds of each phase."""
         return {phase: float(self._cpu_s[phase]) for phase in PHASES}

@@ -130,6 +130,6 @@ def _closing(service: CompileService) -> Iterator[CompileService]:
 
 def _where_time_went(spending: Spending) -> str:
     phases = spending.by_phase()
-    return f"Took {spending.wall_s:.1f} s; CPU seconds: " + ", ".join(
+    return f"Took {spending.wall_s:.1f} s; busy seconds of all processes: " + ", ".join(
         f"{phase} {cpu_s:.1f}" for phase, cpu_s in phases.items() if cpu_s >= 0.05
     )
