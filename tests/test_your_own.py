@@ -52,3 +52,27 @@ def test_a_mistake_in_it_is_a_sentence(
     assert "Traceback" not in done.stderr
     assert sentence in done.stderr
     assert done.returncode == code
+
+
+def test_full_int8_is_calibrated_with_data_that_the_study_names(
+    example: Path, fieldtune: Command
+) -> None:
+    module, study = example / "gestures.py", example / "gestures.toml"
+    module.write_text(module.read_text() + "\n\ndef public():\n    return load()[0][:64]\n")
+    text = study.read_text().replace(
+        "[fleet]", 'variants = ["fp32", "int8"]\ncalibration = "gestures:public"\n\n[fleet]'
+    )
+    study.write_text(text)
+    done = fieldtune("tune", "gestures.toml", "--trials", "2", cwd=example)
+    assert done.returncode == 0, done.stderr
+    pareto = json.loads((example / "runs/gestures/pareto.json").read_text())
+    for point in pareto["front"]:
+        assert set(point["variants"]) == {"fp32", "int8"}
+        whole, small = point["variants"]["fp32"], point["variants"]["int8"]
+        assert small["sha256"] != whole["sha256"]
+        assert small["test_samples"] == whole["test_samples"] == point["test_samples"]
+        assert abs(small["measures"]["accuracy"] - whole["measures"]["accuracy"]) < 0.1
+    study.write_text(text.replace("gestures:public", "gestures:missing"))
+    refused = fieldtune("tune", "gestures.toml", "--trials", "1", "--out", "other", cwd=example)
+    assert refused.returncode == 2
+    assert "task.calibration = 'gestures:missing' raised AttributeError" in refused.stderr

@@ -101,7 +101,7 @@ def test_a_pointwise_convolution_is_a_kernel_of_its_own():
 
 def test_tensors_that_stay_in_the_cache_are_near_and_others_come_from_afar():
     small, large = FAR_BYTES / 10, 0.6 * FAR_BYTES
-    # The second op reads what the first has just written; the first what nobody touched for long.
+    # The second op reads what the first has just written, the first what nobody touched for long.
     assert far_bytes([[(0, small)], [(1, small)]], [[(1, small)], [(2, small)]]) == [0, 0]
     far = far_bytes([[(0, large)], [(1, large)]], [[(1, large)], [(2, large)]])
     assert far == [large, 0]
