@@ -43,6 +43,7 @@ _BINARY = {
 # counts, and the better one explains the time.
 _ROWS, _LANES = 4, 16
 _WIDE_ROWS, _WIDE_LANES = 7, 32
+_WINDOW = 36  # taps
 
 
 class Runs(NamedTuple):
@@ -149,6 +150,8 @@ def _product_runs(
         taps = prod(inputs[1].shape[1:3])
         depth = taps * inputs[1].shape[3]
         variant = "pointwise" if taps == 1 else ""
+        if taps >= _WINDOW and not delegated:
+            variant = "window"  # the gradient of a filter: few results, each of a long sum
     else:
         return Runs()
     if rows == 1 and delegated and name != "BATCH_MATMUL":

@@ -16,6 +16,7 @@ devices", MobiSys 2021)::
 Intervals are those of :mod:`fieldtune.profiles.uncertain`.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from fieldtune.profiles.device import DeviceProfile, Figure
@@ -69,6 +70,11 @@ def _ratios(span: Span) -> tuple[float, float]:
     return span.value / span.cheap, span.value / span.dear
 
 
+_SHARE: dict[str, tuple[float, tuple[float, float]]] = {
+    name: (share.value, _ratios(share)) for name, share in DENSE_SHARE.items()
+}
+
+
 class Roofline:
     """A device's speeds, for one thread or all cores."""
 
@@ -103,7 +109,7 @@ class Roofline:
     def call_ms(self, work: Work) -> Quantity:
         """Milliseconds of one call: the formula in this module's docstring."""
         if not self._profile.classes:
-            return self._by_shares(work.by_class())
+            return self._by_shares(work.classes)
         measured, below, above = 0.0, 0.0, 0.0
         rest: dict[str, OpWork] = {}
         for name, op in work.classes.items():
@@ -122,21 +128,28 @@ class Roofline:
         scale = 1e-3 / self._speedup
         # Kernels are measured in one way on one device, so their errors are taken to go together.
         kernels = Quantity(measured * scale, {"kernels": (below * scale, above * scale)})
-        return kernels * self._heat + self._by_shares(Work(rest).by_class())
+        return kernels * self._heat + self._by_shares(rest)
 
-    def _by_shares(self, work: Work) -> Quantity:
-        """Time of classes of ops without measured rates, and of Python."""
+    def _by_shares(self, kernels: Mapping[str, OpWork]) -> Quantity:
+        """Time of kernels without measured rates, summed by their classes, and of Python."""
+        sums: dict[str, tuple[float, float]] = {}
+        ops = 0
+        for name, op in kernels.items():
+            op_class = name.partition(".")[0]
+            if op_class in _SHARE:
+                flops, moved = sums.get(op_class, (0.0, 0.0))
+                sums[op_class] = (flops + op.flops, moved + op.moved_bytes)
+                ops += op.count
         changes: dict[str, tuple[float, float]] = {}
-        spent, ops = 0.0, 0
-        for name, op in work.classes.items():
-            share = DENSE_SHARE[name]  # type: ignore[index]
-            arithmetic = op.flops * self._heat.value / (self._flop_per_ms * share.value)
-            moving = op.moved_bytes / self._bytes_per_ms
+        spent = 0.0
+        for name, (flops, moved) in sums.items():
+            share, ratios = _SHARE[name]
+            arithmetic = flops * self._heat.value / (self._flop_per_ms * share)
+            moving = moved / self._bytes_per_ms
             longest = max(arithmetic, moving)
             spent += longest
-            ops += op.count
             # One factor at its end may hand the lead to the other side of the roof.
-            for factor, low, high in (*self._arithmetic, (name, *_ratios(share))):
+            for factor, low, high in (*self._arithmetic, (name, *ratios)):
                 down, up = changes.get(factor, (0.0, 0.0))
                 changes[factor] = (
                     down + max(arithmetic * low, moving) - longest,

@@ -160,9 +160,10 @@ def _conv(fixed: bool, pointwise: bool, depthwise: bool = False) -> Maker:
 def _filter_gradient(rng: random.Random) -> Sample:
     """The convolution that gives a filter's gradient: a window nearly as large as the image."""
     while True:
-        batch, side, _, channels = _image(rng, 60_000)
+        batch, _, _, channels = _image(rng, 60_000)
+        side = _size(rng, 6, 40)
         out, kernel = _size(rng, 3, 128), rng.choice([1, 3, 3, 5])
-        if batch * side * side * channels * out * kernel * kernel < 1e7:
+        if batch * side * side * channels * out * kernel * kernel < 2e7:
             break
     image = (channels, side + kernel - 1, side + kernel - 1, batch)
     window, bias = (out, side, side, batch), _numbers((out,))
@@ -317,7 +318,7 @@ MAKERS: tuple[tuple[Maker, int], ...] = (
     (_same("LOGICAL_AND", 2, None, "BOOL", "BOOL"), 5),
     (_softmax("SOFTMAX"), 7), (_softmax("LOG_SOFTMAX"), 7),
     (_matmul(False), 18), (_matmul(True), 18), (_dense(True), 30), (_dense(False), 18),
-    (_conv(True, False), 44), (_conv(True, True), 24), (_conv(False, False), 26),
+    (_conv(True, False), 44), (_conv(True, True), 24), (_conv(False, False), 34),
     (_conv(False, True), 10), (_conv(True, False, True), 24), (_conv(False, False, True), 20),
     (_transpose_conv, 8), (_pool("MAX_POOL_2D"), 8), (_pool("AVERAGE_POOL_2D"), 8),
     (_sum(True), 10), (_sum(False), 12), (_transpose, 16), (_slice, 12), (_pad, 12),

@@ -68,6 +68,7 @@ class Forecaster:
             name: study.limits.for_device(name, default_limits(profile))
             for name, profile in profiles.items()
         }
+        self._work: dict[str, dict[str, Work]] = {}
         self._limit_names = sorted(
             {name for limits in self._limits.values() for name, _ in limits.items()}
         )
@@ -128,6 +129,13 @@ class Forecaster:
         """Seconds that a round may take a device of this type."""
         return self._limits[profile].round_s
 
+    def _work_of(self, manifest: Manifest) -> dict[str, Work]:
+        """The manifest's work, read once: a forecast asks for it many times."""
+        key = manifest.artefact_sha256
+        if key not in self._work:
+            self._work[key] = {name: Work.from_json(each) for name, each in manifest.work.items()}
+        return self._work[key]
+
     def _at_coverage(self, gaps: Sequence[tuple[float, int]]) -> float:
         needed, reached = math.ceil(self._study.limits.coverage * self._fleet_size - 1e-9), 0
         for gap, clients in sorted(gaps):
@@ -147,13 +155,14 @@ class Forecaster:
             int(client["local_epochs"]),
             manifest.micro_batch,
         )
+        work = self._work_of(manifest)
         sample_bytes = 4 * math.prod(manifest.input_shape) + 4
         return predict(
             self._profiles[profile],
             Workload(
-                infer=Work.from_json(manifest.work["infer"]),
-                step=Work.from_json(manifest.work["train"]),
-                evaluate=Work.from_json(manifest.work["evaluate"]),
+                infer=work["infer"],
+                step=work["train"],
+                evaluate=work["evaluate"],
                 steps_per_round=calls,
                 evaluations_per_round=0.0,  # a message of its own, after the last round
                 rounds=self._study.study.rounds * per_round / self._fleet_size,

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fieldtune.profiles import work
 from fieldtune.profiles.errors import CompileError, StorageError
 from fieldtune.server.child import pack_frame, unpack_frame
 from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
@@ -159,7 +160,9 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def _compiler_hash() -> str:
+    """The source of the compiler, and of the profiles package that reads an artefact's work."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
+    for folder in (Path(__file__).parent, Path(work.__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
