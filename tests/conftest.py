@@ -7,11 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from commandline import COMMAND, ROOT, Command
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService
+
+# CI checks the change at hand, with the same examples each time; a developer's run looks further.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session", autouse=True)

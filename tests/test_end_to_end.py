@@ -215,7 +215,7 @@ def test_a_finished_study_can_be_given_more_trials(
 
 def test_ctrl_c_ends_with_a_sentence_and_loses_nothing(small_study: Path, tmp_path: Path) -> None:
     run = subprocess.Popen(
-        [*COMMAND, "tune", str(small_study), "--out", str(tmp_path)],
+        [*COMMAND, "tune", str(small_study), "--out", str(tmp_path), "--trials", "400"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while run.poll() is None and len(trials(tmp_path)) < 2:

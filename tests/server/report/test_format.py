@@ -75,7 +75,7 @@ def test_shares_are_written_in_per_cent(name: str, value: float) -> None:
     text, unit = figure(name, value).split(" ")
     assert unit == "%"
     assert float(text.replace("−", "-").replace("e-", "e-")) == pytest.approx(  # noqa: RUF001
-        100 * value, rel=0.0251, abs=1e-9
+        100 * value, rel=0.05, abs=1e-9
     )
 
 
