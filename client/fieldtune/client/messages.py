@@ -8,11 +8,11 @@ because the coordinator trusts no device and a device trusts no network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Weights = NDArray[np.float32]
 """All weights of a model as one vector, concatenated in the artefact's order, C order."""
@@ -51,15 +51,17 @@ class _Message(BaseModel):
         )
 
 
-class _WithWeights(_Message):
-    weights: Weights
+def _flat_float32(value: object) -> Weights:
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.ndim != 1:
+        raise ValueError("weights must be one flat float32 vector")
+    return value
 
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _flat_float32(cls, value: object) -> Weights:
-        if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.ndim != 1:
-            raise ValueError("weights must be one flat float32 vector")
-        return value
+
+_Checked = Annotated[Weights, BeforeValidator(_flat_float32)]
+
+
+class _WithWeights(_Message):
+    weights: _Checked
 
 
 class TrainRequest(_WithWeights):
@@ -125,20 +127,11 @@ class _Report(_Message):
 class TrainReport(_Report):
     """What came of a :class:`TrainRequest`. Where ``failure`` is set, the rest may be absent."""
 
-    weights: Weights | None = None
+    weights: _Checked | None = None
     samples: int = Field(default=0, ge=0)
     steps: int = Field(default=0, ge=0)
     loss: float | None = None
     """Mean loss of the last local epoch."""
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _flat_float32(cls, value: object) -> Weights | None:
-        if value is not None and not (
-            isinstance(value, np.ndarray) and value.dtype == np.float32 and value.ndim == 1
-        ):
-            raise ValueError("weights must be one flat float32 vector")
-        return value
 
 
 class EvaluateReport(_Report):
