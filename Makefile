@@ -41,7 +41,7 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-fuzz: $(READY)  ## Compile 300 random models and compare each with TensorFlow (about 5 minutes)
+fuzz: $(READY)  ## Compile 300 random models; compare with TensorFlow, in both runtimes (10 minutes)
 	$(BIN)/python tests/server/compiler/fuzz.py --models 300 --seed 0
 
 clean:  ## Remove the environment and what tests left behind

@@ -4,6 +4,8 @@ usage: python simulations/benchmarks/train_step.py [MODEL ...]
 
 TensorFlow runs the same model, loss and SGD with momentum in a ``tf.function`` (GradientTape).
 Both take the fastest of several rounds of steps over one batch of 8; ratio = TFLite / TensorFlow.
+``floor`` is the least ratio that the core allows: the step's floating-point operations at the speed
+of the fastest matrix product found in the same run, over TensorFlow's time.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
@@ -53,6 +56,21 @@ def fastest_ms(step: Callable[[], Any], seconds: float = 1.5) -> float:
     return 1000 * best
 
 
+def _waited_for(product: Callable[[], Any]) -> None:
+    product().numpy()
+
+
+def fastest_gflops() -> float:
+    """Billions of floating-point operations a second in matrix products, one thread: the best."""
+    best = 0.0
+    for size in (192, 256, 384, 512):
+        a = tf.random.normal([size, size], seed=0)
+        product = tf.function(partial(tf.matmul, a, a), autograph=False)
+        ms = fastest_ms(partial(_waited_for, product), seconds=1.0)
+        best = max(best, 2 * size**3 / ms / 1e6)
+    return best
+
+
 def batch(spec: ModelSpec) -> tuple[Any, Any]:
     """A random batch of inputs and targets."""
     rng = np.random.default_rng(0)
@@ -87,8 +105,8 @@ def tensorflow_ms(spec: ModelSpec) -> float:
     return fastest_ms(lambda: compiled(x, y).numpy())
 
 
-def tflite_ms(spec: ModelSpec) -> float:
-    """One call of ``train``."""
+def tflite_ms(spec: ModelSpec) -> tuple[float, float]:
+    """One call of ``train``, and its millions of floating-point operations."""
     from ai_edge_litert.interpreter import Interpreter
 
     artefact = compile_spec(spec)
@@ -104,21 +122,30 @@ def tflite_ms(spec: ModelSpec) -> float:
     }
     weight = np.full(len(x), 1 / len(x), np.float32)
     one = np.ones(1, np.float32)
-    return fastest_ms(lambda: train(x=x, y=y, sample_weight=weight, apply=one, **scalars))
+    ms = fastest_ms(lambda: train(x=x, y=y, sample_weight=weight, apply=one, **scalars))
+    return ms, artefact.manifest.flops_per_step / 1e6
 
 
 def main(names: list[str]) -> int:
     """Print the table."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    print(f"{'model':12} {'input':>12} {'TF ms/step':>11} {'TFLite ms/step':>15} {'ratio':>6}")
+    gflops = fastest_gflops()
+    print(f"fastest matrix product: {gflops:.0f} GFLOP/s")
+    print(
+        f"{'model':12} {'input':>8} {'MFLOP':>7} {'TF ms':>8} {'TFLite ms':>9} {'ratio':>6} floor"
+    )
     for name in names or MODELS:
         shape, classes, knobs = MODELS[name]
         loss: Loss = "mse" if name == "autoencoder" else "sparse_categorical_crossentropy"
         spec = ModelSpec(name, knobs, shape, classes, CompileOptions(loss=loss))
-        theirs, ours = tensorflow_ms(spec), tflite_ms(spec)
-        size = "x".join(map(str, shape))
-        print(f"{name:12} {size:>12} {theirs:11.3f} {ours:15.3f} {ours / theirs:6.2f}", flush=True)
+        theirs, (ours, mflop) = tensorflow_ms(spec), tflite_ms(spec)
+        size, floor = "x".join(map(str, shape)), mflop / gflops / theirs
+        print(
+            f"{name:12} {size:>8} {mflop:7.2f} {theirs:8.3f} {ours:9.3f} {ours / theirs:6.2f} "
+            f"{floor:5.2f}",
+            flush=True,
+        )
         keras.backend.clear_session()
     return 0
 

@@ -53,6 +53,23 @@ def test_limits_narrow_by_device_and_fall_back_to_the_profile() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        (
+            'loss = "mse"',
+            r"study.objectives has 'error', which needs labels.*known are loss, infer",
+        ),
+        ('loss = "mse"\nlabel_smoothing = 0.1', "has label_smoothing, which loss = 'mse' has no"),
+        ('loss = "mse"\nmetric = "auc"', "has the metric 'auc', which needs labels"),
+        ('loss = "mes"', "input should be 'sparse_categorical_crossentropy', 'mse'"),
+    ],
+)
+def test_a_loss_without_labels_goes_with_nothing_that_needs_them(task: str, sentence: str) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        parse_study(GOOD.replace('model = "mlp"', f'model = "mlp"\n{task}'), "x")
+
+
 def test_several_models_become_a_parameter() -> None:
     study = parse_study(GOOD.replace('"mlp"', '["mlp", "cnn"]'), "x")
     assert study.full_space.model["model"].choices == ("mlp", "cnn")

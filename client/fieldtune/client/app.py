@@ -123,7 +123,7 @@ def make_client_app(
         request = VariantRequest.parse(_scalars(message))
 
         def work(inference: Inference, data: ClientData, meter: Meter) -> EvaluateReport:
-            counted = trainer.evaluate_variant(inference, data, request.metric)
+            counted = trainer.evaluate_variant(inference, data, request)
             return _counted(request, counted, meter.stop(inference, samples=counted.samples))
 
         return _reply(_attempt(EvaluateReport, request, context, Inference, work), message)

@@ -20,6 +20,9 @@ Weights = NDArray[np.float32]
 METRICS = ("accuracy", "macro_f1", "precision", "recall", "auc")
 """Built-in metrics; each lies in 0..1 and is better when larger."""
 
+RECONSTRUCTION = ("mse", "mae", "huber")
+"""Losses of a model that is to give its input again; every other one is a classifier's."""
+
 Failure = Literal[
     "artefact_missing",  # the device does not hold the artefact: send it along
     "bad_artefact",  # the artefact does not match its hash or the runtime refuses it
@@ -107,6 +110,8 @@ class VariantRequest(_Message):
     """SHA-256 of the variant."""
     model: bytes | None = None
     metric: str
+    loss: str
+    """Name of the loss that the model was trained for."""
 
 
 class _Report(_Message):
@@ -138,7 +143,7 @@ class EvaluateReport(_Report):
     """What came of an :class:`EvaluateRequest`: counts that add up over clients.
 
     ``hits``, ``predicted`` and ``actual`` count, for each class, the samples that were rightly
-    put in it, put in it, and that belong to it.
+    put in it, put in it, and that belong to it; empty where the model reconstructs its input.
     """
 
     samples: int = Field(default=0, ge=0)

@@ -13,7 +13,7 @@ import importlib.metadata
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,17 @@ def _installed() -> tuple[Any, str]:
     raise ModuleNotFoundError("no TFLite runtime: pip install ai-edge-litert (or tflite-runtime)")
 
 
+class Evaluation(NamedTuple):
+    """What ``evaluate`` says of one micro-batch."""
+
+    loss: float
+    """Weighted sum of the samples' losses."""
+    logits: NDArray[np.float32]
+    """``[micro_batch, *output_shape]``."""
+    counts: NDArray[np.int64]
+    """``[3, classes]``: hits, predicted, actual; no classes where the model is no classifier."""
+
+
 class Session:
     """One artefact in the runtime, single-threaded so that its results repeat bit for bit.
 
@@ -76,6 +87,8 @@ class Session:
         self.micro_batch = int(inputs["x"]["shape"][0])
         self.input_shape = tuple(int(n) for n in inputs["x"]["shape"][1:])
         self.hyperparameters = frozenset(inputs) - _FIXED_INPUTS
+        self.reconstructs = bool(inputs["y"]["dtype"] == np.float32)
+        """Whether the model is to give its input again, rather than a label."""
         self._layout = [
             (name, tuple(int(n) for n in details["shape"]))
             for name, details in sorted(self._load.get_input_details().items())
@@ -103,7 +116,7 @@ class Session:
     def train_step(
         self,
         x: NDArray[np.float32],
-        y: NDArray[np.int32],
+        y: NDArray[Any],
         sample_weight: NDArray[np.float32],
         hyperparameters: Mapping[str, NDArray[np.float32]],
         *,
@@ -113,7 +126,7 @@ class Session:
 
         Args:
             x: ``[micro_batch, *input_shape]``.
-            y: ``[micro_batch]``.
+            y: int32 ``[micro_batch]``, or float32 like ``x`` where the model reconstructs.
             sample_weight: ``[micro_batch]``, 0 for padding.
             hyperparameters: each of shape ``[1]`` (no rank-0 input: aarch64 wheels crash).
             apply: whether the effective batch ends here.
@@ -131,15 +144,17 @@ class Session:
         return float(out["loss"][0])
 
     def evaluate(
-        self, x: NDArray[np.float32], y: NDArray[np.int32], sample_weight: NDArray[np.float32]
-    ) -> tuple[float, NDArray[np.float32]]:
-        """Weighted loss sum and logits ``[micro_batch, classes]`` of one micro-batch."""
+        self, x: NDArray[np.float32], y: NDArray[Any], sample_weight: NDArray[np.float32]
+    ) -> Evaluation:
+        """Evaluate one micro-batch; shapes and dtypes as of :meth:`train_step`."""
         out = self._evaluate(x=x, y=y, sample_weight=sample_weight)
-        return float(out["loss"][0]), out["logits"]
+        named = [out[name] for name in ("hits", "predicted", "actual") if name in out]
+        counts = np.array(named) if named else np.zeros((3, 0))
+        return Evaluation(float(out["loss"][0]), out["logits"], np.rint(counts).astype(np.int64))
 
 
 class Inference:
-    """A deployable variant in the runtime: one sample in, its logits out.
+    """A deployable variant in the runtime: one sample in, its output out.
 
     Raises:
         BadArtefactError: the runtime refuses the bytes.
@@ -162,7 +177,7 @@ class Inference:
         self.micro_batch = 1
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits ``[classes]`` of one sample ``[*input_shape]``."""
+        """Logits ``[classes]``, or another output, of one sample ``[*input_shape]``."""
         self._interpreter.set_tensor(self._x, x[None])
         self._interpreter.invoke()
         logits: NDArray[np.float32] = self._interpreter.get_tensor(self._logits)[0]

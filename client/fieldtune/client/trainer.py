@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.data import ClientData
-from fieldtune.client.messages import EvaluateRequest, TrainRequest, Weights
+from fieldtune.client.messages import (
+    RECONSTRUCTION,
+    EvaluateRequest,
+    TrainRequest,
+    VariantRequest,
+    Weights,
+)
 from fieldtune.client.metrics import auc
 from fieldtune.client.runtime import Inference, Session
 
@@ -32,7 +38,10 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Counts over one client's test samples; each array has one entry a class."""
+    """Counts over one client's test samples; each array has one entry a class.
+
+    A model that reconstructs its input has no classes, so nothing is counted.
+    """
 
     samples: int
     loss_sum: float
@@ -57,12 +66,13 @@ def train(session: Session, data: ClientData, request: TrainRequest) -> Trained:
     }
     if "seed" in session.hyperparameters:  # the model draws random numbers: dropout, noise
         hyperparameters["seed"] = np.array([request.seed % 2**20], np.float32)
+    targets = data.train_x if session.reconstructs else data.train_y
     steps, samples, loss = 0, len(data.train_y), 0.0
     for _ in range(request.local_epochs):
         loss, shuffled = 0.0, order.permutation(samples)
         for start in range(0, samples, request.batch_size):
             batch = shuffled[start : start + request.batch_size]
-            batches = list(_micro_batches(session, data.train_x, data.train_y, batch))
+            batches = list(_micro_batches(session, data.train_x, targets, batch))
             for index, (x, y, real) in enumerate(batches):
                 last = index == len(batches) - 1
                 weight = real / np.float32(len(batch))
@@ -75,46 +85,62 @@ def train(session: Session, data: ClientData, request: TrainRequest) -> Trained:
 def evaluate(session: Session, data: ClientData, request: EvaluateRequest) -> Evaluated:
     """Loss and per-class counts of the weights on the client's test samples."""
     session.load(request.weights)
-    loss_sum, parts = 0.0, []
+    targets = data.test_x if session.reconstructs else data.test_y
     everything = np.arange(len(data.test_y))
-    for x, y, real in _micro_batches(session, data.test_x, data.test_y, everything):
-        loss, logits = session.evaluate(x, y, real)
-        loss_sum += loss
-        parts.append(logits[: int(real.sum())])
-    return _count(data, parts, loss_sum, request.metric)
+    loss_sum, counts = 0.0, np.zeros((3, 0), np.int64)
+    outputs: list[NDArray[np.float32]] = []
+    for x, y, real in _micro_batches(session, data.test_x, targets, everything):
+        batch = session.evaluate(x, y, real)
+        loss_sum += batch.loss
+        counts = counts + batch.counts if outputs else batch.counts
+        outputs.append(batch.logits[: int(real.sum())])
+    return _evaluated(data, outputs, loss_sum, counts, request.metric)
 
 
-def evaluate_variant(inference: Inference, data: ClientData, metric: str) -> Evaluated:
-    """Cross-entropy and per-class counts of a deployable model on the client's test samples."""
-    logits = [inference.infer(x)[None] for x in data.test_x]
-    loss_sum = 0.0
-    for row, label in zip(logits, data.test_y, strict=True):
+def evaluate_variant(inference: Inference, data: ClientData, request: VariantRequest) -> Evaluated:
+    """Loss and per-class counts of a deployable model on the client's test samples."""
+    outputs = [inference.infer(x)[None] for x in data.test_x]
+    if request.loss in RECONSTRUCTION:
+        losses = (
+            _reconstruction_loss(request.loss, output[0], x)
+            for output, x in zip(outputs, data.test_x, strict=True)
+        )
+        return _evaluated(data, outputs, sum(losses), np.zeros((3, 0), np.int64), request.metric)
+    loss_sum, counts = 0.0, np.zeros((3, data.classes), np.int64)
+    for row, label in zip(outputs, data.test_y, strict=True):
         shifted = row[0].astype(np.float64) - row[0].max()
         loss_sum += float(np.log(np.exp(shifted).sum()) - shifted[label])
-    return _count(data, logits, loss_sum, metric)
+        chosen = int(row[0].argmax())
+        counts[0, label] += chosen == label
+        counts[1, chosen] += 1
+        counts[2, label] += 1
+    return _evaluated(data, outputs, loss_sum, counts, request.metric)
 
 
-def _count(
-    data: ClientData, parts: list[NDArray[np.float32]], loss_sum: float, metric: str
+def _reconstruction_loss(loss: str, output: NDArray[np.float32], x: NDArray[np.float32]) -> float:
+    """The loss of one sample, as the compiler's ``losses`` define it: a mean over its numbers."""
+    size = np.abs(output.astype(np.float64) - x)
+    if loss == "mse":
+        return float((size * size).mean())
+    if loss == "mae":
+        return float(size.mean())
+    inside = np.minimum(size, 1.0)
+    return float((inside * (size - 0.5 * inside)).mean())
+
+
+def _evaluated(
+    data: ClientData,
+    outputs: list[NDArray[np.float32]],
+    loss_sum: float,
+    counts: NDArray[np.int64],
+    metric: str,
 ) -> Evaluated:
-    samples = len(data.test_y)
-    logits = np.concatenate(parts) if parts else np.zeros((0, data.classes), np.float32)
-    chosen = logits.argmax(axis=1)
-    function = metric_function(metric)
-    value, weight = function(data.test_y, logits) if function and samples else (None, None)
-
-    def count(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        return np.bincount(labels, minlength=data.classes)
-
-    return Evaluated(
-        samples,
-        loss_sum,
-        hits=count(data.test_y[chosen == data.test_y]),
-        predicted=count(chosen),
-        actual=count(data.test_y),
-        value=value,
-        weight=weight,
+    samples, function = len(data.test_y), metric_function(metric)
+    value, weight = (
+        function(data.test_y, np.concatenate(outputs)) if function and samples else (None, None)
     )
+    hits, predicted, actual = counts
+    return Evaluated(samples, loss_sum, hits, predicted, actual, value, weight)
 
 
 @cache
@@ -129,8 +155,8 @@ def metric_function(name: str) -> Metric | None:
 
 
 def _micro_batches(
-    session: Session, x: NDArray[np.float32], y: NDArray[np.int32], chosen: NDArray[np.int_]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]]:
+    session: Session, x: NDArray[np.float32], y: NDArray[Any], chosen: NDArray[np.int_]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float32]]]:
     """The chosen samples in full micro-batches, padded with sample 0 at weight 0."""
     size = session.micro_batch
     for start in range(0, len(chosen), size):

@@ -53,7 +53,12 @@ class Artefacts:
             knobs=knobs,
             input_shape=self._input_shape,
             classes=self._classes,
-            options=CompileOptions(optimizer=self._study.task.optimizer, extras=self._study.extras),
+            options=CompileOptions(
+                loss=self._study.task.loss,
+                label_smoothing=self._study.task.label_smoothing,
+                optimizer=self._study.task.optimizer,
+                extras=self._study.extras,
+            ),
         )
 
     def of(self, configuration: Configuration) -> Future[Artefact]:

@@ -171,7 +171,7 @@ class Coordinator:
             hyperparameters=artefact.manifest.hyperparameters,
             initial_weights=artefact.initial_weights,
             participants=forecast.participants,
-            classes=artefact.manifest.classes,
+            classes=0 if self._study.task.reconstructs else artefact.manifest.classes,
             rounds=self._study.study.rounds,
             metric=self._study.task.metric,
             deadline_s=deadlines,

@@ -47,6 +47,7 @@ class Plan:
     initial_weights: Weights
     participants: Sequence[int]
     classes: int
+    """0 where the model reconstructs its input."""
     rounds: int
     metric: str
     deadline_s: Mapping[int, float]
@@ -169,9 +170,10 @@ def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str 
 def _counts_add_up(report: EvaluateReport, classes: int) -> bool:
     """Whether the counts are those of ``samples`` samples in so many classes."""
     counts = (report.hits, report.predicted, report.actual)
+    counted = report.samples if classes else 0
     return (
         all(len(count) == classes and min(count, default=0) >= 0 for count in counts)
-        and sum(report.actual) == sum(report.predicted) == report.samples
+        and sum(report.actual) == sum(report.predicted) == counted
         and all(hit <= min(p, a) for hit, p, a in zip(*counts, strict=True))
         and np.isfinite(report.loss_sum)
     )
@@ -181,6 +183,9 @@ def evaluation(
     answers: Answers, classes: int, metric: str, failures: Counter[str]
 ) -> tuple[dict[str, float], int]:
     """Measures over the test samples of all clients that answered, and how many samples.
+
+    Without classes, as where a model reconstructs its input, there are the loss and, where the
+    metric is a function of the user's, the metric and its error.
 
     Raises:
         NothingLearnedError: none of them did.
@@ -197,20 +202,20 @@ def evaluation(
     if not usable:
         raise NothingLearnedError(failures, answers.values())
     samples = sum(report.samples for report in usable)
-    measures = from_counts(
-        *(
-            np.sum([getattr(report, name) for report in usable], axis=0)
-            for name in ("hits", "predicted", "actual")
-        )
-    )
+    counts = [
+        np.sum([getattr(report, name) for report in usable], axis=0)
+        for name in ("hits", "predicted", "actual")
+    ]
+    measures = from_counts(*counts) if classes else {}
     measures["loss"] = sum(report.loss_sum for report in usable) / samples
     if metric in measures:
         measures["metric"] = measures[metric]
-    else:
+    elif classes or ":" in metric:
         weighed = [(r.value, r.weight) for r in usable if r.value is not None and r.weight]
         total = sum(weight for _, weight in weighed)
         measures["metric"] = (
             sum(value * weight for value, weight in weighed) / total if total else 0.0
         )
-    measures["error"] = 1 - measures["metric"]
+    if "metric" in measures:
+        measures["error"] = 1 - measures["metric"]
     return measures, samples

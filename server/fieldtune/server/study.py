@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from fieldtune.client.messages import METRICS
+from fieldtune.client.messages import METRICS, RECONSTRUCTION
 from fieldtune.profiles.errors import did_you_mean
 from fieldtune.profiles.limits import DeviceLimits
 from fieldtune.server.compiler.manifest import (
@@ -98,6 +98,13 @@ class TaskSection(_Section):
     model: str | tuple[str, ...]
     """A model's name, or several of which each trial takes one."""
     metric: str = "accuracy"
+    loss: Literal["sparse_categorical_crossentropy", "mse", "mae", "huber"] = (
+        "sparse_categorical_crossentropy"
+    )
+    """What training minimises: a classifier's cross-entropy, or, with the others, how far the
+    model's output is from its input."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Of the cross-entropy (Szegedy et al. 2016, section 7)."""
     optimizer: Optimizer = "sgd"
     """What clients train with; its hyperparameters belong in ``[space.client]``."""
     partition: Partition = Partition()
@@ -140,6 +147,31 @@ class TaskSection(_Section):
         if not names or len(set(names)) != len(names):
             raise ValueError("must name at least one model, and each once")
         return value
+
+    @model_validator(mode="after")
+    def _one_kind_of_task(self) -> TaskSection:
+        if self.reconstructs and self.label_smoothing:
+            raise ValueError(f"has label_smoothing, which loss = {self.loss!r} has no labels for")
+        if self.reconstructs and not (self.own_metric or self.metric == "accuracy"):
+            raise ValueError(
+                f"has the metric {self.metric!r}, which needs labels, with loss = {self.loss!r}, "
+                "which has none: leave it out, or give 'package.module:function'"
+            )
+        if "autoencoder" in self.models and not self.reconstructs:
+            raise ValueError(
+                "has the model 'autoencoder' with a classifier's loss: set loss = 'mse'"
+            )
+        return self
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether the metric is a function of the user's."""
+        return ":" in self.metric
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model is to give its input again, rather than a label."""
+        return self.loss in RECONSTRUCTION
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -213,6 +245,7 @@ class StudyConfig(_Section):
                 seen[name] = section
         if "model" in seen:
             raise ValueError("'model' is no parameter's name: list the models in task.model")
+        self._check_objectives()
         for name in self.limits.devices:
             if name not in self.fleet.devices:
                 raise ValueError(
@@ -229,6 +262,16 @@ class StudyConfig(_Section):
                     f"but the fleet has {self.fleet.clients} clients"
                 )
         return self
+
+    def _check_objectives(self) -> None:
+        """A model that reconstructs its input has a loss, and right or wrong answers none."""
+        known = ("loss", *(("error", "metric") if self.task.own_metric else ()), *COST_MEASURES)
+        for name in self.study.objectives if self.task.reconstructs else ():
+            if name.removeprefix("-") not in known:
+                raise ValueError(
+                    f"study.objectives has {name!r}, which needs labels, with task.loss = "
+                    f"{self.task.loss!r}, which has none; known are {', '.join(known)}"
+                )
 
     def _check_known(self, section: Literal["client", "server"], known: tuple[str, ...]) -> None:
         for name in getattr(self.space, section):

@@ -82,7 +82,8 @@ class VariantMaker:
     ) -> None:
         self._folder, self._task = folder, folder.study.task
         self._artefacts, self._service, self._fleet = artefacts, service, fleet
-        self._classes, self._import_path = classes, service.import_path
+        self._classes = 0 if self._task.reconstructs else classes
+        self._import_path = service.import_path
 
     def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> None:
         """Write and measure the variants of every point that lacks them, and its card."""
@@ -120,6 +121,7 @@ class VariantMaker:
             round=self._task.variants.index(name),
             artefact=sha,
             metric=self._task.metric,
+            loss=self._task.loss,
         )
         asked = trial.forecast.participants
         self._fleet.send([Addressed(client, request, model) for client in asked])

@@ -75,6 +75,20 @@ def test_evaluate_gives_the_weighted_loss_and_the_logits_of_infer(trained):
     assert out["loss"][0] == pytest.approx((weight * each).sum(), rel=1e-5)
 
 
+def test_evaluate_counts_each_class_and_weighs_every_sample(trained):
+    net = trained(mlp())
+    x, _ = net.samples()
+    chosen = net.run["infer"](x=x)["logits"].argmax(1)
+    y = np.array([chosen[0], chosen[1], (chosen[2] + 1) % 3, chosen[3]], np.int32)
+    weight = np.array([1, 0.5, 2, 0], np.float32)
+    out = net.run["evaluate"](x=x, y=y, sample_weight=weight)
+    right = weight * np.array([1, 1, 0, 1])
+    np.testing.assert_array_equal(out["hits"], np.bincount(y, right, 3))
+    np.testing.assert_array_equal(out["predicted"], np.bincount(chosen, weight, 3))
+    np.testing.assert_array_equal(out["actual"], np.bincount(y, weight, 3))
+    np.testing.assert_array_equal(out["correct"], [1.5])
+
+
 def test_a_frozen_layer_keeps_its_weights_and_moving_statistics_move_at_every_call(trained):
     options = CompileOptions(micro_batch=4)
     net = trained(ModelSpec("recipes:zoo", {"what": "frozen"}, (4,), 3, options))

@@ -10,7 +10,10 @@ An artefact has these signatures (``B`` is the micro-batch, no input has rank 0)
     normalisation are updated at every call, from all ``B`` samples: pad with real ones. The caller
     passes ``sample_weight = 1/n`` over the ``n`` samples of the effective batch, 0 for padding.
 ``evaluate``
-    ``x``, ``y``, ``sample_weight`` -> ``loss`` ``[1]`` (without regularisers), ``logits``
+    ``x``, ``y``, ``sample_weight`` -> ``loss`` ``[1]`` (without regularisers) and ``logits``; of a
+    classifier also ``correct`` ``[1]`` and, a class each, ``hits``, ``predicted`` and ``actual``
+    ``[classes]``: how many samples were rightly put in it, put in it, and belong to it. All are
+    sums weighted by ``sample_weight``.
 ``infer``
     ``x`` -> ``logits``
 ``load``

@@ -103,7 +103,7 @@ class _Comparison:
             if found[-1][1] > TOLERANCE:
                 return found[-1]
         reference.take(self._weights(), self._run["state"](), 0)
-        found.append(self._inference(reference))
+        found += [self._inference(reference), self._counts()]
         self._run["reset"]()
         reset = _Errors()
         reset.one("reset", np.zeros(1, np.float32), self._run["state"]()["accumulator"])
@@ -158,6 +158,28 @@ class _Comparison:
             return _inferred(expected, loss, logits, logits)[1]
 
         return _explained(errors, noise)
+
+    def _counts(self) -> tuple[str, float]:
+        """Compare what ``evaluate`` counts with its own logits, so that no rounding can matter."""
+        batch = self._batches[0]
+        found = self._run["evaluate"](x=batch.x, y=batch.y, sample_weight=batch.weight)
+        if "correct" not in found:
+            return "nothing", 0.0
+        logits, classes = found["logits"], np.arange(found["logits"].shape[-1])
+        labels = batch.y if batch.y.ndim < logits.ndim else batch.y.argmax(-1)
+        weight = batch.weight.reshape(-1, *[1] * (logits.ndim - 1))
+        actual, chosen = (labels[..., None] == classes), (logits.argmax(-1)[..., None] == classes)
+        axes = tuple(range(logits.ndim - 1))
+        expected = {
+            "hits": (weight * (actual & chosen)).sum(axes),
+            "predicted": (weight * chosen).sum(axes),
+            "actual": (weight * actual).sum(axes),
+        }
+        errors = _Errors()
+        for name, value in expected.items():
+            errors.one(f"evaluated {name}", value, found[name])
+        errors.one("evaluated correct", expected["hits"].sum(), found["correct"][0])
+        return errors.worst
 
     def _weights(self) -> list[NDArray[np.float32]]:
         named = self._run["weights"]()

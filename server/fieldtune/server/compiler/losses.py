@@ -1,4 +1,4 @@
-"""Per-sample losses on logits, as Keras defines them.
+"""Per-sample losses on logits, as Keras defines them, and what a classifier gets right.
 
 Each takes ``y`` and the model's output ``[B, ...]`` and returns ``[B]``: the mean over everything
 that is not the batch.
@@ -53,6 +53,40 @@ def loss_function(
         return tf.reduce_mean(value, axes) if axes else value
 
     return loss
+
+
+def class_counts(
+    options: CompileOptions, y: Any, logits: Any, sample_weight: Any
+) -> dict[str, Any]:
+    """What a classifier's confusion comes to, weighted; empty where the loss is of no classifier.
+
+    Args:
+        options: name the loss.
+        y: as the loss takes it.
+        logits: ``[B, ..., classes]``.
+        sample_weight: ``[B]``.
+
+    Returns:
+        ``correct`` ``[1]``; ``hits``, ``predicted`` and ``actual``, ``[classes]`` each.
+    """
+    if not options.loss.endswith("categorical_crossentropy"):
+        return {}
+    classes = logits.shape[-1]
+    labels = y if options.loss.startswith("sparse") else tf.argmax(y, -1, tf.int32)
+    weight = tf.reshape(sample_weight, [-1, *[1] * (len(logits.shape) - 1)])
+    actual = tf.one_hot(labels, classes) * weight
+    chosen = tf.one_hot(tf.argmax(logits, -1, tf.int32), classes)
+
+    def total(t: Any) -> Any:
+        return tf.reduce_sum(t, list(range(len(logits.shape) - 1)))
+
+    hits = total(actual * chosen)
+    return {
+        "correct": tf.reshape(tf.reduce_sum(hits), [1]),
+        "hits": hits,
+        "predicted": total(chosen * weight),
+        "actual": total(actual),
+    }
 
 
 def _cross_entropy(target: Any, logits: Any, smoothing: float) -> Any:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.compiler.convert import Signature, trace
 from fieldtune.server.compiler.gradients import built_in_gradients
-from fieldtune.server.compiler.losses import loss_function, target_spec
+from fieldtune.server.compiler.losses import class_counts, loss_function, target_spec
 from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec, unflatten
 from fieldtune.server.compiler.optimizers import FlatOptimizer
 from fieldtune.server.compiler.prepare import prepare
@@ -255,7 +255,8 @@ class Program:
     def _evaluate(self, x: Any, y: Any, sample_weight: Any) -> Any:
         logits = self._forward(x)
         loss = tf.reduce_sum(sample_weight * self.loss(y, logits))
-        return {"loss": tf.reshape(loss, [1]), "logits": logits}
+        counts = class_counts(self.options, y, logits, sample_weight)
+        return {"loss": tf.reshape(loss, [1]), "logits": logits, **counts}
 
     def _infer(self, x: Any) -> Any:
         return {"logits": self._forward(x)}

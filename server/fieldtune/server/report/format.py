@@ -7,7 +7,7 @@ than 2.5 %: well inside the intervals of anything that a report shows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fieldtune.server.pareto import Interval
@@ -104,6 +104,11 @@ def scale(name: str, values: Sequence[float]) -> Scale:
             size, unit, _ = [step for step in steps if step[2] <= middle * (1 + 1e-12)][-1]
             return Scale(to_base / size, unit)
     return Scale(1.0, "")
+
+
+def quality(measures: Mapping[str, float]) -> str:
+    """The measure of how well a model does: its error, or its loss where there are no labels."""
+    return "error" if "error" in measures else "loss"
 
 
 def figure(name: str, value: float) -> str:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from fieldtune.server.pareto import Point, Summary
-from fieldtune.server.report.format import Scale, bounds, figure, label, scale, setting
+from fieldtune.server.report.format import (
+    Scale,
+    bounds,
+    figure,
+    label,
+    quality,
+    scale,
+    setting,
+)
 from fieldtune.server.report.markup import Markup, breakable, tag
 from fieldtune.server.report.view import objectives, parameters, recommended_for
 from fieldtune.server.space import Value
@@ -104,13 +112,14 @@ def _costs(point: Point) -> Markup:
 
 
 def _variants(point: Point) -> Markup:
-    head = tag("tr", *(tag("th", name, scope="col") for name in ("file", "size", "error")))
+    measure = quality(point.measures)
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("file", "size", measure)))
     rows = [
         tag(
             "tr",
             tag("th", f"{name}.tflite", scope="row"),
             tag("td", figure("file_bytes", file.bytes)),
-            tag("td", figure("error", file.measures["error"])),
+            tag("td", figure(measure, file.measures[measure])),
         )
         for name, file in point.variants.items()
     ]

@@ -16,6 +16,7 @@ from fieldtune.server.report.format import (
     change,
     counted,
     figure,
+    quality,
     scale,
     setting,
 )
@@ -177,14 +178,16 @@ def _files(summary: Summary) -> Table:
     """What there is to export of the recommended trials, each file as it measured."""
     table = _table("Files to export, as measured")
     table.add_column("trial", justify="right")
-    for heading in ("variant", "size", "error"):
+    measure = quality(summary.front[0].measures) if summary.front else "error"
+    for heading in ("variant", "size", measure):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     chosen = {recommended.trial for recommended in summary.recommended.values()}
     for point in summary.front:
         if point.trial in chosen:
             for name, file in point.variants.items():
                 size = figure("file_bytes", file.bytes)
-                table.add_row(str(point.trial), name, size, figure("error", file.measures["error"]))
+                measured = figure(measure, file.measures[measure])
+                table.add_row(str(point.trial), name, size, measured)
     return table
 
 
