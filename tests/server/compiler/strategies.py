@@ -276,7 +276,7 @@ def _attention(draw: Any, net: _Net) -> None:
     net.add(
         "attention",
         heads=draw(st.integers(1, 2)),
-        size=draw(st.integers(2, 3)),
+        size=draw(st.integers(1, 3)),
         dropout=draw(st.sampled_from([0.0, 0.2])),
         causal=draw(st.booleans()),
     )

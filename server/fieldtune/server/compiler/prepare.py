@@ -19,16 +19,9 @@ def prepare(model: Any) -> None:
     """Make every recurrent layer of a model unroll its steps.
 
     Raises:
-        CompileError: a sequence is too long or of unknown length, or an attention layer is one
-            number wide, on which TensorFlow's converter crashes.
+        CompileError: a sequence is too long or of unknown length.
     """
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.MultiHeadAttention):
-            heads, size = layer.num_heads, min(layer.key_dim, layer.value_dim)
-            if heads * size == 1:
-                raise CompileError(
-                    f"layer {layer.name!r} has 1 head of size 1: use at least 2 heads or size 2"
-                )
         for node in layer._inbound_nodes if _recurrent(layer) else ():
             shape = node.input_tensors[0].shape
             steps = shape[1] if len(shape) > 1 else None

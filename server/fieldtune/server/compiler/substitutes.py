@@ -148,21 +148,24 @@ def built_in_operations() -> Iterator[None]:
         return 1.0 - erf(x)
 
     keras_math = sys.modules[f"{_BACKEND}.math"]
-    with _replaced(
-        [
-            (nn, "conv", conv),
-            (nn, "moments", fast_moments),
-            (nn, "batch_normalization", normalised),
-            (nn, "relu", chosen(nn.relu, 0.0, math.inf)),
-            (nn, "relu6", chosen(nn.relu6, 0.0, 6.0)),
-            (nn, "hard_tanh", chosen(nn.hard_tanh, -1.0, 1.0)),
-            (math_ops, "add_n", total),
-            (math_ops, "erfc", erfc),
-            (math_ops, "erf", erf),
-            (tf.math, "erf", erf),
-            (tf.math, "erfc", erfc),
-            (keras_math, "erf", erf),
-        ]
+    with (
+        operations_that_convert(),
+        _replaced(
+            [
+                (nn, "conv", conv),
+                (nn, "moments", fast_moments),
+                (nn, "batch_normalization", normalised),
+                (nn, "relu", chosen(nn.relu, 0.0, math.inf)),
+                (nn, "relu6", chosen(nn.relu6, 0.0, 6.0)),
+                (nn, "hard_tanh", chosen(nn.hard_tanh, -1.0, 1.0)),
+                (math_ops, "add_n", total),
+                (math_ops, "erfc", erfc),
+                (math_ops, "erf", erf),
+                (tf.math, "erf", erf),
+                (tf.math, "erfc", erfc),
+                (keras_math, "erf", erf),
+            ]
+        ),
     ):
         yield
 
@@ -186,6 +189,56 @@ def total(inputs: Any, name: Any = None) -> Any:
     for other in others:
         first = first + other
     return first
+
+
+@contextmanager
+def operations_that_convert() -> Iterator[None]:
+    """While this is open, no operation is traced that the converter fails on.
+
+    A transpose that moves no number is a reshape; a matrix that all of a batch are multiplied by is
+    multiplied once, by all of it; a bias along another axis than the last, which is also how Keras
+    may add ``[1, n, 1]`` to its like, is a sum.
+    """
+    with _replaced(
+        [
+            (tf, "transpose", _transpose),
+            (tf, "matmul", _matmul),
+            (tf.nn, "bias_add", _bias_add),
+        ]
+    ):
+        yield
+
+
+_plain_transpose, _plain_matmul, _plain_bias_add = tf.transpose, tf.matmul, tf.nn.bias_add
+
+
+def _bias_add(value: Any, bias: Any, data_format: str | None = None, name: Any = None) -> Any:
+    if data_format is None or not data_format.startswith("NC"):
+        return _plain_bias_add(value, bias, data_format, name)
+    return value + tf.reshape(bias, [-1, *[1] * (len(value.shape) - 2)])
+
+
+def _matmul(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
+    a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
+    flags = any(args) or any(value for key, value in kwargs.items() if key != "name")
+    if flags or len(b.shape) > 2 or len(a.shape) <= 2 or not a.shape.is_fully_defined():
+        return _plain_matmul(a, b, *args, **kwargs)
+    out = _plain_matmul(tf.reshape(a, [-1, a.shape[-1]]), b)
+    return tf.reshape(out, [*a.shape[:-1], b.shape[1]])
+
+
+def _transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str = "transpose") -> Any:
+    """``tf.transpose``, as a reshape where only axes of size 1 change their place.
+
+    The converter folds such a one into a reshape next to it, of another rank, and then fails: with
+    attention of one head.
+    """
+    a = tf.convert_to_tensor(a)
+    if isinstance(perm, list | tuple) and a.shape.is_fully_defined():
+        order = [axis for axis in perm if a.shape[axis] > 1]
+        if order == sorted(order):
+            return tf.reshape(a, [a.shape[axis] for axis in perm])
+    return _plain_transpose(a, perm, conjugate, name)
 
 
 def erf(x: Any, name: Any = None) -> Any:

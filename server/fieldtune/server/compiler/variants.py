@@ -17,6 +17,7 @@ from fieldtune.server.compiler.convert import (
     trace,
 )
 from fieldtune.server.compiler.manifest import Variant, unflatten
+from fieldtune.server.compiler.substitutes import operations_that_convert
 from fieldtune.server.compiler.training import Layout
 
 SIGNATURE = "serving_default"
@@ -59,7 +60,8 @@ def export_variant(
             constants[ends[0] : ends[1]],
             constants[ends[1] :],
         )
-        logits, _, _ = layout.call(trainable, statistics, frozen, x, training=False)
+        with operations_that_convert():
+            logits, _, _ = layout.call(trainable, statistics, frozen, x, training=False)
         return {"logits": logits}
 
     signature = trace(infer, {"x": tf.TensorSpec([1, *model.inputs[0].shape[1:]])})
