@@ -7,7 +7,7 @@ fleet builds the same one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 
@@ -35,13 +35,16 @@ class FleetPlan:
     """Everything that a simulated fleet depends on."""
 
     data: str
-    partition_kind: str
+    partition_kind: str | None
+    """None: natural where the data set names owners, otherwise dirichlet."""
     alpha: float
     test_share: float
     clients: int
     devices: Mapping[str, float]
     """Device profile -> share of the clients."""
     seed: int
+    shards: int = 2
+    """Shards of a client, where that is how samples are dealt out."""
 
     @classmethod
     def of(cls, study: StudyConfig) -> FleetPlan:
@@ -55,6 +58,7 @@ class FleetPlan:
             study.fleet.clients,
             dict(study.fleet.devices),
             study.study.seed,
+            dealt.shards,
         )
 
     def to_json(self) -> str:
@@ -94,7 +98,9 @@ class SimulatedFleet:
         self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
         speeds = np.random.default_rng([plan.seed, 2])
         self._speed = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
-        self._data: Sequence[ClientData] = partition(load_dataset(plan.data), plan)
+        self._data = partition(load_dataset(plan.data), plan)
+        self.dealt = self._data.told
+        """How the samples were dealt out, in a few words."""
         self.app: ClientApp = make_client_app(
             self._data_of, meter_of=self._meter_of, sessions=Sessions(_SESSIONS)
         )

@@ -106,7 +106,7 @@ def check_in_simulation(study_file: Path) -> None:
             seed=study.study.seed,
             on_progress=lambda done, total: status.update(f"compiled {done}/{total} architectures"),
         )
-    print_check(study, members, screening, Console())
+    print_check(study, members, screening, Console(), dealt=grid.dealt)
     if not screening.feasible:
         raise InfeasibleError(impossible(study, screening))
 
