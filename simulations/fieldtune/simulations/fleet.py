@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Context, RecordDict
@@ -21,7 +22,7 @@ from fieldtune.client.meter import Meter
 from fieldtune.client.runtime import Sessions
 from fieldtune.profiles.catalogue import load_profile
 from fieldtune.server.study import StudyConfig
-from fieldtune.simulations.datasets import load_dataset
+from fieldtune.simulations.datasets import load_dataset, locate_dataset
 from fieldtune.simulations.meter import ProfileMeter
 from fieldtune.simulations.partition import partition
 
@@ -47,11 +48,11 @@ class FleetPlan:
     """Shards of a client, where that is how samples are dealt out."""
 
     @classmethod
-    def of(cls, study: StudyConfig) -> FleetPlan:
-        """The fleet that a study describes."""
+    def of(cls, study: StudyConfig, base: Path = Path()) -> FleetPlan:
+        """The fleet that a study describes; ``base`` is the study file's folder."""
         dealt = study.task.partition
         return cls(
-            study.task.data,
+            locate_dataset(study.task.data, base),
             dealt.kind,
             dealt.alpha,
             dealt.test_share,

@@ -253,7 +253,9 @@ def _split(
 ) -> tuple[Index, Index]:
     """Train and test part, with at least one sample on either side."""
     if dataset.test is not None:
-        return share[~dataset.test[share]], share[dataset.test[share]]
+        aside = dataset.test[share]
+        if aside.any() and not aside.all():
+            return share[~aside], share[aside]
     if dataset.group is not None:
         group = dataset.group[share]
         names = rng.permutation(np.unique(group))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from fieldtune.profiles.errors import DataError, did_you_mean
 from fieldtune.simulations.datasets.dataset import Dataset
 from fieldtune.simulations.datasets.digits import load_digits
 from fieldtune.simulations.datasets.fashion import load_fashion
+from fieldtune.simulations.datasets.folder import load_folder
 from fieldtune.simulations.datasets.fsdd import load_fsdd
 from fieldtune.simulations.datasets.hapt import load_hapt
 
-__all__ = ["BUILT_IN", "Dataset", "load_dataset"]
+__all__ = ["BUILT_IN", "Dataset", "load_dataset", "locate_dataset"]
 
 BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
     "digits": load_digits,
@@ -30,18 +32,33 @@ BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
 """Name in ``task.data`` -> loader."""
 
 
+def locate_dataset(name: str, base: Path) -> str:
+    """``task.data`` for other processes: a folder by its absolute path, anything else as it is.
+
+    Args:
+        name: as the study file says it.
+        base: the study file's folder, which relative paths start from.
+    """
+    if name in BUILT_IN or ":" in name or not (base / name).is_dir():
+        return name
+    return str((base / name).resolve())
+
+
 def load_dataset(name: str) -> Dataset:
-    """A built-in data set, or what ``package.module:function`` returns.
+    """A built-in data set, a folder of ``.npz`` files, or what ``package.module:function`` returns.
 
     Raises:
         DataError: the name is unknown, the package missing, or the arrays do not fit together.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]()
+    if Path(name).is_dir():
+        return load_folder(Path(name))
     if ":" not in name:
         raise DataError(
             f"task.data = {name!r} is not known{did_you_mean(name, BUILT_IN)}: give one of "
-            f"{', '.join(BUILT_IN)}, or 'package.module:function'"
+            f"{', '.join(BUILT_IN)}, 'package.module:function', or a folder of .npz files beside "
+            "the study file"
         )
     return _checked(name, _call(name))
 
