@@ -63,7 +63,7 @@ class Partition(_Section):
 
     kind: PartitionKind | None = None
     """None: natural where the data names owners, otherwise dirichlet."""
-    alpha: float = Field(default=0.5, gt=0)
+    alpha: float = Field(default=0.5, gt=0, le=1e6)
     """Concentration of the Dirichlet distribution of labels or of amounts: small is skewed."""
     shards: int = Field(default=2, ge=1)
     """Shards of a client, each of mostly one label."""
