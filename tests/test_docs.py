@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer.main
@@ -13,6 +14,7 @@ from fieldtune.server import study
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.space import Parameter
 from fieldtune.simulations.cli import app
+from fieldtune.simulations.datasets import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY_FILE = (ROOT / "docs/study-file.md").read_text()
@@ -72,6 +74,19 @@ def test_documented_defaults_are_the_real_ones(model: type[BaseModel], key: str)
     row = re.search(rf"^\| `{key}` \| `([^`]+)` \|", STUDY_FILE, re.M)
     assert row, key
     assert row.group(1).strip('"') == str(default)
+
+
+def test_every_key_and_kind_of_a_partition_is_documented() -> None:
+    kinds = {str(kind) for kind in get_args(study.PartitionKind)}
+    assert documented(section("Partitions")) == {*study.Partition.model_fields, *kinds}
+    for key in ("alpha", "shards", "test_share"):
+        default = study.Partition.model_fields[key].default
+        assert f"| `{key}` | `{default}` |" in section("Partitions")
+
+
+def test_every_data_set_is_documented() -> None:
+    for name in BUILT_IN:
+        assert re.search(rf"^\| `{name}` \|", section("Data sets"), re.M), name
 
 
 def test_every_built_in_model_is_documented() -> None:

@@ -261,6 +261,7 @@ def test_check_trains_nothing_and_says_what_the_limits_leave(
     done = fieldtune("check", small_study, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "of the space can be trained on" in done.stdout
+    assert "Dealt out with skewed labels (Dirichlet, alpha = 0.5)" in done.stdout
     for word in (*DEVICES, "learning_rate", "inference_ms"):
         assert word in done.stdout
     assert not list(tmp_path.iterdir())

@@ -55,6 +55,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = zipfile.ZipFile(wheel).namelist()
     assert "fieldtune/__init__.py" not in names
     assert "fieldtune/profiles/catalogue/raspberry-pi-4b.toml" in names
+    assert "fieldtune/simulations/datasets/fsdd_speakers.txt" in names
     run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
     run(
         folder / "env/bin/pip", "install", "--quiet", "--disable-pip-version-check",

@@ -96,6 +96,13 @@ def test_several_models_become_a_parameter() -> None:
         ("log = true", "logs = true", "space.client.learning_rate.logs is not a known key"),
         ('data = "digits"', 'data = "digits"\nmetric = "acuracy"', "did you mean 'accuracy'"),
         ("width =", "learning_rate =", "names must differ"),
+        ('"mlp"', '"mlp"\npartition = { kind = "shard" }', "task.partition.kind = 'shard'"),
+        ('"mlp"', '"mlp"\npartition = { shards = 0 }', "task.partition.shards = 0"),
+        (
+            '"mlp"', '"mlp"\npartition = { kind = "iid", alpha = 1.0 }',
+            "task.partition has alpha, which the kind 'iid' does not use: leave alpha out, or "
+            "choose the kind dirichlet or quantity",
+        ),
         ("[study]", "[study", "not valid TOML"),
     ],
 )  # fmt: skip

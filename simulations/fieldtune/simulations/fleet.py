@@ -7,9 +7,10 @@ fleet builds the same one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Context, RecordDict
@@ -21,7 +22,7 @@ from fieldtune.client.meter import Meter
 from fieldtune.client.runtime import Sessions
 from fieldtune.profiles.catalogue import load_profile
 from fieldtune.server.study import StudyConfig
-from fieldtune.simulations.datasets import load_dataset
+from fieldtune.simulations.datasets import load_dataset, locate_dataset
 from fieldtune.simulations.meter import ProfileMeter
 from fieldtune.simulations.partition import partition
 
@@ -35,26 +36,30 @@ class FleetPlan:
     """Everything that a simulated fleet depends on."""
 
     data: str
-    partition_kind: str
+    partition_kind: str | None
+    """None: natural where the data set names owners, otherwise dirichlet."""
     alpha: float
     test_share: float
     clients: int
     devices: Mapping[str, float]
     """Device profile -> share of the clients."""
     seed: int
+    shards: int = 2
+    """Shards of a client, where that is how samples are dealt out."""
 
     @classmethod
-    def of(cls, study: StudyConfig) -> FleetPlan:
-        """The fleet that a study describes."""
+    def of(cls, study: StudyConfig, base: Path = Path()) -> FleetPlan:
+        """The fleet that a study describes; ``base`` is the study file's folder."""
         dealt = study.task.partition
         return cls(
-            study.task.data,
+            locate_dataset(study.task.data, base),
             dealt.kind,
             dealt.alpha,
             dealt.test_share,
             study.fleet.clients,
             dict(study.fleet.devices),
             study.study.seed,
+            dealt.shards,
         )
 
     def to_json(self) -> str:
@@ -94,7 +99,9 @@ class SimulatedFleet:
         self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
         speeds = np.random.default_rng([plan.seed, 2])
         self._speed = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
-        self._data: Sequence[ClientData] = partition(load_dataset(plan.data), plan)
+        self._data = partition(load_dataset(plan.data), plan)
+        self.dealt = self._data.told
+        """How the samples were dealt out, in a few words."""
         self.app: ClientApp = make_client_app(
             self._data_of, meter_of=self._meter_of, sessions=Sessions(_SESSIONS)
         )

@@ -60,6 +60,7 @@ class SimulationGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._arrived = threading.Condition()
         self._broken: Exception | None = None
+        self._dealt = ""
         with writing(log), log.open("ab") as output:
             self._children = [
                 Child("fieldtune.simulations.worker", log=output, env={}) for _ in range(workers)
@@ -99,6 +100,11 @@ class SimulationGrid(Grid):
     def set_run(self, run: Run) -> None:
         """Take Flower's description of the run."""
         self._run = run
+
+    @property
+    def dealt(self) -> str:
+        """How the samples were dealt out, in a few words; known once a node has replied."""
+        return self._dealt
 
     @property
     def run(self) -> Run:
@@ -161,6 +167,7 @@ class SimulationGrid(Grid):
             hello, _ = unpack_frame(child.connection.recv_bytes())
             if "data_error" in hello:
                 raise DataError(hello["data_error"])
+            self._dealt = str(hello["dealt"])
             while (frames := self._take()) is not None:
                 child.connection.send_bytes(pack_frame({}, frames))
                 _, answers = unpack_frame(child.connection.recv_bytes())

@@ -1,30 +1,50 @@
-"""Dealing samples out to clients."""
+"""Dealing samples out to clients.
+
+A client's samples become arrays only where they are asked for, so that a process holds those of the
+clients that it works for and not a copy of the whole data set.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fieldtune.client.data import ClientData
 from fieldtune.profiles.errors import DataError
 from fieldtune.simulations.datasets import Dataset
+from fieldtune.simulations.dealing import (
+    LEAST,
+    Index,
+    dirichlet,
+    iid,
+    natural,
+    quantity,
+    shards,
+)
 
-_LEAST = 2
+_HELD_BYTES = 64 * 2**20
 
 
 class Dealing(Protocol):
     """How to deal; :class:`~fieldtune.simulations.fleet.FleetPlan` is one."""
 
     @property
-    def partition_kind(self) -> str:
-        """``iid`` or ``dirichlet``."""
+    def partition_kind(self) -> str | None:
+        """``natural``, ``iid``, ``dirichlet``, ``shards`` or ``quantity``.
+
+        None: natural where the data set names owners, otherwise dirichlet.
+        """
 
     @property
     def alpha(self) -> float:
         """Concentration."""
+
+    @property
+    def shards(self) -> int:
+        """Shards of each client."""
 
     @property
     def test_share(self) -> float:
@@ -39,73 +59,94 @@ class Dealing(Protocol):
         """Of the dealing."""
 
 
-def partition(dataset: Dataset, how: Dealing) -> list[ClientData]:
+class Partition(Sequence[ClientData]):
+    """Each client's own train and test part.
+
+    Args:
+        dataset: the samples.
+        parts: training and test samples of each client.
+        told: how they were dealt out, in a few words.
+    """
+
+    def __init__(self, dataset: Dataset, parts: Sequence[tuple[Index, Index]], told: str) -> None:
+        self.told = told
+        self._dataset, self._parts = dataset, parts
+        # Every client is described once before a study, so what is held is bounded by bytes.
+        sample_bytes = dataset.x[:1].size * 4
+        each = sample_bytes * len(dataset.y) / len(parts)
+        self._held = lru_cache(max(int(_HELD_BYTES // max(each, 1)), 8))(self._make)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, client: int) -> ClientData: ...
+    @overload
+    def __getitem__(self, client: slice) -> Sequence[ClientData]: ...
+    def __getitem__(self, client: int | slice) -> ClientData | Sequence[ClientData]:
+        if isinstance(client, slice):
+            return [self[each] for each in range(len(self))[client]]
+        return self._held(range(len(self))[client])
+
+    def _make(self, client: int) -> ClientData:
+        train, test = self._parts[client]
+        return ClientData(
+            train_x=self._dataset.samples(train),
+            train_y=self._dataset.y[train],
+            test_x=self._dataset.samples(test),
+            test_y=self._dataset.y[test],
+            classes=self._dataset.classes,
+        )
+
+
+def partition(dataset: Dataset, how: Dealing) -> Partition:
     """Each client's own train and test part; every sample goes to exactly one client.
 
-    Natural owners decide where the data set names them, and then must be as many as the clients.
-
     Raises:
-        DataError: there are too few samples or the wrong number of owners.
+        DataError: there are too few samples, or no natural owners where they are to decide.
     """
     rng = np.random.default_rng([how.seed, 0])
-    if dataset.owner is not None:
-        shares = _natural(dataset.owner, how.clients)
-    elif len(dataset.y) < _LEAST * how.clients:
+    kind = how.partition_kind or ("dirichlet" if dataset.owner is None else "natural")
+    if len(dataset.y) < LEAST * how.clients:
         raise DataError(
             f"fleet.clients = {how.clients} is too many for {len(dataset.y)} samples: each client "
-            f"needs at least {_LEAST}"
+            f"needs at least {LEAST}"
         )
-    elif how.partition_kind == "iid":
-        shares = [
-            np.sort(part) for part in np.array_split(rng.permutation(len(dataset.y)), how.clients)
-        ]
+    if kind == "natural":
+        shares, told = natural(dataset, how.clients)
+    elif kind == "iid":
+        shares, told = iid(len(dataset.y), how.clients, rng), "evenly at random"
+    elif kind == "shards":
+        shares = shards(dataset.y, how.clients, how.shards, rng)
+        told = f"in shards sorted by label, {how.shards} a client"
+    elif kind == "quantity":
+        shares = quantity(len(dataset.y), how.clients, how.alpha, rng)
+        told = f"at random in unequal amounts (Dirichlet, alpha = {how.alpha:g})"
     else:
         shares = dirichlet(dataset.y, how.clients, how.alpha, rng)
-    return [_split(dataset, share, how.test_share, rng) for share in shares]
-
-
-def dirichlet(
-    y: NDArray[np.int32], clients: int, alpha: float, rng: np.random.Generator
-) -> list[NDArray[np.int_]]:
-    """Label skew: each class is dealt out in proportions drawn from ``Dirichlet(alpha)``.
-
-    Hsu, Qi and Brown 2019 (arXiv 1909.06335). A client left with fewer than 2 samples is given
-    some by those that have most.
-    """
-    shares: list[list[int]] = [[] for _ in range(clients)]
-    for label in range(int(y.max()) + 1):
-        members = rng.permutation(np.flatnonzero(y == label))
-        proportions = rng.dirichlet(np.full(clients, alpha))
-        cuts = np.round(np.cumsum(proportions)[:-1] * len(members)).astype(int)
-        for share, part in zip(shares, np.split(members, cuts), strict=True):
-            share.extend(part.tolist())
-    for share in shares:
-        while len(share) < _LEAST:
-            share.append(max(shares, key=len).pop())
-    return [np.sort(np.array(share)) for share in shares]
-
-
-def _natural(owner: NDArray[np.generic], clients: int) -> Sequence[NDArray[np.int_]]:
-    names = np.unique(owner)
-    if len(names) != clients:
-        raise DataError(
-            f"fleet.clients = {clients}, but the data set has {len(names)} natural clients: "
-            f"set fleet.clients = {len(names)}"
-        )
-    return [np.flatnonzero(owner == name) for name in names]
+        told = f"with skewed labels (Dirichlet, alpha = {how.alpha:g})"
+    return Partition(
+        dataset, [_split(dataset, share, how.test_share, rng) for share in shares], told
+    )
 
 
 def _split(
-    dataset: Dataset, share: NDArray[np.int_], test_share: float, rng: np.random.Generator
-) -> ClientData:
-    """At least one sample on either side."""
+    dataset: Dataset, share: Index, test_share: float, rng: np.random.Generator
+) -> tuple[Index, Index]:
+    """Train and test part, with at least one sample on either side."""
+    if dataset.test is not None:
+        aside = dataset.test[share]
+        if aside.any() and not aside.all():
+            return share[~aside], share[aside]
+    if dataset.group is not None:
+        group = dataset.group[share]
+        names = rng.permutation(np.unique(group))
+        sizes = np.array([np.count_nonzero(group == name) for name in names])
+        # As many groups as come closest to the share, but never all or none.
+        wanted = int(np.argmin(np.abs(np.cumsum(sizes) - test_share * len(share)))) + 1
+        if len(names) > 1:
+            tested = np.isin(group, names[: min(wanted, len(names) - 1)])
+            return share[~tested], share[tested]
     shuffled = rng.permutation(share)
     tests = min(max(round(test_share * len(share)), 1), len(share) - 1)
-    test, train = np.sort(shuffled[:tests]), np.sort(shuffled[tests:])
-    return ClientData(
-        train_x=dataset.x[train],
-        train_y=dataset.y[train],
-        test_x=dataset.x[test],
-        test_y=dataset.y[test],
-        classes=dataset.classes,
-    )
+    return np.sort(shuffled[tests:]), np.sort(shuffled[:tests])

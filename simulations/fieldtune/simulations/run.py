@@ -59,7 +59,7 @@ def tune_in_simulation(
         try:
             with (
                 SimulationGrid(
-                    FleetPlan.of(folder.study),
+                    FleetPlan.of(folder.study, study_file.parent),
                     workers=workers,
                     import_path=import_path,
                     log=path / "workers.log",
@@ -94,7 +94,10 @@ def check_in_simulation(study_file: Path) -> None:
         tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
         _closing(compile_service(Path(scratch), import_path)) as service,
         SimulationGrid(
-            FleetPlan.of(study), workers=1, import_path=import_path, log=Path(scratch) / "log"
+            FleetPlan.of(study, study_file.parent),
+            workers=1,
+            import_path=import_path,
+            log=Path(scratch) / "log",
         ) as grid,
         notes.status("describing the fleet") as status,
     ):
@@ -106,7 +109,7 @@ def check_in_simulation(study_file: Path) -> None:
             seed=study.study.seed,
             on_progress=lambda done, total: status.update(f"compiled {done}/{total} architectures"),
         )
-    print_check(study, members, screening, Console())
+    print_check(study, members, screening, Console(), dealt=grid.dealt)
     if not screening.feasible:
         raise InfeasibleError(impossible(study, screening))
 

@@ -27,7 +27,7 @@ def serve(connection: Connection) -> None:
     except DataError as refused:
         connection.send_bytes(pack_frame({"data_error": str(refused)}))
         return
-    connection.send_bytes(pack_frame({}))
+    connection.send_bytes(pack_frame({"dealt": fleet.dealt}))
     while True:
         try:
             _, frames = unpack_frame(connection.recv_bytes())

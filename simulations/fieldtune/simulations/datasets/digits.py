@@ -7,13 +7,10 @@ every simulated worker 100 MB.
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 
-from fieldtune.profiles.errors import DataError
-from fieldtune.simulations.datasets import Dataset
+from fieldtune.simulations.datasets.dataset import Dataset
+from fieldtune.simulations.datasets.installed import package_file
 
 
 def load_digits() -> Dataset:
@@ -22,13 +19,12 @@ def load_digits() -> Dataset:
     Raises:
         DataError: scikit-learn is not installed.
     """
-    found = importlib.util.find_spec("sklearn")
-    if found is None or not found.submodule_search_locations:
-        raise DataError(
-            "The data set 'digits' comes with scikit-learn, which is not installed: "
-            "pip install 'fieldtune[simulation]'"
-        )
-    file = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    file = package_file(
+        "sklearn",
+        "datasets/data/digits.csv.gz",
+        "The data set 'digits' comes with scikit-learn, which is not installed: "
+        "pip install 'fieldtune[simulation]'",
+    )
     table = np.loadtxt(file, delimiter=",")
     x = (table[:, :-1] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     return Dataset(x, table[:, -1].astype(np.int32), owner=None)

@@ -1,0 +1,98 @@
+"""A user's own data: a folder of ``.npz`` files, one a client.
+
+The files are those that a device keeps (``x``, ``y`` and, where the client's test part is set
+aside, ``x_test``, ``y_test``), so that the data of a fleet may be gathered and simulated as it is.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.profiles.errors import DataError
+from fieldtune.simulations.datasets.dataset import Dataset
+
+_TRAIN, _TEST = ("x", "y"), ("x_test", "y_test")
+_MOST_CLASSES = 100_000
+"""More is a mistake: something else than class numbers."""
+_Part = tuple[NDArray[np.float32], NDArray[np.int32]]
+
+
+def load_folder(folder: Path) -> Dataset:
+    """The files of a folder in the order of their names; an owner is a file.
+
+    Raises:
+        DataError: there is no file, or one is damaged or does not go with the others; the
+            sentence names it.
+    """
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise DataError(f"{folder} holds no .npz file: put one for each client in it")
+    parts: list[tuple[Path, bool, _Part]] = []
+    for file in files:
+        read = _read(file)
+        parts += [(file, aside, part) for aside, part in zip((False, True), read, strict=False)]
+        if len(read) == 1 and len(read[0][1]) == 1:
+            raise DataError(f"{file} holds a single sample: a client needs at least 2")
+    shape = parts[0][2][0].shape[1:]
+    for file, _, (x, _) in parts:
+        if x.shape[1:] != shape:
+            raise DataError(
+                f"{file} holds samples of shape {x.shape[1:]}, {files[0].name} of {shape}: all "
+                "clients need the same"
+            )
+    sizes = [len(y) for _, _, (_, y) in parts]
+    aside = np.repeat([aside for _, aside, _ in parts], sizes).astype(bool)
+    return Dataset(
+        np.concatenate([x for _, _, (x, _) in parts]),
+        np.concatenate([y for _, _, (_, y) in parts]),
+        np.repeat([file.stem for file, _, _ in parts], sizes),
+        test=aside if aside.any() else None,
+        owner_is="file",
+    )
+
+
+def _read(file: Path) -> list[_Part]:
+    """Training part and, where the file holds one, test part."""
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in (*_TRAIN, *_TEST) if name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as damaged:
+        # TypeError: a lone .npy array under this name is no archive to open.
+        raise DataError(
+            f"{file} is not a .npz file of plain arrays ({damaged}): write it with numpy.savez"
+        ) from None
+    wanted = [_TRAIN, _TEST] if any(name in arrays for name in _TEST) else [_TRAIN]
+    for name in (name for names in wanted for name in names if name not in arrays):
+        raise DataError(
+            f"{file} has no array {name!r}: it needs x and y, and x_test and y_test both or neither"
+        )
+    return [_checked(file, names, *(arrays[name] for name in names)) for names in wanted]
+
+
+def _checked(
+    file: Path, names: tuple[str, str], x: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Samples and labels as they should be."""
+    named = " and ".join(names)
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or len(y) == 0:
+        raise DataError(
+            f"{file}: {named} have shapes {x.shape} and {y.shape}: at least one sample, one row of "
+            f"{names[0]} and one label each, is needed"
+        )
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{file}: {names[0]} holds {x.dtype}: numbers are needed")
+    samples = x.astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise DataError(f"{file}: {names[0]} holds values that are not finite")
+    if y.dtype.kind not in "iu":
+        raise DataError(f"{file}: {names[1]} holds {y.dtype}: number the classes 0, 1, 2, ...")
+    if y.min() < 0 or y.max() >= _MOST_CLASSES:
+        raise DataError(
+            f"{file}: {names[1]} goes from {y.min()} to {y.max()}: number the classes 0, 1, 2, ..."
+        )
+    return samples, y.astype(np.int32)
