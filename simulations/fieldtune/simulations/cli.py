@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
 from fieldtune.profiles.errors import FieldtuneError, MissingExtraError, StorageError
 from fieldtune.server.cli import export, report
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(report)
 app.command()(export)
 app.add_typer(profiles_app, name="profiles")
+app.add_typer(client_app, name="client")
 
 Study = Annotated[
     Path, typer.Argument(metavar="STUDY.toml", help="The study file: task, fleet, limits, space.")

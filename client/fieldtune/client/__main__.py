@@ -1,0 +1,1 @@
+"""``python -m fieldtune.client`` is ``fieldtune client``, with nothing else imported."""
