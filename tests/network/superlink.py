@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,7 @@ class SuperLink:
     identity: Server = field(default_factory=server)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    _state: LinkState | None = None
 
     def __post_init__(self) -> None:
         for name, text in (
@@ -99,9 +101,10 @@ class SuperLink:
                 stdout=log, stderr=log, cwd=self.folder,
                 env=os.environ | QUIET | {"FLWR_HOME": str(self.folder / "flwr")},
             )  # fmt: skip
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 180
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > give_up:
+                self.kill()
                 raise RuntimeError((self.folder / "superlink.log").read_text()[-3000:])
             time.sleep(0.1)
 
@@ -127,9 +130,15 @@ class SuperLink:
 
     def state(self) -> LinkState:
         """Flower's state, on the same database."""
-        return LinkStateFactory(
-            self.database, NoOpFederationManager(), ObjectStoreFactory(self.database)
-        ).state()
+        if self._state is None:
+            with warnings.catch_warnings():
+                # Flower's migrations use an option of Alembic that is on its way out.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                store = ObjectStoreFactory(self.database)
+                self._state = LinkStateFactory(
+                    self.database, NoOpFederationManager(), store
+                ).state()
+        return self._state
 
     def enroll(self, name: str) -> Bundle:
         """Register a device."""

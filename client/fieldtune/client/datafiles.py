@@ -150,14 +150,15 @@ def _joined(folder: Path, parts: Sequence[_Samples]) -> _Samples:
 
 def _has_test(file: Path) -> bool:
     try:
-        return "x_test.npy" in zipfile.ZipFile(file).namelist()
+        with zipfile.ZipFile(file) as archive:
+            return "x_test.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False  # reading the train part will say what is wrong
 
 
 def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             x, y = np.asarray(arrays[x_name]), np.asarray(arrays[y_name])
     except KeyError:
         raise DataError(f"{file} must hold the arrays {x_name} and {y_name}") from None
@@ -230,6 +231,10 @@ def _images(folder: Path) -> _Samples:
 def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
     """The same split each time; at least one sample on either side where there are two."""
     x, y = samples
+    if len(y) < 2:
+        raise DataError(
+            f"the data holds {len(y)} samples: at least 2 are needed, one of them to test on"
+        )
     order = np.random.default_rng(0).permutation(len(y))
     tests = min(max(round(test_share * len(y)), 1), len(y) - 1)
     test, train = np.sort(order[:tests]), np.sort(order[tests:])

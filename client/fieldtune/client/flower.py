@@ -17,7 +17,9 @@ protocol that Flower's own SuperNode speaks (protobuf over HTTP, each request si
 
 from __future__ import annotations
 
+import json
 import ssl
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -29,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -44,8 +47,8 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.node_pb2 import Node as ProtoNode
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.date import now
-from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -53,16 +56,18 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 HOLDS_FOR = "1.41"
 """The major and minor version of Flower that these imports were read in."""
 HEARTBEAT_S = 30.0
 """Flower counts a device as gone after twice this time of silence."""
+_NOT_ACTIVATED = 2004
+"""Flower's FLEET_NODE_ACTIVATION_FAILED; its error module would bring fastapi along."""
 _CLOCK_TOLERANCE_S = 5.0
 _Got = TypeVar("_Got")
 
@@ -152,7 +157,7 @@ class Link:
         context.load_verify_locations(cadata=ca_certificate)
         self._client = FleetHttpClient(
             f"https://{address}",
-            interceptors=[NodeAuthHttpInterceptor(key, key.public_key())],
+            interceptors=[_Signature(key)],
             verify=context,
             timeout=timeout_s,
         )
@@ -250,15 +255,44 @@ def _called(request: Callable[[], _Got]) -> _Got:
         raise UnreachableError(f"not a SuperLink's answer: {garbled}") from None
 
 
+class _Signature:
+    """Signs each request, as Flower's own NodeAuthHttpInterceptor does.
+
+    That one is not imported because it brings ``requests`` along: 7 MB on a small board.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self._public = b64encode(public_key_to_bytes(key.public_key())).decode("ascii")
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        stamp = now().isoformat()
+        signature = sign_message(self._key, stamp.encode("ascii"))
+        context.request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER] = self._public
+        context.request.headers[TIMESTAMP_HEADER] = stamp
+        context.request.headers[FLEET_HTTP_SIGNATURE_HEADER] = b64encode(signature).decode("ascii")
+        return call_next(context)
+
+
 def _refusal(response: httpx.Response) -> LinkError:
-    status, error = response.status_code, FlowerError.from_json(response.text)
+    status, code = response.status_code, _flower_code(response)
     if status == httpx.codes.UNAUTHORIZED:
         return KeyRefusedError(_clock(response) or "the coordinator does not know its key")
-    if error is not None and error.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-        return NotActivatedError(error.message)
-    if status == httpx.codes.FORBIDDEN and error is not None:
-        return RunEndedError(error.message)
+    if code == _NOT_ACTIVATED:
+        return NotActivatedError(f"Flower error {code}")
+    if status == httpx.codes.FORBIDDEN and code is not None:
+        return RunEndedError(f"Flower error {code}")
     return UnreachableError(f"HTTP status {status} at {response.request.url.path}")
+
+
+def _flower_code(response: httpx.Response) -> int | None:
+    """The code of a Flower error; None where something else, such as a proxy, answered."""
+    try:
+        told = json.loads(response.text)
+    except ValueError:
+        return None
+    code = told.get("code") if isinstance(told, dict) else None
+    return code if isinstance(code, int) else None
 
 
 def _clock(response: httpx.Response) -> str | None:

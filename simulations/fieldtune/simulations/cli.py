@@ -6,20 +6,15 @@ with heavy dependencies are imported by the command that needs them.
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import click
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
-from fieldtune.profiles.errors import FieldtuneError, MissingExtraError, StorageError
+from fieldtune.profiles.command import run_command
 from fieldtune.server.cli import export, report
 
 app = typer.Typer(
@@ -80,42 +75,7 @@ def _cores() -> int:
 
 def main() -> None:
     """Run the command line: an error is one sentence on stderr and an exit code, no trace back."""
-    try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as usage:
-        usage.show()
-        sys.exit(usage.exit_code)
-    except FieldtuneError as error:
-        _fail(str(error), error.exit_code)
-    except ModuleNotFoundError as missing:
-        name = (missing.name or "").partition(".")[0]
-        if name not in _SERVER_PACKAGES:
-            _fail_on_bug(missing)
-        extra = MissingExtraError("This command", "server", name)
-        _fail(str(extra), extra.exit_code)
-    except OSError as failed:
-        if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
-            _fail_on_bug(failed)
-        _fail(f"{failed.strerror}: free some space and try again", StorageError.exit_code)
-    except Exception as bug:
-        _fail_on_bug(bug)
+    run_command(app, server_packages=_SERVER_PACKAGES)
 
 
 _SERVER_PACKAGES = ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore", "tomlkit")
-
-
-def _fail(sentence: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        "[bold red]error:[/]", Text(sentence)
-    )
-    sys.exit(code)
-
-
-def _fail_on_bug(bug: Exception) -> NoReturn:
-    if os.environ.get("FIELDTUNE_DEBUG"):
-        raise bug
-    told = " ".join(str(bug).split())
-    _fail(
-        f"{type(bug).__name__}: {told} (a bug in fieldtune; FIELDTUNE_DEBUG=1 shows where)",
-        FieldtuneError.exit_code,
-    )
