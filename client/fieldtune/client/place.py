@@ -169,6 +169,7 @@ def _replace(file: Path, value: Any) -> None:
     part = file.with_suffix(".part")
     try:
         part.write_text(json.dumps(value))
+        part.chmod(0o644)
         part.replace(file)
     except OSError:
         part.unlink(missing_ok=True)
