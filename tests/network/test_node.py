@@ -115,19 +115,22 @@ def test_a_device_killed_in_a_round_comes_back_at_once_and_owns_up(
     device.until("connected")
     run = Coordinator(superlink)
     (node,) = run.grid.get_node_ids()
-    run.ask(mlp_artefact, local_epochs=LONG)
+    run.ask(mlp_artefact)
+    assert run.answer().failure is None
+    run.ask(mlp_artefact, trial=1, local_epochs=LONG)
     device.until("working")
     assert device.end(signal.SIGKILL) == -signal.SIGKILL
     device.start()
     device.until("connected")
     report = run.answer()
-    assert (report.trial, report.round, report.failure) == (0, 3, "error")
+    assert (report.trial, report.round, report.failure) == (1, 3, "error")
     assert report.detail == "cut off: its process was killed"
     assert "does not let it in" not in device.log
-    # The same node, and it still holds the artefact: this request goes without it.
+    # The same node, and it still holds the artefact, which travelled only once.
     assert run.grid.get_node_ids() == [node]
-    run.ask(mlp_artefact, trial=1)
+    run.ask(mlp_artefact, trial=2)
     assert run.answer().failure is None
+    assert "artefact_missing" not in device.log
 
 
 def test_a_device_that_is_stopped_while_it_works_says_so_and_ends_at_once(

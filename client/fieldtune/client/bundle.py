@@ -1,7 +1,7 @@
 """A device's bundle: everything that it needs to join a fleet, in one file to copy onto it.
 
 The coordinator writes it when it enrols the device. It holds the device's private key, so the file
-is for its owner's eyes alone (mode 0600). ``docs/deployment.md`` says how it gets there.
+is for its owner's eyes alone (mode 0600). ``docs/device.md`` says how it gets there.
 """
 
 from __future__ import annotations

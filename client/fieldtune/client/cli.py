@@ -23,6 +23,9 @@ for _name, _value in {
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Take part in studies as a device, with a coordinator's bundle and data of its own.",
 )
 

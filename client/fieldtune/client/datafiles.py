@@ -1,7 +1,7 @@
 """A device's own data: a folder of files, or a function. It is read here and never leaves.
 
 A folder holds one kind of files: ``.npz`` (arrays ``x`` and ``y``), ``.csv`` (a header, one sample
-a line) or images (one folder a label). ``docs/device-data.md`` describes them. What is wrong with
+a line) or images (one folder a label). ``docs/device.md`` describes them. What is wrong with
 them becomes one sentence that names the file and never quotes a sample, since the sentence
 reaches the coordinator.
 """

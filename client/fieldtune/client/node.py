@@ -221,6 +221,8 @@ class Node:
             )  # fmt: skip
         self._working = True
         try:
+            if self._stop.is_set():  # it came before the flag was up
+                raise _StopError
             return self._app(message, self._context)
         except _StopError:
             return failed_reply(message, trial or 0, round_, "error", "the device was stopped")
