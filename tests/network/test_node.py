@@ -206,9 +206,9 @@ def test_a_superlink_that_dies_and_comes_back_loses_nothing(
     superlink.kill()
     wait_for(lambda: "waits for the connection" in device.log)  # it is done and has its answer
     superlink.start()
+    wait_for(lambda: "got through" in device.log)
     assert run.answer().failure is None
     assert device.log.count("waits for the connection") == 1
-    assert "got through" in device.log
     run.ask(mlp_artefact, trial=1)
     assert run.answer().failure is None
     assert device.end() == 0

@@ -187,7 +187,7 @@ class Node:
         head = waiting.head.metadata
         what = f"{head.message_type} ({head.group_id})" if head.group_id else head.message_type
         expires = head.created_at + head.ttl
-        message = self._persist(lambda: self._link.fetch(node_id, waiting), expires, what)
+        message = self._persist(node_id, lambda: self._link.fetch(node_id, waiting), expires, what)
         if message is None:
             return
         self._show("working", what)
@@ -200,7 +200,7 @@ class Node:
             self._link.push(node_id, reply, took_s)
             return True
 
-        sent = self._persist(push, expires, what)
+        sent = self._persist(node_id, push, expires, what)
         self._place.finish()
         self._status.answered += 1
         self._status.refused += came_of_it != "done"
@@ -233,14 +233,19 @@ class Node:
         finally:
             self._working = False
 
-    def _persist(self, request: Callable[[], _Done], expires: float, what: str) -> _Done | None:
+    def _persist(
+        self, node_id: int, request: Callable[[], _Done], expires: float, what: str
+    ) -> _Done | None:
         """Have a request done through outages; None where it has become pointless.
 
-        Once the node has been told to stop, it is tried only once.
+        After an outage the first thing is a heartbeat, since a device that counts as gone is not
+        heard. Once the node has been told to stop, the request is tried only once.
         """
         backoff, troubled = Backoff(0.2, 10.0, self._rng), False
         while True:
             try:
+                if troubled:
+                    self._link.heartbeat(node_id)
                 done = request()
             except RunEndedError as ended:
                 _LOG.info("%s is dropped: %s", what, ended)
