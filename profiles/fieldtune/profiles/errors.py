@@ -8,6 +8,7 @@
     │   ├── ProfileError                    a device profile: unknown name, wrong figure
     │   ├── DataError                       a data set: not installed, empty, wrong shape
     │   ├── BundleError                     a device's bundle: missing, damaged, wrong keys
+    │   ├── DeploymentError                 a coordinator's folder: missing, damaged, wrong name
     │   └── MissingExtraError               a command whose optional packages are not installed
     ├── InfeasibleError            exit 3   the limits leave nothing to try
     ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
@@ -50,6 +51,10 @@ class DataError(UsageError):
 
 class BundleError(UsageError):
     """A device's bundle is missing or damaged."""
+
+
+class DeploymentError(UsageError):
+    """A coordinator's folder is missing or damaged, or a device's name cannot be used."""
 
 
 class MissingExtraError(UsageError):

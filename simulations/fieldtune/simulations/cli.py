@@ -16,6 +16,7 @@ from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
 from fieldtune.profiles.command import run_command
 from fieldtune.server.cli import export, report
+from fieldtune.server.network.cli import app as coordinator_app
 
 app = typer.Typer(
     name="fieldtune",
@@ -32,6 +33,7 @@ app.command()(report)
 app.command()(export)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(client_app, name="client")
+app.add_typer(coordinator_app, name="coordinator")
 
 Study = Annotated[
     Path, typer.Argument(metavar="STUDY.toml", help="The study file: task, fleet, limits, space.")
