@@ -15,6 +15,7 @@ import typer
 from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
 from fieldtune.profiles.command import run_command
+from fieldtune.profiles.errors import UsageError
 from fieldtune.server.cli import export, report
 from fieldtune.server.network.cli import app as coordinator_app
 
@@ -56,8 +57,23 @@ def tune(
         int | None,
         typer.Option(min=1, help="Processes that simulate clients.  [default: number of cores]"),
     ] = None,
+    superlink: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Coordinator's folder: run on the devices that are connected to it, rather than "
+            "simulate them.",
+        ),
+    ] = None,
 ) -> None:
-    """Run a study on a simulated fleet, or go on with it where the run folder holds it already."""
+    """Run a study, or go on with it where the run folder holds it already."""
+    if superlink is not None:
+        from fieldtune.server.network.tune import tune_on_devices
+
+        if workers is not None:
+            raise UsageError("--workers is for simulated clients: leave it out with --superlink")
+        tune_on_devices(study, out, superlink, trials=trials, seed=seed)
+        return
     from fieldtune.simulations.run import tune_in_simulation
 
     tune_in_simulation(study, out, trials=trials, seed=seed, workers=workers or _cores())

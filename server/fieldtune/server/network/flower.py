@@ -15,7 +15,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
@@ -54,6 +53,7 @@ from flwr.superlink.grid import HttpGrid
 from fieldtune.client.flower import identify_process
 from fieldtune.profiles.errors import FleetError
 from fieldtune.server.network.folder import CoordinatorFolder
+from fieldtune.server.network.run import Node, RunLostError
 
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -91,21 +91,6 @@ _PASSING = (502, 503, 504)
 logging.getLogger("flwr").setLevel(logging.ERROR)  # what matters is said in our own words
 
 T = TypeVar("T")
-
-
-class RunLostError(Exception):
-    """SuperLink no longer knows this run: it was away too long, or somebody stopped it."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A device that is connected now."""
-
-    node_id: int
-    name: str
-    """As it was enrolled; vouched for by its key."""
-    activated: str
-    """When it last connected; another value means that it has been away."""
 
 
 def superlink_answers(folder: CoordinatorFolder) -> bool:
