@@ -201,6 +201,9 @@ class DeviceFleet:
                 self._held.discard((job.addressed.client, job.addressed.request.artefact))
                 job.current, job.tries = None, job.tries - 1
                 continue
+            if report.failure == "error" and job.tries < 2:
+                job.current = None  # such as a client that was killed and started again
+                continue
             yield self._done(job, Reply(job.addressed.client, report))
 
     def _on_error(self, job: _Job, message: Message) -> Iterator[Reply]:

@@ -84,6 +84,8 @@ clientapp = "{CLIENT_APP}"
 _COORDINATOR = 1  # Flower's node id of whoever sends a run's messages
 _HEARTBEAT_S = 20.0  # SuperLink gives a run up after 60 s without one
 _GIVE_UP_S = 900.0
+_BLINK_S = 2.0
+"""A connection that was idle is often closed and opened anew; that is not worth a word."""
 _FINISHED = "finished"
 _PASSING = (502, 503, 504)
 """What a busy or restarting SuperLink answers."""
@@ -217,7 +219,9 @@ class _PatientGrid(HttpGrid):
             token=token,
         )
         self.patience_s = _GIVE_UP_S
-        self._folder, self._notes, self._away_since = folder, notes, 0.0
+        self._folder, self._notes = folder, notes
+        self._away_since: float | None = None
+        self._said = False
         self._retry_invoker = RetryInvoker(
             wait_gen_factory=lambda: exponential(0.5, max_delay=5),
             recoverable_exceptions=(httpx.TransportError, httpx.HTTPStatusError),
@@ -234,20 +238,23 @@ class _PatientGrid(HttpGrid):
         return self._runtime_client
 
     def _is_away(self) -> None:
-        if not self._away_since:
-            self._away_since = time.monotonic()
-            if self.patience_s:
-                self._notes(f"SuperLink does not answer: waiting for it ({_start(self._folder)})")
-        if time.monotonic() - self._away_since >= self.patience_s:
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        away_s = now - self._away_since
+        if away_s >= _BLINK_S and not self._said:
+            self._said = True
+            self._notes(f"SuperLink does not answer: waiting for it ({_start(self._folder)})")
+        if away_s >= self.patience_s:
             raise FleetError(
-                f"SuperLink has not answered for {self.patience_s / 60:.0f} minutes: "
+                f"SuperLink has not answered for {away_s / 60:.0f} minutes: "
                 f"{_start(self._folder)} Once it is, the same command goes on"
             )
 
     def _is_back(self) -> None:
-        if self._away_since:
+        if self._said and self._away_since is not None:
             self._notes(f"SuperLink is back after {time.monotonic() - self._away_since:.0f} s")
-            self._away_since = 0.0
+        self._away_since, self._said = None, False
 
 
 class _Control:

@@ -16,6 +16,8 @@ UNAVAILABLE = (3, 4, 5)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
 
 _DESCRIBE_TTL_S = 60.0
+_LOOKS = 20
+"""So many looks later a device that could not take part is asked again: it may have been mended."""
 
 
 class Gathering:
@@ -24,6 +26,7 @@ class Gathering:
     def __init__(self, run: Run, numbers: Mapping[str, int], notes: Callable[[str], None]) -> None:
         self._run, self._numbers, self._notes = run, numbers, notes
         self._asked: dict[tuple[str, str], str | None] = {}
+        self._ask_again: dict[tuple[str, str], int] = {}
         self._open: dict[str, Node] = {}
         self._said: set[str] = set()
         self._state = ""
@@ -39,6 +42,10 @@ class Gathering:
         }
         for name in sorted(there.keys() - self._numbers.keys()):
             self._say_once(f"{name or 'A device without a name'} is not enrolled here: left out")
+        for key in list(self._ask_again):
+            self._ask_again[key] -= 1
+            if not self._ask_again[key]:
+                del self._ask_again[key], self._asked[key]
         new = [
             node
             for name, node in sorted(there.items())
@@ -70,7 +77,7 @@ class Gathering:
     def members(self) -> list[Description]:
         """The devices found, with the numbers that they were enrolled under."""
         members = (
-            member.model_copy(update={"client": self._numbers[name]})
+            member.model_copy(update={"client": self._numbers[name], "name": name})
             for name, (_, member) in self.found.items()
         )
         return sorted(members, key=lambda member: member.client)
@@ -84,8 +91,10 @@ class Gathering:
             self._asked.pop((node.name, node.activated), None)  # lost on the way: ask again
             return
         answer = described(message)
-        if isinstance(answer, str):
-            self._say_once(f"{node.name} cannot take part: {answer}")
+        if isinstance(answer, str) or answer.problem:
+            why = answer if isinstance(answer, str) else answer.problem
+            self._say_once(f"{node.name} cannot take part: {why}")
+            self._ask_again[node.name, node.activated] = _LOOKS
             return
         try:
             load_profile(answer.profile)

@@ -37,6 +37,7 @@ http {{
   access_log off;
   server_tokens off;
   default_type application/octet-stream;
+  # Nothing that passes touches the disk: where root starts nginx, its workers may not write here.
   client_body_temp_path "{path}/flwr/body";
   proxy_temp_path "{path}/flwr/proxy";
   fastcgi_temp_path "{path}/flwr/unused";
@@ -58,6 +59,8 @@ http {{
       proxy_pass https://superlink/v1/fleet/$1;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;
       proxy_ssl_trusted_certificate "{path}/ca.crt";
       proxy_ssl_name localhost;
       proxy_ssl_verify on;
