@@ -1,9 +1,9 @@
 """Real devices as a :class:`~fieldtune.server.fleet.Fleet`: they come, go, restart and answer late.
 
-Every request is answered once, whatever happens. A device that is away is waited for; one that has
-restarted is asked again; the first answer to a request counts and later ones are dropped. What has
-no answer after ``patience_s`` is a failure, and a device that has used that up is not waited for
-again until it is back.
+Every request is answered once, whatever happens. A device that is away is waited for, but not for
+ever; one that has restarted is asked again; the first answer to a request counts and later ones are
+dropped. What has no answer by then is a failure, and the study goes on without that device until it
+is back.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fieldtune.server.network.gathering import UNAVAILABLE, Gathering
 from fieldtune.server.network.run import Node, Run, RunLostError
 
 PATIENCE_S = 600.0
+AWAY_S = 180.0
 _LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
@@ -53,6 +54,7 @@ class DeviceFleet:
         wanted: so many devices must be there for a study to start.
         notes: is told, in a sentence, who comes and goes.
         patience_s: a request that is not answered by then counts as a failure ``no_reply``.
+        away_s: so does one for a device that is away for so long.
         clock: seconds; only differences count.
         sleep: waits so many seconds.
     """
@@ -65,16 +67,19 @@ class DeviceFleet:
         wanted: int,
         notes: Callable[[str], None],
         patience_s: float = PATIENCE_S,
+        away_s: float = AWAY_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._start, self._numbers, self._wanted = start, numbers, wanted
-        self._notes, self._patience_s, self._clock, self._sleep = notes, patience_s, clock, sleep
+        self._notes, self._clock, self._sleep = notes, clock, sleep
+        self._patience_s, self._away_s = patience_s, away_s
         self._names = {number: name for name, number in numbers.items()}
         self._run = start()
         self._there: dict[int, Node] = {}
         self._next_refresh = 0.0
-        self._given_up: set[int] = set()
+        self._left: dict[int, float] = {}
+        """When a device that is away was last there."""
         self._jobs: list[_Job] = []
         self._messages: dict[str, _Job] = {}
         self._held: set[tuple[int, str]] = set()
@@ -88,7 +93,13 @@ class DeviceFleet:
 
         A device whose description does not fit is left out, and why is said.
         """
-        gathering = Gathering(self._run, self._numbers, self._notes)
+        while True:
+            try:
+                return self._gathered(Gathering(self._run, self._numbers, self._notes))
+            except RunLostError:
+                self._start_again()
+
+    def _gathered(self, gathering: Gathering) -> list[Description]:
         enough_since: float | None = None
         while True:
             waiting = gathering.look()
@@ -125,16 +136,16 @@ class DeviceFleet:
         try:
             return act()
         except RunLostError:
-            self._notes(
-                f"SuperLink no longer knows this run: starting another, in which {len(self._jobs)} "
-                "requests are sent again"
-            )
-            self._run.close("lost")
-            self._run = self._start()
-            self._messages.clear()
-            for job in self._jobs:
-                job.current = None
+            self._start_again()
             return []
+
+    def _start_again(self) -> None:
+        self._notes("SuperLink no longer knows this run: another is started, nothing is lost")
+        self._run.close("lost")
+        self._run = self._start()
+        self._messages.clear()
+        for job in self._jobs:
+            job.current = None
 
     def _step(self) -> list[Reply]:
         self._refresh()
@@ -154,10 +165,11 @@ class DeviceFleet:
             {self._numbers[node.name]: node for node in nodes if node.name in self._numbers},
         )
         for number in sorted(before.keys() - self._there.keys()):
+            self._left[number] = now
             self._notes(f"{self._names[number]} has left")
         for number in sorted(self._there.keys() - before.keys()):
+            self._left.pop(number, None)
             self._notes(f"{self._names[number]} is here")
-        self._given_up -= self._there.keys()
         for job in self._jobs:
             node = self._there.get(job.addressed.client)
             if node is not None and job.current and job.activated != node.activated:
@@ -230,19 +242,19 @@ class DeviceFleet:
         now = self._clock()
         for job in list(self._jobs):
             client = job.addressed.client
-            away = client not in self._there
-            if not away and job.current is None and job.tries >= _MOST_TRIES:
+            name, left = self._names[client], self._left.get(client)
+            if client in self._there and job.current is None and job.tries >= _MOST_TRIES:
                 yield self._failed(
                     job,
                     "no_reply",
-                    f"{self._names[client]} has connected anew {job.tries} times while it was at "
-                    "this: its client may be running out of memory",
+                    f"{name} has connected anew {job.tries} times while it was at this: its "
+                    "client may be running out of memory",
                 )
-            elif now >= job.until or (away and client in self._given_up):
-                if away:
-                    self._given_up.add(client)
-                what = "is away" if away else f"has not answered for {self._patience_s:.0f} s"
-                yield self._failed(job, "no_reply", f"{self._names[client]} {what}")
+            elif left is not None and now - left >= self._away_s:
+                yield self._failed(job, "no_reply", f"{name} is away")
+            elif now >= job.until:
+                what = f"{name} has not answered for {self._patience_s:.0f} s"
+                yield self._failed(job, "no_reply", what)
 
     def _failed(self, job: _Job, kind: Failure, detail: str) -> Reply:
         report = failure(job.addressed.request, kind, detail)
