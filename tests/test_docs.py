@@ -10,6 +10,8 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
+from fieldtune.client.cli import app as client_app
+from fieldtune.client.datafiles import DataDescription
 from fieldtune.server import study
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.space import Parameter
@@ -102,3 +104,15 @@ def test_every_command_is_in_the_readme() -> None:
 def test_the_readmes_figure_exists() -> None:
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (ROOT / picture).is_file(), picture
+
+
+def test_every_key_of_a_devices_data_description_is_documented() -> None:
+    text = (ROOT / "docs/device.md").read_text()
+    rows = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.M))
+    assert rows == set(DataDescription.model_fields)
+
+
+def test_every_command_of_a_device_is_documented() -> None:
+    text = (ROOT / "docs/device.md").read_text()
+    for name in typer.main.get_command(client_app).commands:  # type: ignore[attr-defined]
+        assert f"fieldtune client {name}" in text, name

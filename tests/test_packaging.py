@@ -26,7 +26,9 @@ def test_no_source_root_hides_its_siblings_with_an_init() -> None:
     assert len(list(ROOT.glob("*/fieldtune/*/__init__.py"))) == 4
 
 
-@pytest.mark.parametrize("module", ["fieldtune.client.app", "fieldtune.client"])
+@pytest.mark.parametrize(
+    "module", ["fieldtune.client.app", "fieldtune.client.node", "fieldtune.client.cli"]
+)
 def test_importing_the_client_pulls_in_nothing_heavy(module: str, tmp_path: Path) -> None:
     code = (
         f"import {module}, sys; "
@@ -66,7 +68,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_runs_its_help_outside_the_checkout(elsewhere: Path) -> None:
     told = run(elsewhere / "env/bin/fieldtune", "--help", cwd=elsewhere)
-    for command in ("tune", "check", "report", "export", "profiles"):
+    for command in ("tune", "check", "report", "export", "profiles", "client"):
         assert command in told
 
 
@@ -74,6 +76,18 @@ def test_the_wheel_imports_the_client_outside_the_checkout(elsewhere: Path) -> N
     code = "import fieldtune.client.app as a; print(a.__file__)"
     file = run(elsewhere / "env/bin/python", "-c", code, cwd=elsewhere)
     assert "site-packages" in file
+
+
+def test_a_base_install_is_a_device_that_examines_itself(elsewhere: Path) -> None:
+    command = [elsewhere / "env/bin/fieldtune", "client", "doctor", "missing.bundle.toml"]
+    done = subprocess.run(
+        [*command, "--profile", "raspberry-pi-5"],
+        cwd=elsewhere, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stdout + done.stderr
+    assert "trains rightly" in done.stdout
+    assert "missing.bundle.toml: cannot be read" in done.stdout
+    assert "1 thing keeps this device from taking part" in done.stderr
 
 
 def test_a_base_install_has_none_of_the_heavy_packages(elsewhere: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from fieldtune.client.app import make_client_app
+from fieldtune.client.app import failed_reply, make_client_app
 from fieldtune.client.data import ClientData
 from fieldtune.client.flower import identify_process, message_from_bytes, message_to_bytes
 from fieldtune.client.messages import (
@@ -22,6 +24,7 @@ from fieldtune.client.messages import (
 from fieldtune.client.runtime import Session
 from fieldtune.client.trainer import train
 from fieldtune.profiles.errors import DataError
+from fieldtune.profiles.probe import probe
 from fieldtune.server.compiler.manifest import Artefact, unflatten
 from fieldtune.simulations.datasets import load_dataset
 
@@ -138,6 +141,33 @@ def test_a_device_says_who_it_is(data: ClientData) -> None:
     assert (said.client, said.profile) == (5, "raspberry-pi-4b")
     assert (said.train_samples, said.test_samples) == (13, 5)
     assert said.input_shape == (8, 8, 1)
+    assert (said.name, said.problem, said.board) == ("", "", None)
+
+
+def test_a_real_device_says_what_board_it_is(data: ClientData, tmp_path: Path) -> None:
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi Zero 2 W Rev 1.0\0")
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  436224 kB\n")
+    reply = ask(make_client_app(lambda _: data, board=probe(tmp_path)), "query.describe", None)
+    said = Description.parse(dict(reply.content.config_records["message"]))
+    assert (said.board, said.memory_mib) == ("Raspberry Pi Zero 2 W Rev 1.0", 426.0)
+
+
+def test_a_device_whose_data_is_bad_says_so_and_gives_no_sizes() -> None:
+    reply = ask(make_client_app(no_data), "query.describe", None)
+    said = Description.parse(dict(reply.content.config_records["message"]))
+    assert said.problem == "the folder is empty"
+    assert (said.train_samples, said.input_shape, said.classes) == (0, (), 0)
+
+
+def test_a_device_answers_for_what_it_could_not_do() -> None:
+    identify_process(1, 1)
+    for kind, report in (("train", TrainReport), ("evaluate.variant", EvaluateReport)):
+        message = Message(RecordDict(), 1, kind)
+        reply = failed_reply(message, 4, 2, "out_of_memory", "x" * 1000)
+        said = report.parse(dict(reply.content.config_records["message"]))
+        assert (said.trial, said.round, said.failure) == (4, 2, "out_of_memory")
+        assert len(said.detail) == 500
 
 
 def no_data(_: object) -> ClientData:
@@ -151,6 +181,7 @@ def test_what_goes_wrong_on_a_device_is_a_report(mlp_artefact: Artefact, data: C
         np.zeros((2, 4), np.float32), np.zeros(2, np.int32),
         np.zeros((1, 4), np.float32), np.zeros(1, np.int32), classes=10,
     )  # fmt: skip
+    more_classes = replace(data, classes=11)
     for failure, chosen, changes in (
         ("artefact_missing", app, {"model": None}),
         ("bad_artefact", app, {"artefact": sha}),
@@ -158,6 +189,7 @@ def test_what_goes_wrong_on_a_device_is_a_report(mlp_artefact: Artefact, data: C
         ("bad_artefact", app, {"weights": np.zeros(3, np.float32)}),
         ("diverged", app, {"hyperparameter_values": (1e30, 0.0), "local_epochs": 5}),
         ("bad_data", make_client_app(lambda _: wide), {}),
+        ("bad_data", make_client_app(lambda _: more_classes), {}),
         ("bad_data", make_client_app(no_data), {}),
     ):
         report = report_of(ask(chosen, "train", request(mlp_artefact, **changes)))

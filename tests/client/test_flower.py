@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from importlib.metadata import version
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from fieldtune.client.flower import (
+    HOLDS_FOR,
+    clock_behind_s,
     empty_run,
+    head_to_bytes,
     identify_process,
     message_from_bytes,
     message_to_bytes,
@@ -17,7 +22,7 @@ from fieldtune.client.flower import (
 
 
 def test_this_contract_holds_for_the_installed_flower() -> None:
-    assert version("flwr").split(".")[:2] == ["1", "41"]
+    assert ".".join(version("flwr").split(".")[:2]) == HOLDS_FOR
 
 
 def test_a_message_survives_the_journey() -> None:
@@ -57,3 +62,26 @@ def test_a_reply_names_what_it_answers_and_an_error_survives() -> None:
 
 def test_an_empty_run_has_its_number() -> None:
     assert empty_run(7).run_id == 7
+
+
+def test_the_head_of_a_message_is_enough_to_reply_to_it_and_carries_no_content() -> None:
+    identify_process(1, 9)
+    message = Message(
+        RecordDict({"message": ConfigRecord({"a": b"x" * 1000})}), 5, "train", group_id="g"
+    )
+    number_message(message, "m3")
+    head = head_to_bytes(message)
+    assert len(head) < 300
+    reply = Message(RecordDict(), reply_to=message_from_bytes(head))
+    assert reply.metadata.reply_to_message_id == "m3"
+    assert (reply.metadata.src_node_id, reply.metadata.dst_node_id) == (5, 9)
+    assert (reply.metadata.message_type, reply.metadata.group_id) == ("train", "g")
+
+
+def test_the_clock_is_held_against_an_http_date() -> None:
+    ahead = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
+    behind_s = clock_behind_s(ahead)
+    assert behind_s is not None
+    assert 595 < behind_s < 605
+    assert clock_behind_s(None) is None
+    assert clock_behind_s("noon") is None

@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from fieldtune.client import trainer
 from fieldtune.client.data import ClientData, DataSource
 from fieldtune.client.messages import (
+    RECONSTRUCTION,
     Description,
     EvaluateReport,
     EvaluateRequest,
@@ -36,6 +37,7 @@ from fieldtune.client.runtime import (
     runtime_name,
 )
 from fieldtune.profiles.errors import DataError
+from fieldtune.profiles.probe import Host
 
 MeterSource = Callable[[Mapping[str, object]], Meter]
 """From a node's configuration to its meter."""
@@ -60,6 +62,7 @@ def make_client_app(
     *,
     meter_of: MeterSource = lambda _: HostMeter(),
     sessions: Sessions | None = None,
+    board: Host | None = None,
 ) -> ClientApp:
     """A ClientApp that trains and evaluates artefacts on a node's own data.
 
@@ -67,25 +70,37 @@ def make_client_app(
         data_of: node configuration -> data; asked once a message, so it should keep what it reads.
         meter_of: node configuration -> meter.
         sessions: artefacts held ready, shared by all nodes of this process.
+        board: what the machine tells of itself, where the nodes are real.
     """
     app = ClientApp()
     held = sessions or Sessions()
 
     @app.query("describe")
     def describe(message: Message, context: Context) -> Message:
-        data = data_of(context.node_config)
-        return _reply(
-            Description(
-                client=int(context.node_config.get("partition-id", 0)),
-                profile=str(context.node_config.get("profile", "")),
-                train_samples=len(data.train_y),
-                test_samples=len(data.test_y),
-                input_shape=data.input_shape,
-                classes=data.classes,
-                runtime=runtime_name(),
-            ),
-            message,
+        told: dict[str, Any] = {
+            "client": int(context.node_config.get("partition-id", 0)),
+            "name": str(context.node_config.get("name", "")),
+            "profile": str(context.node_config.get("profile", "")),
+            "runtime": runtime_name(),
+        }
+        if board is not None:
+            told |= {
+                "board": board.model,
+                "cores": board.cores,
+                "memory_mib": board.memory_total_mib,
+            }
+        try:
+            data = data_of(context.node_config)
+        except DataError as bad:
+            return _reply(Description(**told, problem=str(bad)[:500]), message)
+        described = Description(
+            **told,
+            train_samples=len(data.train_y),
+            test_samples=len(data.test_y),
+            input_shape=data.input_shape,
+            classes=data.classes,
         )
+        return _reply(described, message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -146,6 +161,13 @@ def make_client_app(
                     "bad_data",
                     f"samples have shape {data.input_shape}, the model takes {session.input_shape}",
                 )
+            if _has_labels(request, session) and data.classes > session.classes:
+                return _failed(
+                    report,
+                    request,
+                    "bad_data",
+                    f"the data has {data.classes} classes, the model knows {session.classes}",
+                )
             meter = meter_of(context.node_config)
             meter.start()
             done = work(session, data, meter)
@@ -160,6 +182,22 @@ def make_client_app(
             return _failed(report, request, "out_of_memory", "")
 
     return app
+
+
+def failed_reply(to: Message, trial: int, round: int, failure: Failure, detail: str) -> Message:
+    """The answer to a message that this device could not do."""
+    kind = TrainReport if to.metadata.message_type.startswith("train") else EvaluateReport
+    return _reply(
+        kind(trial=trial, round=round, failure=failure, detail=detail[:500]),
+        to,
+    )
+
+
+def _has_labels(request: _Request, model: Session | Inference) -> bool:
+    """Whether the model tells classes apart, rather than giving its input again."""
+    if isinstance(request, VariantRequest):
+        return request.loss not in RECONSTRUCTION
+    return not (isinstance(model, Session) and model.reconstructs)
 
 
 def _failed(report: type[Report], request: _Request, failure: Failure, detail: str) -> Report:

@@ -161,11 +161,21 @@ class Description(_Message):
     """What a device says of itself when the coordinator asks who is there: no data, only sizes."""
 
     client: int = Field(ge=0)
-    """The device's own stable number within the fleet."""
+    """The device's number within a simulated fleet; a real fleet knows a device by its ``name``."""
+    name: str = Field(default="", max_length=63)
+    """What the device was enrolled as; empty in a simulated fleet."""
     profile: str
-    train_samples: int = Field(ge=0)
-    test_samples: int = Field(ge=0)
-    input_shape: tuple[int, ...]
-    classes: int = Field(ge=1)
+    """Of the catalogue; empty where the device does not know."""
+    train_samples: int = Field(default=0, ge=0)
+    test_samples: int = Field(default=0, ge=0)
+    input_shape: tuple[int, ...] = ()
+    classes: int = Field(default=0, ge=0)
     runtime: str
     """The TFLite runtime it trains with, name and version."""
+    problem: str = Field(default="", max_length=500)
+    """Why the device cannot take part, for a person to read; then the sizes are absent."""
+    board: str | None = Field(default=None, max_length=200)
+    """What its firmware calls it."""
+    cores: int | None = Field(default=None, ge=1)
+    memory_mib: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What the system has, not what is free."""

@@ -13,7 +13,7 @@ import importlib.metadata
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,7 @@ class Session:
         inputs = self._train.get_input_details()
         self.micro_batch = int(inputs["x"]["shape"][0])
         self.input_shape = tuple(int(n) for n in inputs["x"]["shape"][1:])
+        self.classes = int(self._evaluate.get_output_details()["logits"]["shape"][-1])
         self.hyperparameters = frozenset(inputs) - _FIXED_INPUTS
         self.reconstructs = bool(inputs["y"]["dtype"] == np.float32)
         """Whether the model is to give its input again, rather than a label."""
@@ -174,6 +175,7 @@ class Inference:
             raise BadArtefactError(str(refused)) from refused
         self._x, self._logits = int(x["index"]), int(logits["index"])
         self.input_shape = tuple(int(n) for n in x["shape"][1:])
+        self.classes = int(logits["shape"][-1])
         self.micro_batch = 1
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -187,15 +189,26 @@ class Inference:
 Opened = TypeVar("Opened", Session, Inference)
 
 
+class Kept(Protocol):
+    """Where artefacts outlive the process; it never raises."""
+
+    def read(self, artefact: str) -> bytes | None:
+        """The artefact with this SHA-256, or None."""
+
+    def write(self, artefact: str, model: bytes) -> None:
+        """Keep it, if there is room."""
+
+
 class Sessions:
     """The models that a device holds ready, the least recently used dropped first.
 
     Args:
         capacity: how many to hold; a device with little memory holds one or two.
+        kept: where those that do not fit, or were there before the process, are found again.
     """
 
-    def __init__(self, capacity: int = 2) -> None:
-        self._capacity = capacity
+    def __init__(self, capacity: int = 2, kept: Kept | None = None) -> None:
+        self._capacity, self._kept = capacity, kept
         self._sessions: OrderedDict[str, Any] = OrderedDict()
 
     def get(self, artefact: str, model: bytes | None, open_: type[Opened]) -> Opened:
@@ -210,9 +223,13 @@ class Sessions:
             self._sessions.move_to_end(artefact)
             return held
         if model is None:
-            raise ArtefactMissingError(artefact)
-        if (found := hashlib.sha256(model).hexdigest()) != artefact:
+            model = self._kept.read(artefact) if self._kept else None
+            if model is None:
+                raise ArtefactMissingError(artefact)
+        elif (found := hashlib.sha256(model).hexdigest()) != artefact:
             raise BadArtefactError(f"the artefact has hash {found}, announced was {artefact}")
+        elif self._kept:
+            self._kept.write(artefact, model)
         while len(self._sessions) >= self._capacity:
             self._sessions.popitem(last=False)
         self._sessions[artefact] = opened = open_(model)

@@ -7,6 +7,8 @@
     │   ├── StudyError                      a study file: unknown key, wrong value, missing file
     │   ├── ProfileError                    a device profile: unknown name, wrong figure
     │   ├── DataError                       a data set: not installed, empty, wrong shape
+    │   ├── BundleError                     a device's bundle: missing, damaged, wrong keys
+    │   ├── DeploymentError                 a coordinator's folder: missing, damaged, wrong name
     │   └── MissingExtraError               a command whose optional packages are not installed
     ├── InfeasibleError            exit 3   the limits leave nothing to try
     ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
@@ -45,6 +47,14 @@ class ProfileError(UsageError):
 
 class DataError(UsageError):
     """A data set is not installed, empty, or of the wrong shape."""
+
+
+class BundleError(UsageError):
+    """A device's bundle is missing or damaged."""
+
+
+class DeploymentError(UsageError):
+    """A coordinator's folder is missing or damaged, or a device's name cannot be used."""
 
 
 class MissingExtraError(UsageError):

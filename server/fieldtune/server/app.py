@@ -1,19 +1,20 @@
-"""The Flower ServerApp, and the fleet behind its Grid.
+"""The fleet behind a Flower Grid.
 
-Flower's records stop here: a request becomes a Message, a Message becomes a report. The same
-:class:`GridFleet` drives the in-process grid of the simulator and a SuperLink's.
+Flower's records stop here: a request becomes a Message, a Message becomes a report.
+:class:`GridFleet` is for nodes that are always there, as the simulator's are;
+:class:`~fieldtune.server.network.fleet.DeviceFleet` is for real ones.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.serverapp import Grid, ServerApp
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
 from pydantic import ValidationError
 
 from fieldtune.client.messages import (
@@ -28,7 +29,7 @@ from fieldtune.client.messages import (
 )
 from fieldtune.profiles.errors import FleetError
 from fieldtune.server.federated import Report, Request
-from fieldtune.server.fleet import Addressed, Fleet, Reply
+from fieldtune.server.fleet import Addressed, Reply
 
 _DESCRIBE = "query.describe"
 _KINDS = {
@@ -37,17 +38,6 @@ _KINDS = {
     VariantRequest: "evaluate.variant",
 }
 _POLL_S = (0.0005, 0.05)
-
-
-def make_server_app(run: Callable[[Fleet], None]) -> ServerApp:
-    """A ServerApp whose main is ``run`` on the fleet behind the grid."""
-    app = ServerApp()
-
-    @app.main()
-    def main(grid: Grid, context: Context) -> None:
-        run(GridFleet(grid))
-
-    return app
 
 
 class GridFleet:
@@ -71,17 +61,11 @@ class GridFleet:
             FleetError: no node answers.
         """
         nodes = list(self._grid.get_node_ids())
-        messages = [
-            Message(RecordDict(), node, _DESCRIBE, ttl=self._ttl_s, group_id="describe")
-            for node in nodes
-        ]
+        messages = [describe_message(node, self._ttl_s) for node in nodes]
         found: dict[int, Description] = {}
         for reply in self._grid.send_and_receive(messages, timeout=self._ttl_s):
-            if reply.has_error():
-                continue
-            try:
-                member = Description.parse(_scalars(reply))
-            except (ValidationError, KeyError):
+            member = described(reply)
+            if isinstance(member, str):
                 continue
             if found.setdefault(member.client, member) is member:
                 self._nodes[member.client] = reply.metadata.src_node_id
@@ -96,7 +80,8 @@ class GridFleet:
         for addressed in requests:
             key = (addressed.client, addressed.request.artefact)
             sent.append(_Open(addressed, expires, with_model=key not in self._held))
-            messages.append(self._message(addressed, with_model=key not in self._held))
+            node = self._nodes[addressed.client]
+            messages.append(request_message(addressed, node, self._ttl_s, key not in self._held))
             self._held.add(key)
         for each, message_id in zip(sent, self._grid.push_messages(messages), strict=True):
             self._open[message_id] = each
@@ -116,7 +101,7 @@ class GridFleet:
         replies, again = [], []
         for message in messages:
             each = self._open.pop(message.metadata.reply_to_message_id)
-            report = _report(message, each.addressed.request)
+            report = reported(message, each.addressed.request)
             if report.failure == "artefact_missing" and not each.with_model:
                 # The device was believed to hold it; it has lost it, perhaps in a restart.
                 self._held.discard((each.addressed.client, each.addressed.request.artefact))
@@ -130,25 +115,9 @@ class GridFleet:
         now = time.monotonic()
         late = [message_id for message_id, each in self._open.items() if each.expires < now]
         return [
-            Reply(each.addressed.client, _failure(each.addressed.request, "no_reply", "too late"))
+            Reply(each.addressed.client, failure(each.addressed.request, "no_reply", "too late"))
             for each in map(self._open.pop, late)
         ]
-
-    def _message(self, addressed: Addressed, *, with_model: bool) -> Message:
-        request = addressed.request
-        scalars = request.scalars()
-        if with_model:
-            scalars["model"] = addressed.model
-        content = RecordDict({"message": ConfigRecord(scalars)})
-        if not isinstance(request, VariantRequest):
-            content["weights"] = ArrayRecord({"all": Array(request.weights)})
-        return Message(
-            content,
-            self._nodes[addressed.client],
-            _KINDS[type(request)],
-            ttl=self._ttl_s,
-            group_id=f"trial{request.trial}-r{request.round}",
-        )
 
 
 @dataclass(frozen=True)
@@ -160,24 +129,58 @@ class _Open:
     with_model: bool
 
 
-def _report(message: Message, request: Request) -> Report:
+def describe_message(node: int, ttl_s: float) -> Message:
+    """Asks a node to describe itself."""
+    return Message(RecordDict(), node, _DESCRIBE, ttl=ttl_s, group_id="describe")
+
+
+def described(message: Message) -> Description | str:
+    """How a device describes itself; where it does not, why."""
+    if message.has_error():
+        return f"Flower error {message.error.code}: {message.error.reason}"
+    try:
+        return Description.parse(_scalars(message))
+    except (ValidationError, KeyError) as malformed:
+        return f"not a description: {malformed}"
+
+
+def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: bool) -> Message:
+    """A request on its way to a node, with the artefact or without."""
+    request = addressed.request
+    scalars = request.scalars()
+    if with_model:
+        scalars["model"] = addressed.model
+    content = RecordDict({"message": ConfigRecord(scalars)})
+    if not isinstance(request, VariantRequest):
+        content["weights"] = ArrayRecord({"all": Array(request.weights)})
+    return Message(
+        content,
+        node,
+        _KINDS[type(request)],
+        ttl=ttl_s,
+        group_id=f"trial{request.trial}-r{request.round}",
+    )
+
+
+def reported(message: Message, request: Request) -> Report:
     """What a device answered; whatever is not a valid report of this request is a failure."""
     if message.has_error():
-        return _failure(request, "error", f"Flower error {message.error.code}: "
-                        f"{message.error.reason}")  # fmt: skip
+        return failure(request, "error", f"Flower error {message.error.code}: "
+                       f"{message.error.reason}")  # fmt: skip
     kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
     try:
         report = kind.parse(_scalars(message), _weights(message))
     except (ValidationError, KeyError, ValueError) as malformed:
-        return _failure(request, "error", f"not a report: {malformed}")
+        return failure(request, "error", f"not a report: {malformed}")
     if (report.trial, report.round) != (request.trial, request.round):
-        return _failure(request, "error", f"answers trial {report.trial} round {report.round}")
+        return failure(request, "error", f"answers trial {report.trial} round {report.round}")
     return report
 
 
-def _failure(request: Request, failure: Failure, detail: str) -> Report:
-    kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
-    return kind(trial=request.trial, round=request.round, failure=failure, detail=detail[:500])
+def failure(request: Request, kind: Failure, detail: str) -> Report:
+    """The report of a device that did not do what it was asked."""
+    report = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+    return report(trial=request.trial, round=request.round, failure=kind, detail=detail[:500])
 
 
 def _scalars(message: Message) -> dict[str, Any]:

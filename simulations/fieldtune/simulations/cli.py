@@ -6,20 +6,18 @@ with heavy dependencies are imported by the command that needs them.
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import click
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
-from fieldtune.profiles.errors import FieldtuneError, MissingExtraError, StorageError
+from fieldtune.profiles.command import run_command
+from fieldtune.profiles.errors import UsageError
 from fieldtune.server.cli import export, report
+from fieldtune.server.network.cli import app as coordinator_app
 
 app = typer.Typer(
     name="fieldtune",
@@ -35,6 +33,8 @@ app = typer.Typer(
 app.command()(report)
 app.command()(export)
 app.add_typer(profiles_app, name="profiles")
+app.add_typer(client_app, name="client")
+app.add_typer(coordinator_app, name="coordinator")
 
 Study = Annotated[
     Path, typer.Argument(metavar="STUDY.toml", help="The study file: task, fleet, limits, space.")
@@ -57,8 +57,23 @@ def tune(
         int | None,
         typer.Option(min=1, help="Processes that simulate clients.  [default: number of cores]"),
     ] = None,
+    superlink: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Coordinator's folder: run on the devices that are connected to it, rather than "
+            "simulate them.",
+        ),
+    ] = None,
 ) -> None:
-    """Run a study on a simulated fleet, or go on with it where the run folder holds it already."""
+    """Run a study, or go on with it where the run folder holds it already."""
+    if superlink is not None:
+        from fieldtune.server.network.tune import tune_on_devices
+
+        if workers is not None:
+            raise UsageError("--workers is for simulated clients: leave it out with --superlink")
+        tune_on_devices(study, out, superlink, trials=trials, seed=seed)
+        return
     from fieldtune.simulations.run import tune_in_simulation
 
     tune_in_simulation(study, out, trials=trials, seed=seed, workers=workers or _cores())
@@ -78,42 +93,7 @@ def _cores() -> int:
 
 def main() -> None:
     """Run the command line: an error is one sentence on stderr and an exit code, no trace back."""
-    try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as usage:
-        usage.show()
-        sys.exit(usage.exit_code)
-    except FieldtuneError as error:
-        _fail(str(error), error.exit_code)
-    except ModuleNotFoundError as missing:
-        name = (missing.name or "").partition(".")[0]
-        if name not in _SERVER_PACKAGES:
-            _fail_on_bug(missing)
-        extra = MissingExtraError("This command", "server", name)
-        _fail(str(extra), extra.exit_code)
-    except OSError as failed:
-        if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
-            _fail_on_bug(failed)
-        _fail(f"{failed.strerror}: free some space and try again", StorageError.exit_code)
-    except Exception as bug:
-        _fail_on_bug(bug)
+    run_command(app, server_packages=_SERVER_PACKAGES)
 
 
 _SERVER_PACKAGES = ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore", "tomlkit")
-
-
-def _fail(sentence: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        "[bold red]error:[/]", Text(sentence)
-    )
-    sys.exit(code)
-
-
-def _fail_on_bug(bug: Exception) -> NoReturn:
-    if os.environ.get("FIELDTUNE_DEBUG"):
-        raise bug
-    told = " ".join(str(bug).split())
-    _fail(
-        f"{type(bug).__name__}: {told} (a bug in fieldtune; FIELDTUNE_DEBUG=1 shows where)",
-        FieldtuneError.exit_code,
-    )

@@ -1,0 +1,149 @@
+"""``fieldtune client``: what a device's owner types. It needs the base install alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fieldtune.client.bundle import Bundle
+    from fieldtune.client.service import Service
+
+# Before Flower is imported: no telemetry, no look for updates.
+for _name, _value in {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Take part in studies as a device, with a coordinator's bundle and data of its own.",
+)
+
+BundleFile = Annotated[
+    Path,
+    typer.Argument(metavar="BUNDLE", help="The file that the coordinator made: NAME.bundle.toml."),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH", help="The device's own data: a folder, or package.module:function."
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Device profile.  [default: as the board says]"),
+]
+
+
+@app.command()
+def run(bundle: BundleFile, data: Data, profile: Profile = None) -> None:
+    """Serve the coordinator in the foreground until Ctrl-C."""
+    from fieldtune.client.run import run_client
+
+    _log_to_stderr()
+    run_client(bundle, data, profile=profile)
+
+
+@app.command()
+def install(
+    bundle: BundleFile,
+    data: Data,
+    profile: Profile = None,
+    memory_mib: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB", min=160, help="What it may take.  [default: 60 % of the board's memory]"
+        ),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whom it runs as.  [default: the owner of the data]"),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--print", help="Print the systemd unit and install nothing.")
+    ] = False,
+) -> None:
+    """Install the client as a systemd service that starts with the board, and start it."""
+    from fieldtune.client.service import install as install_service
+
+    service, read = _service(bundle, data, profile, memory_mib, user)
+    if show:
+        typer.echo(service.text(), nl=False)
+        return
+    unit = install_service(service, read)
+    typer.echo(f"{unit}: started; 'fieldtune client status' shows how it stands")
+    typer.echo(f"its log: journalctl -u {service.unit} -f")
+
+
+@app.command()
+def status() -> None:
+    """Show the clients of this machine: connected or not, and what they did last."""
+    from fieldtune.client.report import print_statuses
+
+    print_statuses()
+
+
+@app.command()
+def doctor(
+    bundle: BundleFile,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The device's data, to look at that too."),
+    ] = None,
+    profile: Profile = None,
+) -> None:
+    """Look at all that taking part needs, and say what to mend; exit code 7 if it cannot."""
+    from fieldtune.client.doctor import examine
+    from fieldtune.client.report import print_findings
+
+    sys.path.insert(0, str(Path.cwd()))
+    print_findings(examine(bundle, data, profile))
+
+
+def _service(
+    file: Path, data: str, profile: str | None, memory_mib: int | None, user: str | None
+) -> tuple[Service, Bundle]:
+    """What to install, with all that can be wrong found before anything is written."""
+    from fieldtune.client.bundle import Bundle
+    from fieldtune.client.datafiles import load_device_data
+    from fieldtune.client.run import chosen_profile
+    from fieldtune.client.service import Service, memory_limit_mib, owner_of, systemd_version
+    from fieldtune.profiles.probe import probe
+
+    bundle, host = Bundle.read(file), probe()
+    name = chosen_profile(profile, host)
+    sys.path.insert(0, str(Path.cwd()))
+    load_device_data(data)
+    is_folder = Path(data).exists()
+    service = Service(
+        name=bundle.name,
+        python=Path(sys.executable),
+        data=str(Path(data).resolve()) if is_folder else data,
+        profile=name,
+        user=user or owner_of(data),
+        memory_mib=memory_limit_mib(host, memory_mib),
+        directory=None if is_folder else Path.cwd(),
+        tells_power=host.tells_power,
+        systemd=systemd_version(),
+    )
+    return service, bundle
+
+
+def _log_to_stderr() -> None:
+    """A line an event; the journal of a service adds the time itself."""
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(stamp + "%(message)s", "%Y-%m-%d %H:%M:%S"))
+    log = logging.getLogger("fieldtune")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)

@@ -1,0 +1,34 @@
+"""The ClientApp for Flower's own SuperNode: the same one, told who it is by ``--node-config``.
+
+A SuperNode starts a process for each message, so nothing is held in memory from one to the next;
+artefacts come from the device's disk. The configuration gives ``name``, ``profile`` and ``data``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from fieldtune.client.app import make_client_app
+from fieldtune.client.artefacts import ArtefactFolder
+from fieldtune.client.data import ClientData
+from fieldtune.client.datafiles import DeviceData
+from fieldtune.client.place import Place
+from fieldtune.client.runtime import Sessions
+from fieldtune.profiles.errors import DataError
+from fieldtune.profiles.probe import probe
+
+
+def _data(node_config: Mapping[str, object]) -> ClientData:
+    where = node_config.get("data")
+    if not isinstance(where, str):
+        raise DataError('--node-config does not say where the data is: add data="PATH"')
+    return _source(where)()
+
+
+_source = cache(DeviceData)
+
+
+app = make_client_app(
+    _data, sessions=Sessions(1, ArtefactFolder(Place.of("supernode").cache)), board=probe()
+)

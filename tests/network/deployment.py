@@ -1,0 +1,150 @@
+"""A whole deployment on loopback, by the commands that a user types: coordinator, proxy, devices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from commandline import COMMAND
+from fieldtune.client.data import ClientData
+from fieldtune.server.network.folder import CoordinatorFolder
+from network.superlink import free_port
+
+
+def wait_until(what: Callable[[], bool], why: str, seconds: float = 120.0) -> None:
+    """Wait for something to become true; AssertionError with the reason where it does not."""
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up, why
+        time.sleep(0.1)
+
+
+@dataclass
+class Program:
+    """A ``fieldtune`` command that goes on running, and what it says."""
+
+    arguments: Sequence[str | Path]
+    log: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, *map(str, self.arguments)],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | self.environment,
+                cwd=self.log.parent,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def waits_to_say(self, words: str, seconds: float = 120.0) -> None:
+        """Wait until it has said these words."""
+        wait_until(
+            lambda: words in self.said() or self.ended(), f"{self.arguments}: no {words!r}", seconds
+        )
+        assert words in self.said(), self.said()
+
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
+        """Send a signal and wait; the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def children(self) -> list[int]:
+        """Process ids of what it has started, in that order."""
+        assert self.process is not None
+        pid = self.process.pid
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Deployment:
+    """A coordinator in a folder, and devices that are enrolled with it.
+
+    Args:
+        folder: for everything.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "coordinator"
+        self.port, self.superlink_port = free_port(), free_port()
+        self.coordinator = Program(
+            ("coordinator", "start", self.path), folder / "start.log", {"PYTHONUNBUFFERED": "1"}
+        )
+        self.devices: dict[str, Program] = {}
+
+    def init(self) -> str:
+        """``fieldtune coordinator init``; what it says."""
+        return self.run(
+            "coordinator", "init", self.path, "--host", "localhost", "--port", self.port,
+            "--superlink-port", self.superlink_port,
+        )  # fmt: skip
+
+    def run(self, *arguments: object) -> str:
+        """A command that must succeed; its standard output."""
+        done = self.attempt(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def attempt(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """A command that may fail."""
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=self.folder, capture_output=True, text=True, check=False, timeout=300,
+            env=os.environ | {"COLUMNS": "140"},
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """``fieldtune coordinator start``, until devices may connect."""
+        self.coordinator.log.unlink(missing_ok=True)
+        self.coordinator.start()
+        self.coordinator.waits_to_say("Ready")
+
+    def enroll(self, name: str) -> Path:
+        """``fieldtune coordinator enroll``; the bundle."""
+        return Path(self.run("coordinator", "enroll", self.path, name).strip())
+
+    def device(self, name: str, data: ClientData, profile: str) -> Program:
+        """A device with its own data, not yet started."""
+        home = self.folder / name
+        (home / "data").mkdir(parents=True)
+        np.savez(
+            home / "data" / "samples.npz",
+            x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
+        )  # fmt: skip
+        (home / "data" / "data.toml").write_text(f"classes = {data.classes}\n")
+        bundle = self.enroll(name)
+        self.devices[name] = Program(
+            ("client", "run", bundle, "--data", home / "data", "--profile", profile),
+            home / "client.log",
+            {"XDG_RUNTIME_DIR": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+        )
+        return self.devices[name]
+
+    def opened(self) -> CoordinatorFolder:
+        return CoordinatorFolder(self.path)
+
+    def end(self) -> None:
+        """End all that runs."""
+        for program in [*self.devices.values(), self.coordinator]:
+            if program.process is not None:
+                for child in [] if program.ended() else program.children():
+                    os.kill(child, signal.SIGCONT)
+                program.end()

@@ -1,0 +1,210 @@
+"""A coordinator, its proxy and two devices on loopback, by the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import stat
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from google.protobuf.message import Message as Proto
+
+from commandline import Command
+from fieldtune.client.bundle import Bundle
+from fieldtune.client.flower import Link, NotActivatedError
+from fieldtune.server.network.certificates import make_device_key
+from fieldtune.server.network.proxy import DEVICE_CALLS
+from fieldtune.simulations.datasets import load_dataset
+from network.deployment import Deployment
+
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
+    reason="NO PROXY HERE: nginx is not installed (apt-get install nginx-light), so nothing of a "
+    "deployment was tested",
+)
+pytestmark = needs_nginx
+
+
+def call(deployment: Deployment, path: str, request: Proto) -> int:
+    """The status that the device port answers; the path travels just as it is spelt."""
+    bundle = Bundle.read(deployment.path / "bundles/pi-0.bundle.toml")
+    context = ssl.create_default_context(cadata=bundle.ca_certificate)
+    asked = urllib.request.Request(
+        f"https://{bundle.address}{path}",
+        data=request.SerializeToString(),
+        headers={"content-type": "application/x-protobuf", "accept": "application/x-protobuf"},
+    )
+    try:
+        with urllib.request.urlopen(asked, context=context, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def test_a_study_on_devices_equals_its_simulation_bit_for_bit(
+    deployment: Deployment, fleet_study: Path, fieldtune: Command, tmp_path: Path
+) -> None:
+    done = deployment.attempt(
+        "tune", fleet_study, "--superlink", deployment.path, "--out", tmp_path / "real"
+    )
+    assert done.returncode == 0, done.stderr
+    simulated = fieldtune("tune", fleet_study, "--out", tmp_path / "simulated", "--workers", "1")
+    assert simulated.returncode == 0, simulated.stderr
+
+    assert "2 of 2 are here: pi-0 (raspberry-pi-" in done.stderr
+    assert "Traceback" not in done.stderr
+    real, model = (
+        json.loads((tmp_path / run / "pareto.json").read_text()) for run in ("real", "simulated")
+    )
+    assert (real.pop("simulated"), model.pop("simulated")) == (False, True)
+    for key in ("front", "recommended", "trials", "infeasible", "failed", "attempts"):
+        assert real[key] == model[key], key
+    assert real["trials"] == 3
+    for trial in range(3):
+        name = f"models/trial-{trial:04d}/weights.npy"
+        weights = [np.load(tmp_path / run / name) for run in ("real", "simulated")]
+        np.testing.assert_allclose(*weights, rtol=0, atol=1e-5)
+        assert np.abs(weights[0]).max() > 0.01
+
+
+def test_a_study_that_ran_to_its_end_goes_on_where_it_is_given_more(
+    deployment: Deployment, fleet_study: Path, tmp_path: Path
+) -> None:
+    command = ("tune", fleet_study, "--superlink", deployment.path, "--out", tmp_path / "run")
+    deployment.run(*command, "--trials", "1")
+    done = deployment.attempt(*command, "--trials", "2")
+    assert done.returncode == 0, done.stderr
+    assert "1 trials are there" in done.stderr
+    lines = (tmp_path / "run/trials.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "1"]
+
+
+@pytest.mark.parametrize("path", [f"/v1/fleet/{name}" for name in DEVICE_CALLS])
+def test_what_a_device_calls_reaches_superlink_and_wants_a_signature(
+    deployment: Deployment, path: str
+) -> None:
+    assert call(deployment, path, ActivateNodeRequest()) == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "request_"),
+    [
+        ("/v1/control/register-node", RegisterNodeRequest(public_key=b"x")),
+        ("/v1/control/list-nodes", ListNodesRequest()),
+        ("/v1/control/start-run", StartRunRequest()),
+        ("/v1/runtime/acquire-task", AcquireTaskRequest(supported_task_types=["flwr-serverapp"])),
+        ("/v1/fleet/register-node", RegisterNodeFleetRequest(public_key=b"x")),
+        ("/v1/fleet/unregister-node", ListNodesRequest()),
+        ("/v1/fleet/../control/list-nodes", ListNodesRequest()),
+        ("/v1/fleet/..%2fcontrol/list-nodes", ListNodesRequest()),
+        ("/v1/fleet/%2e%2e/control/list-nodes", ListNodesRequest()),
+        ("/v1/fleet/activate-node/../../control/list-nodes", ListNodesRequest()),
+        ("//v1/control/list-nodes", ListNodesRequest()),
+        ("/v1/control/list-nodes?/v1/fleet/activate-node", ListNodesRequest()),
+        ("/v1/control/list-nodes%3f/../../fleet/activate-node", ListNodesRequest()),
+        ("/v1/control/list-nodes;/../../fleet/activate-node", ListNodesRequest()),
+        ("/docs", ListNodesRequest()),
+        ("/", ListNodesRequest()),
+    ],
+)
+def test_whoever_reaches_the_device_port_can_neither_register_a_key_nor_run_code(
+    deployment: Deployment, path: str, request_: Proto
+) -> None:
+    before = deployment.run("coordinator", "devices", deployment.path) if path[-1] == "e" else ""
+    # 401 where a path is a device's call in disguise: it wants a device's signature.
+    assert call(deployment, path, request_) in (400, 401, 404)
+    if before:
+        assert deployment.run("coordinator", "devices", deployment.path) == before
+
+
+def test_these_calls_would_succeed_on_the_port_that_the_proxy_hides(deployment: Deployment) -> None:
+    """So the test above tests the proxy and not a misspelt path."""
+    folder = deployment.opened()
+    answer = httpx.post(
+        f"https://127.0.0.1:{deployment.superlink_port}/v1/control/list-nodes",
+        content=b"",
+        headers={"content-type": "application/x-protobuf", "accept": "application/x-protobuf"},
+        verify=ssl.create_default_context(cadata=folder.ca_certificate),
+    )
+    assert answer.status_code == 200
+    assert b"pi-0" in answer.content
+
+
+def test_superlink_listens_on_loopback_alone(deployment: Deployment) -> None:
+    sockets = (
+        subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
+        or Path("/proc/net/tcp").read_text()
+    )
+    hexadecimal = f"0100007F:{deployment.superlink_port:04X}"
+    assert f"127.0.0.1:{deployment.superlink_port}" in sockets or hexadecimal in sockets
+    assert f"0.0.0.0:{deployment.superlink_port}" not in sockets
+    assert f"00000000:{deployment.superlink_port:04X}" not in sockets
+
+
+def test_a_key_that_nobody_enrolled_is_refused(deployment: Deployment) -> None:
+    known = Bundle.read(deployment.path / "bundles/pi-0.bundle.toml")
+    private, _ = make_device_key()
+    with pytest.raises(NotActivatedError):
+        Link(known.address, known.ca_certificate, private).activate()
+
+
+def test_a_second_device_with_the_same_key_does_not_get_in(deployment: Deployment) -> None:
+    known = Bundle.read(deployment.path / "bundles/pi-0.bundle.toml")
+    deployment.devices["pi-0"].waits_to_say("connected to")
+    with pytest.raises(NotActivatedError):
+        Link(known.address, known.ca_certificate, known.private_key).activate()
+
+
+def test_a_device_may_be_enrolled_while_the_coordinator_runs_and_removed_again(
+    deployment: Deployment,
+) -> None:
+    bundle = Bundle.read(deployment.enroll("late"))
+    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key)
+    node = link.activate()
+    listed = deployment.run("coordinator", "devices", deployment.path)
+    assert [line.split()[1:] for line in listed.splitlines() if "late" in line] == [["late", "yes"]]
+    link.deactivate(node)
+    deployment.run("coordinator", "remove", deployment.path, "late")
+    with pytest.raises(NotActivatedError):
+        link.activate()
+
+
+def test_one_study_at_a_time_has_the_devices(
+    deployment: Deployment, fleet_study: Path, tmp_path: Path
+) -> None:
+    with deployment.opened().in_use():
+        done = deployment.attempt(
+            "tune", fleet_study, "--superlink", deployment.path, "--out", tmp_path / "run"
+        )
+    assert done.returncode == 2
+    assert "Another study runs on the devices" in done.stderr
+
+
+def test_the_coordinator_runs_once(deployment: Deployment) -> None:
+    done = deployment.attempt("coordinator", "start", deployment.path)
+    assert done.returncode == 2
+    assert "is running already" in done.stderr
+
+
+def test_what_superlink_writes_is_for_its_owner(deployment: Deployment) -> None:
+    for name in ("superlink.db", "server.key", "ca.key", "executor.key", "nginx.conf"):
+        mode = (deployment.path / name).stat().st_mode
+        assert stat.S_IMODE(mode) & 0o077 == 0, name
+    assert stat.S_IMODE(deployment.path.stat().st_mode) == 0o700
+
+
+def test_the_devices_have_kept_their_data(deployment: Deployment) -> None:
+    """No sample of the task is in what SuperLink stored."""
+    image = load_dataset("digits").x[0].tobytes()
+    for file in deployment.path.glob("superlink.db*"):
+        assert image not in file.read_bytes()

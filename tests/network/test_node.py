@@ -1,0 +1,214 @@
+"""The light node and a real SuperLink with TLS and node authentication, and what may go wrong."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from devices import Device, wait_for
+from superlink import DatabaseGrid, SuperLink
+
+from fieldtune.client.datafiles import load_device_data
+from fieldtune.client.messages import TrainReport, TrainRequest
+from fieldtune.client.runtime import Session
+from fieldtune.client.trainer import train
+from fieldtune.server.app import GridFleet
+from fieldtune.server.compiler.manifest import Artefact
+from fieldtune.server.fleet import Addressed
+
+Start = Callable[..., Device]
+LONG = 10**6
+"""Local epochs that nobody waits for."""
+
+
+@pytest.fixture(scope="module")
+def superlink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SuperLink]:
+    running = SuperLink(tmp_path_factory.mktemp("superlink"))
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def start(superlink: SuperLink, tmp_path: Path, data: Path) -> Iterator[Start]:
+    devices: list[Device] = []
+
+    def begin(name: str, where: str = str(data)) -> Device:
+        bundle = superlink.enroll(name)
+        devices.append(Device(tmp_path / name, bundle, where))
+        devices[-1].start()
+        return devices[-1]
+
+    yield begin
+    for device in devices:
+        device.clean_up()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 8, 8, 1)).astype(np.float32)
+    np.savez(folder / "samples.npz", x=x, y=np.arange(40) % 10)
+    return folder
+
+
+def request(artefact: Artefact, trial: int = 0, local_epochs: int = 2) -> TrainRequest:
+    return TrainRequest(
+        trial=trial, round=3, artefact=artefact.manifest.artefact_sha256,
+        weights=artefact.initial_weights, seed=5, batch_size=8, local_epochs=local_epochs,
+        hyperparameter_names=("learning_rate", "momentum"), hyperparameter_values=(0.1, 0.9),
+    )  # fmt: skip
+
+
+class Coordinator:
+    """One run over the SuperLink, with a single device in it."""
+
+    def __init__(self, superlink: SuperLink) -> None:
+        self.grid = DatabaseGrid(superlink)
+        self.fleet = GridFleet(self.grid, ttl_s=300.0)
+
+    def ask(self, artefact: Artefact, **changes: int) -> None:
+        self.fleet.members()
+        self.fleet.send([Addressed(0, request(artefact, **changes), artefact.model)])
+
+    def answer(self) -> TrainReport:
+        replies = wait_for(lambda: self.fleet.receive(1.0))
+        assert len(replies) == 1
+        assert isinstance(replies[0].report, TrainReport)
+        return replies[0].report
+
+
+def test_a_device_joins_trains_on_its_own_data_and_says_goodbye(
+    superlink: SuperLink, start: Start, data: Path, mlp_artefact: Artefact
+) -> None:
+    device = start("kitchen")
+    device.until("connected")
+    run = Coordinator(superlink)
+    (member,) = run.fleet.members()
+    assert (member.name, member.profile) == ("kitchen", "x86-mini-pc")
+    assert (member.train_samples, member.test_samples, member.classes) == (30, 10, 10)
+    assert member.problem == ""
+    assert member.memory_mib is not None
+    run.ask(mlp_artefact)
+    report = run.answer()
+    expected = train(
+        Session(mlp_artefact.model), load_device_data(str(data)), request(mlp_artefact)
+    )
+    assert report.failure is None
+    assert report.weights is not None
+    assert (report.weights == expected.weights).all()
+    assert report.peak_memory_mib is not None
+    assert device.end() == 0
+    assert run.grid.get_node_ids() == []
+    assert "Traceback" not in device.log
+
+
+def test_a_device_killed_in_a_round_comes_back_at_once_and_owns_up(
+    superlink: SuperLink, start: Start, mlp_artefact: Artefact
+) -> None:
+    device = start("cellar")
+    device.until("connected")
+    run = Coordinator(superlink)
+    (node,) = run.grid.get_node_ids()
+    run.ask(mlp_artefact)
+    assert run.answer().failure is None
+    run.ask(mlp_artefact, trial=1, local_epochs=LONG)
+    device.until("working")
+    assert device.end(signal.SIGKILL) == -signal.SIGKILL
+    device.start()
+    device.until("connected")
+    report = run.answer()
+    assert (report.trial, report.round, report.failure) == (1, 3, "error")
+    assert report.detail == "cut off: its process was killed"
+    assert "does not let it in" not in device.log
+    # The same node, and it still holds the artefact, which travelled only once.
+    assert run.grid.get_node_ids() == [node]
+    run.ask(mlp_artefact, trial=2)
+    assert run.answer().failure is None
+    assert "artefact_missing" not in device.log
+
+
+def test_a_device_that_is_stopped_while_it_works_says_so_and_ends_at_once(
+    superlink: SuperLink, start: Start, mlp_artefact: Artefact
+) -> None:
+    device = start("attic")
+    device.until("connected")
+    run = Coordinator(superlink)
+    run.ask(mlp_artefact, local_epochs=LONG)
+    device.until("working")
+    assert device.end() == 0
+    report = run.answer()
+    assert (report.failure, report.detail) == ("error", "the device was stopped")
+    assert run.grid.get_node_ids() == []
+
+
+def test_data_that_does_not_fit_is_a_sentence_at_the_coordinator(
+    superlink: SuperLink, start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    device = start("porch", str(tmp_path / "empty"))
+    device.until("connected")
+    run = Coordinator(superlink)
+    (member,) = run.fleet.members()
+    assert "holds no data" in member.problem
+    assert member.train_samples == 0
+    assert "cannot take part" in device.log
+
+
+def test_a_second_device_with_the_same_key_waits_and_the_first_goes_on(
+    superlink: SuperLink, start: Start, tmp_path: Path, data: Path, mlp_artefact: Artefact
+) -> None:
+    first = start("garden")
+    first.until("connected")
+    second = Device(tmp_path / "copy", first.bundle, str(data))
+    second.start()
+    try:
+        wait_for(lambda: second.status["detail"])
+        assert second.status["state"] == "connecting"
+        run = Coordinator(superlink)
+        run.ask(mlp_artefact)
+        assert run.answer().failure is None
+        assert second.log.count("does not let it in yet") == 1
+        assert first.end() == 0
+        second.until("connected")  # its key is free now
+    finally:
+        second.clean_up()
+
+
+def test_a_device_whose_key_nobody_knows_waits_and_says_so_once(
+    superlink: SuperLink, tmp_path: Path, data: Path
+) -> None:
+    device = Device(tmp_path / "stranger", superlink.bundle("stranger"), str(data))
+    device.start()
+    try:
+        wait_for(lambda: device.status["detail"])
+        time.sleep(3)
+        assert device.status["state"] == "connecting"
+        assert device.log.count("not connected") == 1
+        assert device.end() == 0
+    finally:
+        device.clean_up()
+
+
+def test_a_superlink_that_dies_and_comes_back_loses_nothing(
+    superlink: SuperLink, start: Start, mlp_artefact: Artefact
+) -> None:
+    device = start("roof")
+    device.until("connected")
+    run = Coordinator(superlink)
+    run.ask(mlp_artefact, local_epochs=20_000)
+    device.until("working")
+    superlink.kill()
+    wait_for(lambda: "waits for the connection" in device.log)  # it is done and has its answer
+    superlink.start()
+    wait_for(lambda: "got through" in device.log)
+    assert run.answer().failure is None
+    assert device.log.count("waits for the connection") == 1
+    run.ask(mlp_artefact, trial=1)
+    assert run.answer().failure is None
+    assert device.end() == 0

@@ -1,0 +1,389 @@
+"""Devices that come, go, restart, answer late or twice: every request is answered exactly once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+
+from fieldtune.client.flower import identify_process, number_message
+from fieldtune.client.messages import Description, TrainReport, TrainRequest
+from fieldtune.server.fleet import Addressed
+from fieldtune.server.network.fleet import DeviceFleet
+from fieldtune.server.network.run import Node, RunLostError
+
+SHA = "a" * 64
+WEIGHTS = np.arange(4, dtype=np.float32)
+NUMBERS = {"pi-a": 0, "pi-b": 1}
+Answer = Callable[[Message], RecordDict | Error | None]
+
+
+class Time:
+    """A clock that only moves when somebody waits."""
+
+    now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class ScriptedRun:
+    """A run whose devices do as they are told to; None: no answer, yet."""
+
+    def __init__(self, answer: Answer) -> None:
+        identify_process(1, 1)
+        self.answer = answer
+        self.there = [Node(100, "pi-a", "t0"), Node(101, "pi-b", "t0")]
+        self.sent: list[Message] = []
+        self.open: dict[str, Message] = {}
+        self.lost = False
+        self.closed: list[str | None] = []
+
+    def nodes(self) -> Sequence[Node]:
+        self._check()
+        return list(self.there)
+
+    def push(self, messages: Sequence[Message]) -> list[str | None]:
+        self._check()
+        ids: list[str | None] = []
+        for message in messages:
+            number_message(message, f"m{len(self.sent)}")
+            self.sent.append(message)
+            self.open[message.metadata.message_id] = message
+            ids.append(message.metadata.message_id)
+        return ids
+
+    def pull(self, message_ids: Iterable[str]) -> list[Message]:
+        self._check()
+        replies = []
+        for message_id in message_ids:
+            message = self.open.get(message_id)
+            answer = None if message is None else self.answer(message)
+            if message is not None and answer is not None:
+                del self.open[message_id]
+                replies.append(Message(answer, reply_to=message))
+        return replies
+
+    def close(self, failed: str | None = None) -> None:
+        self.closed.append(failed)
+
+    def trainings(self) -> list[Message]:
+        return [m for m in self.sent if m.metadata.message_type == "train"]
+
+    def _check(self) -> None:
+        if self.lost:
+            raise RunLostError
+
+
+def description(message: Message, **changes: object) -> RecordDict:
+    told = Description(
+        client=7, profile="raspberry-pi-5", train_samples=9, test_samples=3,
+        input_shape=(8, 8, 1), classes=10, runtime="x 1",
+    )  # fmt: skip
+    return RecordDict({"message": ConfigRecord(told.model_copy(update=changes).scalars())})
+
+
+def good(message: Message) -> RecordDict:
+    report = TrainReport(trial=1, round=2, samples=9, steps=2, loss=0.5, wall_s=0.1)
+    content = RecordDict({"message": ConfigRecord(report.scalars())})
+    content["weights"] = ArrayRecord({"all": Array(WEIGHTS + message.metadata.dst_node_id)})
+    return content
+
+
+def failed(kind: str, detail: str = "") -> RecordDict:
+    report = TrainReport(trial=1, round=2, failure=kind, detail=detail)  # type: ignore[arg-type]
+    return RecordDict({"message": ConfigRecord(report.scalars())})
+
+
+class Scene:
+    """A fleet of two devices over a scripted run."""
+
+    def __init__(self, train: Answer) -> None:
+        def answer(message: Message) -> RecordDict | Error | None:
+            asked = message.metadata.message_type == "query.describe"
+            return description(message) if asked else train(message)
+
+        self.runs: list[ScriptedRun] = []
+        self.time, self.notes = Time(), []  # type: tuple[Time, list[str]]
+
+        def start() -> ScriptedRun:
+            self.runs.append(ScriptedRun(answer))
+            return self.runs[-1]
+
+        self.fleet = DeviceFleet(
+            start, NUMBERS, wanted=2, notes=self.notes.append,
+            clock=self.time.clock, sleep=self.time.sleep,
+        )  # fmt: skip
+        self.members = self.fleet.members()
+
+    @property
+    def run(self) -> ScriptedRun:
+        return self.runs[-1]
+
+    def ask(self, *clients: int) -> None:
+        request = TrainRequest(
+            trial=1, round=2, artefact=SHA, weights=WEIGHTS, seed=0, batch_size=8, local_epochs=1,
+            hyperparameter_names=("learning_rate",), hyperparameter_values=(0.1,),
+        )  # fmt: skip
+        self.fleet.send([Addressed(client, request, b"model") for client in clients])
+
+    def reports(self, seconds: float = 2000.0) -> dict[int, TrainReport]:
+        """What comes in within so many seconds; a second answer of a client fails."""
+        found: dict[int, TrainReport] = {}
+        give_up = self.time.now + seconds
+        while self.fleet._jobs and self.time.now < give_up:
+            for reply in self.fleet.receive(5.0):
+                assert reply.client not in found
+                assert isinstance(reply.report, TrainReport)
+                found[reply.client] = reply.report
+        return found
+
+
+def answers(*in_order: RecordDict | Error | None) -> Answer:
+    """Each message in turn gets the next of these, then ``good``."""
+    planned = list(in_order)
+    given: dict[str, RecordDict | Error | None] = {}
+
+    def answer(message: Message) -> RecordDict | Error | None:
+        key = message.metadata.message_id
+        if key not in given:
+            given[key] = planned.pop(0) if planned else good(message)
+        return given[key]
+
+    return answer
+
+
+def test_devices_are_known_by_the_name_of_their_key_and_not_by_what_they_claim() -> None:
+    scene = Scene(good)
+    assert [(member.client, member.name) for member in scene.members] == [(0, "pi-a"), (1, "pi-b")]
+    assert scene.notes[-1].startswith("2 of 2 are here: pi-a (raspberry-pi-5, 9 samples)")
+
+
+def test_each_answer_goes_to_whom_it_is_from() -> None:
+    scene = Scene(good)
+    scene.ask(0, 1)
+    reports = scene.reports()
+    for client, node in ((0, 100), (1, 101)):
+        weights = reports[client].weights
+        assert weights is not None
+        assert weights[0] == node
+
+
+def test_every_message_has_a_time_to_live() -> None:
+    scene = Scene(good)
+    scene.ask(0)
+    scene.reports()
+    assert all(0 < message.metadata.ttl <= 600 for message in scene.run.sent)
+
+
+@pytest.mark.parametrize("code", [3, 4, 5])
+def test_a_message_that_was_lost_is_sent_again(code: int) -> None:
+    scene = Scene(answers(Error(code, "lost")))
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+    assert len(scene.run.trainings()) == 2
+
+
+def test_a_message_that_is_lost_each_time_is_a_failure() -> None:
+    scene = Scene(lambda _: Error(3, "lost"))
+    scene.ask(0)
+    report = scene.reports()[0]
+    assert report.failure == "no_reply"
+    assert "pi-a was asked 3 times" in report.detail
+    assert len(scene.run.trainings()) == 3
+
+
+def test_a_client_that_dies_twice_of_a_message_has_run_out_of_memory() -> None:
+    scene = Scene(lambda _: Error(8, "crashed"))
+    scene.ask(0)
+    assert scene.reports()[0].failure == "out_of_memory"
+    assert len(scene.run.trainings()) == 2
+
+
+def test_a_client_that_died_once_is_asked_again() -> None:
+    scene = Scene(answers(Error(8, "crashed")))
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+
+
+@pytest.mark.parametrize("code", [1, 2, 7])
+def test_an_exception_in_the_client_is_a_failure_at_once(code: int) -> None:
+    scene = Scene(lambda _: Error(code, "ValueError: no"))
+    scene.ask(0)
+    report = scene.reports()[0]
+    assert (report.failure, len(scene.run.trainings())) == ("error", 1)
+    assert "ValueError: no" in report.detail
+
+
+def test_a_client_that_was_killed_at_its_work_is_asked_once_more() -> None:
+    scene = Scene(answers(failed("error", "cut off: its process was killed")))
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+
+
+@pytest.mark.parametrize("kind", ["out_of_memory", "diverged", "bad_data", "bad_artefact"])
+def test_what_a_device_cannot_do_it_is_asked_only_once(kind: str) -> None:
+    scene = Scene(lambda _: failed(kind))
+    scene.ask(0)
+    assert scene.reports()[0].failure == kind
+    assert len(scene.run.trainings()) == 1
+
+
+def test_a_device_that_has_connected_anew_is_asked_again() -> None:
+    scene = Scene(answers(None))
+    scene.ask(0)
+    scene.fleet.receive(1.0)
+    scene.run.there[0] = Node(100, "pi-a", "t1")
+    assert scene.reports()[0].failure is None
+    assert len(scene.run.trainings()) == 2
+
+
+def test_a_late_answer_to_an_earlier_message_counts_and_the_second_is_dropped() -> None:
+    ready: set[str] = set()
+    scene = Scene(lambda m: good(m) if m.metadata.message_id in ready else None)
+    scene.ask(0)
+    scene.fleet.receive(1.0)
+    scene.run.there[0] = Node(100, "pi-a", "t1")
+    scene.fleet.receive(5.0)
+    first, second = scene.run.trainings()
+    ready |= {first.metadata.message_id, second.metadata.message_id}
+    assert list(scene.reports()) == [0]
+    assert scene.fleet.receive(5.0) == []
+
+
+def test_a_device_that_never_stays_is_a_failure_and_not_asked_for_ever() -> None:
+    scene = Scene(lambda _: None)
+    scene.ask(0)
+    for number in range(1, 9):
+        found = scene.fleet.receive(5.0)
+        if found:
+            break
+        scene.run.there[0] = Node(100, "pi-a", f"t{number}")
+    assert found[0].report.failure == "no_reply"
+    assert "connected anew 3 times" in found[0].report.detail
+    assert len(scene.run.trainings()) == 3
+
+
+def test_a_device_that_is_away_is_waited_for() -> None:
+    scene = Scene(good)
+    away = scene.run.there.pop(0)
+    scene.time.now += 10
+    scene.ask(1)
+    assert list(scene.reports(60.0)) == [1]
+    scene.ask(0)
+    assert scene.reports(60.0) == {}
+    scene.run.there.insert(0, away)
+    assert scene.reports(60.0)[0].failure is None
+    assert scene.notes[-2:] == ["pi-a has left", "pi-a is here"]
+
+
+def test_a_device_that_stays_away_fails_and_does_not_hold_up_later_rounds() -> None:
+    scene = Scene(lambda m: good(m) if m.metadata.dst_node_id == 101 else None)
+    scene.ask(0, 1)
+    scene.run.there.pop(0)
+    reports = scene.reports()
+    assert reports[1].failure is None
+    assert (reports[0].failure, reports[0].detail) == ("no_reply", "pi-a is away")
+    assert 150 < scene.time.now < 250
+    before = scene.time.now
+    scene.ask(0, 1)
+    assert scene.reports()[0].failure == "no_reply"
+    assert scene.time.now - before < 10
+    assert "pi-a has left" in scene.notes
+
+
+def test_a_device_that_does_not_answer_in_time_is_a_failure() -> None:
+    scene = Scene(lambda _: None)
+    scene.ask(0)
+    assert scene.reports()[0].failure == "no_reply"
+    assert 590 < scene.time.now < 620
+
+
+def test_a_run_that_superlink_has_lost_is_started_again_and_nothing_is_lost() -> None:
+    scene = Scene(lambda m: good(m) if len(scene.runs) == 2 else None)
+    scene.ask(0, 1)
+    scene.fleet.receive(1.0)
+    scene.run.lost = True
+    assert sorted(scene.reports()) == [0, 1]
+    assert len(scene.runs) == 2
+    assert scene.runs[0].closed == ["lost"]
+
+
+def test_an_artefact_travels_once_and_again_only_to_a_device_that_lost_it() -> None:
+    scene = Scene(answers(None))
+    scene.run.answer = lambda m: (
+        description(m) if m.metadata.message_type == "query.describe" else planned(m)
+    )
+    planned = answers(good(Message(RecordDict(), 100, "train")), failed("artefact_missing"))
+    for _ in range(2):
+        scene.ask(0)
+        assert scene.reports()[0].failure is None
+    carried = [
+        "model" in message.content.config_records["message"] for message in scene.run.trainings()
+    ]
+    assert carried == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"profile": "raspberry-pi-6"}, "pi-b cannot take part: .*raspberry-pi-6"),
+        ({"problem": "the data has no labels"}, "pi-b cannot take part: the data has no labels"),
+    ],
+)
+def test_a_device_that_cannot_take_part_is_left_out_and_why_is_said(
+    changes: dict[str, object], sentence: str
+) -> None:
+    def answer(message: Message) -> RecordDict:
+        return description(message, **(changes if message.metadata.dst_node_id == 101 else {}))
+
+    run, notes, time = ScriptedRun(answer), [], Time()  # type: ScriptedRun, list[str], Time
+    fleet = DeviceFleet(
+        lambda: run, NUMBERS, wanted=1, notes=notes.append, clock=time.clock, sleep=time.sleep
+    )
+    assert [member.name for member in fleet.members()] == ["pi-a"]
+    assert any(re.match(sentence, note) for note in notes), notes
+
+
+def test_a_device_whose_data_was_mended_joins_while_others_are_waited_for() -> None:
+    mended = False
+
+    def answer(message: Message) -> RecordDict:
+        broken = message.metadata.dst_node_id == 101 and not mended
+        return description(message, **({"problem": "no data"} if broken else {}))
+
+    class Mending(Time):
+        def sleep(self, seconds: float) -> None:
+            nonlocal mended
+            super().sleep(seconds)
+            mended = self.now > 5
+
+    run, time = ScriptedRun(answer), Mending()
+    fleet = DeviceFleet(
+        lambda: run, NUMBERS, wanted=2, notes=lambda _: None, clock=time.clock, sleep=time.sleep
+    )
+    assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
+
+
+def test_a_device_that_is_not_enrolled_takes_no_part() -> None:
+    notes: list[str] = []
+    time = Time()
+    run = ScriptedRun(description)
+    run.there.append(Node(102, "stranger", "t0"))
+    fleet = DeviceFleet(
+        lambda: run, NUMBERS, wanted=2, notes=notes.append, clock=time.clock, sleep=time.sleep
+    )
+    assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
+    assert "stranger is not enrolled here: left out" in notes
+
+
+def test_a_fleet_that_is_closed_ends_its_run() -> None:
+    scene = Scene(good)
+    scene.fleet.close()
+    assert scene.run.closed == [None]
