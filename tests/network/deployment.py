@@ -1,4 +1,4 @@
-"""A whole deployment on loopback, by the commands that a user types: coordinator, proxy, devices."""
+"""A whole deployment on loopback, by commands that a user types: coordinator, proxy, devices."""
 
 from __future__ import annotations
 

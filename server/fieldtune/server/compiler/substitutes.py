@@ -196,8 +196,8 @@ def operations_that_convert() -> Iterator[None]:
     """While this is open, no operation is traced that the converter fails on.
 
     A transpose that moves no number is a reshape; a matrix that all of a batch are multiplied by is
-    multiplied once, by all of it; a bias along another axis than the last, which is also how Keras
-    may add ``[1, n, 1]`` to its like, is a sum.
+    multiplied once, by all of it, and one of a single row is spread over them; a bias along another
+    axis than the last, which is also how Keras may add ``[1, n, 1]`` to its like, is a sum.
     """
     with _replaced(
         [
@@ -221,7 +221,11 @@ def _bias_add(value: Any, bias: Any, data_format: str | None = None, name: Any =
 def _matmul(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
     flags = any(args) or any(value for key, value in kwargs.items() if key != "name")
-    if flags or len(b.shape) > 2 or len(a.shape) <= 2 or not a.shape.is_fully_defined():
+    if flags or len(b.shape) != 2 or not a.shape.is_fully_defined():
+        return _plain_matmul(a, b, *args, **kwargs)
+    if a.shape[-1] == 1:
+        return a * b
+    if len(a.shape) <= 2:
         return _plain_matmul(a, b, *args, **kwargs)
     out = _plain_matmul(tf.reshape(a, [-1, a.shape[-1]]), b)
     return tf.reshape(out, [*a.shape[:-1], b.shape[1]])
