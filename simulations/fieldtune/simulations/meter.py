@@ -25,6 +25,9 @@ class ProfileMeter:
     def start(self) -> None:
         """Nothing to read: time is computed, not measured."""
 
+    def mark(self) -> None:
+        """Nothing either."""
+
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
     ) -> Measurement:
