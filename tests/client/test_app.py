@@ -259,7 +259,7 @@ def test_a_deployed_models_latency_is_its_median_call(data: ClientData) -> None:
     inference.infer = infer  # type: ignore[method-assign]
     meter = HostMeter(clock=lambda: clock[0])
     meter.start()
-    asked = VariantRequest(trial=0, round=0, artefact="0" * 64, metric="accuracy")
+    asked = VariantRequest(trial=0, round=0, artefact="0" * 64, metric="accuracy", loss="x")
     counted = evaluate_variant(inference, data, asked, on_call=meter.mark)
     spent = meter.stop(inference, samples=counted.samples)
     assert spent.inference_ms == pytest.approx(2.0)
