@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from fieldtune.client.cli import app as client_app
 from fieldtune.client.datafiles import DataDescription
+from fieldtune.profiles.device import DeviceProfile, figure_fields
 from fieldtune.server import study
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.space import Parameter
@@ -89,6 +90,15 @@ def test_every_key_and_kind_of_a_partition_is_documented() -> None:
 def test_every_data_set_is_documented() -> None:
     for name in BUILT_IN:
         assert re.search(rf"^\| `{name}` \|", section("Data sets"), re.M), name
+
+
+def test_every_figure_of_a_profile_is_documented_as_the_code_has_it() -> None:
+    text = (ROOT / "docs/device-profiles.md").read_text()
+    assert documented(text) == set(figure_fields())
+    for name, mark in figure_fields().items():
+        needed = DeviceProfile.model_fields[name].is_required()
+        presence = "required" if needed else "may be left out"
+        assert f"| `{name}` | {mark.unit} | {presence} | {mark.meaning} |" in text
 
 
 def test_every_built_in_model_is_documented() -> None:

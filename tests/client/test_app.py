@@ -20,9 +20,11 @@ from fieldtune.client.messages import (
     EvaluateRequest,
     TrainReport,
     TrainRequest,
+    VariantRequest,
 )
-from fieldtune.client.runtime import Session
-from fieldtune.client.trainer import train
+from fieldtune.client.meter import WARM_UP, HostMeter
+from fieldtune.client.runtime import Inference, Session
+from fieldtune.client.trainer import evaluate_variant, train
 from fieldtune.profiles.errors import DataError
 from fieldtune.profiles.probe import probe
 from fieldtune.server.compiler.manifest import Artefact, unflatten
@@ -218,3 +220,47 @@ def test_data_that_does_not_fit_is_refused(changes: dict[str, np.ndarray], sente
     }  # fmt: skip
     with pytest.raises(DataError, match=sentence):
         ClientData(**(good | changes), classes=10)
+
+
+def test_a_report_tells_percentiles_heat_and_what_spoiled_it(
+    mlp_artefact: Artefact, data: ClientData, tmp_path: Path
+) -> None:
+    for name, text in {
+        "sys/class/thermal/thermal_zone0/temp": "83500\n",
+        "sys/devices/platform/soc/soc:firmware/get_throttled": "4",
+        "proc/self/status": "VmHWM: 51200 kB\nVmSwap: 0 kB\n",
+        "proc/self/clear_refs": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    hot = make_client_app(lambda _: data, meter_of=lambda _: HostMeter(tmp_path))
+    said = report_of(ask(hot, "train", request(mlp_artefact, batch_size=4, local_epochs=3)))
+    assert said.failure is None
+    assert (said.throttled, said.swapping) == (True, False)
+    assert not said.is_sound
+    assert said.temperature_before_c == said.temperature_after_c == pytest.approx(83.5)
+    assert said.peak_memory_mib == 50.0
+    assert said.energy_j is None
+    assert said.call_p50_ms is not None
+    assert said.call_p90_ms is not None
+    assert said.call_p99_ms is not None
+    assert 0 < said.call_p50_ms <= said.call_p90_ms <= said.call_p99_ms
+
+
+def test_a_deployed_models_latency_is_its_median_call(data: ClientData) -> None:
+    def infer(x: np.ndarray) -> np.ndarray:
+        calls.append(len(calls))
+        clock[0] += 1.0 if len(calls) <= WARM_UP else 0.002
+        return np.zeros(10, np.float32)
+
+    calls: list[int] = []
+    clock = [0.0]
+    inference = object.__new__(Inference)
+    inference.infer = infer  # type: ignore[method-assign]
+    meter = HostMeter(clock=lambda: clock[0])
+    meter.start()
+    asked = VariantRequest(trial=0, round=0, artefact="0" * 64, metric="accuracy", loss="x")
+    counted = evaluate_variant(inference, data, asked, on_call=meter.mark)
+    spent = meter.stop(inference, samples=counted.samples)
+    assert spent.inference_ms == pytest.approx(2.0)
+    assert spent.wall_s == pytest.approx(2.006)

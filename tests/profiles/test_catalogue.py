@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 import fieldtune.profiles
 from fieldtune.profiles.catalogue import load_profile, profile_names
+from fieldtune.profiles.cost import NEEDS, untold
 from fieldtune.profiles.device import DeviceProfile, Figure, figure_fields
 from fieldtune.profiles.errors import ProfileError
 
@@ -157,12 +158,19 @@ def test_not_a_number_is_no_figure(tmp_path, write_profile):
 
 
 def test_a_missing_figure_is_named_with_its_meaning_and_unit(write_profile):
-    path = write_profile(without="loaded_w")
+    path = write_profile(without="memory_free_mib")
     with pytest.raises(ProfileError) as caught:
         load_profile(path)
     assert str(caught.value) == (
-        f"{path}: loaded_w is missing: state power of the whole device while it computes, in 'W'"
+        f"{path}: memory_free_mib is missing: state memory that the system leaves to the client, "
+        "without swap, in 'MiB'"
     )
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_the_catalogue_hides_nothing_that_a_forecast_needs(name):
+    profile = load_profile(name)
+    assert [untold(profile, measure) for measure in NEEDS] == [()] * len(NEEDS)
 
 
 def test_an_unknown_figure_is_answered_with_a_near_one(write_profile):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fieldtune.profiles import cli
 from fieldtune.profiles import measure as module
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.cost import call_ms
+from fieldtune.profiles.cost import call_ms, untold
 from fieldtune.profiles.device import figure_fields
 from fieldtune.profiles.errors import UsageError
 from fieldtune.profiles.fit import fit, nonnegative
@@ -108,24 +108,29 @@ def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
     assert all(rates["basis"] == "measured" for rates in tables["classes"].values())
 
 
-def test_what_the_host_hides_is_left_out_or_said_to_be_an_estimate(tmp_path, monkeypatch):
+def test_what_the_host_hides_is_left_out_and_never_guessed(tmp_path, monkeypatch):
     measured, path = a_profile(tmp_path, PC, monkeypatch)
-    assert {"clock_mhz", "idle_w", "loaded_w", "upload_mbit_s"} <= set(measured.untold)
+    hidden = {"clock_mhz", "idle_w", "loaded_w", "radio_w", "upload_mbit_s", "availability"}
+    assert hidden <= set(measured.untold)
+    assert measured.board is None
     profile = load_profile(path)
-    assert profile.clock_mhz is None
-    assert profile.int8_one_thread_gop_s is None
-    assert profile.loaded_w.basis == "estimated"
-    assert profile.loaded_w.source.startswith("not measured")
     shown = CliRunner().invoke(cli.app, ["show", str(path)]).stdout
-    (line,) = [line for line in shown.splitlines() if line.startswith("clock_mhz")]
-    assert "not told" in line
+    for name in measured.untold:
+        assert getattr(profile, name) is None
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"{name} ")]
+        assert "not told" in line
+    assert untold(profile, "energy_j") == (
+        "download_mbit_s", "upload_mbit_s", "latency_ms", "idle_w", "loaded_w", "radio_w",
+    )  # fmt: skip
 
 
 def test_a_known_board_takes_what_a_minute_cannot_tell_from_the_catalogue(tmp_path, monkeypatch):
-    _, path = a_profile(tmp_path, PI, monkeypatch)
+    measured, path = a_profile(tmp_path, PI, monkeypatch)
     profile, board = load_profile(path), load_profile("raspberry-pi-5")
     assert profile.loaded_w == board.loaded_w
     assert profile.latency_ms == board.latency_ms
+    assert measured.board == "raspberry-pi-5"
+    assert untold(profile, "energy_j") == ()
     assert profile.memory_free_mib.value == 3500
     assert profile.memory_free_mib.basis == "measured"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldtune.client.messages import Description
 from fieldtune.profiles.catalogue import load_profile
+from fieldtune.profiles.correction import Correction, Corrections
+from fieldtune.profiles.errors import StudyError
 from fieldtune.profiles.work import OpWork, Work
 from fieldtune.server.compiler.manifest import Manifest, WeightSpec
 from fieldtune.server.forecast import Forecaster, calls_per_round, fleet_measure
@@ -42,7 +46,8 @@ MANIFEST = Manifest(
 )  # fmt: skip
 
 
-def forecast(limits: str, samples: int = 16) -> tuple[StudyConfig, Forecast]:
+def forecaster(limits: str, samples: int = 16, **changes: Any) -> tuple[StudyConfig, Forecaster]:
+    """Changes are made to every profile: a figure that is None is not told."""
     study = parse_study(STUDY.format(limits=limits), "s")
     names = ["raspberry-pi-zero-2w"] * 5 + ["raspberry-pi-5"] * 5
     members = [
@@ -52,8 +57,13 @@ def forecast(limits: str, samples: int = 16) -> tuple[StudyConfig, Forecast]:
         )
         for client, name in enumerate(names)
     ]  # fmt: skip
-    forecaster = Forecaster(study, members, {name: load_profile(name) for name in set(names)})
-    return study, forecaster.forecast(study.space.defaults(), MANIFEST)
+    profiles = {name: load_profile(name).model_copy(update=changes) for name in set(names)}
+    return study, Forecaster(study, members, profiles)
+
+
+def forecast(limits: str, samples: int = 16) -> tuple[StudyConfig, Forecast]:
+    study, made = forecaster(limits, samples)
+    return study, made.forecast(study.space.defaults(), MANIFEST)
 
 
 ZERO_MS = forecast("")[1].devices["raspberry-pi-zero-2w"].cost.inference_ms.value
@@ -111,3 +121,61 @@ def test_calls_per_round_equal_those_of_the_trainers_loop(
             batch = min(batch_size, samples - start)
             calls += len(range(0, batch, micro_batch))
     assert calls_per_round(samples, batch_size, epochs, micro_batch) == calls
+
+
+SLOW = Correction(3.0, 2.9, 3.1, reports=50)
+
+
+def test_reports_that_correct_a_type_change_what_the_limits_allow_and_not_its_costs() -> None:
+    study, made = forecaster(f"inference_ms = {2 * ZERO_MS}\ncoverage = 0.5")
+    before = made.forecast(study.space.defaults(), MANIFEST)
+    made.correct({"raspberry-pi-zero-2w": Corrections(inference=SLOW)})
+    after = made.forecast(study.space.defaults(), MANIFEST)
+    assert before.participants == tuple(range(10))
+    assert after.participants == (5, 6, 7, 8, 9)
+    zero = after.devices["raspberry-pi-zero-2w"]
+    assert zero.slack["inference_ms"] == pytest.approx(0.5)
+    assert zero.cost == before.devices["raspberry-pi-zero-2w"].cost
+    assert fleet_measure(after, "inference_ms") == FIVE_MS  # of those that take part
+
+
+def test_training_that_is_slower_than_predicted_lengthens_the_round_by_just_that() -> None:
+    study, made = forecaster("round_s = 1000")
+    before = made.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"]
+    made.correct({"raspberry-pi-5": Corrections(training=SLOW)})
+    after = made.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"]
+    assert before.cost.round_s is not None
+    longer = (1 + after.slack["round_s"]) * 1000 - before.cost.round_s.value
+    assert longer == pytest.approx(2 * before.cost.training_s.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "hidden", "sentence"),
+    [
+        ("", "loaded_w", "the objective energy_j cannot be predicted on 'raspberry-pi-5': its "
+         "profile does not tell loaded_w; add what you know to the profile, or drop the objective"),
+        ("round_s = 3", "upload_mbit_s", "the objective energy_j cannot be predicted"),
+    ],
+)  # fmt: skip
+def test_what_a_profile_does_not_tell_cannot_be_asked_for(
+    limits: str, hidden: str, sentence: str
+) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        forecaster(limits, **{hidden: None})
+
+
+def test_what_a_profile_does_not_tell_is_not_told_either() -> None:
+    study, made = forecaster("", samples=16)
+    told = made.forecast(study.space.defaults(), MANIFEST)
+    only_error = study.model_copy(
+        update={"study": study.study.model_copy(update={"objectives": ("error",)})}
+    )
+    profile = load_profile("raspberry-pi-5").model_copy(update={"idle_w": None})
+    member = Description(
+        client=0, profile="raspberry-pi-5", train_samples=16, test_samples=4,
+        input_shape=(8, 8, 1), classes=10, runtime="x",
+    )  # fmt: skip
+    hiding = Forecaster(only_error, [member], {"raspberry-pi-5": profile})
+    cost = hiding.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"].cost
+    assert cost.energy_j is None
+    assert cost.step_ms == told.devices["raspberry-pi-5"].cost.step_ms

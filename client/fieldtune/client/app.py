@@ -107,7 +107,7 @@ def make_client_app(
         request = TrainRequest.parse(_scalars(message), _weights(message))
 
         def work(session: Session, data: ClientData, meter: Meter) -> TrainReport:
-            trained = trainer.train(session, data, request)
+            trained = trainer.train(session, data, request, on_call=meter.mark)
             if not np.isfinite(trained.weights).all():
                 return _failed(TrainReport, request, "diverged", "weights are not finite")
             spent = meter.stop(session, train_steps=trained.steps)
@@ -128,7 +128,7 @@ def make_client_app(
         request = EvaluateRequest.parse(_scalars(message), _weights(message))
 
         def work(session: Session, data: ClientData, meter: Meter) -> EvaluateReport:
-            counted = trainer.evaluate(session, data, request)
+            counted = trainer.evaluate(session, data, request, on_call=meter.mark)
             return _counted(request, counted, meter.stop(session, samples=counted.samples))
 
         return _reply(_attempt(EvaluateReport, request, context, Session, work), message)
@@ -138,7 +138,7 @@ def make_client_app(
         request = VariantRequest.parse(_scalars(message))
 
         def work(inference: Inference, data: ClientData, meter: Meter) -> EvaluateReport:
-            counted = trainer.evaluate_variant(inference, data, request)
+            counted = trainer.evaluate_variant(inference, data, request, on_call=meter.mark)
             return _counted(request, counted, meter.stop(inference, samples=counted.samples))
 
         return _reply(_attempt(EvaluateReport, request, context, Inference, work), message)
@@ -227,7 +227,19 @@ def _spent(spent: Measurement) -> dict[str, Any]:
         "cpu_s": spent.cpu_s,
         "peak_memory_mib": spent.peak_memory_mib,
         "energy_j": spent.energy_j,
-    }
+        "temperature_before_c": spent.temperature_before_c,
+        "temperature_after_c": spent.temperature_after_c,
+        "throttled": spent.throttled,
+        "swapping": spent.swapping,
+    } | (
+        {
+            "call_p50_ms": spent.latency.median_ms,
+            "call_p90_ms": spent.latency.p90_ms,
+            "call_p99_ms": spent.latency.p99_ms,
+        }
+        if spent.latency
+        else {}
+    )
 
 
 def _scalars(message: Message) -> dict[str, Any]:

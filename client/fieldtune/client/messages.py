@@ -125,8 +125,23 @@ class _Report(_Message):
     cpu_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     peak_memory_mib: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     energy_j: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    call_p50_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Percentiles of the single calls of the model, after warm-up, in milliseconds."""
+    call_p90_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    call_p99_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    temperature_before_c: float | None = Field(default=None, ge=-273, allow_inf_nan=False)
+    temperature_after_c: float | None = Field(default=None, ge=-273, allow_inf_nan=False)
+    throttled: bool | None = None
+    """Whether the device was slowed for heat or voltage meanwhile; None where it does not tell."""
+    swapping: bool | None = None
+    """Whether memory was swapped meanwhile; None where the device does not tell."""
     host_cpu_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """CPU seconds spent by the machine that really ran it, to say where a study's time went."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is known to have spoiled its measurements."""
+        return not self.throttled and not self.swapping
 
 
 class TrainReport(_Report):

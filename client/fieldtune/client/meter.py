@@ -68,6 +68,9 @@ class Meter(Protocol):
     def start(self) -> None:
         """Begin measuring."""
 
+    def mark(self) -> None:
+        """Take note that a call of the model has just ended."""
+
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
     ) -> Measurement:
@@ -124,18 +127,26 @@ class HostMeter:
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
     ) -> Measurement:
-        """Read the clocks again; evaluation tells the mean inference time of a sample."""
+        """Read the clocks again.
+
+        Evaluation tells the inference time of a sample: of a deployable model the median call after
+        warm-up, of an artefact, which takes a batch at a time, the mean over all samples.
+        """
         wall_s = self._clock() - self._wall
         cpu_s = time.process_time() - self._cpu
         watts = self._end_watch()
         after, swap = probe(self._root), self._swapped()
+        calls = latency([self._wall, *self._marks])
+        inference_ms = 1e3 * wall_s / samples if samples and not train_steps else None
+        if inference_ms is not None and calls and isinstance(session, Inference):
+            inference_ms = calls.median_ms
         return Measurement(
             wall_s=wall_s,
             cpu_s=cpu_s,
             peak_memory_mib=self._peak_memory_mib(),
             energy_j=None if watts is None else watts * wall_s,
-            inference_ms=1e3 * wall_s / samples if samples and not train_steps else None,
-            latency=latency([self._wall, *self._marks]),
+            inference_ms=inference_ms,
+            latency=calls,
             temperature_before_c=self._before.temperature_c,
             temperature_after_c=after.temperature_c,
             throttled=_throttled(self._before, after),

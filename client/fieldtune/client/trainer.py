@@ -52,12 +52,22 @@ class Evaluated:
     weight: float | None
 
 
-def train(session: Session, data: ClientData, request: TrainRequest) -> Trained:
+def _unheard() -> None:
+    """What a call's end is told to where nobody measures."""
+
+
+def train(
+    session: Session,
+    data: ClientData,
+    request: TrainRequest,
+    *,
+    on_call: Callable[[], None] = _unheard,
+) -> Trained:
     """Local epochs of mini-batch training, samples in a fresh seeded order each epoch.
 
     A batch larger than the artefact's micro-batch is accumulated over several calls; each sample
     of a batch of ``n`` weighs ``1/n`` and padding weighs 0, so a short last batch neither loses
-    nor counts a sample twice.
+    nor counts a sample twice. ``on_call`` is told of the end of every call.
     """
     session.load(request.weights)
     order = np.random.default_rng(request.seed)
@@ -77,12 +87,19 @@ def train(session: Session, data: ClientData, request: TrainRequest) -> Trained:
                 last = index == len(batches) - 1
                 weight = real / np.float32(len(batch))
                 batch_loss = session.train_step(x, y, weight, hyperparameters, apply=last)
+                on_call()
                 loss += batch_loss * len(batch) / samples
                 steps += 1
     return Trained(session.weights(), samples, steps, loss)
 
 
-def evaluate(session: Session, data: ClientData, request: EvaluateRequest) -> Evaluated:
+def evaluate(
+    session: Session,
+    data: ClientData,
+    request: EvaluateRequest,
+    *,
+    on_call: Callable[[], None] = _unheard,
+) -> Evaluated:
     """Loss and per-class counts of the weights on the client's test samples."""
     session.load(request.weights)
     targets = data.test_x if session.reconstructs else data.test_y
@@ -91,15 +108,25 @@ def evaluate(session: Session, data: ClientData, request: EvaluateRequest) -> Ev
     outputs: list[NDArray[np.float32]] = []
     for x, y, real in _micro_batches(session, data.test_x, targets, everything):
         batch = session.evaluate(x, y, real)
+        on_call()
         loss_sum += batch.loss
         counts = counts + batch.counts if outputs else batch.counts
         outputs.append(batch.logits[: int(real.sum())])
     return _evaluated(data, outputs, loss_sum, counts, request.metric)
 
 
-def evaluate_variant(inference: Inference, data: ClientData, request: VariantRequest) -> Evaluated:
+def evaluate_variant(
+    inference: Inference,
+    data: ClientData,
+    request: VariantRequest,
+    *,
+    on_call: Callable[[], None] = _unheard,
+) -> Evaluated:
     """Loss and per-class counts of a deployable model on the client's test samples."""
-    outputs = [inference.infer(x)[None] for x in data.test_x]
+    outputs = []
+    for x in data.test_x:
+        outputs.append(inference.infer(x)[None])
+        on_call()
     if request.loss in RECONSTRUCTION:
         losses = (
             _reconstruction_loss(request.loss, output[0], x)

@@ -19,7 +19,7 @@ from fieldtune.profiles.device import (
     figure_fields,
 )
 from fieldtune.profiles.errors import StorageError, UsageError
-from fieldtune.profiles.measure import as_toml, measure
+from fieldtune.profiles.measure import Measured, as_toml, measure
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,15 +83,26 @@ def measure_host(
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from None
     load_profile(out)
     if measured.untold:
-        err.print(Text(f"Not told by this host: {', '.join(measured.untold)}."))
+        err.print(Text(_not_told(measured, out)))
     Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))
+
+
+def _not_told(measured: Measured, out: Path) -> str:
+    """Where the figures that a host hides come from, or what becomes of it."""
+    hidden = ", ".join(measured.untold)
+    if measured.board is not None:
+        return f"Not measured, taken from {measured.board} where it says: {hidden}."
+    return (
+        f"Not told by this host: {hidden}. What needs them is not predicted; add to {out} "
+        "what you know."
+    )
 
 
 def overview(profiles: list[DeviceProfile]) -> Table:
     """Lay out profiles, a row each: what decides at a glance, and how many figures rest on what."""
     table = Table(
-        caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded. "
-        "Basis: how many figures are measured/published/estimated.",
+        caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded, - where "
+        "not told. Basis: how many figures are measured/published/estimated.",
         caption_justify="left",
         box=None,
         pad_edge=False,
@@ -126,8 +137,8 @@ def _line(field: str, figure: Figure) -> str:
     return f"{field:<27}{_number(figure.value):>7}  {span:<16} {figure.unit:<8} {figure.basis}"
 
 
-def _pair(first: Figure, second: Figure) -> str:
-    return f"{_number(first.value)}/{_number(second.value)}"
+def _pair(first: Figure | None, second: Figure | None) -> str:
+    return "/".join("-" if figure is None else _number(figure.value) for figure in (first, second))
 
 
 def _number(value: float) -> str:

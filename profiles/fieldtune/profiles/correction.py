@@ -8,9 +8,10 @@ moves it some way, many let the fleet speak for itself.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
 
+from fieldtune.profiles.cost import Cost
 from fieldtune.profiles.uncertain import Estimate
 
 _Z90 = 1.645  # of a normal distribution: 90 % lie within so many standard deviations
@@ -26,13 +27,17 @@ _LEAST_PRIOR = 0.02
 class Correction:
     """What to multiply predictions of one quantity on one device type by.
 
-    ``factor`` with the ends of its 90 % interval; ``reports`` is how many it rests on.
+    ``low`` and ``high`` hold nine in ten of the factors that single predictions would need; they
+    come nearer as reports agree. ``reports`` is how many it rests on. ``simulated`` ones say
+    nothing of how far off a real device may be: they move a prediction and leave its interval as
+    wide.
     """
 
     factor: float
     low: float
     high: float
     reports: int
+    simulated: bool = False
 
     def apply(self, predicted: Estimate) -> Estimate:
         """The corrected prediction; without reports the prediction itself.
@@ -42,11 +47,13 @@ class Correction:
         """
         if self.reports == 0:
             return predicted
-        value = predicted.value * self.factor
+        value, low, high = (
+            end * self.factor for end in (predicted.value, predicted.low, predicted.high)
+        )
+        if self.simulated:
+            return Estimate(value, low, high)
         return Estimate(
-            value,
-            max(predicted.value * self.low, predicted.low * self.factor),
-            min(predicted.value * self.high, predicted.high * self.factor),
+            value, max(predicted.value * self.low, low), min(predicted.value * self.high, high)
         )
 
 
@@ -54,12 +61,57 @@ IDENTITY = Correction(1.0, 1.0, 1.0, 0)
 """The correction of a device type that has not reported."""
 
 
-def correction(pairs: Iterable[tuple[Estimate, float]]) -> Correction:
+@dataclass(frozen=True)
+class Corrections:
+    """The corrections of one device type."""
+
+    training: Correction = IDENTITY
+    """Of a call of an artefact's ``train``, and through it of a round's time and energy."""
+    inference: Correction = IDENTITY
+    """Of a forward pass."""
+    memory: Correction = IDENTITY
+    """Of the training process's peak."""
+
+
+NONE = Corrections()
+"""Those of a device type that has not reported."""
+
+
+def corrected(cost: Cost, by: Corrections) -> Cost:
+    """A cost as the catalogue predicts it, with what a fleet reported taken into account.
+
+    Of a round and of energy only the part that is computing is multiplied; their intervals keep
+    their width in proportion.
+    """
+    factor = by.training.factor
+    return replace(
+        cost,
+        inference_ms=by.inference.apply(cost.inference_ms),
+        step_ms=by.training.apply(cost.step_ms),
+        round_s=_with_part(cost.round_s, cost.training_s, factor),
+        training_s=by.training.apply(cost.training_s),
+        memory_mib=by.memory.apply(cost.memory_mib),
+        energy_j=_with_part(cost.energy_j, cost.training_j, factor),
+        training_j=_with_part(cost.training_j, cost.training_j, factor),
+    )
+
+
+def _with_part(whole: Estimate | None, part: Estimate | None, factor: float) -> Estimate | None:
+    """A sum of which one part is multiplied by a factor."""
+    if whole is None or part is None or factor == 1.0 or whole.value == 0:
+        return whole
+    value = whole.value + (factor - 1.0) * part.value
+    scale = value / whole.value
+    return Estimate(value, whole.low * scale, whole.high * scale)
+
+
+def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = False) -> Correction:
     """The correction that a fleet's reports ask for.
 
     Args:
         pairs: what was predicted for a device of the type, and what it reported. Pairs that tell no
             ratio (a figure of 0, or not finite) are passed over.
+        simulated: whether simulated devices reported them.
 
     Returns:
         the posterior mean and 90 % interval of the factor; the order of the pairs does not matter.
@@ -79,12 +131,15 @@ def correction(pairs: Iterable[tuple[Estimate, float]]) -> Correction:
     scatter = _scatter(ratios, mean)
     weight = count / scatter**2
     precision = weight + 1 / prior**2
-    centre, deviation = mean * weight / precision, 1 / sqrt(precision)
+    # Posterior of the factor, and what a single prediction scatters around it (Gelman et al.,
+    # section 2.5: a posterior predictive distribution adds up both variances).
+    centre, deviation = mean * weight / precision, sqrt(1 / precision + scatter**2)
     return Correction(
         factor=exp(centre),
         low=exp(centre - _Z90 * deviation),
         high=exp(centre + _Z90 * deviation),
         reports=count,
+        simulated=simulated,
     )
 
 

@@ -4,6 +4,7 @@ Time of computing comes from :mod:`fieldtune.profiles.roofline`; memory, storage
 are sums whose terms stand beside them. Intervals are of 90 % (:mod:`fieldtune.profiles.uncertain`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fieldtune.profiles.device import DeviceProfile, Figure
@@ -11,7 +12,14 @@ from fieldtune.profiles.roofline import Roofline, Threads, call_ms, dearer
 from fieldtune.profiles.uncertain import Estimate, Quantity, Span
 from fieldtune.profiles.work import Work
 
-__all__ = ["Cost", "Estimate", "Workload", "call_ms", "predict"]
+__all__ = ["Cost", "Estimate", "Workload", "call_ms", "predict", "untold"]
+
+_LINK = ("download_mbit_s", "upload_mbit_s", "latency_ms")
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "round_s": _LINK,
+    "energy_j": (*_LINK, "idle_w", "loaded_w", "radio_w"),
+}
+"""Figures that a profile may leave out, by the quantities of a Cost that need them."""
 
 # Resident memory of the process that trains, MiB: Python, numpy, flwr and a TFLite runtime in one
 # process (imports of flwr 65 MB on an aarch64 virtual machine, runtime and training about 35 MB
@@ -55,17 +63,27 @@ class Workload:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a workload costs on one device; the unit ends the name."""
+    """What a workload costs on one device; the unit ends the name.
+
+    ``None`` is a quantity that needs a figure which the device's profile does not tell.
+    """
 
     inference_ms: Estimate
     step_ms: Estimate
-    round_s: Estimate
+    round_s: Estimate | None
+    training_s: Estimate  # of a round, the part that is computing
     memory_mib: Estimate
     inference_memory_mib: Estimate
     storage_mib: Estimate
-    energy_j: Estimate  # whole trial
+    energy_j: Estimate | None  # whole trial
+    training_j: Estimate | None  # of a whole trial, the part that is computing
     sent_bytes: Estimate  # whole trial
     received_bytes: Estimate  # whole trial
+
+
+def untold(profile: DeviceProfile, measure: str) -> tuple[str, ...]:
+    """Figures that a quantity of a Cost needs and that a profile does not tell."""
+    return tuple(name for name in NEEDS.get(measure, ()) if getattr(profile, name) is None)
 
 
 _PROTOCOL = Quantity.of("protocol", PROTOCOL_FACTOR)
@@ -107,34 +125,64 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
     # One direction of a round: weights * protocol + message; the artefact's only download.
     message = _PROTOCOL * float(load.weight_bytes) + _MESSAGE
     artefact = _PROTOCOL * float(load.artefact_bytes)
-    down = _seconds_a_byte("download", profile.download_mbit_s)
-    up = _seconds_a_byte("upload", profile.upload_mbit_s)
-    # Both directions of a round: bytes / down + bytes / up + round trips * latency.
-    latency_s = Quantity.of("latency", dearer(profile.latency_ms)) * 1e-3
-    transfer_s = message * down + message * up + _TRIPS * latency_s
-    fetching_s = artefact * down
     # A device that takes part at all fetches the artefact once; below one round, in expectation.
     downloads = min(1.0, load.rounds)
-    loaded_w = Quantity.of("loaded", dearer(profile.loaded_w))
-    radio_w = Quantity.of("radio", dearer(profile.radio_w))
-    transfer_w = Quantity.of("idle", dearer(profile.idle_w)) + radio_w
-    # Trial: rounds * (loaded W * compute + transfer W * transfer) + transfer W * artefact.
-    energy_j = (loaded_w * compute_s + transfer_w * transfer_s) * load.rounds
-    energy_j += transfer_w * fetching_s * downloads
     sent = message * load.rounds
-    round_s = (compute_s + transfer_s + fetching_s).estimate()
-    later = (compute_s + transfer_s).estimate()
+    round_s: Estimate | None = None
+    energy_j: Quantity | None = None
+    training_j: Quantity | None = None
+    if profile.loaded_w is not None:
+        training_j = Quantity.of("loaded", dearer(profile.loaded_w)) * compute_s * load.rounds
+    link = _Link.of(profile)
+    if link is not None:
+        transfer_s, fetching_s = link.round_s(message), artefact * link.down
+        first, later = compute_s + transfer_s + fetching_s, compute_s + transfer_s
+        round_s = first.estimate()
+        round_s = Estimate(round_s.value, min(later.estimate().low, round_s.low), round_s.high)
+        if training_j is not None and profile.idle_w is not None and profile.radio_w is not None:
+            idle_w = Quantity.of("idle", dearer(profile.idle_w))
+            transfer_w = idle_w + Quantity.of("radio", dearer(profile.radio_w))
+            # Trial: rounds * (loaded W * compute + transfer W * transfer) + transfer W * artefact.
+            energy_j = training_j + transfer_w * transfer_s * load.rounds
+            energy_j += transfer_w * fetching_s * downloads
     return Cost(
         inference_ms=inference_ms.estimate(),
         step_ms=step_ms.estimate(),
-        round_s=Estimate(round_s.value, min(later.low, round_s.low), round_s.high),
+        round_s=round_s,
+        training_s=compute_s.estimate(),
         memory_mib=_training_memory(profile, load).estimate(),
         inference_memory_mib=_inference_memory(profile, load).estimate(),
         storage_mib=_storage(load).estimate(),
-        energy_j=energy_j.estimate(),
+        energy_j=None if energy_j is None else energy_j.estimate(),
+        training_j=None if training_j is None else training_j.estimate(),
         sent_bytes=sent.estimate(),
         received_bytes=(sent + artefact * downloads).estimate(),
     )
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A device's link: seconds that a byte takes down and up, and a round trip."""
+
+    down: Quantity
+    up: Quantity
+    latency_s: Quantity
+
+    @classmethod
+    def of(cls, profile: DeviceProfile) -> "_Link | None":
+        """None where the profile does not tell all of it."""
+        down, up, latency = profile.download_mbit_s, profile.upload_mbit_s, profile.latency_ms
+        if down is None or up is None or latency is None:
+            return None
+        return cls(
+            _seconds_a_byte("download", down),
+            _seconds_a_byte("upload", up),
+            Quantity.of("latency", dearer(latency)) * 1e-3,
+        )
+
+    def round_s(self, message: Quantity) -> Quantity:
+        """Both directions of a round: bytes / down + bytes / up + round trips * latency."""
+        return message * self.down + message * self.up + _TRIPS * self.latency_s
 
 
 def _seconds_a_byte(name: str, rate: Figure) -> Quantity:

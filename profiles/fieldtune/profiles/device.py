@@ -175,18 +175,30 @@ class DeviceProfile(BaseModel):
     storage_free_mib: Annotated[
         Figure, In("MiB", "storage free once the system and fieldtune's packages are installed")
     ]
-    idle_w: Annotated[Figure, In("W", "power of the whole device at rest, network connected")]
-    loaded_w: Annotated[Figure, In("W", "power of the whole device while it computes")]
-    radio_w: Annotated[Figure, In("W", "power that sending and receiving adds", above_zero=False)]
-    download_mbit_s: Annotated[Figure, In("Mbit/s", "rate of receiving over its usual link")]
-    upload_mbit_s: Annotated[Figure, In("Mbit/s", "rate of sending over its usual link")]
-    latency_ms: Annotated[Figure, In("ms", "round trip to the coordinator", above_zero=False)]
+    idle_w: Annotated[
+        Figure | None, In("W", "power of the whole device at rest, network connected")
+    ] = None
+    loaded_w: Annotated[Figure | None, In("W", "power of the whole device while it computes")] = (
+        None
+    )
+    radio_w: Annotated[
+        Figure | None, In("W", "power that sending and receiving adds", above_zero=False)
+    ] = None
+    download_mbit_s: Annotated[
+        Figure | None, In("Mbit/s", "rate of receiving over its usual link")
+    ] = None
+    upload_mbit_s: Annotated[Figure | None, In("Mbit/s", "rate of sending over its usual link")] = (
+        None
+    )
+    latency_ms: Annotated[
+        Figure | None, In("ms", "round trip to the coordinator", above_zero=False)
+    ] = None
     sustained_share: Annotated[
         Figure, In("share", "speed under lasting load as a share of peak, for heat", at_most=1.0)
     ]
     availability: Annotated[
-        Figure, In("share", "share of the time that the device can take part", at_most=1.0)
-    ]
+        Figure | None, In("share", "share of the time that the device can take part", at_most=1.0)
+    ] = None
     process_mib: Annotated[
         Figure | None, In("MiB", "resident memory of a client's process before its first model")
     ] = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from math import isfinite
 
-from fieldtune.profiles.cost import Cost
+from fieldtune.profiles.cost import Cost, Estimate
 from fieldtune.profiles.device import DeviceProfile
 from fieldtune.profiles.errors import UsageError
 
@@ -43,8 +43,20 @@ def default_limits(profile: DeviceProfile) -> DeviceLimits:
 def slack(cost: Cost, limits: DeviceLimits) -> dict[str, float]:
     """Say how a predicted cost stands to each limit that is set.
 
+    Raises:
+        UsageError: a limit is set on what the device's profile does not tell.
+
     Returns:
         limit name -> ``used / cap - 1``, judged on the estimate's value: at most 0 fits, -0.25
         leaves a quarter of the cap, 0.5 is half as much again as allowed.
     """
-    return {name: getattr(cost, name).value / cap - 1.0 for name, cap in limits.items()}
+    gaps: dict[str, float] = {}
+    for name, cap in limits.items():
+        used: Estimate | None = getattr(cost, name)
+        if used is None:
+            raise UsageError(
+                f"limit {name} = {cap:g} cannot be judged: the device's profile does not tell "
+                "what it needs; add that to the profile or drop the limit"
+            )
+        gaps[name] = used.value / cap - 1.0
+    return gaps

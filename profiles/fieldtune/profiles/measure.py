@@ -1,9 +1,8 @@
 """``fieldtune profiles measure``: a profile of the host, from a microbenchmark of about a minute.
 
 What is measured says so, with the method and the date. A board that ``probe`` recognises takes what
-a minute cannot tell (links, heat, availability, power) from its profile in the catalogue; elsewhere
-those figures are stated as estimates with intervals as wide as ignorance, and what may be left out
-is left out.
+a minute cannot tell (links, availability, power) from its profile in the catalogue; elsewhere those
+figures are left out, never guessed, and so is what would be predicted from them.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles import host as here
-from fieldtune.profiles.device import Basis, figure_fields
+from fieldtune.profiles.device import figure_fields
 from fieldtune.profiles.errors import ProfileError
 from fieldtune.profiles.fit import Fit, Fitted, fit
 from fieldtune.profiles.microbench import Progress, Readings, dense_gflop_s, run, speedup
@@ -37,17 +36,6 @@ _Z90 = 1.645  # of a normal distribution: 90 % lie within so many standard devia
 _STEADY, _HOT = 0.95, 0.9
 _LEAST_ERROR = 0.04  # clocks and neighbours vary by this much from run to run
 
-# value, low, high and why, of what a minute on an unknown host does not tell.
-_UNTOLD: dict[str, tuple[float, float, float, str]] = {
-    "idle_w": (4.0, 0.6, 20.0, "a board's 0.6 W to a small PC's 20 W at rest"),
-    "loaded_w": (10.0, 2.0, 65.0, "a board's 2 W to a small PC's 65 W when busy"),
-    "radio_w": (0.4, 0.0, 1.5, "nothing by Ethernet, 0.1 to 1.5 W by Wi-Fi"),
-    "download_mbit_s": (90.0, 10.0, 940.0, "slow Wi-Fi to gigabit Ethernet"),
-    "upload_mbit_s": (90.0, 5.0, 940.0, "slow Wi-Fi to gigabit Ethernet"),
-    "latency_ms": (5.0, 0.2, 80.0, "a local network to across the internet"),
-    "availability": (0.95, 0.6, 1.0, "mains-powered, with restarts and weak links"),
-}
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -55,6 +43,7 @@ class Measured:
 
     tables: dict[str, Any]
     untold: tuple[str, ...]
+    board: str | None  # the profile of the catalogue that says instead what was not told
 
 
 def measure(
@@ -123,15 +112,13 @@ class _Writer:
         low: float,
         high: float,
         why: str,
-        basis: Basis = "measured",
     ) -> None:
-        source = f"{self.how}: {why}" if basis == "measured" else f"not measured: {why}"
         numbers = (value, min(low, value), max(high, value))
         self.figures[name] = {
             **dict(zip(("value", "low", "high"), map(_rounded, numbers), strict=True)),
             "unit": figure_fields()[name].unit,
-            "basis": basis,
-            "source": source,
+            "basis": "measured",
+            "source": f"{self.how}: {why}",
         }
 
     def about(self, name: str, value: float, error: float, why: str) -> None:
@@ -192,15 +179,7 @@ def _sizes(write: _Writer, told: Host, package: str) -> None:
 
 def _finished(write: _Writer, told: Host, found: Fit) -> Measured:
     board = _board(told)
-    untold: list[str] = []
-    for name, (value, low, high, why) in _UNTOLD.items():
-        if name not in write.figures:
-            untold.append(name)
-            if board is None:
-                write.figure(name, value, low, high, why, "estimated")
-    for name in ("clock_mhz", "memory_total_mib", "memory_free_mib"):
-        if name not in write.figures:
-            untold.append(name)
+    untold = tuple(name for name in figure_fields() if name not in write.figures)
     if board is None and "memory_total_mib" in untold:
         raise ProfileError("this host does not tell its memory (/proc/meminfo): not a Linux host")
     tables: dict[str, Any] = {"title": f"{told.model or 'this host'}, measured"}
@@ -211,7 +190,7 @@ def _finished(write: _Writer, told: Host, found: Fit) -> Measured:
         name: _rates(kernel, found.mix_error, write.how)
         for name, kernel in sorted(found.kernels.items())
     }
-    return Measured(tables, tuple(untold))
+    return Measured(tables, untold, board)
 
 
 def _board(told: Host) -> str | None:

@@ -31,6 +31,7 @@ from fieldtune.server.federated import (
 )
 from fieldtune.server.fleet import Addressed, Fleet, Reply
 from fieldtune.server.forecast import Forecaster, fleet_measure
+from fieldtune.server.observations import Watch, corrections, known_before
 from fieldtune.server.progress import Observer
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.screening import find_feasible
@@ -62,6 +63,7 @@ class _Training:
     proposal: Proposal
     model: bytes
     steps: Generator[Exchange, Answers, tuple[Weights, Learned]]
+    watch: Watch
     waiting_for: set[int] = field(default_factory=set)
     answers: dict[int, Report] = field(default_factory=dict)
     outcome: Outcome | None = None
@@ -104,6 +106,7 @@ class Coordinator:
             if isinstance(outcome, Infeasible)
         }
         self._compiled_any = False
+        self._known = 0
         self._spent_trials = sum(not isinstance(outcome, Infeasible) for outcome in tuner.history())
 
     def run(self) -> None:
@@ -125,6 +128,7 @@ class Coordinator:
     def _admit(self) -> bool:
         """Ask and judge one proposal; False while its artefact is still being compiled."""
         if self._judging is None:
+            self._correct(math.inf)
             with self._spending.on("optimizer"):
                 proposal = self._tuner.ask()
             self._judging = (proposal, self._artefacts.of(proposal.configuration))
@@ -138,15 +142,24 @@ class Coordinator:
             if not self._compiled_any:
                 raise
             self._spent_trials += 1
-            self._tell(Failed(proposal, str(refused)))
+            self._tell(Failed(proposal, str(refused), sent=False))
             return True
         self._compiled_any = True
+        self._correct(proposal.number)
         forecast = self._forecaster.forecast(proposal.configuration, artefact.manifest)
         if forecast.feasible:
             self._start(proposal, forecast, artefact)
         else:
             self._rule_out(proposal, forecast)
         return True
+
+    def _correct(self, number: float) -> None:
+        """Predict with what devices had reported by the time this trial was asked for."""
+        flying = {training.plan.trial for training in self._in_flight}
+        known = known_before(number, self._tuner.history(), flying, self._study.study.parallel)
+        if len(known) != self._known:  # the trials sent to devices only ever grow in number
+            self._known = len(known)
+            self._forecaster.correct(corrections(known))
 
     def _rule_out(self, proposal: Proposal, forecast: Forecast) -> None:
         self._tell(Infeasible(proposal, forecast))
@@ -177,7 +190,10 @@ class Coordinator:
             deadline_s=deadlines,
             seed=trial_seed(self._study.study.seed, proposal.number),
         )
-        training = _Training(plan, forecast, proposal, artefact.model, federated_averaging(plan))
+        watch = Watch(self._forecaster.expected(proposal.configuration, artefact.manifest))
+        training = _Training(
+            plan, forecast, proposal, artefact.model, federated_averaging(plan), watch
+        )
         self._in_flight.append(training)
         self._advance(training, None)
 
@@ -199,6 +215,7 @@ class Coordinator:
         training.answers[reply.client] = report
         if not training.waiting_for:
             answers, training.answers = training.answers, {}
+            training.watch.take(answers)
             self._advance(training, answers)
 
     def _advance(self, training: _Training, answers: Answers | None) -> None:
@@ -232,7 +249,12 @@ class Coordinator:
                 return Failed(training.proposal, f"{name} is {value}: not a finite number")
         self._folder.save_weights(training.plan.trial, weights)
         return Completed(
-            training.proposal, training.forecast, learned, objectives, training.plan.seed
+            training.proposal,
+            training.forecast,
+            learned,
+            objectives,
+            training.plan.seed,
+            training.watch.observed(),
         )
 
     def _finish(self, training: _Training) -> None:

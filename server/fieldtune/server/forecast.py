@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fieldtune.client.messages import Description
-from fieldtune.profiles.cost import Cost, Workload, predict
+from fieldtune.profiles.correction import NONE, Corrections, corrected
+from fieldtune.profiles.cost import Cost, Workload, call_ms, predict, untold
 from fieldtune.profiles.device import DeviceProfile
+from fieldtune.profiles.errors import StudyError
 from fieldtune.profiles.limits import DeviceLimits, default_limits, slack
 from fieldtune.profiles.work import Work
 from fieldtune.server.compiler.manifest import Manifest
+from fieldtune.server.observations import Expected
 from fieldtune.server.space import Configuration, Value
 from fieldtune.server.study import CLIENT_DEFAULTS, SERVER_DEFAULTS, StudyConfig
 from fieldtune.server.trials import DeviceForecast, Forecast
@@ -54,6 +57,9 @@ class Forecaster:
         study: its limits and rounds.
         members: the fleet.
         profiles: each of the fleet's device types.
+
+    Raises:
+        StudyError: an objective or a limit needs what a device type's profile does not tell.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class Forecaster:
             name: study.limits.for_device(name, default_limits(profile))
             for name, profile in profiles.items()
         }
+        _check_told(study, profiles, self._limits)
+        self._corrections: Mapping[str, Corrections] = {}
         self._work: dict[str, dict[str, Work]] = {}
         self._limit_names = sorted(
             {name for limits in self._limits.values() for name, _ in limits.items()}
@@ -84,9 +92,14 @@ class Forecaster:
             for name, size in self._sizes.items()
         }  # fmt: skip
 
+    def correct(self, corrections: Mapping[str, Corrections]) -> None:
+        """From now on judge limits with these corrections, by device type, and no others."""
+        self._corrections = corrections
+
     def forecast(self, configuration: Configuration, manifest: Manifest) -> Forecast:
         """Predicted cost on each device type, who can take part, and the constraints.
 
+        Costs are those that the profiles predict; limits are judged with the corrections.
         A constraint's value is that of the client at the fleet's coverage: with coverage 0.9, the
         violation that 90 % of the clients stay at or below. So it is at most 0 just where the
         limit leaves enough of the fleet, and says by what share it is missed otherwise.
@@ -97,7 +110,8 @@ class Forecaster:
         worst: dict[str, dict[str, float]] = defaultdict(dict)
         for kind in self._kinds:
             cost = self._cost(kind.profile, kind.samples, configuration, manifest)
-            gaps = slack(cost, self._limits[kind.profile])
+            seen = corrected(cost, self._corrections.get(kind.profile, NONE))
+            gaps = slack(seen, self._limits[kind.profile])
             for limit in self._limit_names:
                 # Where a limit is not set, a client is as far from it as can be.
                 violations[limit].append((gaps.get(limit, -1.0), len(kind.clients)))
@@ -116,6 +130,7 @@ class Forecaster:
                     fitting=fitting[name],
                     cost=self._cost(name, self._mean_samples[name], configuration, manifest),
                     slack=worst[name],
+                    corrections=self._corrections.get(name, NONE),
                 )
                 for name, size in sorted(self._sizes.items())
             },
@@ -124,6 +139,18 @@ class Forecaster:
                 limit: self._at_coverage(violations[limit]) for limit in sorted(violations)
             },
         )
+
+    def expected(self, configuration: Configuration, manifest: Manifest) -> dict[int, Expected]:
+        """What each client will report, as the profiles alone predict it."""
+        work, found = self._work_of(manifest), dict[int, Expected]()
+        for kind in self._kinds:
+            cost = self._cost(kind.profile, kind.samples, configuration, manifest)
+            evaluate_ms = call_ms(self._profiles[kind.profile], work["evaluate"])
+            expected = Expected(
+                kind.profile, manifest.micro_batch, cost.step_ms, evaluate_ms, cost.memory_mib
+            )
+            found |= dict.fromkeys(kind.clients, expected)
+        return found
 
     def deadline_s(self, profile: str) -> float | None:
         """Seconds that a round may take a device of this type."""
@@ -176,12 +203,42 @@ class Forecaster:
         )
 
 
+def _check_told(
+    study: StudyConfig,
+    profiles: Mapping[str, DeviceProfile],
+    limits: Mapping[str, DeviceLimits],
+) -> None:
+    """Refuse a study that asks for what a profile does not tell: nothing is guessed."""
+    for name, profile in sorted(profiles.items()):
+        asked = [(f"the objective {objective.removeprefix('-')}", objective.removeprefix("-"))
+                 for objective in study.study.objectives]  # fmt: skip
+        asked += [(f"the limit {limit} = {cap:g}", limit) for limit, cap in limits[name].items()]
+        for what, measure in asked:
+            if missing := untold(profile, measure):
+                raise StudyError(
+                    f"{what} cannot be predicted on {name!r}: its profile does not tell "
+                    f"{', '.join(missing)}; add what you know to the profile, or drop the "
+                    f"{what.split()[1]}"
+                )
+
+
 def fleet_measure(forecast: Forecast, name: str) -> float:
-    """A cost of the whole fleet: the worst of its device types, or the mean over its clients."""
-    taking_part = [device for device in forecast.devices.values() if device.fitting]
-    values: list[tuple[float, int]] = [
-        (getattr(device.cost, name).value, device.fitting) for device in taking_part
-    ]
+    """A cost of the whole fleet as the profiles predict it.
+
+    The worst of its device types, or the mean over its clients; infinite where none takes part.
+    """
+    return over_fleet(
+        name,
+        [
+            (getattr(device.cost, name).value, device.fitting)
+            for device in forecast.devices.values()
+            if device.fitting
+        ],
+    )
+
+
+def over_fleet(name: str, values: Sequence[tuple[float, int]]) -> float:
+    """A cost of the whole fleet, from that of each device type and its number of clients."""
     if not values:
         return math.inf
     if name in WORST_OF_FLEET:

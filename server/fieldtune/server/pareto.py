@@ -29,8 +29,9 @@ class OnDevice(_Model):
 
     clients: int
     fitting: int
-    costs: dict[str, Interval]
-    """Predicted from the device's profile."""
+    costs: dict[str, Interval | None]
+    """Predicted from the device's profile, corrected by what the fleet reported; None is what the
+    profile does not tell."""
     slack: dict[str, float]
     """Limit -> used / cap - 1."""
 
@@ -43,6 +44,9 @@ class VariantFile(_Model):
     measures: dict[str, float]
     """Over the clients' test samples, by the converted file itself."""
     test_samples: int
+    inference_ms: dict[str, float] = {}
+    """Device type -> median over its clients of what each measured; those that were throttled or
+    swapping are left out. Simulated where the study is."""
 
 
 class Point(_Model):
@@ -60,6 +64,25 @@ class Point(_Model):
     devices: dict[str, OnDevice]
     variants: dict[str, VariantFile] = {}
     """What there is to deploy; filled when the study ends."""
+
+
+class Reported(_Model):
+    """A quantity that the clients of a device type reported, against what was predicted."""
+
+    quantity: Literal["training", "inference", "memory"]
+    """A call of ``train`` (ms), a forward pass of a micro-batch (ms), peak of training (MiB)."""
+    predicted: float
+    """By the profile alone; median over the trials."""
+    reported: float
+    """By the clients; median over the trials."""
+    factor: Interval
+    """What predictions are multiplied by; near 1 while reports are few."""
+    trials: int
+    reports: int
+    left_out: int
+    """Reports that were not used because the device was throttled or swapping."""
+    simulated: bool
+    """Whether simulated clients reported it."""
 
 
 class Against(_Model):
@@ -111,6 +134,8 @@ class Summary(_Model):
     defaults: Point | None
     """The study file's own defaults, where they could be trained."""
     attempts: list[Attempt]
+    reported: dict[str, list[Reported]] = {}
+    """Device type -> what it reported against what was predicted."""
 
 
 def to_json(summary: Summary) -> str:

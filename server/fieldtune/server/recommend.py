@@ -62,15 +62,12 @@ def _signed(name: str, value: float) -> float:
 
 def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[float]:
     """Objective values to minimise: learned ones as they are, costs those of the device."""
-    return [
-        _signed(
-            name,
-            point.devices[device].costs[plain].value
-            if (plain := name.removeprefix("-")) in COST_MEASURES
-            else point.objectives[plain].value,
-        )
-        for name in objectives
-    ]
+    values = []
+    for name in objectives:
+        plain = name.removeprefix("-")
+        cost = point.devices[device].costs[plain] if plain in COST_MEASURES else None
+        values.append(_signed(name, (cost or point.objectives[plain]).value))
+    return values
 
 
 def _why(against: Sequence[Against], candidates: int, defaults: Point | None, chosen: Point) -> str:

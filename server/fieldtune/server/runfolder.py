@@ -189,7 +189,9 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
         if isinstance(outcome, (Completed, Infeasible)):
             constraints = dict(outcome.forecast.constraints)
             costs = [
-                getattr(outcome.forecast.devices[device].cost, name).value
+                ""
+                if (cost := getattr(outcome.forecast.devices[device].cost, name)) is None
+                else cost.value
                 for device in devices
                 for name in COST_MEASURES
             ]

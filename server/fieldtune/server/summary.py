@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
+from fieldtune.profiles.correction import Correction
 from fieldtune.profiles.cost import Estimate
 from fieldtune.server.front import non_dominated
-from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Summary
+from fieldtune.server.hindsight import Hindsight
+from fieldtune.server.observations import QUANTITIES, pairs_of
+from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Reported, Summary
 from fieldtune.server.recommend import recommend
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
@@ -15,6 +19,8 @@ from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
 
 def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
     """Front and recommendations of what was tried so far."""
+    hindsight = Hindsight(study, outcomes)
+    outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     feasible = [outcome for outcome in completed if outcome.forecast.feasible]
     front = [_point(outcome) for outcome in non_dominated(study, feasible)]
@@ -47,7 +53,35 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         },
         defaults=defaults,
         attempts=[_attempt(outcome) for outcome in outcomes],
+        reported={
+            device: reported
+            for device in devices
+            if (reported := _reported(completed, device, hindsight))
+        },
     )
+
+
+def _reported(completed: Sequence[Completed], device: str, hindsight: Hindsight) -> list[Reported]:
+    """What a device type's clients reported, against what its profile predicts."""
+    seen = [o.observed[device] for o in completed if device in o.observed]
+    reported = []
+    for quantity in QUANTITIES:
+        said = pairs_of(completed, device, quantity)
+        if said:
+            factor: Correction = getattr(hindsight.corrections[device], quantity)
+            reported.append(
+                Reported(
+                    quantity=quantity,
+                    predicted=median(each.predicted.value for each in said),
+                    reported=median(each.reported for each in said),
+                    factor=Interval(value=factor.factor, low=factor.low, high=factor.high),
+                    trials=len(said),
+                    reports=sum(each.reports for each in said),
+                    left_out=sum(each.left_out for each in seen),
+                    simulated=said[0].simulated,
+                )
+            )
+    return reported
 
 
 def wilson(share: float, samples: int, z: float = 1.959964) -> tuple[float, float]:
@@ -97,8 +131,12 @@ def _interval(name: str, value: float, outcome: Completed) -> Interval:
     return Interval(value=value, low=nearest.low * scale, high=nearest.high * scale)
 
 
-def _from(estimate: Estimate) -> Interval:
-    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+def _from(estimate: Estimate | None) -> Interval | None:
+    return (
+        None
+        if estimate is None
+        else Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+    )
 
 
 def _attempt(outcome: Outcome) -> Attempt:

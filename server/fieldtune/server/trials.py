@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fieldtune.profiles.correction import NONE, Corrections
 from fieldtune.profiles.cost import Cost
+from fieldtune.profiles.uncertain import Estimate
 from fieldtune.server.space import Configuration
 
 
@@ -26,8 +28,11 @@ class DeviceForecast:
     fitting: int
     """Those on which the configuration fits."""
     cost: Cost
+    """As the device's profile predicts it, so that trials compare."""
     slack: Mapping[str, float]
-    """Limit -> used / cap - 1, for the client of this type that it asks most of."""
+    """Limit -> used / cap - 1, for the client of this type that it asks most of, corrected."""
+    corrections: Corrections = NONE
+    """What was known of the type by then; limits are judged with it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,29 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Observation:
+    """One quantity of one device type in one trial."""
+
+    predicted: Estimate
+    """By the catalogue, for the type's middle client."""
+    reported: float
+    """Predicted, times the median ratio of reported to predicted over all reports."""
+    reports: int
+    simulated: bool
+    """Whether it was reported by simulated clients."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the clients of one device type reported in one trial."""
+
+    quantities: Mapping[str, Observation]
+    """By name: ``training``, ``inference``, ``memory``."""
+    left_out: int
+    """Reports of devices that were throttled or swapping meanwhile."""
+
+
+@dataclass(frozen=True)
 class Completed:
     """A trial that was trained to its end."""
 
@@ -71,7 +99,10 @@ class Completed:
     forecast: Forecast
     learned: Learned
     objectives: Mapping[str, float]
+    """As the optimizer is told them: costs as the profiles predict them, so that trials compare."""
     seed: int
+    observed: Mapping[str, Observed] = field(default_factory=dict)
+    """Device type -> what its clients reported."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +120,8 @@ class Failed:
     proposal: Proposal
     reason: str
     failures: Mapping[str, int] = field(default_factory=dict)
+    sent: bool = True
+    """Whether devices were asked."""
 
 
 Outcome = Completed | Infeasible | Failed

@@ -105,7 +105,7 @@ def run_session(
     _check_learned(tuner.history())
     with spending.on("export"):
         summary = recorder.write()
-        maker = VariantMaker(folder, artefacts, service, fleet, members[0].classes)
+        maker = VariantMaker(folder, artefacts, service, fleet, members)
         maker.make(summary.front, tuner.history())
         summary = with_variants(folder, summary)
         folder.write("pareto.json", to_json(summary))

@@ -10,15 +10,16 @@ import hashlib
 import importlib
 import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.client.messages import VariantRequest
+from fieldtune.client.messages import Description, EvaluateReport, VariantRequest
 from fieldtune.profiles.errors import DataError
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.manifest import Variant
@@ -69,7 +70,7 @@ class VariantMaker:
         artefacts: knows the trials' models.
         service: converts.
         fleet: measures.
-        classes: of the task.
+        members: the fleet's clients.
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class VariantMaker:
         artefacts: Artefacts,
         service: CompileService,
         fleet: Fleet,
-        classes: int,
+        members: Sequence[Description],
     ) -> None:
         self._folder, self._task = folder, folder.study.task
         self._artefacts, self._service, self._fleet = artefacts, service, fleet
-        self._classes = 0 if self._task.reconstructs else classes
+        self._classes = 0 if self._task.reconstructs else members[0].classes
         self._import_path = service.import_path
+        self._profile_of = {member.client: member.profile for member in members}
 
     def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> None:
         """Write and measure the variants of every point that lacks them, and its card."""
@@ -129,7 +131,22 @@ class VariantMaker:
         while len(answers) < len(asked):
             answers |= {reply.client: reply.report for reply in self._fleet.receive(1.0)}
         measures, samples = evaluation(answers, self._classes, self._task.metric, Counter())
-        return VariantFile(bytes=len(model), sha256=sha, measures=measures, test_samples=samples)
+        return VariantFile(
+            bytes=len(model),
+            sha256=sha,
+            measures=measures,
+            test_samples=samples,
+            inference_ms=self._inference_ms(answers),
+        )
+
+    def _inference_ms(self, answers: Mapping[int, Report]) -> dict[str, float]:
+        """The median client's latency on each device type."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for client, report in answers.items():
+            ms = report.inference_ms if isinstance(report, EvaluateReport) else None
+            if ms is not None and not report.failure and report.is_sound:
+                found[self._profile_of[client]].append(ms)
+        return {profile: median(found[profile]) for profile in sorted(found)}
 
     def _calibration(self) -> NDArray[np.float32]:
         name = str(self._task.calibration)

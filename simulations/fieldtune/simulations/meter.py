@@ -25,6 +25,9 @@ class ProfileMeter:
     def start(self) -> None:
         """Nothing to read: time is computed, not measured."""
 
+    def mark(self) -> None:
+        """Nothing either."""
+
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
     ) -> Measurement:
@@ -36,10 +39,10 @@ class ProfileMeter:
         )
         calls = train_steps or -(-samples // session.micro_batch)
         call_s = self._slowness * call_ms(self._profile, work).value / 1e3
-        busy_s = calls * call_s
+        busy_s, loaded_w = calls * call_s, self._profile.loaded_w
         return Measurement(
             wall_s=busy_s,
-            energy_j=busy_s * self._profile.loaded_w.value,
+            energy_j=None if loaded_w is None else busy_s * loaded_w.value,
             inference_ms=1e3 * busy_s / samples if samples and not train_steps else None,
             simulated=True,
         )

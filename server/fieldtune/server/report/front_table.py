@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldtune.server.pareto import Point, Summary
+from fieldtune.server.pareto import Interval, Point, Summary
 from fieldtune.server.report.format import (
     Scale,
     bounds,
@@ -96,30 +96,38 @@ def _costs(point: Point) -> Markup:
         tag(
             "tr",
             tag("th", device, scope="row"),
-            *(
-                tag(
-                    "td",
-                    figure(name, seen.costs[name].value),
-                    tag("small", ends) if (ends := bounds(name, seen.costs[name])) else "",
-                )
-                for name in measures
-                if name in seen.costs
-            ),
+            *(_cost(name, seen.costs[name]) for name in measures if name in seen.costs),
         )
         for device, seen in point.devices.items()
     ]
     return tag("table", tag("thead", head), tag("tbody", *rows), class_="costs")
 
 
+def _cost(name: str, cost: Interval | None) -> Markup:
+    if cost is None:
+        return tag("td", "not told")
+    ends = bounds(name, cost)
+    return tag("td", figure(name, cost.value), tag("small", ends) if ends else "")
+
+
 def _variants(point: Point) -> Markup:
     measure = quality(point.measures)
-    head = tag("tr", *(tag("th", name, scope="col") for name in ("file", "size", measure)))
+    timed = sorted({device for file in point.variants.values() for device in file.inference_ms})
+    names = ("file", "size", measure, *(f"inference, {device}" for device in timed))
+    head = tag("tr", *(tag("th", name, scope="col") for name in names))
     rows = [
         tag(
             "tr",
             tag("th", f"{name}.tflite", scope="row"),
             tag("td", figure("file_bytes", file.bytes)),
             tag("td", figure(measure, file.measures[measure])),
+            *(
+                tag(
+                    "td",
+                    figure("inference_ms", ms) if (ms := file.inference_ms.get(device)) else "",
+                )
+                for device in timed
+            ),
         )
         for name, file in point.variants.items()
     ]

@@ -14,6 +14,7 @@ from fieldtune.server.report.format import counted
 from fieldtune.server.report.front_table import front_table
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.notes import notes
+from fieldtune.server.report.reported import reported_table
 from fieldtune.server.report.view import objectives, parameters, tried, why_empty
 
 _CAPTIONS = {
@@ -72,6 +73,10 @@ def _body(summary: Summary, drawn: dict[str, list[View]]) -> Markup:
         "trials": ("All trained trials", _figure(summary, drawn, "parallel")),
         "progress": ("Progress", _figure(summary, drawn, "progress")),
         "limits": ("What the limits ruled out", _limits(summary, drawn)),
+        "reported": (
+            f"Predicted against {'simulated' if summary.simulated else 'reported'}",
+            reported_table(summary),
+        ),
         "notes": ("What the figures mean", tag("div", notes(summary), class_="panel")),
     }
     shown = {id_: (title, content) for id_, (title, content) in sections.items() if content}

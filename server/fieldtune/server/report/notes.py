@@ -29,7 +29,8 @@ def notes(summary: Summary) -> Markup:
     else:
         entries["Predicted and measured"] = (
             "This study ran on devices: what was learned comes from them. Costs are predicted from "
-            "the devices' profiles, so that configurations can be ruled out before they are sent."
+            "the devices' profiles, so that configurations can be ruled out before they are sent, "
+            "and corrected by what the devices reported."
         )
     if share and samples:
         count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
@@ -42,7 +43,8 @@ def notes(summary: Summary) -> Markup:
     if costs:
         entries["Interval of a cost"] = (
             "From the intervals of the profile's own figures: the cheapest and the dearest device "
-            "that would still match the profile (about 90 %). All points share that "
+            "that would still match the profile (about 90 %), narrower where devices reported "
+            "their own. All points share that "
             "uncertainty: which of two is cheaper is more certain than what either costs."
         )
     if worst:

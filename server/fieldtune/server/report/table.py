@@ -20,6 +20,7 @@ from fieldtune.server.report.format import (
     scale,
     setting,
 )
+from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.view import (
     Seen,
     counts,
@@ -59,6 +60,9 @@ def print_summary(summary: Summary, console: Console) -> None:
             if any(point.variants for point in summary.front):
                 console.print()
                 console.print(_files(summary))
+        if summary.reported and not summary.simulated:
+            console.print()
+            console.print(_reported(summary))
     else:
         console.print(Text(why_empty(summary), style="yellow"))
     console.print(Text(counts(summary), style="dim"))
@@ -188,6 +192,22 @@ def _files(summary: Summary) -> Table:
                 size = figure("file_bytes", file.bytes)
                 measured = figure(measure, file.measures[measure])
                 table.add_row(str(point.trial), name, size, measured)
+    return table
+
+
+def _reported(summary: Summary) -> Table:
+    """What the devices reported, against what their profiles predict."""
+    device, what, *figures, basis = headings(summary)
+    table = _table(f"Predicted against {figures[1]}")
+    table.add_column(device)
+    table.add_column(what)
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(basis)
+    for row in rows(summary):
+        name, quantity, *said, factor, rests_on = row.cells
+        corrected = Text.assemble(factor, (f"\n{row.interval}", "dim"))
+        table.add_row(Text(name, style="bold"), quantity, *said, corrected, rests_on)
     return table
 
 

@@ -1,0 +1,235 @@
+"""The tuning loop, on a fleet whose devices are slower than their profiles say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fieldtune.client.messages import Description, EvaluateReport, TrainReport, TrainRequest
+from fieldtune.profiles.catalogue import load_profile
+from fieldtune.profiles.cost import call_ms
+from fieldtune.profiles.work import Work, read_work
+from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.coordinator import Coordinator
+from fieldtune.server.fleet import Addressed, Reply
+from fieldtune.server.forecast import Forecaster
+from fieldtune.server.pareto import to_json
+from fieldtune.server.runfolder import RunFolder, trials_csv
+from fieldtune.server.space import Configuration
+from fieldtune.server.spending import Spending
+from fieldtune.server.studyfile import parse_study
+from fieldtune.server.summary import summarise
+from fieldtune.server.trials import Completed, Infeasible, Outcome
+from fieldtune.server.tune import make_artefacts, open_tuner
+
+ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
+SLOWER = {ZERO: 2.0, FIVE: 1.0}
+SMALL, LARGE = 8, 1024
+STUDY = """
+[study]
+name = "slow"
+trials = 10
+rounds = 2
+objectives = ["error", "inference_ms"]
+parallel = 3
+[task]
+data = "digits"
+model = "mlp"
+[fleet]
+clients = 4
+devices = { "raspberry-pi-zero-2w" = 0.5, "raspberry-pi-5" = 0.5 }
+[limits."raspberry-pi-zero-2w"]
+inference_ms = LIMIT
+[space.model]
+width = { choices = [8, 1024], default = 1024 }
+[space.client]
+learning_rate = { low = 0.01, high = 1.0, log = true }
+[space.server]
+clients_per_round = { choices = [3] }
+"""
+MEMBERS = [
+    Description(
+        client=client, profile=ZERO if client < 2 else FIVE, train_samples=24, test_samples=16,
+        input_shape=(8, 8, 1), classes=10, runtime="x",
+    )
+    for client in range(4)
+]  # fmt: skip
+
+
+class PulledPlugError(Exception):
+    """The coordinator's process ends."""
+
+
+@cache
+def work_of(model: bytes) -> dict[str, Work]:
+    return read_work(model)
+
+
+class SlowFleet:
+    """Devices that learn nothing and take so many times as long for a call as was predicted.
+
+    Args:
+        answers: so many are given before the plug is pulled.
+        newest_first: who answers first.
+    """
+
+    def __init__(self, answers: float, *, newest_first: bool) -> None:
+        self._left, self._newest_first = answers, newest_first
+        self._open: deque[Addressed] = deque()
+
+    def members(self) -> Sequence[Description]:
+        return MEMBERS
+
+    def send(self, requests: Sequence[Addressed]) -> None:
+        self._open.extend(requests)
+
+    def receive(self, timeout_s: float) -> Sequence[Reply]:
+        if self._left <= 0:
+            raise PulledPlugError
+        self._left -= 1
+        asked = self._open.pop() if self._newest_first else self._open.popleft()
+        return [Reply(asked.client, self._report(asked))]
+
+    def _report(self, asked: Addressed) -> TrainReport | EvaluateReport:
+        request, profile = asked.request, MEMBERS[asked.client].profile
+        kind = "train" if isinstance(request, TrainRequest) else "evaluate"
+        ms = call_ms(load_profile(profile), work_of(asked.model)[kind]).value * SLOWER[profile]
+        common: dict[str, Any] = {
+            "trial": request.trial,
+            "round": request.round,
+            "wall_s": 3e-3 * ms,
+            "call_p50_ms": ms * (1 + 0.01 * asked.client + 0.003 * request.round),
+        }
+        if isinstance(request, TrainRequest):
+            return TrainReport(**common, weights=request.weights, samples=24, steps=3)
+        seed = f"{request.trial} {asked.client}".encode()
+        hits = hashlib.sha256(seed).digest()[0] % 16
+        counts = (16, *[0] * 9)
+        return EvaluateReport(
+            **common, samples=16, loss_sum=1.0, hits=(hits, *[0] * 9), predicted=counts,
+            actual=counts,
+        )  # fmt: skip
+
+
+class Silent:
+    def round_started(self, trial: int, number: int) -> None: ...
+    def told(self, outcome: Outcome) -> None: ...
+
+
+Run = Callable[..., tuple[list[Outcome], str]]
+
+
+@pytest.fixture(scope="module")
+def run(artefact_cache: Path) -> Run:
+    """Run, or go on with, the study in a folder: its outcomes, and as the files say them."""
+    with CompileService(ArtefactCache(artefact_cache)) as service:
+        study = parse_study(STUDY.replace("LIMIT", "1.0"), "s")
+        artefacts = make_artefacts(study, MEMBERS, service)
+
+        def inference_ms(width: int) -> float:
+            configuration = Configuration(model={"width": width}, client={}, server={})
+            manifest = artefacts.of(configuration).result().manifest
+            return call_ms(load_profile(ZERO), Work.from_json(manifest.work["infer"])).value
+
+        # The large one fits as predicted; as measured only the small one does.
+        limit = SLOWER[ZERO] * (inference_ms(SMALL) * inference_ms(LARGE)) ** 0.5
+        assert inference_ms(LARGE) < limit
+
+        def run(
+            path: Path, *, answers: float = float("inf"), newest_first: bool = False
+        ) -> tuple[list[Outcome], str]:
+            with RunFolder(path, STUDY.replace("LIMIT", f"{limit}")) as folder:
+                tuner = open_tuner(folder)
+                profiles = {name: load_profile(name) for name in SLOWER}
+                Coordinator(
+                    folder,
+                    tuner,
+                    SlowFleet(answers, newest_first=newest_first),
+                    MEMBERS,
+                    Forecaster(folder.study, MEMBERS, profiles),
+                    make_artefacts(folder.study, MEMBERS, service),
+                    Silent(),
+                    Spending(),
+                ).run()
+                told = tuner.history()
+                files = to_json(summarise(folder.study, told)) + trials_csv(folder.study, told)
+                return told, files
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], str]:
+    return run(tmp_path_factory.mktemp("run") / "slow")
+
+
+def width(outcome: Outcome) -> object:
+    return outcome.proposal.configuration.model["width"]
+
+
+def test_what_devices_report_rules_out_what_was_allowed_before(
+    finished: tuple[list[Outcome], str],
+) -> None:
+    trained = [o for o in finished[0] if isinstance(o, Completed)]
+    ruled_out = [o for o in finished[0] if isinstance(o, Infeasible)]
+    assert width(trained[0]) == LARGE
+    assert {width(o) for o in trained[-3:]} == {SMALL}
+    assert {width(o) for o in ruled_out} == {LARGE}
+    assert all(o.forecast.devices[ZERO].slack["inference_ms"] > 0 for o in ruled_out)
+
+
+def test_costs_that_the_optimizer_is_told_stay_comparable(
+    finished: tuple[list[Outcome], str],
+) -> None:
+    trained = [o for o in finished[0] if isinstance(o, Completed)]
+    for size in (SMALL, LARGE):
+        assert len({o.objectives["inference_ms"] for o in trained if width(o) == size}) == 1
+
+
+def test_the_front_holds_only_what_fits_as_measured_and_costs_what_was_measured(
+    finished: tuple[list[Outcome], str],
+) -> None:
+    summary = json.loads(finished[1].partition("\n}\n")[0] + "}")
+    trained = {o.proposal.number: o for o in finished[0] if isinstance(o, Completed)}
+    assert summary["front"]
+    for point in summary["front"]:
+        assert point["configuration"]["width"] == SMALL
+        predicted = trained[point["trial"]].forecast.devices[ZERO].cost.inference_ms
+        seen = point["devices"][ZERO]["costs"]["inference_ms"]
+        assert seen["value"] == pytest.approx(2 * predicted.value, rel=0.05)
+        assert seen["high"] / seen["value"] < predicted.high / predicted.value
+    (training, inference) = summary["reported"][ZERO]
+    assert (training["quantity"], inference["quantity"]) == ("training", "inference")
+    assert training["factor"]["value"] == pytest.approx(2, rel=0.05)
+    assert training["trials"] == len(trained)
+    assert not training["simulated"]
+    assert summary["reported"][FIVE][0]["factor"]["value"] == pytest.approx(1, rel=0.05)
+
+
+def test_who_answers_first_changes_nothing(
+    run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
+) -> None:
+    assert run(tmp_path / "slow", newest_first=True)[1] == finished[1]
+
+
+def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(
+    run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
+) -> None:
+    kills = 0
+    while True:
+        try:
+            _, files = run(tmp_path / "slow", answers=23 + 10 * kills)
+        except PulledPlugError:
+            kills += 1
+        else:
+            break
+    assert kills > 1
+    assert files == finished[1]
