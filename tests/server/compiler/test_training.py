@@ -102,7 +102,7 @@ def test_a_frozen_layer_keeps_its_weights_and_moving_statistics_move_at_every_ca
     trainable = {weight.name for weight in net.manifest.weights if weight.trainable}
     assert not trainable & {"fixed/kernel", "fixed/bias", "norm/moving_mean"}
     count = sum(weight.size for weight in net.manifest.weights if weight.trainable)
-    assert net.run["state"]()["accumulator"].shape == (count,)
+    assert net.run["state"]()["momentum"].shape == (count,)
 
 
 def test_proximal_pulls_towards_the_loaded_weights(trained):

@@ -5,8 +5,9 @@ An artefact has these signatures (``B`` is the micro-batch, no input has rank 0)
 ``train``
     ``x`` float32 ``[B, *input_shape]``, ``y``, ``sample_weight`` float32 ``[B]``, ``apply`` float32
     ``[1]`` and one float32 ``[1]`` per hyperparameter -> ``loss`` float32 ``[1]``. The gradient of
-    ``sum_i sample_weight[i] * loss_i`` is added to the accumulator; with ``apply`` 1 the optimizer
-    steps with the accumulated gradient and the accumulator is cleared. Moving statistics of batch
+    ``sum_i sample_weight[i] * loss_i`` is accumulated; with ``apply`` 1 the optimizer steps with
+    all that was accumulated, and the next call begins anew. Hyperparameters stay the same from one
+    step to the next (SGD accumulates in its momentum). Moving statistics of batch
     normalisation are updated at every call, from all ``B`` samples: pad with real ones. The caller
     passes ``sample_weight = 1/n`` over the ``n`` samples of the effective batch, 0 for padding.
 ``evaluate``
@@ -17,14 +18,16 @@ An artefact has these signatures (``B`` is the micro-batch, no input has rank 0)
 ``infer``
     ``x`` -> ``logits``
 ``load``
-    ``w000``, ``w001``, ... -> ``ok``; also clears accumulator and optimizer state. The file holds
-    no weights: it must be loaded before anything else.
+    ``w000``, ``w001``, ... -> ``ok``; also clears what was accumulated and optimizer state. The
+    file holds no weights: it must be loaded before anything else.
 ``weights``
     -> ``w000``, ``w001``, ...: all weights, moving statistics included, in manifest order
 ``reset``
-    clears accumulator and optimizer state
+    clears what was accumulated and optimizer state
 ``state``
-    -> the accumulated gradient and the optimizer's slots, each one flat vector
+    -> the optimizer's slots and, where these do not hold it already, the accumulated gradient
+    ``accumulator``, each one flat vector; of an SGD that accumulates in its momentum also
+    ``pending`` ``[1]``, 1 in the middle of a step
 
 ``y`` is int32 ``[B]`` for sparse categorical cross-entropy, else float32 ``[B, *output_shape]``.
 

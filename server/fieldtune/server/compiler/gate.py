@@ -106,7 +106,9 @@ class _Comparison:
         found += [self._inference(reference), self._counts()]
         self._run["reset"]()
         reset = _Errors()
-        reset.one("reset", np.zeros(1, np.float32), self._run["state"]()["accumulator"])
+        state = self._run["state"]()
+        left = state.get("accumulator", state.get("momentum"))
+        reset.one("reset", np.zeros(1, np.float32), left)
         return max([*found, reset.worst], key=lambda pair: pair[1])
 
     def _call(
@@ -136,9 +138,10 @@ class _Comparison:
     def _errors(self, where: str, expected: Any, found: Any) -> _Errors:
         errors = _Errors()
         errors.one(f"loss {where}", np.float32(expected[0]), np.float32(found[0]))
+        holds_gradients = "accumulator" if "accumulator" in expected[1] else "momentum"
         for slot, value in expected[1].items():
             given = found[1][slot]
-            if slot == "accumulator":
+            if slot == holds_gradients:
                 parts = self._layout.split_trainable
                 errors.tensors(f"gradient {where}", self._names, parts(value), parts(given))
             else:

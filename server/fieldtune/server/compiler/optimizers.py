@@ -2,6 +2,10 @@
 
 ``apply`` (1 or 0, shape ``[1]``) masks every update by arithmetic: with 0 the same ops run and all
 state stays as it is.
+
+Plain SGD needs no vector to accumulate gradients in: ``momentum * m - lr * (g1 + g2)`` is also
+``(momentum * m - lr * g1) - lr * g2``. It takes gradients that carry the factor ``-lr`` already,
+and passes ten times over vectors of the weights' size rather than seventeen.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ class FlatOptimizer:
 
     def __init__(self, options: CompileOptions, size: int) -> None:
         self.options = options
+        self.accumulates = accumulates_in_momentum(options)
+        if self.accumulates:
+            self.pending = tf.Variable(tf.zeros([1]))
         self.slots = {
             name: tf.Variable(tf.zeros([1 if name == "step" else size]))
             for name in _SLOTS[options.optimizer]
@@ -41,7 +48,8 @@ class FlatOptimizer:
     def variables(self) -> list[Any]:
         """Every variable, for the converter."""
         extra = [self.anchor] if "proximal" in self.options.extras else []
-        return [*self.slots.values(), *extra]
+        pending = [self.pending] if self.accumulates else []
+        return [*self.slots.values(), *extra, *pending]
 
     def clear(self, zeros: Any) -> None:
         """Put the slots where they start.
@@ -52,11 +60,37 @@ class FlatOptimizer:
         start = zeros + ADAGRAD_INITIAL if self.options.optimizer == "adagrad" else zeros
         for name, slot in self.slots.items():
             slot.assign(tf.zeros([1]) if name == "step" else start)
+        if self.accumulates:
+            self.pending.assign(tf.zeros([1]))
 
     def anchor_at(self, weights: Any) -> None:
         """Remember what FedProx pulls towards."""
         if "proximal" in self.options.extras:
             self.anchor.assign(weights)
+
+    def descend(self, weights: Any, change: Any, apply: Any, h: Tensors) -> Any:
+        """The weights after one (masked) step of an optimizer that accumulates in its momentum.
+
+        Args:
+            weights: ``[size]``.
+            change: ``[size]``, ``-lr`` times the gradient of this micro-batch.
+            apply: ``[1]``, 1 or 0.
+            h: the hyperparameters, ``[1]`` each.
+        """
+        if "proximal" in self.options.extras:
+            pull = apply * h["learning_rate"] * h["proximal"]
+            change = change - pull * (weights - self.anchor.read_value())
+        pending = self.pending.read_value()
+        kept = pending + (1.0 - pending) * h["momentum"]
+        momentum = self.slots["momentum"].read_value() * kept + change
+        self.slots["momentum"].assign(momentum)
+        self.pending.assign(1.0 - apply)
+        return self._decayed(weights, apply, h) + apply * momentum
+
+    def _decayed(self, weights: Any, apply: Any, h: Tensors) -> Any:
+        if "weight_decay" not in self.options.hyperparameters:
+            return weights
+        return weights * (1.0 - apply * h["learning_rate"] * h["weight_decay"])
 
     def step(self, weights: Any, gradient: Any, apply: Any, h: Tensors) -> Any:
         """The weights after one (masked) step; assigns the slots.
@@ -72,18 +106,20 @@ class FlatOptimizer:
             gradient = gradient + h["proximal"] * (weights - self.anchor.read_value())
         if "clip_norm" in self.options.extras:
             gradient = _clip(gradient, h["clip_norm"])
-        if "weight_decay" in self.options.hyperparameters:
-            decayed = weights * (1.0 - apply * h["learning_rate"] * h["weight_decay"])
-        else:
-            decayed = weights
         slots = {name: slot.read_value() for name, slot in self.slots.items()}
-        rule = _RULES[self.options.optimizer]
-        if self.options.nesterov:
-            rule = _nesterov
+        rule = _nesterov if self.options.nesterov else _RULES[self.options.optimizer]
         change, new = rule(gradient, apply, h["learning_rate"], h, slots)
         for name, value in new.items():
             self.slots[name].assign(value)
-        return decayed + change
+        return self._decayed(weights, apply, h) + change
+
+
+def accumulates_in_momentum(options: CompileOptions) -> bool:
+    """Whether an optimizer needs no more than the sum of its momentum and all gradients of a step.
+
+    Clipping needs the norm of the gradients alone, and Nesterov's momentum takes them twice.
+    """
+    return options.optimizer == "sgd" and not options.nesterov and "clip_norm" not in options.extras
 
 
 def _clip(gradient: Any, limit: Any) -> Any:

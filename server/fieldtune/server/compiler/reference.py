@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fieldtune.server.compiler.manifest import CompileOptions
+from fieldtune.server.compiler.optimizers import accumulates_in_momentum
 from fieldtune.server.compiler.probe import Batch
 from fieldtune.server.compiler.randomness import Stream
 from fieldtune.server.compiler.training import Layout
@@ -55,6 +56,8 @@ class Reference:
         self._optimizer.build(self._trainable)
         self._loss = _keras_loss(options)
         self._gradients = [np.zeros(v.shape, np.float32) for v in self._trainable]
+        self._accumulates = accumulates_in_momentum(options)
+        self._base: list[Array] = []
 
     def take(self, weights: Sequence[Array], state: Mapping[str, Array], calls: int) -> None:
         """Go on from an artefact's weights, accumulated gradient and optimizer state.
@@ -69,7 +72,14 @@ class Reference:
         for variable, value in zip(self._trainable, weights, strict=False):
             variable.assign(value)
         self._statistics = list(weights[known : known + len(self._statistics)])
-        self._gradients = split(state["accumulator"])
+        if self._accumulates:
+            # The momentum holds this step's gradients so far: as if it had been so from the start.
+            kept_share = 1.0 if state["pending"][0] else self._h["momentum"]
+            self._base = split(state["momentum"] * np.float32(kept_share))
+            state = {"momentum": state["momentum"] * (kept_share / self._h["momentum"])}
+            self._gradients = [np.zeros_like(value) for value in self._base]
+        else:
+            self._gradients = split(state["accumulator"])
         for slot, kept in self._slots().items():
             for variable, value in zip(kept, split(state[slot]), strict=True):
                 variable.assign(value)
@@ -82,8 +92,15 @@ class Reference:
         loss = self._accumulate(batch)
         if batch.apply:
             self._apply()
-        state = {"accumulator": _join(self._gradients)}
-        state |= {slot: _join([v.numpy() for v in kept]) for slot, kept in self._slots().items()}
+        state = {slot: _join([v.numpy() for v in kept]) for slot, kept in self._slots().items()}
+        if not self._accumulates:
+            state["accumulator"] = _join(self._gradients)
+        elif not batch.apply:
+            pairs = zip(self._base, self._gradients, strict=True)
+            rate = np.float32(self._h["learning_rate"])
+            state["momentum"] = _join([np.asarray(b - rate * g, np.float32) for b, g in pairs])
+        if self._accumulates:
+            state["pending"] = np.full(1, not batch.apply, np.float32)
         tensors = [*(v.value for v in self._trainable), *self._statistics, *self._frozen]
         return loss, state, [np.asarray(t) for t in tensors]
 

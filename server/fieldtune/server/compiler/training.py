@@ -166,8 +166,9 @@ class Program:
         self.weights_var = _Vector(layout.trainable)
         self.statistics_var = _Vector(layout.statistics)
         self.frozen_var = _Vector(layout.frozen)
-        self.accumulator = tf.Variable(tf.zeros([self.weights_var.size]))
         self.optimizer = FlatOptimizer(options, self.weights_var.size)
+        if not self.optimizer.accumulates:
+            self.accumulator = tf.Variable(tf.zeros([self.weights_var.size]))
         self.hyperparameters = options.hyperparameters
         if layout.draws_random_numbers:
             self.hyperparameters += ("seed",)
@@ -179,7 +180,8 @@ class Program:
         vectors = (self.weights_var, self.statistics_var, self.frozen_var)
         flat = [vector.variable for vector in vectors if vector.size]
         calls = [self.calls] if self.layout.draws_random_numbers else []
-        return [*flat, self.accumulator, *self.optimizer.variables, *calls]
+        accumulator = [] if self.optimizer.accumulates else [self.accumulator]
+        return [*flat, *accumulator, *self.optimizer.variables, *calls]
 
     @property
     def variable_size(self) -> int:
@@ -227,11 +229,17 @@ class Program:
             if extra:
                 # Once per effective batch, whose sample weights sum to 1.
                 loss += tf.reduce_sum(sample_weight) * total(extra)
-            gradients = tf.gradients(loss, weights)
+            # A factor of the loss costs nothing, one of the gradient a pass over it.
+            factor = -h["learning_rate"] if self.optimizer.accumulates else tf.ones([1])
+            gradients = tf.gradients(loss, weights, grad_ys=tf.reshape(factor, []))
         self._all_reached(gradients)
-        gradient = self.accumulator.read_value() + self.weights_var.join(gradients)
-        self.weights_var.variable.assign(self.optimizer.step(flat, gradient, apply, h))
-        self.accumulator.assign((1.0 - apply) * gradient)
+        gradient = self.weights_var.join(gradients)
+        if self.optimizer.accumulates:
+            self.weights_var.variable.assign(self.optimizer.descend(flat, gradient, apply, h))
+        else:
+            gradient = self.accumulator.read_value() + gradient
+            self.weights_var.variable.assign(self.optimizer.step(flat, gradient, apply, h))
+            self.accumulator.assign((1.0 - apply) * gradient)
         if new:
             self.statistics_var.variable.assign(self.statistics_var.join(new))
         return {"loss": tf.reshape(loss, [1])}
@@ -274,13 +282,14 @@ class Program:
         return self._clear(trainable)
 
     def _reset(self) -> Any:
-        return self._clear(self.accumulator.read_value())
+        return self._clear(self.weights_var.variable.read_value())
 
     def _clear(self, like: Any) -> Any:
         # A comparison that never holds: the converter would store a constant of zeros in the file,
         # which is as large as the weights, and 0 * x is no zero where x is not finite.
         zeros = tf.cast(tf.abs(like) < 0.0, tf.float32)
-        self.accumulator.assign(zeros)
+        if not self.optimizer.accumulates:
+            self.accumulator.assign(zeros)
         self.optimizer.clear(zeros)
         if self.layout.draws_random_numbers:
             self.calls.assign(tf.zeros([1]))
@@ -293,7 +302,9 @@ class Program:
 
     def _state(self) -> Any:
         slots = {name: slot.read_value() for name, slot in self.optimizer.slots.items()}
-        return {"accumulator": self.accumulator.read_value()} | slots
+        if self.optimizer.accumulates:
+            return slots | {"pending": self.optimizer.pending.read_value()}
+        return slots | {"accumulator": self.accumulator.read_value()}
 
 
 class _Vector:
