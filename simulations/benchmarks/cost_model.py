@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,19 @@ def report(
     return costs
 
 
+def prediction_time(profile: DeviceProfile, loads: list[Workload]) -> None:
+    """Print how long a prediction takes: the tuner asks for thousands."""
+    for what, known in (
+        ("this machine's", profile),
+        ("a Pi 4B's", load_profile("raspberry-pi-4b")),
+    ):
+        taken = [fastest_us(partial(predict, known, load), 0.01) / 1e3 for load in loads]
+        print(
+            f"{f'a prediction from {what} profile':38} {np.median(taken):.2f} ms, "
+            f"at most {max(taken):.2f} ms (aim 1 ms)"
+        )
+
+
 def main() -> int:
     """Calibrate, measure, compare."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -221,11 +235,13 @@ def main() -> int:
     print(f"calibrated in {time.perf_counter() - began:.0f} s")
     times = measured_us(folder, names)
     manifests = [Manifest.model_validate_json((folder / f"{n}.json").read_text()) for n in names]
-    costs = report(profile, readings, [workload(manifest) for manifest in manifests], times)
+    loads = [workload(manifest) for manifest in manifests]
+    costs = report(profile, readings, loads, times)
     for kind, field in (("infer", "inference_memory_mib"), ("train", "memory_mib")):
         peaks = peaks_mib(folder, names, kind)
         found = np.array([getattr(cost, field).value for cost in costs])
         line(f"peak memory, {kind}", found, peaks, 0.10, "(aim 95 %)")
+    prediction_time(profile, loads)
     published_table()
     return 0
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fieldtune.profiles.correction import IDENTITY, correction
+from fieldtune.profiles.correction import (
+    IDENTITY,
+    Correction,
+    Corrections,
+    corrected,
+    correction,
+)
+from fieldtune.profiles.cost import Cost
 from fieldtune.profiles.uncertain import Estimate
 
 ratios = st.floats(0.1, 10)
@@ -25,7 +32,7 @@ def test_without_reports_a_prediction_stays_as_it_is(predicted):
 
 @given(estimates(), ratios)
 def test_many_reports_bring_the_prediction_to_what_they_say(predicted, ratio):
-    found = correction([(predicted, ratio * predicted.value)] * 10_000)
+    found = correction([(predicted, ratio * predicted.value)] * 1_000)
     assert found.factor == pytest.approx(ratio, rel=0.01)
     assert found.apply(predicted).value == pytest.approx(ratio * predicted.value, rel=0.01)
 
@@ -77,3 +84,25 @@ def test_reports_that_scatter_leave_a_wider_interval_than_reports_that_agree():
 @pytest.mark.parametrize("reported", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_report_that_tells_no_ratio_is_passed_over(reported):
     assert correction([(Estimate(1.0, 0.5, 2.0), reported)]) == IDENTITY
+
+
+def test_a_corrected_cost_keeps_what_is_not_computing_as_it_was():
+    names = Cost.__dataclass_fields__
+    values = {"round_s": 10.0, "training_s": 4.0, "energy_j": 50.0, "training_j": 20.0}
+    cost = Cost(**{n: Estimate(v := values.get(n, 1.0), v / 2, 2 * v) for n in names})
+    seen = corrected(
+        cost,
+        Corrections(training=Correction(1.5, 1.4, 1.6, 9), power=Correction(2.0, 1.9, 2.1, 9)),
+    )
+    assert seen.round_s == Estimate(12.0, 6.0, 24.0)
+    assert seen.energy_j == Estimate(90.0, 45.0, 180.0)
+    assert seen.step_ms.value == pytest.approx(1.5)
+    assert seen.sent_bytes == cost.sent_bytes
+    assert corrected(cost, Corrections()) == cost
+
+
+def test_simulated_reports_move_a_prediction_and_leave_its_interval_as_wide():
+    predicted = Estimate(10.0, 5.0, 30.0)
+    found = correction([(predicted, 20.0)] * 50, simulated=True).apply(predicted)
+    assert found.value == pytest.approx(20.0, rel=0.01)
+    assert (found.low / found.value, found.high / found.value) == pytest.approx((0.5, 3.0))

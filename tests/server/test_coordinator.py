@@ -206,7 +206,7 @@ def test_the_front_holds_only_what_fits_as_measured_and_costs_what_was_measured(
         seen = point["devices"][ZERO]["costs"]["inference_ms"]
         assert seen["value"] == pytest.approx(2 * predicted.value, rel=0.05)
         assert seen["high"] / seen["value"] < predicted.high / predicted.value
-    (training, inference) = summary["reported"][ZERO]
+    (training, inference) = summary["reported"][ZERO]  # no device tells its memory or power
     assert (training["quantity"], inference["quantity"]) == ("training", "inference")
     assert training["factor"]["value"] == pytest.approx(2, rel=0.05)
     assert training["trials"] == len(trained)

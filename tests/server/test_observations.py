@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,10 @@ from fieldtune.server.trials import (
     Proposal,
 )
 
-PI = Expected("pi", 8, Estimate(2.0, 0.5, 8.0), Estimate(1.0, 0.2, 5.0), Estimate(100, 80, 130))
+PI = Expected(
+    "pi", 8, Estimate(2.0, 0.5, 8.0), Estimate(1.0, 0.2, 5.0), Estimate(100, 80, 130),
+    Estimate(5.0, 2.0, 7.0),
+)  # fmt: skip
 NOWHERE = Forecast(devices={}, participants=(), constraints={})
 
 
@@ -58,6 +62,15 @@ def test_a_report_is_set_beside_what_was_predicted_for_its_client() -> None:
         "inference": Observation(PI.inference, 1.5, 1, simulated=False),
         "memory": Observation(PI.memory, 90.0, 1, simulated=False),
     }
+
+
+def test_power_is_known_only_where_the_board_and_its_profile_tell_it() -> None:
+    told = train(energy_j=12.0, wall_s=2.0)
+    assert watched(told).quantities["power"] == Observation(PI.power, 6.0, 1, simulated=False)
+    assert "power" not in watched(train(wall_s=2.0)).quantities
+    watch = Watch({0: replace(PI, power=None)})
+    watch.take({0: told})
+    assert "power" not in watch.observed()["pi"].quantities
 
 
 def test_a_few_liars_do_not_move_what_a_type_reports() -> None:

@@ -71,6 +71,8 @@ class Corrections:
     """Of a forward pass."""
     memory: Correction = IDENTITY
     """Of the training process's peak."""
+    power: Correction = IDENTITY
+    """Of the device's power while it trains, and through it of energy."""
 
 
 NONE = Corrections()
@@ -83,7 +85,7 @@ def corrected(cost: Cost, by: Corrections) -> Cost:
     Of a round and of energy only the part that is computing is multiplied; their intervals keep
     their width in proportion.
     """
-    factor = by.training.factor
+    factor, power = by.training.factor, by.training.factor * by.power.factor
     return replace(
         cost,
         inference_ms=by.inference.apply(cost.inference_ms),
@@ -91,8 +93,8 @@ def corrected(cost: Cost, by: Corrections) -> Cost:
         round_s=_with_part(cost.round_s, cost.training_s, factor),
         training_s=by.training.apply(cost.training_s),
         memory_mib=by.memory.apply(cost.memory_mib),
-        energy_j=_with_part(cost.energy_j, cost.training_j, factor),
-        training_j=_with_part(cost.training_j, cost.training_j, factor),
+        energy_j=_with_part(cost.energy_j, cost.training_j, power),
+        training_j=_with_part(cost.training_j, cost.training_j, power),
     )
 
 

@@ -13,6 +13,7 @@ from fieldtune.profiles.cost import Cost, Workload, call_ms, predict, untold
 from fieldtune.profiles.device import DeviceProfile
 from fieldtune.profiles.errors import StudyError
 from fieldtune.profiles.limits import DeviceLimits, default_limits, slack
+from fieldtune.profiles.uncertain import Estimate
 from fieldtune.profiles.work import Work
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.observations import Expected
@@ -146,8 +147,14 @@ class Forecaster:
         for kind in self._kinds:
             cost = self._cost(kind.profile, kind.samples, configuration, manifest)
             evaluate_ms = call_ms(self._profiles[kind.profile], work["evaluate"])
+            watts = self._profiles[kind.profile].loaded_w
             expected = Expected(
-                kind.profile, manifest.micro_batch, cost.step_ms, evaluate_ms, cost.memory_mib
+                kind.profile,
+                manifest.micro_batch,
+                cost.step_ms,
+                evaluate_ms,
+                cost.memory_mib,
+                None if watts is None else Estimate(watts.value, watts.low, watts.high),
             )
             found |= dict.fromkeys(kind.clients, expected)
         return found

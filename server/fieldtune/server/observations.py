@@ -21,7 +21,7 @@ from fieldtune.profiles.uncertain import Estimate
 from fieldtune.server.trials import Completed, Failed, Observation, Observed, Outcome
 
 Report = TrainReport | EvaluateReport
-Quantity = Literal["training", "inference", "memory"]
+Quantity = Literal["training", "inference", "memory", "power"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
@@ -37,6 +37,8 @@ class Expected:
     """Milliseconds of a call of ``evaluate``: a forward pass of a micro-batch."""
     memory: Estimate
     """MiB of the training process at its peak."""
+    power: Estimate | None = None
+    """Watts of the device while it trains; None where its profile does not tell."""
 
 
 class Watch:
@@ -63,8 +65,8 @@ class Watch:
                 self._left_out[expected.profile] += 1
                 continue
             for quantity, reported in _reported(report, expected.micro_batch):
-                predicted: Estimate = getattr(expected, quantity)
-                if predicted.value > 0 and reported > 0:
+                predicted: Estimate | None = getattr(expected, quantity)
+                if predicted is not None and predicted.value > 0 and reported > 0:
                     key = (expected.profile, quantity, report.simulated)
                     self._pairs[key].append((predicted, reported))
 
@@ -99,6 +101,8 @@ def _reported(report: Report, micro_batch: int) -> Iterator[tuple[Quantity, floa
             yield "training", call_ms
         if report.peak_memory_mib is not None:
             yield "memory", report.peak_memory_mib
+        if report.energy_j is not None and report.wall_s:
+            yield "power", report.energy_j / report.wall_s
         return
     if (call_ms := _call_ms(report, math.ceil(report.samples / micro_batch))) is not None:
         yield "inference", call_ms

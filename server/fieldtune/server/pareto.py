@@ -69,8 +69,9 @@ class Point(_Model):
 class Reported(_Model):
     """A quantity that the clients of a device type reported, against what was predicted."""
 
-    quantity: Literal["training", "inference", "memory"]
-    """A call of ``train`` (ms), a forward pass of a micro-batch (ms), peak of training (MiB)."""
+    quantity: Literal["training", "inference", "memory", "power"]
+    """A call of ``train`` (ms), a forward pass of a micro-batch (ms), the peak of training (MiB),
+    the device's power meanwhile (W); absent where no device measured it."""
     predicted: float
     """By the profile alone; median over the trials."""
     reported: float

@@ -86,7 +86,7 @@ class Observed:
     """What the clients of one device type reported in one trial."""
 
     quantities: Mapping[str, Observation]
-    """By name: ``training``, ``inference``, ``memory``."""
+    """By name: ``training``, ``inference``, ``memory``, ``power``."""
     left_out: int
     """Reports of devices that were throttled or swapping meanwhile."""
 

@@ -39,6 +39,8 @@ IN_BASE = {"inference_ms": 1e-3, "memory_mib": 2.0**20, "inference_memory_mib": 
         ("round_s", 90.0, "90 s"),
         ("round_s", 600.0, "10.0 min"),
         ("energy_j", 3.14, "3.1 J"),
+        ("power_w", 5.02, "5.0 W"),
+        ("power_w", 0.35, "350 mW"),
         ("energy_j", 0.312, "310 mJ"),
         ("energy_j", 0.9997, "1.00 J"),
         ("energy_j", 0.0, "0 J"),

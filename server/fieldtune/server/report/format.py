@@ -50,6 +50,7 @@ _JOULES: _Steps = (
     (1e3, "kJ", 1e3),
     (1e6, "MJ", 1e6),
 )
+_WATTS: _Steps = ((1e-3, "mW", 0.0), (1.0, "W", 1.0))
 _BYTES: _Steps = (
     (1.0, "B", 0.0),
     (1024.0, "KiB", 1024.0),
@@ -60,6 +61,7 @@ _ENDINGS: dict[str, tuple[float, _Steps]] = {
     "_ms": (1e-3, _SECONDS),
     "_s": (1.0, _SECONDS),
     "_j": (1.0, _JOULES),
+    "_w": (1.0, _WATTS),
     "_mib": (_MIB, _BYTES),
     "_bytes": (1.0, _BYTES),
 }

@@ -12,6 +12,7 @@ _QUANTITIES = {
     "training": ("training call", "training_ms"),
     "inference": ("forward pass", "inference_ms"),
     "memory": ("training memory", "memory_mib"),
+    "power": ("power in training", "power_w"),
 }
 
 
@@ -40,8 +41,18 @@ def headings(summary: Summary) -> tuple[str, ...]:
 
 
 def rows(summary: Summary) -> list[Row]:
-    """Every quantity that was reported, by device type."""
-    return [_row(device, each) for device, said in summary.reported.items() for each in said]
+    """Every quantity, by device type; one that no client could measure says so."""
+    found = []
+    for device, said in summary.reported.items():
+        by_name: dict[str, Reported] = {each.quantity: each for each in said}
+        for quantity, (what, _) in _QUANTITIES.items():
+            reported = by_name.get(quantity)
+            found.append(
+                Row(device, what, "", "not measured", "", "", "")
+                if reported is None
+                else _row(device, reported)
+            )
+    return found
 
 
 def _row(device: str, said: Reported) -> Row:

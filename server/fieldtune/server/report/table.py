@@ -206,7 +206,7 @@ def _reported(summary: Summary) -> Table:
     table.add_column(basis)
     for row in rows(summary):
         name, quantity, *said, factor, rests_on = row.cells
-        corrected = Text.assemble(factor, (f"\n{row.interval}", "dim"))
+        corrected = Text.assemble(factor, (f"\n{row.interval}" if factor else "", "dim"))
         table.add_row(Text(name, style="bold"), quantity, *said, corrected, rests_on)
     return table
 
