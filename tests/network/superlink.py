@@ -183,6 +183,10 @@ class DatabaseGrid(Grid):
         self._run = empty_run(self.run_id)
         identify_process(self.run_id, _SUPERLINK)
 
+    def beat(self) -> bool:
+        """Keep the run alive; False where it has ended."""
+        return self._state.acknowledge_task_heartbeat(self._task)
+
     def set_run(self, run: Run) -> None:
         self._run = run
 
@@ -220,7 +224,7 @@ class DatabaseGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        self._state.acknowledge_task_heartbeat(self._task)
+        self.beat()
         replies = []
         for head in self._state.get_message_res(set(message_ids), self.run_id):
             if head.has_error():

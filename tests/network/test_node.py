@@ -141,9 +141,10 @@ def test_a_device_that_is_stopped_while_it_works_says_so_and_ends_at_once(
     run = Coordinator(superlink)
     run.ask(mlp_artefact, local_epochs=LONG)
     device.until("working")
-    assert device.end() == 0
+    device.process.terminate()
     report = run.answer()
     assert (report.failure, report.detail) == ("error", "the device was stopped")
+    assert device.process.wait(30) == 0
     assert run.grid.get_node_ids() == []
 
 
@@ -206,7 +207,7 @@ def test_a_superlink_that_dies_and_comes_back_loses_nothing(
     superlink.kill()
     wait_for(lambda: "waits for the connection" in device.log)  # it is done and has its answer
     superlink.start()
-    wait_for(lambda: "got through" in device.log)
+    wait_for(lambda: run.grid.beat() and "got through" in device.log)
     assert run.answer().failure is None
     assert device.log.count("waits for the connection") == 1
     run.ask(mlp_artefact, trial=1)
