@@ -11,11 +11,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,6 +188,23 @@ class DatabaseGrid(Grid):
     def beat(self) -> bool:
         """Keep the run alive; False where it has ended."""
         return self._state.acknowledge_task_heartbeat(self._task)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Keep the run alive meanwhile, whatever else is waited for."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(1.0):
+                self.beat()
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def set_run(self, run: Run) -> None:
         self._run = run
