@@ -22,10 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/network")]
-
-from devices import Device, wait_for  # noqa: E402  (found by the line above)
-from superlink import DatabaseGrid, SuperLink  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
 
 from fieldtune.client.messages import TrainRequest  # noqa: E402
 from fieldtune.server.app import GridFleet  # noqa: E402
@@ -33,6 +30,8 @@ from fieldtune.server.compiler.cache import ArtefactCache  # noqa: E402
 from fieldtune.server.compiler.manifest import ModelSpec  # noqa: E402
 from fieldtune.server.compiler.service import CompileService  # noqa: E402
 from fieldtune.server.fleet import Addressed  # noqa: E402
+from network.devices import Device, wait_for  # noqa: E402  (found by the line above)
+from network.superlink import DatabaseGrid, SuperLink  # noqa: E402
 
 SHAPE, CLASSES, SAMPLES = (49, 10, 1), 12, 200
 AIMS = {"memory": 110.0, "idle": 0.5, "trip": 1.0}

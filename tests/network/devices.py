@@ -60,8 +60,9 @@ class Device:
         return (self.folder / "log").read_text()
 
     @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {
+    def folders(self) -> dict[str, str]:
+        """Environment that keeps its files apart from others'."""
+        return {
             "XDG_RUNTIME_DIR": str(self.folder / "run"),
             "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
@@ -75,7 +76,7 @@ class Device:
                         str(self.folder / "device.bundle.toml"),
                         "--data", self.data, "--profile", "x86-mini-pc",
                     ],
-                    stdout=log, stderr=log, env=self.environment, cwd=self.folder,
+                    stdout=log, stderr=log, env=os.environ | self.folders, cwd=self.folder,
                 )
             )  # fmt: skip
 

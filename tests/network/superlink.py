@@ -11,11 +11,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,6 +185,27 @@ class DatabaseGrid(Grid):
         self._run = empty_run(self.run_id)
         identify_process(self.run_id, _SUPERLINK)
 
+    def beat(self) -> bool:
+        """Keep the run alive; False where it has ended."""
+        return self._state.acknowledge_task_heartbeat(self._task)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Keep the run alive meanwhile, whatever else is waited for."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(1.0):
+                self.beat()
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
     def set_run(self, run: Run) -> None:
         self._run = run
 
@@ -220,7 +243,7 @@ class DatabaseGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        self._state.acknowledge_task_heartbeat(self._task)
+        self.beat()
         replies = []
         for head in self._state.get_message_res(set(message_ids), self.run_id):
             if head.has_error():

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from devices import Device, wait_for
-from superlink import DatabaseGrid, SuperLink
 
 from fieldtune.client.datafiles import load_device_data
 from fieldtune.client.messages import TrainReport, TrainRequest
@@ -19,6 +17,8 @@ from fieldtune.client.trainer import train
 from fieldtune.server.app import GridFleet
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.fleet import Addressed
+from network.devices import Device, wait_for
+from network.superlink import DatabaseGrid, SuperLink
 
 Start = Callable[..., Device]
 LONG = 10**6
@@ -141,9 +141,10 @@ def test_a_device_that_is_stopped_while_it_works_says_so_and_ends_at_once(
     run = Coordinator(superlink)
     run.ask(mlp_artefact, local_epochs=LONG)
     device.until("working")
-    assert device.end() == 0
+    device.process.terminate()
     report = run.answer()
     assert (report.failure, report.detail) == ("error", "the device was stopped")
+    assert device.process.wait(30) == 0
     assert run.grid.get_node_ids() == []
 
 
@@ -203,10 +204,12 @@ def test_a_superlink_that_dies_and_comes_back_loses_nothing(
     run = Coordinator(superlink)
     run.ask(mlp_artefact, local_epochs=20_000)
     device.until("working")
-    superlink.kill()
-    wait_for(lambda: "waits for the connection" in device.log)  # it is done and has its answer
-    superlink.start()
-    wait_for(lambda: "got through" in device.log)
+    with run.grid.beating():
+        superlink.kill()
+        wait_for(lambda: "waits for the connection" in device.log)  # it is done, with an answer
+        superlink.start()
+        wait_for(lambda: "got through" in device.log or "is dropped" in device.log)
+    assert "got through" in device.log
     assert run.answer().failure is None
     assert device.log.count("waits for the connection") == 1
     run.ask(mlp_artefact, trial=1)

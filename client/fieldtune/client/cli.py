@@ -48,6 +48,9 @@ Profile = Annotated[
 @app.command()
 def run(bundle: BundleFile, data: Data, profile: Profile = None) -> None:
     """Serve the coordinator in the foreground until Ctrl-C."""
+    from fieldtune.client.slim import without_grpc
+
+    without_grpc()
     from fieldtune.client.run import run_client
 
     _log_to_stderr()

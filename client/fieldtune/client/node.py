@@ -45,6 +45,8 @@ IDLE_S = 1.0
 """Between looking for messages while there are none."""
 _BUSY_S = 0.05
 """The same, right after a message: the next one is often on its way."""
+HEARD_S = 2.0
+"""Between the last reply and goodbye: a SuperLink hands out no reply of a device that has gone."""
 _REACTIVATED_S = 2 * HEARTBEAT_S + 15
 _CLIENT_ERROR = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
@@ -108,6 +110,7 @@ class Node:
         self._node_id = place.remembered()
         self._context: Context | None = None
         self._refused_since: float | None = None
+        self._pushed = -HEARD_S
 
     def stop(self) -> None:
         """End soon; may be called by a signal handler of the thread that runs the node."""
@@ -198,6 +201,7 @@ class Node:
 
         def push() -> bool:
             self._link.push(node_id, reply, took_s)
+            self._pushed = time.monotonic()
             return True
 
         sent = self._persist(node_id, push, expires, what)
@@ -304,6 +308,7 @@ class Node:
 
     def _leave(self) -> None:
         if self._node_id is not None:
+            time.sleep(max(0.0, self._pushed + HEARD_S - time.monotonic()))
             try:
                 self._link.deactivate(self._node_id)
                 self._place.remember(None)

@@ -1,6 +1,6 @@
 """Make the small artefact that ``fieldtune client doctor`` trains a step of, and what comes of it.
 
-usage: python tests/client/make_check.py     (then ``test_doctor.py`` holds it to the compiler)
+usage: python tests/make_check.py     (then ``test_doctor.py`` holds it to the compiler)
 """
 
 from __future__ import annotations

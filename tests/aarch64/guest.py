@@ -1,0 +1,117 @@
+"""An arm64 root file system and the client installed in it, run by user-mode emulation.
+
+It needs Debian's packages ``mmdebstrap`` and ``qemu-user-static``, and no root rights, chroot or
+binfmt. What is built stays in its folder. Emulation proves function, never speed or memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGES = "python3,libstdc++6,libgcc-s1,ca-certificates,bash,dash,coreutils,base-files,libc-bin"
+_TOOLS = {"qemu-aarch64-static": "qemu-user-static", "mmdebstrap": "mmdebstrap"}
+_GLIBC = 36  # bookworm's; wheels for it and older ones fit
+_BOARD = {
+    "proc/device-tree/model": "Raspberry Pi Zero 2 W Rev 1.0\0",
+    "proc/meminfo": "MemTotal:         436224 kB\nMemAvailable:     300000 kB\n",
+    # ai-edge-litert reads the features of the processor here, and the host's would mislead it.
+    "proc/cpuinfo": "".join(
+        f"processor\t: {core}\nBogoMIPS\t: 38.40\n"
+        "Features\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\n"
+        "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd03\nCPU revision\t: 4\n\n"
+        for core in range(4)
+    ),
+}
+
+
+def missing_means() -> str:
+    """What this machine lacks to emulate a device; empty where it lacks nothing."""
+    lacking = [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
+    if lacking:
+        return f"apt-get install {' '.join(lacking)}"
+    if not Path("/etc/debian_version").exists():
+        return "a Debian system, whose package sources the root file system comes from"
+    return ""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """An emulated Raspberry Pi Zero 2 W.
+
+    Args:
+        root: its root file system.
+        site: the packages in it.
+    """
+
+    root: Path
+    site: Path
+
+    @classmethod
+    def build(cls, folder: Path, wheel: Path, runtime: tuple[str, ...], constraints: Path) -> Guest:
+        """Make what is not in the folder yet.
+
+        Args:
+            folder: where; another runtime shares the root file system.
+            wheel: of fieldtune.
+            runtime: requirements of the TFLite runtime and what it needs.
+            constraints: versions.
+        """
+        root, site = folder / "root", folder / runtime[0].partition("=")[0]
+        if not (root / "usr/bin/python3.11").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            _run(
+                "mmdebstrap", "--quiet", "--architectures=arm64", "--variant=extract",
+                f"--include={_PACKAGES}", "bookworm", root,
+            )  # fmt: skip
+        for name, text in _BOARD.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        if not site.exists():
+            flwr = next(
+                line for line in constraints.read_text().splitlines() if line.startswith("flwr==")
+            )
+            _install(site, flwr, "pydantic", "typer", "rich", *runtime)
+        fieldtune = folder / "fieldtune"
+        shutil.rmtree(fieldtune, ignore_errors=True)
+        _run(sys.executable, "-m", "zipfile", "-e", wheel, fieldtune)
+        return cls(root, site)
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """What runs Python in the guest with these arguments."""
+        return [
+            "qemu-aarch64-static", "-L", str(self.root), str(self.root / "usr/bin/python3.11"),
+            *map(str, arguments),
+        ]  # fmt: skip
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For :meth:`command`."""
+        path = f"{self.site.parent / 'fieldtune'}:{self.site}"
+        return os.environ | {
+            "PYTHONPATH": path, "PYTHONHOME": str(self.root / "usr"), "QEMU_CPU": "cortex-a53",
+            "PYTHONDONTWRITEBYTECODE": "",
+        }  # fmt: skip
+
+
+def _install(site: Path, *requirements: str) -> None:
+    """Wheels for an aarch64 machine with Python 3.11, and no other."""
+    platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(_GLIBC, 16, -1)]
+    part = site.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    _run(
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--target", part, "--only-binary=:all:", "--python-version=3.11", "--implementation=cp",
+        *(f"--platform={name}" for name in [*platforms, "manylinux2014_aarch64"]), *requirements,
+    )  # fmt: skip
+    part.rename(site)
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
