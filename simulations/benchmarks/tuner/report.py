@@ -94,12 +94,16 @@ def device_time_line(runs: Runs) -> str:
     ratios, never = [], 0
     for seed in sorted(set(runs[OURS]) & set(runs[best])):
         theirs, ours = runs[best][seed], runs[OURS][seed]
+        if theirs.final.true <= 0:
+            continue  # it found nothing that the limits allow: any run is worth as much at once
         needed, spent = (reached_s(each, theirs.final.true) for each in (theirs, ours))
         assert needed is not None  # its last checkpoint reaches its final score
         if spent is None:
             never += 1
-        elif needed > 0:
+        else:
             ratios.append(spent / needed)
+    if not ratios and not never:
+        return f"device-seconds: not comparable, {best} found nothing worth anything"
     if not ratios:
         return f"device-seconds to {best}'s final score: never reached in {never} seeds"
     # Runs that never reach it count as the worst, so the median is not flattered.

@@ -69,6 +69,11 @@ def test_device_time_is_held_against_the_best_sampler_without_formulas() -> None
     assert "median 0.67 of tpe's own (0.33 to 0.67; never reached in 1 of 3 seeds)" in line
 
 
+def test_a_sampler_that_found_nothing_is_no_yardstick() -> None:
+    runs = by_peer([outcome("tpe", 0, 0.0), outcome("grey", 0, 0.5)])
+    assert device_time_line(runs).endswith("tpe found nothing worth anything")
+
+
 def test_there_is_no_device_time_without_ours() -> None:
     assert device_time_line(by_peer([outcome("tpe", 0, 0.5)])) == ""
     never = by_peer([outcome("tpe", 0, 0.5), outcome("grey", 0, 0.1)])
