@@ -1,0 +1,290 @@
+"""The command line: which parts to run, on what, with whom."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fieldtune.profiles.errors import DataError, FieldtuneError, UsageError
+from tuner.asks import ask_costs
+from tuner.defaults import STUDIES as PRODUCT_STUDIES
+from tuner.defaults import gains
+from tuner.experiment import Job, Outcome, Variation, carry_out
+from tuner.peers import OURS, chosen_peers
+from tuner.registry import STUDIES, make_problem
+from tuner.report import (
+    by_peer,
+    curve_table,
+    device_time_line,
+    few_clients_table,
+    fronts_table,
+    wrong_table,
+)
+
+PREREGISTRATION = Path(__file__).with_name("preregistration.toml")
+PARTS = ("fronts", "wrong", "few-clients", "asks", "defaults")
+BASE = "random+filter"
+"""Gains are counted over this peer: random search that knows the formulas."""
+
+WITH_FORMULAS = (BASE, "tpe+filter", "botorch", OURS)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python simulations/benchmarks/tuner",
+        description="How good is the tuner? docs/benchmark.md says what is measured and how.",
+    )
+    add = parser.add_argument
+    add("--part", action="append", choices=PARTS, default=[], help="only this; may be repeated")
+    add("--problem", action="append", default=[], help="a name or package.module:Class; repeatable")
+    add("--peer", action="append", default=[], help="only this peer; may be repeated")
+    add("--seeds", type=int, help="paired seeds; by default those that were pre-registered")
+    add("--first-seed", type=int, help="the lowest seed; by default that of judged runs")
+    add("--trials", type=int, help="budget in full evaluations; by default the problem's own")
+    add("--development", action="store_true", help="problems and seeds that may be tuned on")
+    add("--small", action="store_true", help="a minute's worth, to see that all works")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    add("--torch-python", help="an interpreter with torch, optuna and botorch, for gp and botorch")
+    add("--json", type=Path, help="where to write every outcome")
+    return parser
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be run, defaults filled in."""
+
+    parts: Sequence[str]
+    problems: Sequence[str]
+    peers: Sequence[str]
+    first_seed: int
+    seeds: Mapping[str, int]
+    """``training`` and ``formulas_and_tables`` -> how many."""
+    trials: int | None
+    sizes: tuple[int, ...]
+    workers: int
+    torch_python: str | None
+
+    @classmethod
+    def of(cls, given: argparse.Namespace) -> Plan:
+        """From the options and the pre-registration.
+
+        Raises:
+            UsageError: a value is out of range or a name unknown.
+        """
+        for name in ("seeds", "trials", "workers"):
+            value = getattr(given, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} {value} is too few: give 1 or more")
+        registered = tomllib.loads(PREREGISTRATION.read_text())
+        chosen = registered["development" if given.development else "judged"]
+        seeds = registered["judged"]["seeds"]
+        if given.seeds or given.small:
+            seeds = dict.fromkeys(seeds, given.seeds or 2)
+        peers = [entry.name for entry in chosen_peers(given.peer)]
+        problems = given.problem or (["tnk", "c2-dtlz2"] if given.small else chosen["problems"])
+        if given.small:
+            parts = given.part or ["fronts", "wrong", "asks"]
+        else:
+            parts = given.part or (["fronts"] if given.problem or given.peer else list(PARTS))
+        return cls(
+            parts=parts,
+            problems=problems,
+            peers=peers,
+            first_seed=chosen["first_seed"] if given.first_seed is None else given.first_seed,
+            seeds=seeds,
+            trials=given.trials or (12 if given.small else None),
+            sizes=(50, 200) if given.small else (200, 1000, 5000),
+            workers=given.workers,
+            torch_python=given.torch_python,
+        )
+
+    def seeds_of(self, problem: str) -> range:
+        """The paired seeds of a problem; fewer where only formulas and tables are asked."""
+        kind = "training" if is_training(problem) else "formulas_and_tables"
+        return range(self.first_seed, self.first_seed + self.seeds[kind])
+
+
+def is_training(problem: str) -> bool:
+    """Whether a problem of ours trains models."""
+    return (STUDIES / f"{problem}.toml").exists()
+
+
+class Run:
+    """Carries out a plan and prints as it goes."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._plan, self._console = plan, console
+        self.outcomes: list[Outcome] = []
+
+    def everything(self) -> None:
+        """All parts, in order."""
+        parts: dict[str, Callable[[], None]] = {
+            "fronts": self.fronts,
+            "wrong": self.wrong,
+            "few-clients": self.few_clients,
+            "asks": self.asks,
+            "defaults": self.defaults,
+        }
+        for name in PARTS:
+            if name in self._plan.parts:
+                parts[name]()
+
+    def fronts(self) -> None:
+        """Every peer on every problem."""
+        for problem in self._plan.problems:
+            found = self._compare([problem], [Variation()], self._plan.peers)
+            if not found:
+                continue
+            runs = by_peer(found)
+            self._console.print(fronts_table(problem, runs))
+            self._console.print(curve_table(problem, runs))
+            self._say(device_time_line(runs))
+
+    def wrong(self) -> None:
+        """Formulas off by 30 %, with the peers that use them."""
+        peers = [name for name in self._plan.peers if name in WITH_FORMULAS]
+        problems = [name for name in self._plan.problems if name in _RESOURCES] or list(
+            self._plan.problems[:1]
+        )
+        found = self._compare(
+            problems, [Variation(error="low"), Variation(error="scattered")], peers, curve=False
+        )
+        if found:
+            self._console.print(wrong_table(found))
+
+    def few_clients(self) -> None:
+        """Real training, evaluated on 5 % of the clients."""
+        for problem in self._plan.problems:
+            if not is_training(problem) or (problem != "digits" and len(self._plan.problems) > 1):
+                continue  # by default one is enough: each takes minutes
+            whole = [
+                o for o in self.outcomes if o.problem == problem and o.variation == Variation()
+            ]
+            peers = list(dict.fromkeys((BASE, *self._plan.peers)))
+            missing = [name for name in peers if name not in {o.peer for o in whole}]
+            if missing:
+                whole += self._compare([problem], [Variation()], missing, curve=False)
+            few = self._compare([problem], [Variation(evaluation_share=0.05)], peers, curve=False)
+            if whole and few:
+                self._console.print(few_clients_table(problem, by_peer(whole), by_peer(few), BASE))
+
+    def asks(self) -> None:
+        """CPU and memory of an ask."""
+        table = Table(title="An ask, by finished trials", title_justify="left")
+        for column in ("sampler", "trials", "CPU, median", "CPU, most", "kept by the sampler"):
+            table.add_column(column, justify="left" if column == "sampler" else "right")
+        for cost in ask_costs(make_problem("speed-reducer"), self._plan.sizes):
+            table.add_row(
+                cost.sampler,
+                str(cost.trials),
+                f"{cost.cpu_ms:.1f} ms",
+                f"{cost.worst_ms:.1f} ms",
+                f"{cost.kept_mib:.2f} MiB",
+            )
+        self._console.print(table)
+
+    def defaults(self) -> None:
+        """Tuned against default, on every study of the product."""
+        table = Table(
+            title="Tuned against default, each trained afresh from 3 seeds", title_justify="left"
+        )
+        for column in ("study", "device", "error", "inference", "energy", "memory"):
+            table.add_column(column, justify="left" if column in ("study", "device") else "right")
+        for file in sorted(PRODUCT_STUDIES.glob("*.toml")):
+            try:
+                found = gains(file, trials=self._plan.trials, workers=self._plan.workers)
+            except (DataError, RuntimeError) as why:
+                self._say(f"{file.stem} is left out: {why}")
+                continue
+            for gain in found:
+                changes = (gain.error, *(gain.costs[name] for name in _COSTS))
+                table.add_row(gain.study, gain.device, *map(_change, changes))
+        self._console.print(table)
+
+    def _compare(
+        self,
+        problems: Sequence[str],
+        variations: Sequence[Variation],
+        peers: Sequence[str],
+        *,
+        curve: bool = True,
+    ) -> list[Outcome]:
+        jobs = [
+            Job(
+                problem,
+                variation,
+                tuple(peers),
+                seed,
+                self._plan.trials,
+                self._plan.torch_python,
+                curve,
+            )
+            for problem in self._runnable(problems)
+            for variation in variations
+            for seed in self._plan.seeds_of(problem)
+        ]
+        found: list[Outcome] = []
+        notes: dict[str, None] = {}
+        for outcomes, why in carry_out(jobs, self._plan.workers) if jobs else ():
+            found += outcomes
+            notes |= dict.fromkeys(why)
+        for note in notes:
+            self._say(note)
+        self.outcomes += found
+        return found
+
+    def _runnable(self, problems: Sequence[str]) -> list[str]:
+        """Those whose data is there; the others are named."""
+        runnable = []
+        for name in problems:
+            try:
+                if not is_training(name):
+                    make_problem(name)  # a study is made in the workers alone: it is compiled
+                runnable.append(name)
+            except DataError as why:
+                self._say(f"{name} is left out: {why}")
+        return runnable
+
+    def _say(self, line: str) -> None:
+        if line:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+
+_RESOURCES = ("nas-bench-201", "hpolib-naval", "hpolib-protein", "digits", "har", "spoken")
+"""Problems whose limits are resources, of which formulas can be wrong."""
+
+_COSTS = ("inference_ms", "energy_j", "memory_mib")
+
+
+def _change(pair: tuple[float, float]) -> str:
+    before, after = pair
+    share = 100 * (after / before - 1) if before else 0.0
+    return f"{before:.3g} → {after:.3g} ({share:+.0f} %)"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run; 0, or the exit code of what was wrong."""
+    given = arguments().parse_args(argv)
+    sys.path.append(str(Path.cwd()))  # for package.module:Class
+    console = Console(width=int(os.environ.get("COLUMNS", "150")))
+    try:
+        plan = Plan.of(given)
+        console.print(PREREGISTRATION.read_text(), highlight=False, markup=False)
+        run = Run(plan, console)
+        run.everything()
+    except FieldtuneError as wrong:
+        print(wrong, file=sys.stderr)
+        return wrong.exit_code
+    if given.json:
+        given.json.write_text(json.dumps([dataclasses.asdict(o) for o in run.outcomes], indent=1))
+    return 0

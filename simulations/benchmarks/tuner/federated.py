@@ -1,0 +1,260 @@
+"""Real federated training as a problem: the product's own artefact, trainer and algorithm.
+
+The study's clients are trained in this process, without messages in between: the artefact that the
+compiler made, the client's trainer on it, the coordinator's federated averaging, and the device's
+time from its profile. What is left out is transport, and the spread between devices of one type.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from fieldtune.client import trainer
+from fieldtune.client.messages import Description, EvaluateReport, TrainReport, TrainRequest
+from fieldtune.client.runtime import Session, runtime_name
+from fieldtune.profiles.catalogue import load_profile
+from fieldtune.server.compiler.manifest import Artefact
+from fieldtune.server.federated import (
+    NothingLearnedError,
+    Plan,
+    Report,
+    Request,
+    federated_averaging,
+)
+from fieldtune.server.forecast import fleet_measure
+from fieldtune.server.space import Configuration, Parameter
+from fieldtune.server.study import COST_MEASURES, StudyConfig
+from fieldtune.server.studyfile import load_study
+from fieldtune.server.trials import Forecast, Learned
+from fieldtune.server.tune import compile_service, make_artefacts, make_forecaster
+from fieldtune.simulations.datasets import load_dataset
+from fieldtune.simulations.fleet import FleetPlan, assign_devices
+from fieldtune.simulations.meter import ProfileMeter
+from fieldtune.simulations.partition import partition
+from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
+
+FRESH = (9_000_001, 9_000_002, 9_000_003)
+"""Seeds of the truth: no run uses them."""
+
+Key = tuple[tuple[str, object], ...]
+
+
+class Federated:
+    """A study file as a problem.
+
+    Args:
+        file: the study.
+        evaluation_share: share of the clients that evaluate a trial; the truth always asks all.
+    """
+
+    shares: frozenset[int]
+
+    def __init__(self, file: Path, *, evaluation_share: float = 1.0) -> None:
+        self.study: StudyConfig = load_study(file)
+        self.name = file.stem
+        self._share = evaluation_share
+        names = self.study.study.objectives
+        self.objectives = tuple(name.removeprefix("-") for name in names)
+        self._signs = [-1.0 if name.startswith("-") else 1.0 for name in names]
+        self.shares = frozenset(n for n, name in enumerate(names) if name == "error")
+        self.rounds, self.trials = self.study.study.rounds, self.study.study.trials
+        full = self.study.full_space
+        self.space: Mapping[str, Parameter] = full.parameters()
+        plan = FleetPlan.of(self.study)
+        self._data = partition(load_dataset(plan.data), plan)
+        self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
+        self.members = [
+            Description(
+                client=client,
+                profile=profile,
+                train_samples=len(data.train_y),
+                test_samples=len(data.test_y),
+                input_shape=data.input_shape,
+                classes=data.classes,
+                runtime=runtime_name(),
+            )
+            for client, (profile, data) in enumerate(zip(self._profiles, self._data, strict=True))
+        ]
+        self._forecaster = make_forecaster(self.study, self.members)
+        self._import_path = [str(file.resolve().parent)]
+        self._artefacts: dict[str, Artefact] = {}
+        self._sessions: dict[str, Session] = {}
+        self._forecasts: dict[Key, Forecast] = {}
+        self._learned: dict[tuple[Key, int, int, bool], Learned | None] = {}
+        self._compile_all()
+
+    @property
+    def reference(self) -> Reference:
+        """The frozen scale."""
+        return frozen_reference(self.name)
+
+    def known(self, values: Values) -> Known:
+        """The forecast: every cost and all limits."""
+        forecast = self.forecast(values)
+        return Known(
+            {
+                n: sign * fleet_measure(forecast, name)
+                for n, (name, sign) in enumerate(zip(self.objectives, self._signs, strict=True))
+                if name in COST_MEASURES
+            },
+            forecast.constraints,
+        )
+
+    def evaluate(self, values: Values, rounds: int, seed: int) -> Evaluation:
+        """Train for so many rounds, then evaluate on this problem's share of the clients."""
+        learned = self._train(values, rounds, seed, everyone=self._share == 1.0)
+        return self._evaluation(values, [learned])
+
+    def truth(self, values: Values) -> Evaluation:
+        """The mean over fresh seeds, each evaluated on every client's test data."""
+        return self._evaluation(
+            values, [self._train(values, self.rounds, seed, everyone=True) for seed in FRESH]
+        )
+
+    def true_error(self, values: Values) -> float:
+        """Mean error over fresh seeds, on every client's test data, objective or not."""
+        outcomes = [self._train(values, self.rounds, seed, everyone=True) for seed in FRESH]
+        return float(np.mean([_measure(outcome, "error") for outcome in outcomes]))
+
+    def forecast(self, values: Values) -> Forecast:
+        """What the configuration costs on each device type."""
+        configuration = self._configuration(values)
+        # Nothing else enters a forecast, and these few take few values.
+        key = tuple(sorted(configuration.model.items())) + tuple(
+            (name, values.get(name)) for name in ("batch_size", "local_epochs", "clients_per_round")
+        )
+        if key not in self._forecasts:
+            manifest = self._artefacts[self._key(configuration)].manifest
+            self._forecasts[key] = self._forecaster.forecast(configuration, manifest)
+        return self._forecasts[key]
+
+    def _evaluation(self, values: Values, outcomes: list[Learned | None]) -> Evaluation:
+        known = self.known(values)
+        objectives = [
+            known.objectives[n]
+            if n in known.objectives
+            else sign * float(np.mean([_measure(outcome, name) for outcome in outcomes]))
+            for n, (name, sign) in enumerate(zip(self.objectives, self._signs, strict=True))
+        ]
+        device_s = float(np.mean([outcome.device_s if outcome else 0.0 for outcome in outcomes]))
+        return Evaluation(tuple(objectives), known.constraints, device_s)
+
+    def _train(self, values: Values, rounds: int, seed: int, *, everyone: bool) -> Learned | None:
+        """One federated training; None where no client returned a result."""
+        key = (tuple(sorted(values.items())), rounds, seed, everyone)
+        if key not in self._learned:
+            self._learned[key] = self._trained(values, rounds, seed, everyone=everyone)
+        return self._learned[key]
+
+    def _trained(self, values: Values, rounds: int, seed: int, *, everyone: bool) -> Learned | None:
+        configuration = self._configuration(values)
+        name = self._key(configuration)
+        artefact = self._artefacts[name]
+        if name not in self._sessions:
+            self._sessions[name] = Session(artefact.model)
+        session = self._sessions[name]
+        # A configuration over a limit is trained all the same, so that samplers without formulas
+        # learn something of it: more than a device that runs out of memory would tell them.
+        participants = self.forecast(values).participants or tuple(range(len(self.members)))
+        plan = Plan(
+            trial=0,
+            configuration=configuration,
+            artefact=artefact.manifest.artefact_sha256,
+            hyperparameters=artefact.manifest.hyperparameters,
+            initial_weights=artefact.initial_weights,
+            participants=participants,
+            classes=artefact.manifest.classes,
+            rounds=rounds,
+            metric=self.study.task.metric,
+            deadline_s={},
+            seed=seed,
+        )
+        asked = participants if everyone else _some(participants, self._share, seed)
+        steps = federated_averaging(plan)
+        try:
+            exchange = next(steps)
+            while True:
+                exchange = steps.send(
+                    {
+                        client: self._answer(session, client, request)
+                        for client, request in exchange.items()
+                        if isinstance(request, TrainRequest) or client in asked
+                    }
+                )
+        except StopIteration as end:
+            learned: Learned = end.value[1]
+            return learned
+        except NothingLearnedError:
+            return None
+
+    def _answer(self, session: Session, client: int, request: Request) -> Report:
+        data = self._data[client]
+        if isinstance(request, TrainRequest):
+            trained = trainer.train(session, data, request)
+            meter = ProfileMeter(_profile(self._profiles[client]), 1.0)
+            return TrainReport(
+                trial=request.trial,
+                round=request.round,
+                weights=trained.weights,
+                samples=trained.samples,
+                steps=trained.steps,
+                loss=trained.loss,
+                wall_s=meter.stop(session, train_steps=trained.steps).wall_s,
+                simulated=True,
+            )
+        counted = trainer.evaluate(session, data, request)  # type: ignore[arg-type]
+        return EvaluateReport(
+            trial=request.trial,
+            round=request.round,
+            samples=counted.samples,
+            loss_sum=counted.loss_sum,
+            hits=tuple(counted.hits.tolist()),
+            predicted=tuple(counted.predicted.tolist()),
+            actual=tuple(counted.actual.tolist()),
+            value=counted.value,
+            weight=counted.weight,
+        )
+
+    def _configuration(self, values: Values) -> Configuration:
+        return self.study.full_space.configuration(values)
+
+    def _key(self, configuration: Configuration) -> str:
+        model, knobs = self.study.model_of(configuration)
+        return repr((model, sorted(knobs.items())))
+
+    def _compile_all(self) -> None:
+        """Every architecture of the space; the compiler's cache on disk keeps them."""
+        with tempfile.TemporaryDirectory() as scratch:
+            service = compile_service(Path(scratch), self._import_path)
+            try:
+                artefacts = make_artefacts(self.study, self.members, service)
+                # A sample this large misses none of the few dozen architectures of a benchmark.
+                sample = self.study.full_space.sample(5000, seed=0)
+                found = {self._key(each): each for each in sample}
+                futures = {key: artefacts.of(each) for key, each in found.items()}
+                self._artefacts = {key: future.result() for key, future in futures.items()}
+            finally:
+                service.close()
+
+
+def _measure(outcome: Learned | None, name: str) -> float:
+    """A learned measure; the worst there is where nothing was learned."""
+    if outcome is None or not math.isfinite(outcome.measures[name]):
+        return {"error": 1.0, "loss": 10.0}.get(name, 0.0)
+    return outcome.measures[name]
+
+
+def _some(participants: tuple[int, ...], share: float, seed: int) -> frozenset[int]:
+    """The clients that evaluate, drawn without replacement."""
+    count = max(1, round(share * len(participants)))
+    drawn = np.random.default_rng([seed, 11]).choice(participants, size=count, replace=False)
+    return frozenset(int(client) for client in drawn)
+
+
+_profile = cache(load_profile)

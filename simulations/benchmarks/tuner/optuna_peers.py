@@ -1,0 +1,125 @@
+"""Peers that are Optuna samplers, our own among them: the one module that imports Optuna."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from fieldtune.server.space import Parameter
+from tuner.peer import Proposal
+from tuner.problem import Evaluation, Known, Problem
+
+MakeSampler = Callable[[Problem, int], optuna.samplers.BaseSampler]
+"""``(problem, seed) -> sampler``."""
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """Optuna's word for a parameter."""
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    low, high = parameter.bounds()
+    if parameter.integer:
+        return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
+    return FloatDistribution(low, high, log=parameter.log)
+
+
+def new_study(problem: Problem, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """An empty study of a problem, in memory."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=["minimize"] * len(problem.objectives), sampler=sampler)
+
+
+class OptunaPeer:
+    """A sampler in a study in memory, told as Optuna documents it.
+
+    A rejected proposal is told as failed, which samplers ignore: it taught nothing about training.
+    """
+
+    def __init__(self, problem: Problem, make: MakeSampler, seed: int) -> None:
+        self._problem = problem
+        self._distributions = {name: distribution(each) for name, each in problem.space.items()}
+        with _quiet():
+            self.study = new_study(problem, make(problem, seed))
+        self._open: dict[int, optuna.Trial] = {}
+
+    def ask(self) -> Proposal:
+        """The sampler's next trial."""
+        with _quiet():
+            trial = self.study.ask(self._distributions)
+        self._open[trial.number] = trial
+        return Proposal(trial.number, trial.params, self._problem.rounds, 0, trial.number)
+
+    def tell(self, proposal: Proposal, evaluation: Evaluation) -> None:
+        """Constraints first, in one order, then the objectives."""
+        trial = self._open.pop(proposal.number)
+        with _quiet():
+            for name, value in evaluation.constraints.items():
+                trial.set_constraint(name, value)
+            self.study.tell(trial, list(evaluation.objectives))
+
+    def reject(self, proposal: Proposal, known: Known) -> None:
+        """A failed trial."""
+        self.study.tell(self._open.pop(proposal.number), state=optuna.trial.TrialState.FAIL)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def random(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """Uniform."""
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def nsga2(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """Deb et al. 2002, constrained; the population fits budgets of some dozens."""
+    return optuna.samplers.NSGAIISampler(population_size=20, seed=seed)
+
+
+def tpe(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """As Optuna comes."""
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def tpe_multivariate(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """All parameters jointly: the stronger variant, for where the filter is."""
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+
+
+def gp(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's Gaussian process; needs torch."""
+    return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)
+
+
+def grey(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """Ours, given the formulas."""
+    module: Any = importlib.import_module("fieldtune.server.tuner")
+
+    def known(params: Mapping[str, Any]) -> Any:
+        found = problem.known(params)
+        return module.Known(found.objectives, found.constraints)
+
+    sampler: optuna.samplers.BaseSampler = module.GreySampler(
+        known=known,
+        seed=seed,
+        space={name: distribution(each) for name, each in problem.space.items()},
+    )
+    return sampler
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's notices that something is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

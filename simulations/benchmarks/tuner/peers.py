@@ -1,0 +1,88 @@
+"""Who is compared: the table of peers, and what each of them needs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fieldtune.profiles.errors import UsageError, did_you_mean
+from tuner import optuna_peers
+from tuner.asha import MoAsha
+from tuner.peer import Filtered, Peer
+from tuner.problem import Problem
+from tuner.remote import Botorch, RemoteGp, missing
+
+Make = Callable[[Problem, int, str | None], Peer]
+"""``(problem, seed, interpreter with torch) -> peer``."""
+
+OURS = "grey"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One peer.
+
+    Args:
+        name: what tables call it.
+        make: a fresh one.
+        optuna: whether it is a sampler that comes with Optuna, without the formulas.
+        needs: packages that only the interpreter with torch has.
+        posterior: whether it recommends by a model; otherwise by what measured best.
+    """
+
+    name: str
+    make: Make
+    optuna: bool = False
+    needs: tuple[str, ...] = ()
+    posterior: bool = False
+
+    def unavailable(self, problem: Problem, python: str | None) -> str | None:
+        """Why it cannot take part, in a sentence; None where it can."""
+        if self.name == OURS and not grey_is_there():
+            return "this version of fieldtune.server.tuner has no GreySampler"
+        if self.name == "mo-asha" and problem.rounds == 1:
+            return f"{problem.name} has no partial evaluations"
+        return missing(python, self.needs) if self.needs else None
+
+
+def _sampler(make: optuna_peers.MakeSampler, *, filtered: bool = False) -> Make:
+    def made(problem: Problem, seed: int, python: str | None) -> Peer:
+        peer: Peer = optuna_peers.OptunaPeer(problem, make, seed)
+        return Filtered(peer, problem) if filtered else peer
+
+    return made
+
+
+PEERS = (
+    Entry("random", _sampler(optuna_peers.random), optuna=True),
+    Entry("nsga2", _sampler(optuna_peers.nsga2), optuna=True),
+    Entry("tpe", _sampler(optuna_peers.tpe), optuna=True),
+    Entry("gp", RemoteGp, optuna=True, needs=("torch", "scipy", "optuna")),
+    Entry("random+filter", _sampler(optuna_peers.random, filtered=True)),
+    Entry("tpe+filter", _sampler(optuna_peers.tpe_multivariate, filtered=True)),
+    Entry("mo-asha", lambda problem, seed, _: Filtered(MoAsha(problem, seed), problem)),
+    Entry("botorch", Botorch, needs=("torch", "botorch"), posterior=True),
+    Entry(OURS, _sampler(optuna_peers.grey), posterior=True),
+)
+
+
+def chosen_peers(names: list[str]) -> list[Entry]:
+    """The peers of these names, or all.
+
+    Raises:
+        UsageError: a name is not known.
+    """
+    known = {entry.name: entry for entry in PEERS}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--peer {name} is not known{did_you_mean(name, known)}: give one of "
+                f"{', '.join(known)}"
+            )
+    return [known[name] for name in names] if names else list(PEERS)
+
+
+def grey_is_there() -> bool:
+    """Whether the product has our sampler."""
+    return hasattr(importlib.import_module("fieldtune.server.tuner"), "GreySampler")

@@ -1,0 +1,70 @@
+"""Problems by name: our own, or anyone's as ``package.module:Class``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fieldtune.profiles.errors import UsageError, did_you_mean
+from tuner.analytic import ANALYTIC
+from tuner.federated import Federated
+from tuner.problem import Problem
+from tuner.tables import TABLES
+
+STUDIES = Path(__file__).with_name("studies")
+
+
+def own_problems() -> Mapping[str, Callable[[], Problem]]:
+    """Name -> how to make it."""
+    return {
+        **{kind.name: kind for kind in ANALYTIC},
+        **TABLES,
+        **{
+            file.stem: lambda file=file: Federated(file)  # type: ignore[misc]
+            for file in sorted(STUDIES.glob("*.toml"))
+        },
+    }
+
+
+def make_problem(name: str) -> Problem:
+    """The problem of this name.
+
+    Raises:
+        UsageError: there is none, or its module cannot be imported.
+        DataError: a package that it needs is not installed.
+    """
+    own = own_problems()
+    if name in own:
+        return own[name]()
+    if ":" not in name:
+        raise UsageError(
+            f"--problem {name} is not known{did_you_mean(name, own)}: give one of "
+            f"{', '.join(own)}, or package.module:Class"
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as missing:
+        raise UsageError(f"--problem {name} cannot be imported: {missing}") from None
+    lacking = [member for member in _MEMBERS if not hasattr(made, member)]
+    if lacking:
+        raise UsageError(
+            f"--problem {name} lacks {', '.join(lacking)}: docs/benchmark.md lists all"
+        )
+    problem: Problem = made
+    return problem
+
+
+_MEMBERS = (
+    "name",
+    "space",
+    "objectives",
+    "shares",
+    "rounds",
+    "trials",
+    "reference",
+    "known",
+    "evaluate",
+    "truth",
+)

@@ -1,0 +1,163 @@
+"""The benchmark's tables, and its command line as a user runs it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tuner.experiment import Outcome, Score, Variation
+from tuner.report import (
+    best_optuna,
+    by_peer,
+    device_time_line,
+    few_clients_table,
+    fronts_table,
+    reached_s,
+    wrong_table,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def outcome(
+    peer: str,
+    seed: int,
+    *true: float,
+    claimed: float = 0.0,
+    variation: Variation = Variation(),  # noqa: B008  # frozen
+    infeasible: int = 0,
+) -> Outcome:
+    """A run scored at 10, 20, ... device-seconds."""
+    curve = tuple(Score(n, 10.0 * n, value, claimed) for n, value in enumerate(true, start=1))
+    return Outcome("toy", variation, peer, seed, curve, curve[-1], curve[-1], 10, infeasible)
+
+
+def text(*tables: object) -> str:
+    console = Console(width=160, file=io.StringIO(), record=True)
+    for table in tables:
+        console.print(table)
+    return console.export_text()
+
+
+def test_a_score_is_reached_at_the_first_checkpoint_that_has_it() -> None:
+    run = outcome("tpe", 0, 0.1, 0.5, 0.4, 0.6)
+    assert reached_s(run, 0.5) == 20.0
+    assert reached_s(run, 0.6) == 40.0
+    assert reached_s(run, 0.61) is None
+
+
+def test_device_time_is_held_against_the_best_sampler_without_formulas() -> None:
+    runs = by_peer(
+        [
+            *(outcome("random", seed, 0.1, 0.2, 0.2, 0.2) for seed in range(3)),
+            # Reaches its final score at 30 s already: that is what it needed.
+            *(outcome("tpe", seed, 0.1, 0.2, 0.4, 0.4) for seed in range(3)),
+            *(outcome("tpe+filter", seed, 0.9, 0.9, 0.9, 0.9) for seed in range(3)),
+            outcome("grey", 0, 0.4, 0.5, 0.5, 0.5),
+            outcome("grey", 1, 0.3, 0.4, 0.5, 0.5),
+            outcome("grey", 2, 0.3, 0.3, 0.3, 0.3),
+        ]
+    )
+    assert best_optuna(runs) == "tpe"
+    line = device_time_line(runs)
+    assert "median 0.67 of tpe's own (0.33 to 0.67; never reached in 1 of 3 seeds)" in line
+
+
+def test_a_sampler_that_found_nothing_is_no_yardstick() -> None:
+    runs = by_peer([outcome("tpe", 0, 0.0), outcome("grey", 0, 0.5)])
+    assert device_time_line(runs).endswith("tpe found nothing worth anything")
+
+
+def test_there_is_no_device_time_without_ours() -> None:
+    assert device_time_line(by_peer([outcome("tpe", 0, 0.5)])) == ""
+    never = by_peer([outcome("tpe", 0, 0.5), outcome("grey", 0, 0.1)])
+    assert device_time_line(never).endswith("never reached in 1 seeds")
+
+
+def test_the_fronts_table_compares_ours_seed_by_seed() -> None:
+    runs = by_peer(
+        [
+            *(outcome("tpe", seed, 0.5, claimed=0.7, infeasible=5) for seed in range(5)),
+            *(outcome("grey", seed, 0.6 + 0.01 * seed) for seed in range(5)),
+        ]
+    )
+    shown = text(fronts_table("toy", runs))
+    row = next(line for line in shown.splitlines() if "tpe" in line)
+    assert "0.500 ± 0.000" in row
+    assert "0.700 ± 0.000" in row  # claimed
+    assert "50.0 %" in row
+    assert "0.0312" in row  # one of 2^5 sign patterns
+
+
+def test_what_is_kept_is_measured_against_both_random_searches() -> None:
+    few = Variation(evaluation_share=0.05)
+    everyone = by_peer([outcome("random+filter", 0, 0.4), outcome("grey", 0, 0.8)])
+    noisy = by_peer(
+        [
+            outcome("random+filter", 0, 0.3, variation=few),
+            outcome("grey", 0, 0.6, variation=few),
+        ]
+    )
+    shown = text(few_clients_table("toy", everyone, noisy, "random+filter"))
+    row = next(line for line in shown.splitlines() if "grey" in line)
+    assert "50 %" in row  # (0.6 - 0.4) / 0.4
+    assert "75 %" in row  # (0.6 - 0.3) / 0.4
+
+
+def test_wrong_formulas_are_shown_by_kind() -> None:
+    low, scattered = Variation(error="low"), Variation(error="scattered")
+    shown = text(
+        wrong_table(
+            [
+                outcome("tpe+filter", 0, 0.5, variation=low, infeasible=3),
+                outcome("tpe+filter", 0, 0.5, variation=scattered, infeasible=1),
+            ]
+        )
+    )
+    assert "30.0 %" in shown
+    assert "10.0 %" in shown
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> object:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "simulations/benchmarks/tuner", *arguments],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+            env=os.environ | {"COLUMNS": "150"},
+        )  # fmt: skip
+
+    return run
+
+
+def test_the_small_benchmark_runs_every_part_it_promises(benchmark, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "outcomes.json"
+    ran = benchmark("--small", "--json", str(file))
+    assert ran.returncode == 0, ran.stderr
+    for words in ("[judged]", "tnk, 2 seeds", "c2-dtlz2", "Formulas wrong by 30 %", "An ask"):
+        assert words in ran.stdout
+    assert "torch" in ran.stdout  # who is left out, and why
+    assert file.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--problem", "tkn"), "did you mean 'tnk'"),
+        (("--peer", "tpee"), "did you mean 'tpe'"),
+        (("--seeds", "0"), "--seeds 0 is too few"),
+    ],
+)
+def test_bad_options_are_one_sentence(  # type: ignore[no-untyped-def]
+    benchmark, arguments: tuple[str, ...], sentence: str
+) -> None:
+    ran = benchmark(*arguments)
+    assert ran.returncode == 2
+    assert sentence in ran.stderr
+    assert "Traceback" not in ran.stderr
