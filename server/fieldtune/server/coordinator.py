@@ -31,6 +31,7 @@ from fieldtune.server.federated import (
 )
 from fieldtune.server.fleet import Addressed, Fleet, Reply
 from fieldtune.server.forecast import Forecaster, fleet_measure
+from fieldtune.server.formulas import Formulas
 from fieldtune.server.observations import Watch, corrections, known_before
 from fieldtune.server.progress import Observer
 from fieldtune.server.runfolder import RunFolder
@@ -79,6 +80,7 @@ class Coordinator:
         members: the fleet's clients.
         forecaster: predicts costs and judges limits.
         artefacts: compiles models.
+        formulas: what the tuner searches by; learns of each architecture that is compiled.
         observer: is told what happens.
         spending: is charged with where time goes.
     """
@@ -91,13 +93,14 @@ class Coordinator:
         members: Sequence[Description],
         forecaster: Forecaster,
         artefacts: Artefacts,
+        formulas: Formulas,
         observer: Observer,
         spending: Spending,
     ) -> None:
         self._folder, self._study, self._tuner, self._fleet = folder, folder.study, tuner, fleet
         self._profile_of = {member.client: member.profile for member in members}
         self._forecaster, self._artefacts = forecaster, artefacts
-        self._observer, self._spending = observer, spending
+        self._formulas, self._observer, self._spending = formulas, observer, spending
         self._in_flight: deque[_Training] = deque()
         self._judging: tuple[Proposal, Future[Artefact]] | None = None
         self._ruled_out = {
@@ -130,6 +133,8 @@ class Coordinator:
         if self._judging is None:
             self._correct(math.inf)
             with self._spending.on("optimizer"):
+                if self._formulas.renewed():
+                    self._tuner.know(self._formulas)
                 proposal = self._tuner.ask()
             self._judging = (proposal, self._artefacts.of(proposal.configuration))
         proposal, compiling = self._judging
@@ -145,6 +150,7 @@ class Coordinator:
             self._tell(Failed(proposal, str(refused), sent=False))
             return True
         self._compiled_any = True
+        self._formulas.learn(proposal.configuration, artefact.manifest)
         self._correct(proposal.number)
         forecast = self._forecaster.forecast(proposal.configuration, artefact.manifest)
         if forecast.feasible:

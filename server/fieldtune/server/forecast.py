@@ -43,7 +43,7 @@ def calls_per_round(samples: int, batch_size: int, local_epochs: int, micro_batc
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """Clients of one device type with equally many training samples."""
 
     profile: str
@@ -59,6 +59,13 @@ class Forecaster:
         members: the fleet.
         profiles: each of the fleet's device types.
 
+    Attributes:
+        kinds: clients that cost the same.
+        limits: of each device type.
+        sizes: clients of each device type.
+        mean_samples: training samples of a client of each device type.
+        corrections: of each device type that has reported, with which limits are judged.
+
     Raises:
         StudyError: an objective or a limit needs what a device type's profile does not tell.
     """
@@ -71,31 +78,31 @@ class Forecaster:
     ) -> None:
         self._study = study
         self._profiles = profiles
-        self._limits: dict[str, DeviceLimits] = {
+        self.limits: dict[str, DeviceLimits] = {
             name: study.limits.for_device(name, default_limits(profile))
             for name, profile in profiles.items()
         }
-        _check_told(study, profiles, self._limits)
-        self._corrections: Mapping[str, Corrections] = {}
+        _check_told(study, profiles, self.limits)
+        self.corrections: Mapping[str, Corrections] = {}
         self._work: dict[str, dict[str, Work]] = {}
-        self._limit_names = sorted(
-            {name for limits in self._limits.values() for name, _ in limits.items()}
+        self.limit_names = sorted(
+            {name for limits in self.limits.values() for name, _ in limits.items()}
         )
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
         for member in sorted(members, key=lambda member: member.client):
             groups[member.profile, member.train_samples].append(member.client)
-        self._kinds = [_Kind(*key, tuple(clients)) for key, clients in sorted(groups.items())]
+        self.kinds = [Kind(*key, tuple(clients)) for key, clients in sorted(groups.items())]
         self._fleet_size = len(members)
-        self._sizes = Counter(member.profile for member in members)
-        self._mean_samples = {
-            name: sum(kind.samples * len(kind.clients) for kind in self._kinds
+        self.sizes = Counter(member.profile for member in members)
+        self.mean_samples = {
+            name: sum(kind.samples * len(kind.clients) for kind in self.kinds
                       if kind.profile == name) / size
-            for name, size in self._sizes.items()
+            for name, size in self.sizes.items()
         }  # fmt: skip
 
     def correct(self, corrections: Mapping[str, Corrections]) -> None:
         """From now on judge limits with these corrections, by device type, and no others."""
-        self._corrections = corrections
+        self.corrections = corrections
 
     def forecast(self, configuration: Configuration, manifest: Manifest) -> Forecast:
         """Predicted cost on each device type, who can take part, and the constraints.
@@ -109,11 +116,11 @@ class Forecaster:
         participants: list[int] = []
         fitting: Counter[str] = Counter()
         worst: dict[str, dict[str, float]] = defaultdict(dict)
-        for kind in self._kinds:
+        for kind in self.kinds:
             cost = self._cost(kind.profile, kind.samples, configuration, manifest)
-            seen = corrected(cost, self._corrections.get(kind.profile, NONE))
-            gaps = slack(seen, self._limits[kind.profile])
-            for limit in self._limit_names:
+            seen = corrected(cost, self.corrections.get(kind.profile, NONE))
+            gaps = slack(seen, self.limits[kind.profile])
+            for limit in self.limit_names:
                 # Where a limit is not set, a client is as far from it as can be.
                 violations[limit].append((gaps.get(limit, -1.0), len(kind.clients)))
             for limit, gap in gaps.items():
@@ -129,22 +136,22 @@ class Forecaster:
                 name: DeviceForecast(
                     clients=size,
                     fitting=fitting[name],
-                    cost=self._cost(name, self._mean_samples[name], configuration, manifest),
+                    cost=self._cost(name, self.mean_samples[name], configuration, manifest),
                     slack=worst[name],
-                    corrections=self._corrections.get(name, NONE),
+                    corrections=self.corrections.get(name, NONE),
                 )
-                for name, size in sorted(self._sizes.items())
+                for name, size in sorted(self.sizes.items())
             },
             participants=tuple(sorted(participants)),
             constraints={
-                limit: self._at_coverage(violations[limit]) for limit in sorted(violations)
+                limit: self.at_coverage(violations[limit]) for limit in sorted(violations)
             },
         )
 
     def expected(self, configuration: Configuration, manifest: Manifest) -> dict[int, Expected]:
         """What each client will report, as the profiles alone predict it."""
         work, found = self._work_of(manifest), dict[int, Expected]()
-        for kind in self._kinds:
+        for kind in self.kinds:
             cost = self._cost(kind.profile, kind.samples, configuration, manifest)
             evaluate_ms = call_ms(self._profiles[kind.profile], work["evaluate"])
             watts = self._profiles[kind.profile].loaded_w
@@ -161,7 +168,7 @@ class Forecaster:
 
     def deadline_s(self, profile: str) -> float | None:
         """Seconds that a round may take a device of this type."""
-        return self._limits[profile].round_s
+        return self.limits[profile].round_s
 
     def _work_of(self, manifest: Manifest) -> dict[str, Work]:
         """The manifest's work, read once: a forecast asks for it many times."""
@@ -170,25 +177,37 @@ class Forecaster:
             self._work[key] = {name: Work.from_json(each) for name, each in manifest.work.items()}
         return self._work[key]
 
-    def _at_coverage(self, gaps: Sequence[tuple[float, int]]) -> float:
-        needed, reached = math.ceil(self._study.limits.coverage * self._fleet_size - 1e-9), 0
+    def at_coverage(self, gaps: Sequence[tuple[float, int]]) -> float:
+        """The gap at or below which the fleet's coverage stays; gaps with their clients."""
+        reached = 0
         for gap, clients in sorted(gaps):
             reached += clients
-            if reached >= needed:
+            if reached >= self.needed:
                 return gap
         raise AssertionError("coverage is at most 1")
 
-    def _cost(
-        self, profile: str, samples: float, configuration: Configuration, manifest: Manifest
+    @property
+    def needed(self) -> int:
+        """Clients that must be able to take part."""
+        return math.ceil(self._study.limits.coverage * self._fleet_size - 1e-9)
+
+    def rounds(self, configuration: Configuration) -> float:
+        """Rounds of a trial that one device takes part in, in expectation."""
+        per_round = min(int(server_settings(configuration)["clients_per_round"]), self._fleet_size)
+        return self._study.study.rounds * per_round / self._fleet_size
+
+    def cost(
+        self, profile: str, manifest: Manifest, *, calls: float, rounds: float, samples: float
     ) -> Cost:
-        client, server = client_settings(configuration), server_settings(configuration)
-        per_round = min(int(server["clients_per_round"]), self._fleet_size)
-        calls = calls_per_round(
-            math.ceil(samples),
-            int(client["batch_size"]),
-            int(client["local_epochs"]),
-            manifest.micro_batch,
-        )
+        """What an artefact costs on a device type, as its profile predicts.
+
+        Args:
+            profile: the device type.
+            manifest: of the artefact.
+            calls: of the train signature in one round.
+            rounds: that the device takes part in.
+            samples: that the client holds.
+        """
         work = self._work_of(manifest)
         sample_bytes = 4 * math.prod(manifest.input_shape) + 4
         return predict(
@@ -199,7 +218,7 @@ class Forecaster:
                 evaluate=work["evaluate"],
                 steps_per_round=calls,
                 evaluations_per_round=0.0,  # a message of its own, after the last round
-                rounds=self._study.study.rounds * per_round / self._fleet_size,
+                rounds=rounds,
                 artefact_bytes=manifest.artefact_bytes,
                 model_bytes=manifest.model_bytes,
                 weight_bytes=4 * sum(math.prod(spec.shape) for spec in manifest.weights),
@@ -208,6 +227,19 @@ class Forecaster:
                 data_bytes=int(samples * sample_bytes),
             ),
         )
+
+    def _cost(
+        self, profile: str, samples: float, configuration: Configuration, manifest: Manifest
+    ) -> Cost:
+        client = client_settings(configuration)
+        calls = calls_per_round(
+            math.ceil(samples),
+            int(client["batch_size"]),
+            int(client["local_epochs"]),
+            manifest.micro_batch,
+        )
+        rounds = self.rounds(configuration)
+        return self.cost(profile, manifest, calls=calls, rounds=rounds, samples=samples)
 
 
 def _check_told(

@@ -195,6 +195,26 @@ class TaskSection(_Section):
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
+SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random")
+"""Optimizers that a study may name."""
+
+
+class TunerSection(_Section):
+    """``[tuner]``: what proposes configurations."""
+
+    name: str = "grey"
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SAMPLERS and ":" not in name:
+            raise ValueError(
+                f"is {name!r}{did_you_mean(name, SAMPLERS)}; known are "
+                f"{', '.join(SAMPLERS)}, or 'package.module:factory'"
+            )
+        return name
+
+
 class FleetSection(_Section):
     """``[fleet]``: how many clients, and the share of each device profile."""
 
@@ -246,6 +266,7 @@ class StudyConfig(_Section):
     task: TaskSection
     fleet: FleetSection
     limits: LimitsSection = LimitsSection()
+    tuner: TunerSection = TunerSection()
     space: Space
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from fieldtune.server.study import (
     StudyConfig,
     StudySection,
     TaskSection,
+    TunerSection,
 )
 
 
@@ -90,6 +91,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         ("task", "partition"): Partition,
         ("fleet",): FleetSection,
         ("limits",): LimitsSection,
+        ("tuner",): TunerSection,
         ("space",): Space,
     }
     place = tuple(str(part) for part in location)

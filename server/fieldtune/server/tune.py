@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fieldtune.client.messages import Description
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import FleetError, MissingExtraError
+from fieldtune.profiles.errors import CompileError, FleetError, MissingExtraError
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
+from fieldtune.server.formulas import Formulas
 from fieldtune.server.pareto import Summary, to_json
 from fieldtune.server.progress import Observer
 from fieldtune.server.report.html import render_html
@@ -28,8 +30,8 @@ from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.variants import VariantMaker, with_variants
 
 
-def open_tuner(folder: RunFolder) -> OptunaTuner:
-    """The tuner of a run folder."""
+def open_tuner(folder: RunFolder, import_path: Sequence[str] = ()) -> OptunaTuner:
+    """The tuner of a run folder; a sampler of the user's own is looked for in ``import_path``."""
     study = folder.study
     return OptunaTuner(
         folder.database,
@@ -38,6 +40,8 @@ def open_tuner(folder: RunFolder) -> OptunaTuner:
         space=study.full_space,
         objectives=study.study.objectives,
         seed=study.study.seed,
+        sampler=study.tuner.name,
+        import_path=import_path,
     )
 
 
@@ -92,13 +96,16 @@ def run_session(
     artefacts = make_artefacts(folder.study, members, service)
     recorder = _Recorder(folder, tuner, observer)
     recorder.write()
+    forecaster = make_forecaster(folder.study, members)
+    formulas = _formulas(folder.study, forecaster, artefacts, tuner.history())
     Coordinator(
         folder,
         tuner,
         fleet,
         members,
-        make_forecaster(folder.study, members),
+        forecaster,
         artefacts,
+        formulas,
         recorder,
         spending,
     ).run()
@@ -112,6 +119,36 @@ def run_session(
         folder.write("report.html", render_html(summary))
     spending.charge("compile", service.busy_s)
     return summary
+
+
+def _formulas(
+    study: StudyConfig,
+    forecaster: Forecaster,
+    artefacts: Artefacts,
+    history: Sequence[Outcome],
+) -> Formulas:
+    """What is known before the first question: the defaults of each model, and what was tried.
+
+    An architecture counts as compiled by the study's own history, never by what the artefact cache
+    happens to hold, so that the same study asks the same questions on any machine.
+    """
+    formulas = Formulas(study, forecaster, artefacts)
+    defaults = study.full_space.defaults()
+    first = [
+        replace(defaults, model={**defaults.model, "model": model})
+        if len(study.task.models) > 1
+        else defaults
+        for model in study.task.models
+    ]
+    tried = [outcome.proposal.configuration for outcome in history]
+    for configuration in (*first, *tried):
+        artefacts.of(configuration)  # all are on their way before the first is waited for
+    for configuration in (*first, *tried):
+        try:
+            formulas.learn(configuration, artefacts.of(configuration).result().manifest)
+        except CompileError:
+            continue  # it failed when it was asked for, or will when it is
+    return formulas
 
 
 def _check_learned(outcomes: Sequence[Outcome]) -> None:

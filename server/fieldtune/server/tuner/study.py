@@ -1,13 +1,12 @@
-"""The optimizer behind ``ask`` and ``tell``: the only module that knows Optuna.
+"""The optimizer behind ``ask`` and ``tell``, on an Optuna study in a file.
 
 Every trial is written to ``study.db`` when it is asked for, so a study that is killed goes on with
-the very configurations that were in flight. The sampler draws from a generator of its own for each
-trial number, so what it proposes depends on the stored trials alone, never on the process.
+the very configurations that were in flight. What is proposed depends on the stored trials alone,
+never on the process.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,13 +27,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from fieldtune.profiles.errors import RunFolderError, StorageError
 from fieldtune.server.space import Configuration, Parameter, Space
 from fieldtune.server.trials import Completed, Failed, Outcome, Proposal
+from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
 _STUDY_KEY = "fieldtune:study"
 
 _STARTUP = 10
-"""Trials completed before the sampler's model is used; until then the space is sampled evenly."""
+"""Trials completed before TPE's model is used; until then the space is sampled evenly."""
 
 
 class Tuner(Protocol):
@@ -49,6 +50,9 @@ class Tuner(Protocol):
     def suggest(self, configuration: Configuration) -> None:
         """Have the next ``ask`` propose this configuration."""
 
+    def know(self, formulas: Formulas) -> None:
+        """What formulas say of configurations; called again whenever they say more."""
+
     def history(self) -> Sequence[Outcome]:
         """Every outcome told so far, in the order of the trials' numbers."""
 
@@ -56,10 +60,8 @@ class Tuner(Protocol):
 class OptunaTuner:
     """A multi-objective, constrained Optuna study in an SQLite file.
 
-    Trials are sampled by TPE (Bergstra et al. 2011; multi-objective: Ozaki et al. 2022) over all
-    parameters jointly, with trials in flight counted as poor ones (constant liar). A configuration
-    that the limits rule out is told as failed, with its constraints, so that it takes no part in
-    the sampler's model of what was trained.
+    A configuration that the limits rule out is told as failed, with its constraints, so that it
+    takes no part in the sampler's model of what was trained.
 
     Args:
         path: the SQLite file; made where it does not exist.
@@ -68,8 +70,11 @@ class OptunaTuner:
         space: the parameters.
         objectives: names; a leading ``-`` maximises.
         seed: of the sampler.
+        sampler: its name, as in a study file.
+        import_path: folders in which a user's own sampler is looked for first.
 
     Raises:
+        StudyError: there is no such sampler.
         RunFolderError: the file holds a study of another identity.
         StorageError: the file cannot be read or written.
     """
@@ -83,13 +88,18 @@ class OptunaTuner:
         space: Space,
         objectives: Sequence[str],
         seed: int,
+        sampler: str = "grey",
+        import_path: Sequence[str] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._path, self._space, self._seed = path, space, seed
+        self._path, self._space = path, space
         self._objectives = tuple(objectives)
         self._distributions = {
             key: _distribution(parameter) for key, parameter in space.parameters().items()
         }
+        self._samplers = Samplers(
+            sampler, seed=seed, space=self._distributions, import_path=import_path
+        )
         with _storing(path):
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             self._study = optuna.create_study(
@@ -104,7 +114,7 @@ class OptunaTuner:
             if self._study.user_attrs.get(_STUDY_KEY, identity) != identity:
                 raise RunFolderError(f"{path} holds another study: remove it or choose another")
             self._study.set_user_attr(_STUDY_KEY, identity)
-            with _experimental():
+            with without_experimental_warnings():
                 self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
@@ -153,37 +163,31 @@ class OptunaTuner:
         with _storing(self._path):
             self._study.enqueue_trial(configuration.flat())
 
+    def know(self, formulas: Formulas) -> None:
+        """Search by these formulas from now on."""
+        self._samplers.know(formulas)
+
     def history(self) -> list[Outcome]:
         """All outcomes, by trial number."""
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
     def _new_trial(self) -> optuna.Trial:
         trials = self._study.get_trials(deepcopy=False)
-        completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if completed < _STARTUP and not waiting:
-            # Queued whole: were they drawn one by one, a kill between two would change the rest.
-            seed = self._sampler_seed(len(trials))
-            self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
-        self._study.sampler = self._sampler(len(trials))
+        if not self._samplers.own_start:
+            completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
+            waiting = any(trial.state == TrialState.WAITING for trial in trials)
+            if completed < _STARTUP and not waiting:
+                # Queued whole: were they drawn one by one, a kill between two would change the
+                # rest.
+                seed = self._samplers.seed_of(len(trials))
+                self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
+        self._study.sampler = self._samplers.of(len(trials))
         return self._study.ask()
 
     def _reopen(self, stored: FrozenTrial) -> optuna.Trial:
         """A trial that an earlier process asked for; what it had drawn already stays."""
-        self._study.sampler = self._sampler(stored.number)
+        self._study.sampler = self._samplers.of(stored.number)
         return optuna.trial.Trial(self._study, stored._trial_id)
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        with _experimental():
-            return optuna.samplers.TPESampler(
-                seed=self._sampler_seed(number),
-                multivariate=True,
-                constant_liar=True,
-                n_startup_trials=1,
-            )
-
-    def _sampler_seed(self, number: int) -> int:
-        return (self._seed * 1_000_003 + number) % 2**32
 
 
 @contextmanager
@@ -198,14 +202,6 @@ def _storing(path: Path) -> Iterator[None]:
             "space or check its permissions, then run the same command to go on; finished trials "
             "are kept"
         ) from broken
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Use what Optuna calls experimental without telling the user about it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

@@ -1,0 +1,281 @@
+"""A sampler for Optuna that models only what is uncertain.
+
+Latency, memory, energy and bytes of a configuration are formulas; its error is not. So the error
+alone gets a model, and the formulas are taken at their word: nothing is proposed that they rule
+out, and the hypervolume that a configuration may be expected to add to the front is computed
+exactly. Astudillo and Frazier 2022, "Thinking inside the box: a tutorial on grey-box Bayesian
+optimization", call this a grey box.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
+
+from fieldtune.server.tuner.beliefs import Kernel
+from fieldtune.server.tuner.encoding import Encoding
+from fieldtune.server.tuner.history import History, Row
+from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.tuner.pool import (
+    Candidates,
+    Judge,
+    distinct_rows,
+    fill_pool,
+    perturb,
+    violation,
+)
+from fieldtune.server.tuner.posterior import Places, Posterior
+
+Array = NDArray[np.float64]
+
+_DIGITS = 9
+"""Places that agree to so many decimals are the same configuration."""
+_KERNEL_KEY = "fieldtune:kernel"
+_SEARCH_SCALES = (0.15, 0.05, 0.015)
+_PARENTS, _CHILDREN = 12, 80
+_REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
+"""Hyperparameters are fitted anew after so many observations more, and so many times as many."""
+
+
+class GreySampler(BaseSampler):
+    """Multi-objective Bayesian optimization with known costs and limits.
+
+    A trial's parameters depend on ``seed``, the trial's number and the stored trials alone, so a
+    study that was killed goes on as if it had not been. The first trials are spread evenly over
+    what the limits allow.
+
+    Args:
+        known: what formulas say of a configuration; without it, everything is learned.
+        seed: of all that is random.
+        startup: trials spread evenly before models are used; by default one more than there are
+            parameters, at least 4 and at most 10.
+        margin: share of each known limit that is kept free until the first trial was measured.
+        space: the parameters, where they are known before the first trial; else the first trial is
+            drawn without regard to limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        known: Formulas | None = None,
+        seed: int = 0,
+        startup: int | None = None,
+        margin: float = 0.2,
+        space: Mapping[str, BaseDistribution] | None = None,
+    ) -> None:
+        self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
+        self._space = dict(space or {})
+        self._memory: dict[str, _Memory] = {}
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every parameter that any trial had."""
+        memory = self._memory_of(study)
+        memory.rows = memory.history.update(study.get_trials(deepcopy=False), trial.number)
+        return {**self._space, **memory.history.space}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next configuration."""
+        given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        if not search_space or search_space.keys() <= given.keys():
+            return {}  # queued whole, or taken up again
+        rng = np.random.default_rng([self._seed, trial.number])
+        memory = self._memory_of(study)
+        search = memory.search(search_space, self._known, self._seed)
+        fixed = {name: value for name, value in given.items() if name in search_space}
+        with _threads().limit(limits=1, user_api="blas"):
+            return search.next(study, trial, memory.rows, fixed, rng, self)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A value for a parameter that no trial has had yet: any."""
+        name = np.frombuffer(param_name.encode(), dtype=np.uint8).tolist()
+        seed = np.random.SeedSequence([self._seed, trial.number, *name]).generate_state(1)[0]
+        return RandomSampler(int(seed)).sample_independent(
+            study, trial, param_name, param_distribution
+        )
+
+    def startup_of(self, parameters: int) -> int:
+        """Trials spread evenly before models are used."""
+        return self._startup if self._startup is not None else min(max(parameters + 1, 4), 10)
+
+    @property
+    def margin(self) -> float:
+        """Share of each known limit that is kept free until the first trial was measured."""
+        return self._margin
+
+    def _memory_of(self, study: Study) -> _Memory:
+        return self._memory.setdefault(study.study_name, _Memory(study))
+
+
+class _Memory:
+    """What is kept of a study between asks; all of it could be computed again."""
+
+    def __init__(self, study: Study) -> None:
+        self.history, self.rows = History(study), list[Row]()
+        self._signs = [
+            -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
+        ]
+        self._key: object = None
+        self._search: _Search | None = None
+
+    def search(
+        self, space: Mapping[str, BaseDistribution], known: Formulas | None, seed: int
+    ) -> _Search:
+        key = (dict(space), self.history.conditional)
+        if self._search is None or key != self._key:
+            encoding = Encoding.of(space, self.history.conditional)
+            self._search = _Search(encoding, Judge(encoding, known, self._signs), seed)
+            self._key = key
+        return self._search
+
+
+class _Search:
+    """Finds the next configuration of one space."""
+
+    def __init__(self, encoding: Encoding, judge: Judge, seed: int) -> None:
+        self._encoding, self._judge, self._seed = encoding, judge, seed
+        self._places = Places(encoding, judge)
+        self._pool: Candidates | None = None
+
+    def next(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        rows: Sequence[Row],
+        fixed: Mapping[str, Any],
+        rng: np.random.Generator,
+        sampler: GreySampler,
+    ) -> dict[str, Any]:
+        """The values to try, given what was tried."""
+        self._places.learn_presence(rows)
+        pool = self._pool_with(fixed)
+        used = _keys(self._places.units(rows))
+        startup = sampler.startup_of(len(self._encoding.axes))
+        tried = [row for row in rows if row.state != "ruled out"]
+        measured = [row for row in tried if row.state == "measured"]
+        before, fitted = _kernels(study, trial.number)
+        starting = len(tried) < startup or not measured
+        observations = len(measured) + sum(row.state == "stopped" for row in tried)
+        refit = not starting and observations >= max(
+            fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
+        )
+        posterior = Posterior(
+            self._places, [] if starting else rows, pool, len(study.directions), startup=startup,
+            kernels=before, refit=refit, margin=sampler.margin,
+        )  # fmt: skip
+        if refit:
+            _keep_kernels(study, trial, posterior.kernels, observations)
+        allowed = pool.take(posterior.feasible(pool))
+        if not len(allowed):  # a limit is closer than its margin, or nothing is feasible at all
+            worst = violation(pool.constraints)
+            allowed = pool.take(worst <= max(0.0, float(worst.min())))
+        fresh = allowed.take(_unused(allowed.units, used))
+        if starting:
+            return self._encoding.values((fresh if len(fresh) else allowed).units[0])
+        best = self._climb(posterior, fresh if len(fresh) else allowed, used, fixed, rng)
+        return self._encoding.values(best)
+
+    def _climb(
+        self,
+        posterior: Posterior,
+        start: Candidates,
+        used: set[bytes],
+        fixed: Mapping[str, Any],
+        rng: np.random.Generator,
+    ) -> Array:
+        """The candidate that is expected to improve most, after improving on the pool's best."""
+        found, gains = start, posterior.improvement(start)
+        tried = self._places.units(posterior.measured)
+        # Around the front, too: its neighbours differ too little to be in the pool.
+        elite = tried[posterior.feasible_rows()[: len(tried)]][-_PARENTS:]
+        for scale in _SEARCH_SCALES:
+            top = np.argsort(-gains, kind="stable")[:_PARENTS]
+            parents = np.concatenate([found.units[top], elite])
+            units = self._fix(perturb(self._encoding, parents, _CHILDREN, scale, rng), fixed)
+            units = units[distinct_rows(units)]
+            units = units[_unused(units, used | _keys(found.units[top]))]
+            if not len(units):
+                continue
+            children = self._judge.of(units)
+            children = children.take(posterior.feasible(children))
+            found = Candidates.join([found.take(top), children])
+            gains = np.concatenate([gains[top], posterior.improvement(children)])
+        if gains.max() <= 0:
+            gains = posterior.ignorance(found)
+        return np.asarray(found.units[int(np.argmax(gains))])
+
+    def _pool_with(self, fixed: Mapping[str, Any]) -> Candidates:
+        if self._pool is None:
+            pool = fill_pool(self._encoding, self._judge, self._seed)
+            self._pool = self._present(pool)
+        if not fixed:
+            return self._pool
+        units = self._fix(self._pool.units, fixed)
+        return self._judge.of(units[distinct_rows(units)])
+
+    def _present(self, pool: Candidates) -> Candidates:
+        """The pool without parameters that its configurations would not have."""
+        if not self._encoding.conditional:
+            return pool
+        units = self._places.with_absent(pool.units)
+        return self._judge.of(units[distinct_rows(units)])
+
+    def _fix(self, units: Array, fixed: Mapping[str, Any]) -> Array:
+        """Places with the parameters that someone has fixed, less those that are absent."""
+        units = units.copy()
+        for i, name in enumerate(self._encoding.axes):
+            if name in fixed:
+                units[:, i] = self._encoding.axes[name].unit(fixed[name])
+        return self._places.with_absent(units)
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """The linear algebra that is loaded: on small matrices, threads cost more than they bring."""
+    return ThreadpoolController()
+
+
+def _unused(units: Array, used: set[bytes]) -> NDArray[np.intp]:
+    keys = (unit.tobytes() for unit in np.round(units, _DIGITS))
+    return np.array([i for i, key in enumerate(keys) if key not in used], dtype=int)
+
+
+def _keys(units: Array) -> set[bytes]:
+    return {unit.tobytes() for unit in np.round(units, _DIGITS)}
+
+
+def _kernels(study: Study, before: int) -> tuple[dict[str, Kernel], int]:
+    """The latest hyperparameters that an earlier trial stored, and from how many observations."""
+    for trial in reversed(study.get_trials(deepcopy=False)):
+        if trial.number < before and (text := trial.system_attrs.get(_KERNEL_KEY)):
+            stored = json.loads(text)
+            return stored["kernels"], stored["observations"]
+    return {}, 0
+
+
+def _keep_kernels(
+    study: Study, trial: FrozenTrial, kernels: Mapping[str, Kernel], observations: int
+) -> None:
+    """Store hyperparameters with the trial, so that what follows does not depend on the process."""
+    if trial.state == TrialState.RUNNING:
+        text = json.dumps({"kernels": kernels, "observations": observations})
+        study._storage.set_trial_system_attr(trial._trial_id, _KERNEL_KEY, text)

@@ -1,0 +1,109 @@
+"""The trials of a study as rows of numbers, read once each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+PARTIAL_KEY = "fieldtune:partial"
+"""User attribute of a trial stopped early: ``{"share": of its rounds, "values": [...]}``."""
+
+State = Literal["measured", "pending", "stopped", "failed", "ruled out"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial, with objectives to be minimised."""
+
+    number: int
+    state: State
+    params: Mapping[str, Any]
+    values: tuple[float, ...]
+    """Empty where there are none; NaN where one is missing."""
+    constraints: Mapping[str, float]
+    """As told; normalised, feasible at or below 0."""
+    share: float = 1.0
+    """Of its rounds, those after which ``values`` were measured."""
+
+
+class History:
+    """The rows of one study; finished trials never change, so each is read once."""
+
+    def __init__(self, study: Study) -> None:
+        self._signs = [
+            -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
+        ]
+        self._finished: dict[int, Row] = {}
+        self._names: dict[str, BaseDistribution] = {}
+        self._always: set[str] | None = None
+
+    def update(self, trials: Sequence[FrozenTrial], asking: int) -> list[Row]:
+        """The rows of these trials but the one that is asking, by number."""
+        rows = []
+        for trial in trials:
+            known = self._finished.get(trial.number)
+            if known is not None:
+                rows.append(known)
+                continue
+            finished = trial.state.is_finished()
+            if trial.number == asking or not (finished or trial.state == TrialState.RUNNING):
+                continue
+            if trial.params:
+                row = self._row(trial)
+                rows.append(row)
+                self._names.update(trial.distributions)
+            if finished and trial.params:
+                self._finished[trial.number] = row
+                present = set(trial.params)
+                self._always = present if self._always is None else self._always & present
+        return rows
+
+    @property
+    def space(self) -> dict[str, BaseDistribution]:
+        """Every parameter that a trial had, with its latest distribution."""
+        return dict(self._names)
+
+    @property
+    def conditional(self) -> frozenset[str]:
+        """Parameters that some finished trials had and others had not."""
+        return frozenset(self._names) - (self._always or set(self._names))
+
+    def _row(self, trial: FrozenTrial) -> Row:
+        constraints = trial.constraints
+        values, share = self._values(trial)
+        state: State
+        match trial.state:
+            case TrialState.RUNNING:
+                state = "pending"
+            case TrialState.COMPLETE:
+                state = "measured" if values else "failed"
+            case TrialState.PRUNED:
+                state = "stopped"
+            case _:
+                violated = any(value > 0 for value in constraints.values())
+                state = "ruled out" if violated else "failed"
+        return Row(trial.number, state, trial.params, values, constraints, share)
+
+    def _values(self, trial: FrozenTrial) -> tuple[tuple[float, ...], float]:
+        """Values to be minimised and the share of the rounds behind them; empty if unusable."""
+        share = 1.0
+        told: Sequence[float | None] = []
+        if trial.state == TrialState.COMPLETE:
+            told = trial.values
+        elif trial.state == TrialState.PRUNED:
+            partial = trial.user_attrs.get(PARTIAL_KEY) or {}
+            told, share = partial.get("values", []), float(partial.get("share", 1.0))
+        if len(told) != len(self._signs):
+            return (), 1.0
+        values = [
+            math.nan if value is None else sign * float(value)
+            for sign, value in zip(self._signs, told, strict=True)
+        ]
+        return (tuple(values), share) if np.isfinite(values).any() else ((), 1.0)

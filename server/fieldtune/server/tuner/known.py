@@ -1,0 +1,24 @@
+"""What is known of a configuration without trying it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Known:
+    """Formulas' values for one configuration.
+
+    ``objectives`` maps the index of an objective to its value, in the study's own direction; an
+    objective that is left out is learned. ``constraints`` maps a name to a normalised constraint,
+    ``used / cap - 1``: feasible at or below 0.
+    """
+
+    objectives: Mapping[int, float] = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+
+
+Formulas = Callable[[Mapping[str, Any]], Known]
+"""From a configuration's parameter values to what is known of it."""

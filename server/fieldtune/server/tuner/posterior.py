@@ -1,0 +1,340 @@
+"""What the trials so far say about configurations not tried, and how much one would add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.server.tuner.beliefs import (
+    Belief,
+    Kernel,
+    Observed,
+    Sites,
+    formula_is_exact,
+    model,
+    probably_feasible,
+)
+from fieldtune.server.tuner.encoding import Encoding
+from fieldtune.server.tuner.history import Row
+from fieldtune.server.tuner.improvement import Boxes, expected_improvement
+from fieldtune.server.tuner.pool import Candidates, Judge
+from fieldtune.server.tuner.process import GaussianProcess
+from fieldtune.server.tuner.scale import Scale
+
+Array = NDArray[np.float64]
+
+MOST_ROWS = 256
+"""Trials that models are made of; of more, the best half as many and an even choice of others."""
+
+_RECENT = 64
+"""Trials by which the presence of conditional parameters is judged, of each kind."""
+
+SHARE = ":share"
+_SPARE = 0.1
+"""The reference lies beyond what it is taken from by this share of its distance to the best."""
+_ORDINARY = 0.5
+"""The quantile of the evenly spread first trials beyond which a learned objective is worthless."""
+
+
+class Places:
+    """Where trials lie in the space, and what the formulas say of them; each computed once."""
+
+    def __init__(self, encoding: Encoding, judge: Judge) -> None:
+        self.encoding, self.judge = encoding, judge
+        self._units: dict[int, Array] = {}
+        self._known: dict[int, Candidates] = {}
+        self._patterns: tuple[Array, NDArray[np.bool_]] | None = None
+
+    def units(self, rows: Sequence[Row]) -> Array:
+        """Places ``[n, p]`` of trials."""
+        for row in rows:
+            if row.number not in self._units:
+                # Snapped, so that it equals the candidate that it was.
+                unit = self.encoding.unit(row.params)
+                self._units[row.number] = self.encoding.snap(unit[None])[0]
+        places = [self._units[row.number] for row in rows]
+        return np.array(places).reshape(len(rows), len(self.encoding.axes))
+
+    def known(self, rows: Sequence[Row]) -> Candidates:
+        """Trials with what is known of them."""
+        for row, unit in zip(rows, self.units(rows), strict=True):
+            if row.number not in self._known:
+                self._known[row.number] = self.judge.of(unit[None])
+        none = self.judge.of(np.empty((0, len(self.encoding.axes))))
+        return Candidates.join([none, *(self._known[row.number] for row in rows)])
+
+    def learn_presence(self, rows: Sequence[Row]) -> None:
+        """Remember which trials had which conditional parameters."""
+        if not self.encoding.conditional:
+            return
+        kinds: dict[tuple[bool, ...], list[Array]] = {}
+        for unit in self.units([row for row in rows if row.state != "pending"])[::-1]:
+            kind = kinds.setdefault(tuple(np.isnan(unit).tolist()), [])
+            if len(kind) < _RECENT:
+                kind.append(unit)
+        units = np.array([unit for kind in kinds.values() for unit in kind])
+        if len(units):
+            self._patterns = units, np.isnan(units)
+
+    def with_absent(self, units: Array) -> Array:
+        """Places without the parameters that their nearest trial did not have, ``[c, p]``.
+
+        Near means: in the parameters that every configuration has, above all in their choices.
+        """
+        if self._patterns is None:
+            return units
+        always = [i for i, n in enumerate(self.encoding.axes) if n not in self.encoding.conditional]
+        axes = list(self.encoding.axes.values())
+        distance = np.zeros((len(units), len(self._patterns[0])))
+        for i in always:
+            mine, theirs = units[:, i, None], self._patterns[0][None, :, i]
+            if axes[i].choices is None:
+                distance += (mine - theirs) ** 2
+            else:
+                distance += 100.0 * (np.abs(mine - theirs) > 1e-9)
+        absent = self._patterns[1][distance.argmin(axis=1)]
+        return np.where(absent, np.nan, units)
+
+
+class Posterior:
+    """Beliefs about every objective and learned constraint, given a study's trials.
+
+    Args:
+        places: of the study's space.
+        rows: its trials.
+        pool: configurations all over the space, for the extent of what is known.
+        objectives: how many.
+        startup: so many first trials were spread evenly.
+        kernels: hyperparameters found earlier, by quantity.
+        refit: whether to improve on them.
+        margin: share of a limit that is kept free until measurements have borne the formulas out.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        rows: Sequence[Row],
+        pool: Candidates,
+        objectives: int,
+        *,
+        startup: int,
+        kernels: Mapping[str, Kernel],
+        refit: bool,
+        margin: float,
+    ) -> None:
+        self._places, self._objectives, self._margin = places, objectives, margin
+        self._kernels_before, self._refit = kernels, refit
+        self.kernels: dict[str, Kernel] = {}
+        measured = [row for row in rows if row.state == "measured"]
+        self._measured = _most_telling(measured)
+        self._stopped = [row for row in rows if row.state == "stopped" and row.values][-MOST_ROWS:]
+        self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
+        self._pending = [row for row in rows if row.state == "pending"]
+        names = list(places.encoding.groups) + [SHARE] * bool(self._stopped)
+        self._names = list(dict.fromkeys(names))
+        self._groups = [self._names.index(name) for name in names]
+        self._known = places.known([*self._measured, *self._pending])
+        self._sites = self.sites(self._known)
+        self.beliefs = [self._belief(index) for index in range(objectives)]
+        self._limits = self._learned_limits()
+        self._allowance = self._known_limits()
+        self._boxes = self._unclaimed(measured[:startup], pool.take(self.feasible(pool)).objectives)
+
+    @property
+    def measured(self) -> list[Row]:
+        """The trials that the models are made of."""
+        return self._measured
+
+    def sites(self, candidates: Candidates) -> Sites:
+        """Candidates as the models read them, after all of their rounds."""
+        x = self._places.encoding.features(candidates.units)
+        if self._stopped:
+            x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
+        return Sites(x, candidates.objectives)
+
+    def feasible(self, candidates: Candidates) -> NDArray[np.bool_]:
+        """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
+        return np.asarray((candidates.constraints <= self._allowance).all(axis=1))
+
+    def improvement(self, candidates: Candidates) -> Array:
+        """Expected hypervolume that each would add to the front, if it is feasible, ``[c]``."""
+        if not len(candidates):
+            return np.zeros(0)
+        sites = self.sites(candidates)
+        gain = expected_improvement(
+            self._boxes, [belief.shortfall(sites) for belief in self.beliefs]
+        )
+        return gain * self._chance(sites)
+
+    def ignorance(self, candidates: Candidates) -> Array:
+        """How little is known of each, ``[c]``: for when nothing promises an improvement."""
+        sites = self.sites(candidates)
+        unsure = np.zeros(len(candidates))
+        for belief in self.beliefs:
+            if not belief.exact:
+                unsure += belief.line(sites)[1]
+        return unsure * self._chance(sites)
+
+    def _chance(self, sites: Sites) -> Array:
+        chance = np.ones(len(sites.x))
+        for process, scale in self._limits.values():
+            chance *= probably_feasible(*process.predict(sites.x), scale)
+        return chance
+
+    def _belief(self, index: int) -> Belief:
+        count = len(self._measured)
+        told = np.array([row.values[index] for row in self._measured])
+        formula = self._known.objectives[:, index]
+        if len(formula) and np.isfinite(formula).all():
+            if formula_is_exact(told, formula[:count]):
+                return Belief(index)
+            positive = bool((formula > 0).all() and (told > 0).all())
+            outer = Scale("log" if positive else "linear")
+            deviation = outer.forward(told) - outer.forward(formula[:count])
+            spread = float(deviation.std())
+            scale = Scale("linear", mean=float(deviation.mean()), deviation=spread or 1e-6)
+            process = self._process(f"objective {index}", deviation, scale, partial=None)
+            return Belief(index, scale, process, deviates=True, positive=positive)
+        partial = [row.values[index] for row in self._stopped]
+        usable = np.array([value for value in [*told, *partial] if np.isfinite(value)])
+        scale = Scale.of(usable) if len(usable) else Scale("linear")
+        return Belief(
+            index, scale, self._process(f"objective {index}", told, scale, partial=partial)
+        )
+
+    def _process(
+        self, quantity: str, told: Array, scale: Scale, partial: Sequence[float] | None
+    ) -> GaussianProcess:
+        x, count = self._sites.x, len(self._measured)
+        seen, values, pending = x[:count], told, x[count:]
+        if partial:
+            stopped = self._features(self._stopped)
+            stopped[:, -1] = [1.0 - row.share for row in self._stopped]
+            seen, values = np.concatenate([seen, stopped]), np.concatenate([told, partial])
+        usable = np.isfinite(values)
+        observed = Observed(
+            seen[usable],
+            values[usable],
+            self._features(self._failed),
+            pending,
+            self._groups,
+            self._names,
+        )
+        process, self.kernels[quantity] = model(
+            observed, scale, self._kernels_before.get(quantity), refit=self._refit
+        )
+        return process
+
+    def _features(self, rows: Sequence[Row]) -> Array:
+        x = self._places.encoding.features(self._places.units(rows))
+        return np.concatenate([x, np.zeros((len(x), 1))], axis=1) if self._stopped else x
+
+    def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Scale]]:
+        """A model of each constraint that was told and has no formula."""
+        told = {name for row in self._measured for name in row.constraints}
+        limits = {}
+        for name in sorted(told - set(self._places.judge.names or ())):
+            values = np.array([row.constraints.get(name, np.nan) for row in self._measured])
+            finite = values[np.isfinite(values)]
+            # Far beyond the limit, how far no longer matters; a huge penalty would drown the rest.
+            reach = 3.0 * float(np.median(np.abs(finite))) if len(finite) else 0.0
+            values = np.clip(values, -reach, reach)
+            spread = float(np.nanstd(values)) if len(finite) else 0.0
+            if not spread:
+                continue
+            scale = Scale("linear", mean=float(np.nanmean(values)), deviation=spread)
+            limits[name] = self._process(f"limit {name}", values, scale, None), scale
+        return limits
+
+    def _known_limits(self) -> Array:
+        """What each known constraint may be at most, ``[k]``: 0, or less where formulas are off.
+
+        Of a limit that was measured, the logarithm of measured to predicted use is taken to be
+        normal; its upper 99 % end must fit.
+        """
+        names = self._places.judge.names or ()
+        allowed = np.zeros(len(names))
+        for i, name in enumerate(names):
+            pairs = [
+                (1 + row.constraints[name], 1 + predicted)
+                for row, predicted in zip(
+                    self._measured, self._known.constraints[:, i].tolist(), strict=False
+                )
+                if name in row.constraints
+            ]
+            ratios = np.array(
+                [np.log(told / known) for told, known in pairs if min(told, known) > 0]
+            )
+            if len(ratios) and np.abs(ratios).max() > 1e-6:
+                n = len(ratios)
+                squares = float(((ratios - ratios.mean()) ** 2).sum()) + 0.1**2
+                safe = ratios.mean() + 2.33 * np.sqrt(squares / n * (1 + 1 / n))
+                allowed[i] = np.exp(-max(safe, 0.0)) - 1
+            elif not self._measured:
+                allowed[i] = 1 / (1 + self._margin) - 1
+        return allowed
+
+    def _unclaimed(self, first: Sequence[Row], costs: Array) -> Boxes:
+        """The boxes beyond the front of what was measured and what is in flight."""
+        values = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
+        held = self.feasible_rows()
+        values = values[held & np.isfinite(values).all(axis=1)]
+        if not len(values):
+            # No front yet: any volume is as good as any other below what the models expect.
+            everything = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
+            reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
+            return Boxes.beyond(np.empty((0, self._objectives)), reference)
+        return Boxes.beyond(values, self._reference(values, first, costs))
+
+    def feasible_rows(self) -> NDArray[np.bool_]:
+        """Which of the measured and pending trials count for the front ``[n + q]``."""
+        told = [
+            all(value <= 0 for value in row.constraints.values())
+            for row in [*self._measured, *self._pending]
+        ]
+        held = np.array(told, dtype=bool) & (self._known.constraints <= 0).all(axis=1)
+        pending = slice(len(self._measured), None)
+        if self._limits and self._pending:
+            sites = Sites(self._sites.x[pending], self._sites.formulas[pending])
+            held[pending] &= self._chance(sites) >= 0.5
+        return held
+
+    def _reference(self, values: Array, first: Sequence[Row], costs: Array) -> Array:
+        """The point that an improvement must be better than.
+
+        Of a known objective it is the largest value of the feasible set: a reference that followed
+        the front would shrink with it, and the search would never leave a cheap corner. Of a
+        learned one it is what half of the evenly spread first trials reached: the cheapest
+        configuration is on the front however badly it predicts, and an error of 90 % is worth
+        nothing. Where nothing is known, the front's own extent counts too.
+        """
+        front = values[moocore.is_nondominated(values, keep_weakly=False)]
+        low, high = front.min(axis=0), front.max(axis=0)
+        reference = np.empty(self._objectives)
+        grey = any(belief.known for belief in self.beliefs)
+        for i, belief in enumerate(self.beliefs):
+            if belief.known:
+                reference[i] = max(float(costs[:, i].max(initial=-np.inf)), high[i])
+                continue
+            told = np.array([row.values[i] for row in first])
+            told = told[np.isfinite(told)]
+            ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
+            reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])
+        extent = reference - low
+        return reference + _SPARE * np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
+
+
+def _most_telling(rows: Sequence[Row]) -> list[Row]:
+    """At most :data:`MOST_ROWS` trials: the best by rank, and of the others an even choice."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    values = np.nan_to_num(np.array([row.values for row in rows]), nan=np.inf, posinf=1e300)
+    ruled_out = [any(value > 0 for value in row.constraints.values()) for row in rows]
+    order = np.lexsort((moocore.pareto_rank(values), ruled_out))
+    best = order[: MOST_ROWS // 2]
+    others = np.sort(order[MOST_ROWS // 2 :])
+    picked = others[np.linspace(0, len(others) - 1, MOST_ROWS - len(best)).round().astype(int)]
+    return [rows[i] for i in sorted({*best.tolist(), *picked.tolist()})]
