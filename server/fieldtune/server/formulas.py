@@ -27,7 +27,7 @@ from fieldtune.server.tuner.known import Known
 Array = NDArray[np.float64]
 
 _GUESS = 1.05
-"""A figure of an architecture that was not compiled is taken to be so many times what is guessed."""
+"""A figure of an architecture that was not compiled is taken to be so much dearer than guessed."""
 
 _FAR = 5.0
 """A guess is at most so many natural logarithms away from what was seen."""
@@ -125,7 +125,7 @@ class Formulas:
             if name == "model":
                 continue
             value = knobs[name]
-            if isinstance(value, str) or parameter.choices and isinstance(value, bool):
+            if isinstance(value, (str, bool)):
                 columns += [float(choice == value) for choice in parameter.choices or ()]
             else:
                 columns.append(math.log1p(max(float(value), 0.0)))

@@ -66,12 +66,15 @@ class Axis:
         clipped = np.clip(unit, 0.0, 1.0)
         return self._place(self._number(clipped)) if self._step else clipped
 
-    def value(self, unit: float) -> Any:
-        """The parameter's value at a place."""
-        number = float(self._number(np.array([min(max(unit, 0.0), 1.0)]))[0])
+    def values(self, units: Array) -> list[Any]:
+        """The parameter's values at places ``[n]``; None at NaN."""
+        absent = np.isnan(units).tolist()
+        numbers = self._number(np.clip(np.nan_to_num(units, nan=0.5), 0.0, 1.0)).tolist()
         if self.choices is not None:
-            return self.choices[int(number)]
-        return int(number) if self._whole else number
+            decoded = [self.choices[int(number)] for number in numbers]
+        else:
+            decoded = [int(number) for number in numbers] if self._whole else numbers
+        return [None if gone else value for gone, value in zip(absent, decoded, strict=True)]
 
     def unit(self, value: Any) -> float:
         """The place of a value; a value outside of the range is at its end, or NaN for a choice."""
@@ -118,7 +121,7 @@ def _is_number(choice: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and (a == b or a != a and b != b)
+    return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
 @dataclass(frozen=True)
@@ -164,13 +167,17 @@ class Encoding:
             ]
         )
 
-    def values(self, unit: Array) -> dict[str, Any]:
-        """The configuration at a place ``[p]``, without what is NaN."""
-        return {
-            name: axis.value(place)
-            for (name, axis), place in zip(self.axes.items(), unit.tolist(), strict=True)
-            if place == place
-        }
+    def values(self, units: Array) -> list[dict[str, Any]]:
+        """The configurations at places ``[n, p]``, without what is NaN."""
+        columns = [axis.values(units[:, i]) for i, axis in enumerate(self.axes.values())]
+        absent = np.isnan(units)
+        rows = [
+            dict(zip(self.axes, row, strict=True)) for row in zip(*columns, strict=True)
+        ] or [{} for _ in units]  # fmt: skip
+        names = list(self.axes)
+        for row, axis in zip(*np.nonzero(absent), strict=True):
+            del rows[row][names[axis]]
+        return rows
 
     def snap(self, units: Array) -> Array:
         """Places ``[n, p]`` that stand for configurations, nearest to these."""

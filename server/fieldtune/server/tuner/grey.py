@@ -190,9 +190,9 @@ class _Search:
             allowed = pool.take(worst <= max(0.0, float(worst.min())))
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
-            return self._encoding.values((fresh if len(fresh) else allowed).units[0])
+            return self._encoding.values((fresh if len(fresh) else allowed).units[:1])[0]
         best = self._climb(posterior, fresh if len(fresh) else allowed, used, fixed, rng)
-        return self._encoding.values(best)
+        return self._encoding.values(best[None])[0]
 
     def _climb(
         self,

@@ -76,10 +76,9 @@ class Judge:
         """Candidates at these places."""
         objectives = np.full((len(units), len(self._signs)), np.nan)
         rows: list[list[float]] = []
-        for row, unit in enumerate(units):
-            known = (
-                Known() if self._formulas is None else self._formulas(self._encoding.values(unit))
-            )
+        values = self._encoding.values(units) if self._formulas else [{} for _ in units]
+        for row, each in enumerate(values):
+            known = self._formulas(each) if self._formulas else Known()
             if self.names is None:
                 self.names = tuple(sorted(known.constraints))
             # What is no number is no promise: such a configuration counts as ruled out.
@@ -169,8 +168,7 @@ def _distinct(candidates: Candidates) -> Candidates:
 
 
 def _every(encoding: Encoding) -> Array:
-    places = [
-        (np.arange(count) + 0.5) / count for count in (axis.count for axis in encoding.axes.values())
-    ]  # fmt: skip
+    counts = [axis.count or 1 for axis in encoding.axes.values()]
+    places = [(np.arange(count) + 0.5) / count for count in counts]
     grid = np.array(list(itertools.product(*places)), dtype=float)
     return encoding.snap(grid.reshape(-1, len(places)))

@@ -188,14 +188,16 @@ class Posterior:
         count = len(self._measured)
         told = np.array([row.values[index] for row in self._measured])
         formula = self._known.objectives[:, index]
-        if len(formula) and np.isfinite(formula).all():
+        if len(formula) and not np.isnan(formula).any():
             if formula_is_exact(told, formula[:count]):
                 return Belief(index)
             positive = bool((formula > 0).all() and (told > 0).all())
             outer = Scale("log" if positive else "linear")
             deviation = outer.forward(told) - outer.forward(formula[:count])
-            spread = float(deviation.std())
-            scale = Scale("linear", mean=float(deviation.mean()), deviation=spread or 1e-6)
+            finite = deviation[np.isfinite(deviation)]
+            spread = float(finite.std()) if len(finite) else 0.0
+            mean = float(finite.mean()) if len(finite) else 0.0
+            scale = Scale("linear", mean=mean, deviation=spread or 1e-6)
             process = self._process(f"objective {index}", deviation, scale, partial=None)
             return Belief(index, scale, process, deviates=True, positive=positive)
         partial = [row.values[index] for row in self._stopped]

@@ -8,6 +8,7 @@ in high dimensions", section 4).
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,14 +131,13 @@ class GaussianProcess:
         self.noise = math.exp(hyperparameters.noise)
         self._weights = np.exp(-hyperparameters.lengths[list(groups)])
         self._x = x * self._weights
-        jitter = self.noise + _JITTER
-        while True:
-            matrix = self._kernel(self._x, self._x) + jitter * np.eye(len(x))
-            try:
-                self._factor = np.linalg.cholesky(matrix)
+        kernel = self._kernel(self._x, self._x)
+        self._factor = np.eye(len(x))
+        for power in range(8):  # nearly equal points and little noise need more of it
+            with contextlib.suppress(np.linalg.LinAlgError):
+                jitter = self.noise + _JITTER * 10.0**power
+                self._factor = np.linalg.cholesky(kernel + jitter * np.eye(len(x)))
                 break
-            except np.linalg.LinAlgError:  # nearly equal points and little noise
-                jitter *= 10
         self._solved = (
             cho_solve((self._factor, True), y, check_finite=False) if len(y) else np.zeros(0)
         )
