@@ -31,6 +31,8 @@ def changed(study: Path, folder: Path, old: str, new: str) -> Path:
         ('"cnn"]', '"cnnn"]', 2, "unknown model 'cnnn' (did you mean 'cnn'?)"),
         ('"cnn"]', '"nowhere:model"]', 6, "nowhere"),
         ("clients = 100", "clients = 1000", 2, "too many for 1797 samples"),
+        ("[space.model]", '[tuner]\nname = "gray"\n[space.model]', 2, "did you mean 'grey'?"),
+        ("[space.model]", '[tuner]\nname = "no:way"\n[space.model]', 2, "cannot be imported"),
         ("inference_ms = 0.3", "inference_ms = 0.0001", 3, "inference_ms rules out 100 %"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -42,6 +44,7 @@ def documented(text: str) -> set[str]:
         ("`[task]`", study.TaskSection),
         ("`[fleet]`", study.FleetSection),
         ("`[limits]`", study.LimitsSection),
+        ("`[tuner]`", study.TunerSection),
     ],
 )
 def test_every_key_of_a_section_is_documented(title: str, model: type[BaseModel]) -> None:
@@ -67,7 +70,12 @@ def test_every_key_and_setting_of_the_space_is_documented() -> None:
     ("model", "key"),
     [
         (model, key)
-        for model in (study.StudySection, study.TaskSection, study.LimitsSection)
+        for model in (
+            study.StudySection,
+            study.TaskSection,
+            study.LimitsSection,
+            study.TunerSection,
+        )
         for key, field in model.model_fields.items()
         if isinstance(field.default, (int, float, str)) and not isinstance(field.default, bool)
     ],
@@ -103,6 +111,16 @@ def test_every_figure_of_a_profile_is_documented_as_the_code_has_it() -> None:
 
 def test_every_built_in_model_is_documented() -> None:
     assert documented(section("Built-in models")) == set(MODELS)
+
+
+def test_the_samplers_example_runs_as_it_stands() -> None:
+    text = (ROOT / "docs/sampler.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "learning_rate" in done.stdout
 
 
 def test_every_command_is_in_the_readme() -> None:

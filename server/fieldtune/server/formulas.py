@@ -75,9 +75,10 @@ class Formulas:
         settings = tuple(
             values.get(name) for name in ("batch_size", "local_epochs", "clients_per_round")
         )
-        key = (self._artefacts.key(configuration), *settings)
+        architecture = self._artefacts.key(configuration)
+        key = (architecture, *settings)
         if key not in self._prices:
-            self._prices[key] = self._known(configuration, key[0])
+            self._prices[key] = self._known(configuration, architecture)
         return self._prices[key]
 
     def _known(self, configuration: Configuration, architecture: str) -> Known:

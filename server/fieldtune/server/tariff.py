@@ -92,7 +92,9 @@ class Tariff:
         last = (self._clients[order].cumsum(axis=1) >= needed).argmax(axis=1)
         at_coverage = gaps[np.arange(len(gaps)), order[np.arange(len(gaps)), last]].tolist()
         names = (*self._forecaster.limit_names, "coverage")
-        fitting = np.bincount(self._profile, self._clients * (worst <= 0), len(self._means))
+        fitting = np.bincount(self._profile, self._clients * (worst <= 0), len(self._means)).astype(
+            float
+        )
         return Prices(
             dict(zip(names, at_coverage, strict=True)),
             dict(zip(COST_MEASURES, self._fleet(configuration, fitting), strict=True)),

@@ -39,7 +39,7 @@ class Axis:
             self.choices = distribution.choices
             self.ordered = all(_is_number(choice) for choice in self.choices)
             if self.ordered:
-                self.choices = sorted(self.choices, key=float)  # type: ignore[arg-type]
+                self.choices = sorted(self.choices, key=float)
             self._low, self._high, self._step = 0.0, float(len(self.choices) - 1), 1.0
         elif isinstance(distribution, (FloatDistribution, IntDistribution)):
             self._low, self._high = float(distribution.low), float(distribution.high)
@@ -92,12 +92,12 @@ class Axis:
             return np.empty((len(unit), 0))
         if self.columns == 1:
             low, high = self._place(np.array([self._low, self._high]))
-            return np.nan_to_num((unit - low) / (high - low), nan=0.5)[:, None]
+            return np.asarray(np.nan_to_num((unit - low) / (high - low), nan=0.5)[:, None])
         chosen = self._number(np.nan_to_num(unit, nan=0.5)).astype(int)
         # Two different choices are as far apart as the ends of a numeric axis.
         columns = np.eye(self.columns)[chosen] / math.sqrt(2)
         columns[np.isnan(unit)] = 0.0
-        return columns
+        return np.asarray(columns)
 
     def _number(self, unit: Array) -> Array:
         """From places to numbers; of choices, to their indices."""

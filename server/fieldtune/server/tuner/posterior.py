@@ -326,7 +326,8 @@ class Posterior:
             ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
             reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])
         extent = reference - low
-        return reference + _SPARE * np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
+        spare = np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
+        return np.asarray(reference + _SPARE * spare)
 
 
 def _most_telling(rows: Sequence[Row]) -> list[Row]:

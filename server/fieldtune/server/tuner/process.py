@@ -132,11 +132,12 @@ class GaussianProcess:
         self._weights = np.exp(-hyperparameters.lengths[list(groups)])
         self._x = x * self._weights
         kernel = self._kernel(self._x, self._x)
-        self._factor = np.eye(len(x))
+        self._factor: Array = np.eye(len(x))
         for power in range(8):  # nearly equal points and little noise need more of it
             with contextlib.suppress(np.linalg.LinAlgError):
                 jitter = self.noise + _JITTER * 10.0**power
-                self._factor = np.linalg.cholesky(kernel + jitter * np.eye(len(x)))
+                matrix = kernel + jitter * np.eye(len(x))
+                self._factor = np.asarray(np.linalg.cholesky(matrix), float)
                 break
         self._solved = (
             cho_solve((self._factor, True), y, check_finite=False) if len(y) else np.zeros(0)

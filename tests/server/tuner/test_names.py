@@ -1,0 +1,61 @@
+"""Every sampler that a study may name, behind ask and tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fieldtune.profiles.errors import StudyError
+from fieldtune.server.space import Parameter, Space
+from fieldtune.server.study import SAMPLERS
+from fieldtune.server.trials import Failed
+from fieldtune.server.tuner import OptunaTuner
+
+SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=(1, 2, 3))})
+
+
+def tuner(folder: Path, sampler: str) -> OptunaTuner:
+    return OptunaTuner(
+        folder / "study.db", name="s", identity="s", space=SPACE, objectives=("error",), seed=0,
+        sampler=sampler, import_path=[str(folder)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
+def test_it_asks_and_tells_and_an_interrupted_study_goes_on_alike(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, halves = tuner(tmp_path / "a", name), tuner(tmp_path / "b", name)
+    for number in range(4):
+        if number == 2:
+            halves = tuner(tmp_path / "b", name)
+        ours, theirs = whole.ask(), halves.ask()
+        assert ours == theirs
+        assert ours.number == number
+        for each, proposal in ((whole, ours), (halves, theirs)):
+            each.tell(Failed(proposal, "no reason"))
+    assert [outcome.proposal.number for outcome in whole.history()] == [0, 1, 2, 3]
+
+
+def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None:
+    (tmp_path / "mine_for_names.py").write_text(
+        "import optuna\n"
+        "def make(*, seed, known):\n"
+        "    return optuna.samplers.RandomSampler(seed=seed)\n"
+        "def wrong(*, seed, known):\n"
+        "    return 3\n"
+    )
+    mine = tuner(tmp_path, "mine_for_names:make")
+    mine.tell(Failed(mine.ask(), "the defaults"))
+    assert 0 <= float(mine.ask().configuration.client["x"]) <= 1
+    with pytest.raises(StudyError, match="must return an optuna"):
+        tuner(tmp_path, "mine_for_names:wrong").ask()
+
+
+@pytest.mark.parametrize("name", ["nowhere:make", "optuna:nothing", "optuna:__version__"])
+def test_a_sampler_that_cannot_be_had_is_a_sentence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"tuner\.name"):
+        tuner(tmp_path, name)
