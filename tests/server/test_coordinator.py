@@ -28,7 +28,7 @@ from fieldtune.server.spending import Spending
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Infeasible, Outcome
-from fieldtune.server.tune import make_artefacts, open_tuner
+from fieldtune.server.tune import make_artefacts, make_formulas, open_tuner
 
 ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
 SLOWER = {ZERO: 2.0, FIVE: 1.0}
@@ -149,13 +149,16 @@ def run(artefact_cache: Path) -> Run:
             with RunFolder(path, STUDY.replace("LIMIT", f"{limit}")) as folder:
                 tuner = open_tuner(folder)
                 profiles = {name: load_profile(name) for name in SLOWER}
+                forecaster = Forecaster(folder.study, MEMBERS, profiles)
+                artefacts = make_artefacts(folder.study, MEMBERS, service)
                 Coordinator(
                     folder,
                     tuner,
                     SlowFleet(answers, newest_first=newest_first),
                     MEMBERS,
-                    Forecaster(folder.study, MEMBERS, profiles),
-                    make_artefacts(folder.study, MEMBERS, service),
+                    forecaster,
+                    artefacts,
+                    make_formulas(folder.study, forecaster, artefacts, tuner.history()),
                     Silent(),
                     Spending(),
                 ).run()

@@ -8,6 +8,7 @@ import pytest
 
 from fieldtune.client.messages import Description
 from fieldtune.profiles.catalogue import load_profile
+from fieldtune.profiles.correction import Correction, Corrections
 from fieldtune.profiles.work import OpWork, Work
 from fieldtune.server.compiler.manifest import Manifest, WeightSpec
 from fieldtune.server.forecast import Forecaster, fleet_measure
@@ -32,6 +33,7 @@ devices = { "raspberry-pi-zero-2w" = 0.5, "raspberry-pi-5" = 0.5 }
 [limits]
 coverage = 0.6
 round_s = 30
+energy_j = 5
 [limits."raspberry-pi-zero-2w"]
 inference_ms = 0.2
 [space.model]
@@ -53,6 +55,17 @@ MEMBERS = [
     for client, name in enumerate(NAMES)
 ]  # fmt: skip
 FORECASTER = Forecaster(STUDY, MEMBERS, {name: load_profile(name) for name in set(NAMES)})
+
+
+CORRECTIONS = {
+    "raspberry-pi-5": Corrections(
+        training=Correction(1.3, 1.2, 1.4, 3),
+        inference=Correction(0.8, 0.7, 0.9, 3),
+        memory=Correction(1.1, 1.0, 1.2, 3),
+        power=Correction(1.2, 1.1, 1.3, 3),
+    )
+}
+FORECASTER.correct(CORRECTIONS)
 
 
 def manifest(width: int) -> Manifest:
@@ -79,7 +92,7 @@ def test_a_tariff_is_the_forecast_itself() -> None:
     for configuration in STUDY.full_space.sample(60, 0):
         made = manifest(int(configuration.model["width"]))
         forecast = FORECASTER.forecast(configuration, made)
-        prices = Tariff.of(FORECASTER, made).prices(configuration)
+        prices = Tariff.of(FORECASTER, made, CORRECTIONS).prices(configuration)
         assert prices.constraints == pytest.approx(dict(forecast.constraints), rel=1e-6, abs=1e-6)
         for name, value in prices.measures.items():
             assert value == pytest.approx(fleet_measure(forecast, name), rel=1e-6), name
@@ -87,12 +100,14 @@ def test_a_tariff_is_the_forecast_itself() -> None:
 
 def test_what_was_not_compiled_is_read_off_what_was() -> None:
     formulas = Formulas(STUDY, FORECASTER, Keys())  # type: ignore[arg-type]
-    assert not formulas.usable
+    assert not formulas.renewed()
     sample = STUDY.full_space.sample(200, 1)
     for width in (8, 64):
         example = next(c for c in sample if c.model["width"] == width)
-        assert formulas.learn(example, manifest(width))
-        assert not formulas.learn(example, manifest(width))
+        formulas.learn(example, manifest(width))
+        assert formulas.renewed()
+        formulas.learn(example, manifest(width))
+        assert not formulas.renewed()
     for configuration in sample:
         width = int(configuration.model["width"])
         known = formulas(configuration.flat())

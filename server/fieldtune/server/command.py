@@ -42,7 +42,7 @@ def run_study(
     text = study_file.read_text()
     path = out or Path("runs") / parse_study(text, str(study_file)).study.name
     with RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder:
-        tuner = open_tuner(folder)
+        tuner = open_tuner(folder, import_path)
         history = tuner.history()
         if history:
             note(f"Going on with {path}: {len(history)} trials are there")

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.profiles.correction import Corrections
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.forecast import Forecaster
@@ -36,6 +38,10 @@ _RIDGE = 0.05
 """How reluctantly figures follow the knobs, so that two architectures do not make a steep slope."""
 
 
+_ROUNDED = 0.03
+"""Corrections are rounded up to whole multiples of this, in natural logarithms."""
+
+
 class Formulas:
     """Known objectives and constraints of a study's configurations.
 
@@ -51,22 +57,40 @@ class Formulas:
         self._tariffs: dict[str, tuple[str, Array, Tariff]] = {}
         self._guesses: dict[str, Tariff] = {}
         self._prices: dict[tuple[Any, ...], Known] = {}
+        self._corrections: Mapping[str, Corrections] = {}
+        self._changed = False
 
-    def learn(self, configuration: Configuration, manifest: Manifest) -> bool:
-        """Take in a compiled architecture; whether it was new."""
+    def learn(self, configuration: Configuration, manifest: Manifest) -> None:
+        """Take in a compiled architecture."""
         key = self._artefacts.key(configuration)
         if key in self._tariffs:
-            return False
+            return
         model, knobs = self._study.model_of(configuration)
-        self._tariffs[key] = model, self._place(knobs), Tariff.of(self._forecaster, manifest)
+        tariff = Tariff.of(self._forecaster, manifest, self._corrections)
+        self._tariffs[key] = model, self._place(knobs), tariff
+        self._forget()
+
+    def renewed(self) -> bool:
+        """Follow the forecaster's corrections; whether anything is new since this was last asked.
+
+        Corrections move a little with every trial. They are rounded up, so that the formulas (and
+        all that the tuner has computed from them) only change when it matters.
+        """
+        corrections = {name: _rounded(by) for name, by in self._forecaster.corrections.items()}
+        if corrections != self._corrections:
+            self._corrections = corrections
+            self._tariffs = {
+                key: (model, place, tariff.corrected(corrections))
+                for key, (model, place, tariff) in self._tariffs.items()
+            }
+            self._forget()
+        changed, self._changed = self._changed, False
+        return changed and bool(self._tariffs)
+
+    def _forget(self) -> None:
         self._guesses.clear()
         self._prices.clear()
-        return True
-
-    @property
-    def usable(self) -> bool:
-        """Whether any architecture has been compiled, without which there is nothing to say."""
-        return bool(self._tariffs)
+        self._changed = True
 
     def __call__(self, values: Mapping[str, Any]) -> Known:
         """What is known of the configuration with these values."""
@@ -116,7 +140,7 @@ class Formulas:
             middle = logs.mean(axis=0)
             guessed = middle + np.tensordot(pull, logs - middle, 1)
             factors = _GUESS * np.exp(np.clip(guessed - logs[nearest], -_FAR, _FAR))
-            self._guesses[architecture] = same[nearest][2].scaled(factors)
+            self._guesses[architecture] = same[nearest][2].scaled(factors, self._corrections)
         return self._guesses[architecture]
 
     def _place(self, knobs: Mapping[str, Value]) -> Array:
@@ -131,3 +155,18 @@ class Formulas:
             else:
                 columns.append(math.log1p(max(float(value), 0.0)))
         return np.array(columns)
+
+
+def _rounded(by: Corrections) -> Corrections:
+    return Corrections(
+        **{
+            each.name: replace(
+                correction := getattr(by, each.name),
+                factor=math.exp(_ROUNDED * math.ceil(math.log(correction.factor) / _ROUNDED)),
+                low=0.0,
+                high=0.0,
+                reports=0,
+            )
+            for each in fields(by)
+        }
+    )

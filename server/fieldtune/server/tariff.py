@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.profiles.correction import NONE, Corrections
 from fieldtune.profiles.cost import Cost
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.forecast import WORST_OF_FLEET, Forecaster, calls_per_round, client_settings
@@ -44,9 +45,16 @@ class Tariff:
         rates: coefficients of each cost on each device type, in the order of the forecaster's
             ``sizes``, ``[profile, measure, 6]``; see :func:`_used`.
         micro_batch: of the artefact.
+        corrections: of each device type that has reported, with which limits are judged.
     """
 
-    def __init__(self, forecaster: Forecaster, rates: Array, micro_batch: int) -> None:
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        rates: Array,
+        micro_batch: int,
+        corrections: Mapping[str, Corrections],
+    ) -> None:
         self.rates, self.micro_batch = rates, micro_batch
         self._forecaster = forecaster
         kinds, profiles, limits = forecaster.kinds, list(forecaster.sizes), forecaster.limit_names
@@ -59,19 +67,35 @@ class Tariff:
             for name in limits
         ]
         self._caps = np.array(caps).reshape(len(limits), len(kinds))
-        measures = [COST_MEASURES.index(name) for name in limits]
-        self._limited = rates[self._profile][:, measures].transpose(1, 0, 2)
+        seen = np.stack(
+            [
+                _corrected(each, corrections.get(name, NONE))
+                for name, each in zip(profiles, rates, strict=True)
+            ]
+        )
+        measures = [_RATED.index(name) for name in limits]
+        self._limited = seen[self._profile][:, measures].transpose(1, 0, 2)
         self._calls: dict[tuple[int, int], tuple[Array, Array]] = {}
 
     @classmethod
-    def of(cls, forecaster: Forecaster, manifest: Manifest) -> Tariff:
+    def of(
+        cls,
+        forecaster: Forecaster,
+        manifest: Manifest,
+        corrections: Mapping[str, Corrections],
+    ) -> Tariff:
         """The tariff of a compiled artefact."""
         rates = np.stack([_rates(forecaster, name, manifest) for name in forecaster.sizes])
-        return cls(forecaster, rates, manifest.micro_batch)
+        return cls(forecaster, rates, manifest.micro_batch, corrections)
 
-    def scaled(self, factors: Array) -> Tariff:
+    def corrected(self, corrections: Mapping[str, Corrections]) -> Tariff:
+        """The same, with limits judged by other corrections."""
+        return Tariff(self._forecaster, self.rates, self.micro_batch, corrections)
+
+    def scaled(self, factors: Array, corrections: Mapping[str, Corrections]) -> Tariff:
         """A tariff that is dearer by these factors ``[profile, measure]``."""
-        return Tariff(self._forecaster, self.rates * factors[:, :, None], self.micro_batch)
+        rates = self.rates * factors[:, :, None]
+        return Tariff(self._forecaster, rates, self.micro_batch, corrections)
 
     def figures(self, configuration: Configuration) -> Array:
         """Every cost of a client with the mean number of samples, ``[profile, measure]``."""
@@ -104,7 +128,7 @@ class Tariff:
         """Each measure of the whole fleet, of the device types that take part."""
         if not fitting.any():
             return [np.inf] * len(COST_MEASURES)
-        figures = self.figures(configuration)
+        figures = self.figures(configuration)[:, : len(COST_MEASURES)]
         worst = figures[fitting > 0].max(axis=0)
         mean = fitting @ figures / fitting.sum()
         return np.where(_WORST, worst, mean).tolist()  # type: ignore[no-any-return]
@@ -121,6 +145,8 @@ class Tariff:
         return self._calls[key]
 
 
+# The parts of a round's time and of energy that corrections multiply come after the measures.
+_RATED = (*COST_MEASURES, "training_s", "training_j")
 _WORST = np.array([name in WORST_OF_FLEET for name in COST_MEASURES])
 
 
@@ -155,5 +181,19 @@ def _used(table: Array, calls: Array, rounds: float, samples: Array) -> Array:
     )
 
 
+def _corrected(rates: Array, by: Corrections) -> Array:
+    """Rates ``[measure, 6]`` as :mod:`fieldtune.profiles.correction` has a cost."""
+    at = {name: index for index, name in enumerate(_RATED)}
+    seen = rates.copy()
+    seen[at["inference_ms"]] *= by.inference.factor
+    seen[at["memory_mib"]] *= by.memory.factor
+    training, power = by.training.factor, by.training.factor * by.power.factor
+    seen[at["round_s"]] += (training - 1) * rates[at["training_s"]]
+    seen[at["energy_j"]] += (power - 1) * rates[at["training_j"]]
+    return seen
+
+
 def _values(cost: Cost) -> Array:
-    return np.array([getattr(cost, name).value for name in COST_MEASURES])
+    """A cost's figures; 0 where the profile does not tell, which no limit or objective asks for."""
+    estimates = [getattr(cost, name) for name in _RATED]
+    return np.array([0.0 if each is None else each.value for each in estimates])

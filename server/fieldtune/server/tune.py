@@ -97,7 +97,7 @@ def run_session(
     recorder = _Recorder(folder, tuner, observer)
     recorder.write()
     forecaster = make_forecaster(folder.study, members)
-    formulas = _formulas(folder.study, forecaster, artefacts, tuner.history())
+    formulas = make_formulas(folder.study, forecaster, artefacts, tuner.history())
     Coordinator(
         folder,
         tuner,
@@ -121,7 +121,7 @@ def run_session(
     return summary
 
 
-def _formulas(
+def make_formulas(
     study: StudyConfig,
     forecaster: Forecaster,
     artefacts: Artefacts,

@@ -60,6 +60,7 @@ class GreySampler(BaseSampler):
         startup: trials spread evenly before models are used; by default one more than there are
             parameters, at least 4 and at most 10.
         margin: share of each known limit that is kept free until the first trial was measured.
+            None trusts the formulas of limits whatever trials are told.
         space: the parameters, where they are known before the first trial; else the first trial is
             drawn without regard to limits.
     """
@@ -70,7 +71,7 @@ class GreySampler(BaseSampler):
         known: Formulas | None = None,
         seed: int = 0,
         startup: int | None = None,
-        margin: float = 0.2,
+        margin: float | None = 0.2,
         space: Mapping[str, BaseDistribution] | None = None,
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
@@ -118,7 +119,7 @@ class GreySampler(BaseSampler):
         return self._startup if self._startup is not None else min(max(parameters + 1, 4), 10)
 
     @property
-    def margin(self) -> float:
+    def margin(self) -> float | None:
         """Share of each known limit that is kept free until the first trial was measured."""
         return self._margin
 

@@ -68,7 +68,7 @@ class Samplers:
             if self._grey is None:
                 # Whatever is proposed is forecast exactly, so no limit needs a margin.
                 self._grey = GreySampler(
-                    known=self._known, seed=self._seed, margin=0.0, space=self._space
+                    known=self._known, seed=self._seed, margin=None, space=self._space
                 )
             return self._grey
         seed = self.seed_of(number)
