@@ -11,7 +11,7 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 
 class _Absent(type):
@@ -33,8 +33,10 @@ def _absent(name: str) -> _Absent:
 class _Module(ModuleType):
     """A module of gRPC with nothing in it."""
 
-    __path__: ClassVar[list[str]] = []
-    __version__ = "none"
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
+        self.__version__ = "none"
 
     @staticmethod
     def first_version_is_lower(*_: str) -> bool:
