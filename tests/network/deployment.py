@@ -130,7 +130,9 @@ class Deployment:
             x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
         )  # fmt: skip
         (home / "data" / "data.toml").write_text(f"classes = {data.classes}\n")
-        bundle = self.enroll(name)
+        _, made = self.opened().enroll(name)  # as the command does; a process costs seconds
+        bundle = self.opened().bundle_file(name)
+        made.write(bundle)
         self.devices[name] = Program(
             ("client", "run", bundle, "--data", home / "data", "--profile", profile),
             home / "client.log",

@@ -18,6 +18,7 @@ from fieldtune.server.network.run import Node, RunLostError
 SHA = "a" * 64
 WEIGHTS = np.arange(4, dtype=np.float32)
 NUMBERS = {"pi-a": 0, "pi-b": 1}
+PROFILES = ("raspberry-pi-5",)
 Answer = Callable[[Message], RecordDict | Error | None]
 
 
@@ -117,7 +118,7 @@ class Scene:
             return self.runs[-1]
 
         self.fleet = DeviceFleet(
-            start, NUMBERS, wanted=2, notes=self.notes.append,
+            start, NUMBERS, profiles=PROFILES, wanted=2, notes=self.notes.append,
             clock=self.time.clock, sleep=self.time.sleep,
         )  # fmt: skip
         self.members = self.fleet.members()
@@ -333,7 +334,8 @@ def test_an_artefact_travels_once_and_again_only_to_a_device_that_lost_it() -> N
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"profile": "raspberry-pi-6"}, "pi-b cannot take part: .*raspberry-pi-6"),
+        ({"profile": "raspberry-pi-4b"}, "pi-b is a raspberry-pi-4b, which fleet.devices does not"),
+        ({"profile": ""}, "pi-b is a device of unknown type"),
         ({"problem": "the data has no labels"}, "pi-b cannot take part: the data has no labels"),
     ],
 )
@@ -345,7 +347,13 @@ def test_a_device_that_cannot_take_part_is_left_out_and_why_is_said(
 
     run, notes, time = ScriptedRun(answer), [], Time()  # type: ScriptedRun, list[str], Time
     fleet = DeviceFleet(
-        lambda: run, NUMBERS, wanted=1, notes=notes.append, clock=time.clock, sleep=time.sleep
+        lambda: run,
+        NUMBERS,
+        profiles=PROFILES,
+        wanted=1,
+        notes=notes.append,
+        clock=time.clock,
+        sleep=time.sleep,
     )
     assert [member.name for member in fleet.members()] == ["pi-a"]
     assert any(re.match(sentence, note) for note in notes), notes
@@ -366,7 +374,13 @@ def test_a_device_whose_data_was_mended_joins_while_others_are_waited_for() -> N
 
     run, time = ScriptedRun(answer), Mending()
     fleet = DeviceFleet(
-        lambda: run, NUMBERS, wanted=2, notes=lambda _: None, clock=time.clock, sleep=time.sleep
+        lambda: run,
+        NUMBERS,
+        profiles=PROFILES,
+        wanted=2,
+        notes=lambda _: None,
+        clock=time.clock,
+        sleep=time.sleep,
     )
     assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
 
@@ -377,7 +391,13 @@ def test_a_device_that_is_not_enrolled_takes_no_part() -> None:
     run = ScriptedRun(description)
     run.there.append(Node(102, "stranger", "t0"))
     fleet = DeviceFleet(
-        lambda: run, NUMBERS, wanted=2, notes=notes.append, clock=time.clock, sleep=time.sleep
+        lambda: run,
+        NUMBERS,
+        profiles=PROFILES,
+        wanted=2,
+        notes=notes.append,
+        clock=time.clock,
+        sleep=time.sleep,
     )
     assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
     assert "stranger is not enrolled here: left out" in notes

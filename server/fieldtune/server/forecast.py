@@ -57,7 +57,8 @@ class Forecaster:
     Args:
         study: its limits and rounds.
         members: the fleet.
-        profiles: each of the fleet's device types.
+        profiles: each of the fleet's device types; one that no member is of is predicted for a
+            device with as many samples as the members have on average, and judges nothing.
 
     Attributes:
         kinds: clients that cost the same.
@@ -91,12 +92,16 @@ class Forecaster:
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
         for member in sorted(members, key=lambda member: member.client):
             groups[member.profile, member.train_samples].append(member.client)
-        self.kinds = [Kind(*key, tuple(clients)) for key, clients in sorted(groups.items())]
         self._fleet_size = len(members)
-        self.sizes = Counter(member.profile for member in members)
+        self.sizes = {name: sum(member.profile == name for member in members) for name in profiles}
+        mean = sum(member.train_samples for member in members) / max(len(members), 1)
+        for name, size in self.sizes.items():
+            if not size:
+                groups[name, math.ceil(mean)] = []
+        self.kinds = [Kind(*key, tuple(clients)) for key, clients in sorted(groups.items())]
         self.mean_samples = {
             name: sum(kind.samples * len(kind.clients) for kind in self.kinds
-                      if kind.profile == name) / size
+                      if kind.profile == name) / size if size else mean
             for name, size in self.sizes.items()
         }  # fmt: skip
 

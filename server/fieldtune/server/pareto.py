@@ -35,6 +35,13 @@ class OnDevice(_Model):
     slack: dict[str, float]
     """Limit -> used / cap - 1."""
 
+    @property
+    def fits(self) -> bool:
+        """Whether it fits on some client, or on the type as predicted where none is of it."""
+        if self.clients:
+            return self.fitting > 0
+        return max(self.slack.values(), default=-1.0) <= 0
+
 
 class VariantFile(_Model):
     """A deployable conversion of a point's model, measured again after it was converted."""
@@ -124,7 +131,7 @@ class Summary(_Model):
     """As in the study file: a leading ``-`` is maximised."""
     metric: str
     devices: dict[str, int]
-    """Device type -> clients of the fleet."""
+    """Device type -> clients of the fleet; 0 where none was there, and all is predicted."""
     simulated: bool
     """Whether costs are simulated from profiles rather than measured on devices."""
     trials: int

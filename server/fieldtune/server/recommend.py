@@ -21,7 +21,7 @@ def recommend(
     the most even gain: the largest smallest gain, each relative to the best that any point has (the
     Chebyshev compromise, Miettinen 1999, section 3.4).
     """
-    fitting = [point for point in front if point.devices[device].fitting]
+    fitting = [point for point in front if point.devices[device].fits]
     if not fitting:
         return None
     values = np.array([_as_seen_by(device, point, objectives) for point in fitting])

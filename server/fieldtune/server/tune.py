@@ -59,10 +59,9 @@ def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
 
 
 def make_forecaster(study: StudyConfig, members: Sequence[Description]) -> Forecaster:
-    """Predicts costs on a fleet's device types."""
-    return Forecaster(
-        study, members, {name: load_profile(name) for name in {m.profile for m in members}}
-    )
+    """Predicts costs on the device types of the study, whether or not a member is of them."""
+    names = {*study.fleet.devices, *(member.profile for member in members)}
+    return Forecaster(study, members, {name: load_profile(name) for name in names})
 
 
 def make_artefacts(

@@ -88,7 +88,6 @@ def enroll(
     ] = None,
 ) -> None:
     """Make a device's key and write its bundle: the one file to copy onto the device."""
-    from fieldtune.server.network.flower import register_devices, superlink_answers
     from fieldtune.server.network.folder import CoordinatorFolder
 
     coordinator = CoordinatorFolder(folder)
@@ -99,7 +98,9 @@ def enroll(
     except BaseException:
         coordinator.remove(name)  # its key is lost, so it must not count as enrolled
         raise
-    if superlink_answers(coordinator):
+    if coordinator.superlink_listens():
+        from fieldtune.server.network.control import register_devices
+
         register_devices(coordinator)
         _note(f"{name} is device {device.number} and may connect now")
     else:
@@ -114,12 +115,13 @@ def enroll(
 @app.command()
 def remove(folder: Folder, name: Name) -> None:
     """Take a device's right to connect away, where it was lost or stolen."""
-    from fieldtune.server.network.flower import register_devices, superlink_answers
     from fieldtune.server.network.folder import CoordinatorFolder
 
     coordinator = CoordinatorFolder(folder)
     coordinator.remove(name)
-    if superlink_answers(coordinator):
+    if coordinator.superlink_listens():
+        from fieldtune.server.network.control import register_devices
+
         register_devices(coordinator)
         typer.echo(f"{name} is removed and can no longer connect")
     else:
@@ -131,7 +133,7 @@ def devices(folder: Folder) -> None:
     """List the enrolled devices and who is connected."""
     from rich.table import Table
 
-    from fieldtune.server.network.flower import connected_devices
+    from fieldtune.server.network.control import connected_devices
     from fieldtune.server.network.folder import CoordinatorFolder
 
     coordinator = CoordinatorFolder(folder)

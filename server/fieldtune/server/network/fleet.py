@@ -9,7 +9,7 @@ is back.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -51,6 +51,7 @@ class DeviceFleet:
     Args:
         start: starts a run on SuperLink; called again where that is lost.
         numbers: name of an enrolled device -> its client number.
+        profiles: the device types that take part.
         wanted: so many devices must be there for a study to start.
         notes: is told, in a sentence, who comes and goes.
         patience_s: a request that is not answered by then counts as a failure ``no_reply``.
@@ -64,6 +65,7 @@ class DeviceFleet:
         start: Callable[[], Run],
         numbers: Mapping[str, int],
         *,
+        profiles: Collection[str],
         wanted: int,
         notes: Callable[[str], None],
         patience_s: float = PATIENCE_S,
@@ -72,6 +74,7 @@ class DeviceFleet:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._start, self._numbers, self._wanted = start, numbers, wanted
+        self._profiles = profiles
         self._notes, self._clock, self._sleep = notes, clock, sleep
         self._patience_s, self._away_s = patience_s, away_s
         self._names = {number: name for name, number in numbers.items()}
@@ -95,9 +98,12 @@ class DeviceFleet:
         """
         while True:
             try:
-                return self._gathered(Gathering(self._run, self._numbers, self._notes))
+                return self._gathered(self._gathering())
             except RunLostError:
                 self._start_again()
+
+    def _gathering(self) -> Gathering:
+        return Gathering(self._run, self._numbers, self._profiles, self._notes)
 
     def _gathered(self, gathering: Gathering) -> list[Description]:
         enough_since: float | None = None

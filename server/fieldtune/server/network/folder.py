@@ -183,6 +183,10 @@ class CoordinatorFolder:
         """Shared by SuperLink and whoever may carry out runs."""
         return _read(self.path / "executor.key").encode()
 
+    def superlink_listens(self) -> bool:
+        """Whether something listens on SuperLink's port."""
+        return listens(self.settings.superlink_port)
+
     def devices(self) -> list[Enrolled]:
         """All enrolled devices, by number.
 
@@ -294,6 +298,15 @@ class CoordinatorFolder:
                 yield False
             else:
                 yield True
+
+
+def listens(port: int) -> bool:
+    """Whether something listens on a port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def this_machine() -> str:

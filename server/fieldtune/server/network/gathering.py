@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from flwr.app import Message
 
 from fieldtune.client.messages import Description
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import ProfileError
 from fieldtune.server.app import describe_message, described
 from fieldtune.server.network.run import Node, Run
 
@@ -23,8 +21,14 @@ _LOOKS = 20
 class Gathering:
     """Devices as they come in and describe themselves."""
 
-    def __init__(self, run: Run, numbers: Mapping[str, int], notes: Callable[[str], None]) -> None:
-        self._run, self._numbers, self._notes = run, numbers, notes
+    def __init__(
+        self,
+        run: Run,
+        numbers: Mapping[str, int],
+        profiles: Collection[str],
+        notes: Callable[[str], None],
+    ) -> None:
+        self._run, self._numbers, self._profiles, self._notes = run, numbers, profiles, notes
         self._asked: dict[tuple[str, str], str | None] = {}
         self._ask_again: dict[tuple[str, str], int] = {}
         self._open: dict[str, Node] = {}
@@ -96,10 +100,11 @@ class Gathering:
             self._say_once(f"{node.name} cannot take part: {why}")
             self._ask_again[node.name, node.activated] = _LOOKS
             return
-        try:
-            load_profile(answer.profile)
-        except ProfileError as unknown:
-            self._say_once(f"{node.name} cannot take part: {unknown}")
+        if answer.profile not in self._profiles:
+            self._say_once(
+                f"{node.name} is a {answer.profile or 'device of unknown type'}, which "
+                "fleet.devices does not name: left out"
+            )
             return
         self.found[node.name] = (node, answer)
 

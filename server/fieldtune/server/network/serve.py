@@ -22,8 +22,8 @@ from types import FrameType
 from fieldtune.profiles.errors import DeploymentError, FleetError, MissingExtraError
 from fieldtune.server.child import tail
 from fieldtune.server.network.certificates import expires
-from fieldtune.server.network.flower import ENVIRONMENT, register_devices, superlink_answers
-from fieldtune.server.network.folder import CoordinatorFolder
+from fieldtune.server.network.control import ENVIRONMENT, register_devices, superlink_answers
+from fieldtune.server.network.folder import CoordinatorFolder, listens
 from fieldtune.server.network.proxy import nginx_configuration
 from fieldtune.server.runfolder import writing
 
@@ -179,7 +179,7 @@ def _start_proxy(
     give_up = time.monotonic() + _STOP_S
     while time.monotonic() < give_up:
         children.check()
-        if _connects(folder.settings.port):
+        if listens(folder.settings.port):
             return
         time.sleep(0.05)
     raise FleetError(f"nginx does not listen; see {children.log('proxy')}")
@@ -197,19 +197,11 @@ def _check_certificate(folder: CoordinatorFolder, notes: Callable[[str], None]) 
 
 
 def _check_free(port: int) -> None:
-    if _connects(port):
+    if listens(port):
         raise FleetError(
             f"Port {port} is taken by another program: end that, or change the port in "
             "coordinator.toml (devices must then be enrolled again where it is theirs)"
         )
-
-
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def _has_ipv6() -> bool:

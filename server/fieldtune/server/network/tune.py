@@ -23,7 +23,7 @@ def tune_on_devices(
 
     Args:
         study_file: ``fleet.clients`` is how many devices must be there for it to start, and
-            ``fleet.devices`` the types that it is to answer for, connected or not.
+            ``fleet.devices`` the types that take part; one of which none is connected is predicted.
         out: run folder.
         coordinator: the coordinator's folder, on this machine.
         trials: in place of the study file's.
@@ -48,13 +48,15 @@ def tune_on_devices(
     def connected(
         folder: RunFolder, import_path: Sequence[str], note: Notes
     ) -> Iterator[DeviceFleet]:
-        from fieldtune.server.network.flower import ENVIRONMENT, SuperLinkRun
+        from fieldtune.server.network.control import ENVIRONMENT
+        from fieldtune.server.network.superlink import SuperLinkRun
 
         os.environ.update(ENVIRONMENT)
         with place.in_use():
             fleet = DeviceFleet(
                 lambda: SuperLinkRun(place, note),
                 enrolled,
+                profiles=study.fleet.devices,
                 wanted=study.fleet.clients,
                 notes=note,
             )

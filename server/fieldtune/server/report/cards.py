@@ -7,7 +7,7 @@ import shlex
 from fieldtune.server.pareto import Summary
 from fieldtune.server.report.format import (
     change,
-    counted,
+    clients_of,
     label,
     listed,
     of_limit,
@@ -56,7 +56,7 @@ def _card(summary: Summary, device: str, clients: int) -> Markup:
 
 
 def _sub(clients: int, fitting: int) -> Markup:
-    text = counted(clients, "client")
+    text = clients_of(clients)
     return tag("p", text if fitting == clients else f"{text}, fits {fitting} of them", class_="sub")
 
 

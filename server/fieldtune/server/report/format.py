@@ -174,6 +174,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def clients_of(count: int) -> str:
+    """``2 clients``; of a device type that no client is of, that all is predicted."""
+    return counted(count, "client") if count else "none there: predicted from its profile"
+
+
 def _exponent(value: float) -> int:
     return math.floor(math.log10(abs(value)) + 1e-12)
 

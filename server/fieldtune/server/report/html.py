@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 from fieldtune.server.pareto import Summary
 from fieldtune.server.report.cards import deployment, in_one_line
 from fieldtune.server.report.figures import View, pictures
-from fieldtune.server.report.format import counted
+from fieldtune.server.report.format import clients_of
 from fieldtune.server.report.front_table import front_table
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.notes import notes
@@ -109,7 +109,7 @@ def _header(summary: Summary, nav: Markup) -> Markup:
             for goal in objectives(summary)
         ],
         "Tuned": [(name, tried(summary, name)) for name in parameters(summary)],
-        "Fleet": [(device, counted(n, "client")) for device, n in summary.devices.items()],
+        "Fleet": [(device, clients_of(n)) for device, n in summary.devices.items()],
     }
     return tag(
         "header",

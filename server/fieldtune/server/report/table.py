@@ -14,6 +14,7 @@ from fieldtune.server.pareto import Interval, Point, Summary
 from fieldtune.server.report.format import (
     Scale,
     change,
+    clients_of,
     counted,
     figure,
     quality,
@@ -165,7 +166,7 @@ def _deployment(summary: Summary, console: Console) -> Group:
         table.add_column("why", ratio=1, min_width=24)
     reasons = []
     for device, clients in summary.devices.items():
-        name = Text.assemble((device, "bold"), "\n", (counted(clients, "client"), "dim"))
+        name = Text.assemble((device, "bold"), "\n", (clients_of(clients), "dim"))
         recommendation = summary.recommended.get(device)
         why = recommendation.why if recommendation else nothing_fits(summary, device)
         cells = (

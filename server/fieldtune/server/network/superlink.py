@@ -1,0 +1,320 @@
+"""A run on SuperLink that this process carries out: its nodes, and messages to and fro.
+
+A run's ServerApp is usually started by a ``flower-superexec`` in a process of its own. A study is
+its own executor instead: it starts a run, claims it and speaks SuperLink's Runtime API, protobuf
+over HTTP, as Flower's ``HttpGrid`` does. (That class itself is left alone: importing it imports
+SuperLink's database, a second and 40 MB.) So progress, Ctrl-C and the exit code are the user's,
+and nothing on the coordinator runs code that a run brings along.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import httpx
+from flwr.app import Error, Message, Metadata
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.constant import SubStatus
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.node_pb2 import Node as ProtoNode
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    GetNodesRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    PushAppMessagesRequest,
+    PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
+)
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE, TaskType
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.retry import RetryInvoker, exponential
+from flwr.supercore.runtime import RuntimeHttpClient
+
+from fieldtune.client.flower import identify_process, number_message
+from fieldtune.profiles.errors import FleetError
+from fieldtune.server.network.control import node_of, start_hint, start_run, told
+from fieldtune.server.network.folder import CoordinatorFolder
+from fieldtune.server.network.run import Node, RunLostError
+
+_COORDINATOR = 1  # Flower's node id of whoever sends a run's messages
+_SUPERLINK = ProtoNode(node_id=_COORDINATOR)
+_REPLY_LOST = 4  # Flower's ErrorCode.REPLY_MESSAGE_UNAVAILABLE
+_ARRIVES_S = 60.0
+_HEARTBEAT_S = 20.0  # SuperLink gives a run up after 60 s without one
+_GIVE_UP_S = 900.0
+_BLINK_S = 2.0
+"""A connection that was idle is often closed and opened anew; that is not worth a word."""
+_PASSING = (502, 503, 504)
+"""What a busy or restarting SuperLink answers."""
+
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class SuperLinkRun:
+    """One run on SuperLink, carried out by this process: its nodes, and messages to and fro.
+
+    Args:
+        folder: the coordinator's.
+        notes: is told, in a sentence, when SuperLink stops and starts to answer.
+
+    Raises:
+        FleetError: SuperLink does not answer.
+    """
+
+    def __init__(self, folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._lost, self._closing = threading.Event(), threading.Event()
+        with told(folder):
+            token = _claimed_run(folder)
+        self._patience = _Patience(folder, notes)
+        self._client = _runtime_client(
+            folder, RuntimeTokenHttpInterceptor(token=token), self._patience.invoker
+        )
+        self._run_id = self._client.PullTaskInput(PullTaskInputRequest()).run.run_id
+        identify_process(self._run_id, _COORDINATOR)
+        self._arriving: list[_Arriving] = []
+        self._heart = threading.Thread(target=self._beat, args=(token,), daemon=True)
+        self._heart.start()
+
+    def nodes(self) -> list[Node]:
+        """Devices that are connected now."""
+        return [
+            node_of(node) for node in self._call(self._client.GetNodes, GetNodesRequest()).nodes
+        ]
+
+    def push(self, messages: Sequence[Message]) -> list[str | None]:
+        """Send; each message's id, or None where SuperLink would not take it."""
+        with no_object_id_recompute():
+            for message in messages:
+                number_message(message, message.object_id)
+            request = PushAppMessagesRequest(
+                messages_list=[message_to_proto(remove_content_from_message(m)) for m in messages],
+                message_object_trees=[get_object_tree(message) for message in messages],
+            )
+            pushed = self._call(self._client.PushMessages, request)
+            wanted = set(pushed.objects_to_push)
+            # Messages that say the same share objects: an artefact goes to SuperLink once.
+            parts = {
+                k: v for message in messages for k, v in get_all_nested_objects(message).items()
+            }
+            for object_id in wanted & parts.keys():
+                content = PushObjectRequest(
+                    node=_SUPERLINK,
+                    run_id=self._run_id,
+                    object_id=object_id,
+                    object_content=parts[object_id].deflate(),
+                    session_id=pushed.session_id,
+                )
+                self._call(self._client.PushObject, content)
+        return [message_id or None for message_id in pushed.message_ids]
+
+    def pull(self, message_ids: Iterable[str]) -> list[Message]:
+        """Replies, and errors in place of replies, that have come in for these messages."""
+        if wanted := list(message_ids):
+            request = PullAppMessagesRequest(message_ids=wanted)
+            pulled = self._call(self._client.PullMessages, request)
+            self._arriving += [
+                _Arriving(
+                    message_from_proto(head), [t.object_id for t in iterate_object_tree(tree)]
+                )
+                for head, tree in zip(
+                    pulled.messages_list, pulled.message_object_trees, strict=True
+                )
+            ]
+        arrived = [reply for each in self._arriving if (reply := self._fetched(each)) is not None]
+        self._arriving = [each for each in self._arriving if not each.done]
+        return arrived
+
+    def close(self, failed: str | None = None) -> None:
+        """Have SuperLink end the run; what its devices still do is dropped."""
+        self._closing.set()
+        self._patience.give_up()
+        try:
+            self._client.PushTaskOutput(
+                PushTaskOutputRequest(
+                    sub_status=SubStatus.FAILED if failed else SubStatus.COMPLETED,
+                    details=failed or "",
+                )
+            )
+        except (httpx.HTTPError, FleetError):
+            pass  # the next study stops what is left running
+        finally:
+            self._client.close()
+
+    def _fetched(self, arriving: _Arriving) -> Message | None:
+        """The whole reply, or Flower's error for one that was lost; None while it is arriving."""
+        message_id = arriving.head.metadata.message_id
+        for object_id in arriving.missing():
+            request = PullObjectRequest(node=_SUPERLINK, run_id=self._run_id, object_id=object_id)
+            got = self._call(self._client.PullObject, request)
+            if got.object_found and got.object_available:
+                arriving.contents[object_id] = got.object_content
+            elif not got.object_found or arriving.overdue():
+                arriving.done = True
+                return _lost_reply(arriving.head)
+            else:
+                return None
+        arriving.done = True
+        confirmation = ConfirmMessageReceivedRequest(
+            node=_SUPERLINK, run_id=self._run_id, message_object_id=message_id
+        )
+        self._call(self._client.ConfirmMessageReceived, confirmation)
+        reply = inflate_object_from_contents(message_id, arriving.contents)
+        return reply if isinstance(reply, Message) else _lost_reply(arriving.head)
+
+    def _call(self, method: Callable[[Request], Answer], request: Request) -> Answer:
+        if self._lost.is_set():
+            raise RunLostError
+        try:
+            return method(request)
+        except httpx.HTTPStatusError as refused:
+            raise RunLostError from refused
+
+    def _beat(self, token: str) -> None:
+        client = _runtime_client(self._folder, RuntimeTokenHttpInterceptor(token=token))
+        while not self._closing.wait(_HEARTBEAT_S):
+            try:
+                if not client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
+                    self._lost.set()
+            except httpx.TransportError:
+                continue  # not there just now
+            except httpx.HTTPStatusError as refused:
+                if _is_final(refused):
+                    self._lost.set()
+        client.close()
+
+
+@dataclass
+class _Arriving:
+    """A reply whose head is here, and whose content may still be on its way from the device."""
+
+    head: Message
+    object_ids: list[str]
+    contents: dict[str, bytes] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+    done: bool = False
+
+    def missing(self) -> list[str]:
+        return [object_id for object_id in self.object_ids if object_id not in self.contents]
+
+    def overdue(self) -> bool:
+        return time.monotonic() - self.since > _ARRIVES_S
+
+
+class _Patience:
+    """Waits for a SuperLink that is away, and says so once."""
+
+    def __init__(self, folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
+        self._folder, self._notes, self._most_s = folder, notes, _GIVE_UP_S
+        self._since: float | None = None
+        self._said = False
+        self.invoker = RetryInvoker(
+            wait_gen_factory=lambda: exponential(0.5, max_delay=5),
+            recoverable_exceptions=(httpx.TransportError, httpx.HTTPStatusError),
+            max_tries=None,
+            max_time=None,
+            should_giveup=_is_final,
+            on_success=lambda _: self._is_back(),
+            on_backoff=lambda _: self._is_away(),
+        )
+
+    def give_up(self) -> None:
+        """From now on fail at once."""
+        self._most_s, self._said = 0.0, True
+
+    def _is_away(self) -> None:
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        away_s = now - self._since
+        if away_s >= _BLINK_S and not self._said:
+            self._said = True
+            self._notes(f"SuperLink does not answer: waiting for it ({start_hint(self._folder)})")
+        if away_s >= self._most_s:
+            raise FleetError(
+                f"SuperLink has not answered for {away_s / 60:.0f} minutes: "
+                f"{start_hint(self._folder)} Once it is, the same command goes on"
+            )
+
+    def _is_back(self) -> None:
+        if self._said and self._since is not None:
+            self._notes(f"SuperLink is back after {time.monotonic() - self._since:.0f} s")
+        self._since, self._said = None, False
+
+
+def _claimed_run(folder: CoordinatorFolder) -> str:
+    """The token of a new run that is ours to carry out."""
+    run_id = start_run(folder)
+    client = _runtime_client(
+        folder,
+        SuperExecAuthHttpInterceptor(
+            master_secret=folder.executor_key,
+            protected_methods={"/flwr.proto.Runtime/AcquireTask"},
+        ),
+    )
+    try:
+        claimed = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
+    finally:
+        client.close()
+    if not claimed.token or claimed.task.run_id != run_id:
+        raise FleetError(
+            "SuperLink gave the run to somebody else: a 'flower-superexec' is at work on it; "
+            "end that and try again"
+        )
+    return str(claimed.token)
+
+
+def _runtime_client(
+    folder: CoordinatorFolder,
+    interceptor: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor,
+    invoker: RetryInvoker | None = None,
+) -> RuntimeHttpClient:
+    return RuntimeHttpClient.from_server_address(
+        server_address=folder.settings.superlink_address,
+        insecure=False,
+        root_certificates=folder.ca_certificate.encode(),
+        interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), interceptor],
+        retry_invoker=invoker,
+    )
+
+
+def _lost_reply(head: Message) -> Message:
+    """What stands in for a reply whose content never came; as Flower's own grid has it."""
+    metadata = Metadata(
+        run_id=head.metadata.run_id,
+        message_id="",
+        src_node_id=head.metadata.src_node_id,
+        dst_node_id=head.metadata.dst_node_id,
+        reply_to_message_id=head.metadata.reply_to_message_id,
+        group_id="",
+        created_at=head.metadata.created_at,
+        ttl=0,
+        message_type=SYSTEM_MESSAGE_TYPE,
+    )
+    return make_message(metadata, error=Error(_REPLY_LOST, "the reply's content never arrived"))
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code not in _PASSING
