@@ -61,9 +61,9 @@ def test_a_trial_gives_what_the_command_line_gives_bit_for_bit(
         row = next(line for line in csv.DictReader(file) if line["state"] == "completed")
     values = problem.study.full_space.defaults().flat()
     found = problem.evaluate(values, 3, int(row["seed"]))
-    assert found.objectives[0] == float(row["error"])
-    assert found.objectives[1] == -float(row["macro_f1"])
-    assert found.objectives[2] == float(row["energy_j"])
+    assert found.objectives[0] == float(row["objective:error"])
+    assert found.objectives[1] == -float(row["objective:macro_f1"])
+    assert found.objectives[2] == float(row["objective:energy_j"])
 
 
 def test_the_truth_is_the_mean_of_fresh_seeds_and_costs_are_known(problem: Federated) -> None:
