@@ -88,6 +88,24 @@ def test_more_rounds_cost_more_and_few_evaluating_clients_are_a_noisier_view(
     assert few.objectives[0] != full.objectives[0]
 
 
+def test_what_fits_nowhere_is_over_a_limit_and_still_has_a_cost(
+    study: Path, tmp_path: Path
+) -> None:
+    tight = tmp_path / "tight.toml"
+    limits = "energy_j = 0.2"
+    assert limits in study.read_text()
+    tight.write_text(
+        study.read_text().replace(
+            '[limits."raspberry-pi-zero-2w"]\n' + limits, "[limits]\nenergy_j = 1e-6"
+        )
+    )
+    problem = Federated(tight)
+    values = problem.study.full_space.defaults().flat()
+    known = problem.known(values)
+    assert known.constraints["energy_j"] > 0
+    assert 0 < known.objectives[2] < 10
+
+
 def test_a_filtered_run_trains_nothing_that_is_over_a_limit(problem: Federated) -> None:
     class Scaled(Federated):
         reference = Reference((0.0, -1.0, 0.0), (1.0, 0.0, 1.0), 1.331, "the whole range")
