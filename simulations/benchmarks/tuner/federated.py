@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -99,7 +100,7 @@ class Federated:
         forecast = self.forecast(values)
         return Known(
             {
-                n: sign * fleet_measure(forecast, name)
+                n: sign * _cost(forecast, name)
                 for n, (name, sign) in enumerate(zip(self.objectives, self._signs, strict=True))
                 if name in COST_MEASURES
             },
@@ -241,6 +242,19 @@ class Federated:
                 self._artefacts = {key: future.result() for key, future in futures.items()}
             finally:
                 service.close()
+
+
+def _cost(forecast: Forecast, name: str) -> float:
+    """The fleet's cost; that of the whole fleet, as if it fitted, where no client could take part.
+
+    So what is far over a limit still has a number, as every sampler wants one.
+    """
+    if forecast.participants:
+        return fleet_measure(forecast, name)
+    devices = {
+        device: replace(each, fitting=each.clients) for device, each in forecast.devices.items()
+    }
+    return fleet_measure(replace(forecast, devices=devices), name)
 
 
 def _measure(outcome: Learned | None, name: str) -> float:

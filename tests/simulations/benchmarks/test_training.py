@@ -61,9 +61,9 @@ def test_a_trial_gives_what_the_command_line_gives_bit_for_bit(
         row = next(line for line in csv.DictReader(file) if line["state"] == "completed")
     values = problem.study.full_space.defaults().flat()
     found = problem.evaluate(values, 3, int(row["seed"]))
-    assert found.objectives[0] == float(row["error"])
-    assert found.objectives[1] == -float(row["macro_f1"])
-    assert found.objectives[2] == float(row["energy_j"])
+    assert found.objectives[0] == float(row["objective:error"])
+    assert found.objectives[1] == -float(row["objective:macro_f1"])
+    assert found.objectives[2] == float(row["objective:energy_j"])
 
 
 def test_the_truth_is_the_mean_of_fresh_seeds_and_costs_are_known(problem: Federated) -> None:
@@ -86,6 +86,24 @@ def test_more_rounds_cost_more_and_few_evaluating_clients_are_a_noisier_view(
     assert few.device_s == full.device_s
     # One client's test samples: the same training, another error.
     assert few.objectives[0] != full.objectives[0]
+
+
+def test_what_fits_nowhere_is_over_a_limit_and_still_has_a_cost(
+    study: Path, tmp_path: Path
+) -> None:
+    tight = tmp_path / "tight.toml"
+    limits = "energy_j = 0.2"
+    assert limits in study.read_text()
+    tight.write_text(
+        study.read_text().replace(
+            '[limits."raspberry-pi-zero-2w"]\n' + limits, "[limits]\nenergy_j = 1e-6"
+        )
+    )
+    problem = Federated(tight)
+    values = problem.study.full_space.defaults().flat()
+    known = problem.known(values)
+    assert known.constraints["energy_j"] > 0
+    assert 0 < known.objectives[2] < 10
 
 
 def test_a_filtered_run_trains_nothing_that_is_over_a_limit(problem: Federated) -> None:
