@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,30 +53,27 @@ class Guest:
     site: Path
 
     @classmethod
-    def build(cls, folder: Path, wheel: Path, runtime: tuple[str, ...], constraints: Path) -> Guest:
+    def build(cls, folder: Path, wheel: Path, name: str, requirements: Sequence[str]) -> Guest:
         """Make what is not in the folder yet.
 
         Args:
-            folder: where; another runtime shares the root file system.
+            folder: where; guests of several names share the root file system.
             wheel: of fieldtune.
-            runtime: requirements of the TFLite runtime and what it needs.
-            constraints: versions.
+            name: of the set of packages.
+            requirements: what is in it.
         """
-        root, site = folder / "root", folder / runtime[0].partition("=")[0]
+        root, site = folder / "root", folder / name
         if not (root / "usr/bin/python3.11").exists():
             shutil.rmtree(root, ignore_errors=True)
             _run(
                 "mmdebstrap", "--quiet", "--architectures=arm64", "--variant=extract",
                 f"--include={_PACKAGES}", "bookworm", root,
             )  # fmt: skip
-        for name, text in _BOARD.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
+        for file, text in _BOARD.items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text(text)
         if not site.exists():
-            flwr = next(
-                line for line in constraints.read_text().splitlines() if line.startswith("flwr==")
-            )
-            _install(site, flwr, "pydantic", "typer", "rich", *runtime)
+            _install(site, *requirements)
         fieldtune = folder / "fieldtune"
         shutil.rmtree(fieldtune, ignore_errors=True)
         _run(sys.executable, "-m", "zipfile", "-e", wheel, fieldtune)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fieldtune.client.datafiles import load_device_data
-from fieldtune.client.messages import TrainReport, TrainRequest
+from fieldtune.client.messages import EvaluateRequest, TrainReport, TrainRequest
 from fieldtune.client.runtime import Session
 from fieldtune.client.trainer import train
 from fieldtune.server.app import GridFleet
@@ -55,6 +56,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = rng.normal(size=(40, 8, 8, 1)).astype(np.float32)
     np.savez(folder / "samples.npz", x=x, y=np.arange(40) % 10)
     return folder
+
+
+CGROUP = Path("/sys/fs/cgroup/memory")
+HUNGRY = """
+def metric(y_true, logits):
+    return len(b"x" * (512 << 20)) / (512 << 20), float(len(y_true))
+"""
+
+
+@pytest.fixture
+def small_board() -> Iterator[Path]:
+    """A control group of 256 MB (cgroups, version 1)."""
+    group = CGROUP / f"fieldtune-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(256 * 10**6))
+    except OSError as refused:
+        pytest.skip(f"OUT OF MEMORY IS NOT TESTED: no memory cgroup can be made here: {refused}")
+    yield group
+    wait_for(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
 
 
 def request(artefact: Artefact, trial: int = 0, local_epochs: int = 2) -> TrainRequest:
@@ -131,6 +153,30 @@ def test_a_device_killed_in_a_round_comes_back_at_once_and_owns_up(
     run.ask(mlp_artefact, trial=2)
     assert run.answer().failure is None
     assert "artefact_missing" not in device.log
+
+
+def test_a_device_that_the_kernel_kills_for_memory_reports_just_that(
+    superlink: SuperLink, start: Start, small_board: Path, mlp_artefact: Artefact
+) -> None:
+    device = start("shed")
+    (device.folder / "hungry.py").write_text(HUNGRY)
+    (small_board / "cgroup.procs").write_text(str(device.process.pid))
+    device.until("connected")
+    run = Coordinator(superlink)
+    evaluate = EvaluateRequest(
+        trial=7, round=1, artefact=mlp_artefact.manifest.artefact_sha256,
+        weights=mlp_artefact.initial_weights, metric="hungry:metric",
+    )  # fmt: skip
+    run.fleet.members()
+    run.fleet.send([Addressed(0, evaluate, mlp_artefact.model)])
+    assert device.process.wait(120) == -signal.SIGKILL
+    device.start()
+    (reply,) = wait_for(lambda: run.fleet.receive(1.0))
+    assert (reply.report.trial, reply.report.failure) == (7, "out_of_memory")
+    assert device.log.count("was cut off: out of memory") == 1
+    run.ask(mlp_artefact)
+    assert run.answer().failure is None
+    device.clean_up()
 
 
 def test_a_device_that_is_stopped_while_it_works_says_so_and_ends_at_once(
