@@ -54,6 +54,8 @@ width = { choices = [8, 1024], default = 1024 }
 learning_rate = { low = 0.01, high = 1.0, log = true }
 [space.server]
 clients_per_round = { choices = [3] }
+[tuner]
+name = "TUNER"
 """
 MEMBERS = [
     Description(
@@ -131,7 +133,7 @@ Run = Callable[..., tuple[list[Outcome], str]]
 def run(artefact_cache: Path) -> Run:
     """Run, or go on with, the study in a folder: its outcomes, and as the files say them."""
     with CompileService(ArtefactCache(artefact_cache)) as service:
-        study = parse_study(STUDY.replace("LIMIT", "1.0"), "s")
+        study = parse_study(STUDY.replace("LIMIT", "1.0").replace("TUNER", "tpe"), "s")
         artefacts = make_artefacts(study, MEMBERS, service)
 
         def inference_ms(width: int) -> float:
@@ -144,9 +146,14 @@ def run(artefact_cache: Path) -> Run:
         assert inference_ms(LARGE) < limit
 
         def run(
-            path: Path, *, answers: float = float("inf"), newest_first: bool = False
+            path: Path,
+            *,
+            answers: float = float("inf"),
+            newest_first: bool = False,
+            tuner_name: str = "tpe",
         ) -> tuple[list[Outcome], str]:
-            with RunFolder(path, STUDY.replace("LIMIT", f"{limit}")) as folder:
+            text = STUDY.replace("LIMIT", f"{limit}").replace("TUNER", tuner_name)
+            with RunFolder(path, text) as folder:
                 tuner = open_tuner(folder)
                 profiles = {name: load_profile(name) for name in SLOWER}
                 forecaster = Forecaster(folder.study, MEMBERS, profiles)
@@ -187,6 +194,15 @@ def test_what_devices_report_rules_out_what_was_allowed_before(
     assert {width(o) for o in trained[-3:]} == {SMALL}
     assert {width(o) for o in ruled_out} == {LARGE}
     assert all(o.forecast.devices[ZERO].slack["inference_ms"] > 0 for o in ruled_out)
+
+
+def test_the_grey_box_does_not_propose_what_was_measured_to_be_too_slow(
+    run: Run, tmp_path: Path
+) -> None:
+    outcomes, _ = run(tmp_path / "slow", tuner_name="grey")
+    assert width(outcomes[0]) == LARGE
+    assert {width(o) for o in outcomes[5:]} == {SMALL}
+    assert all(isinstance(o, Completed) for o in outcomes)
 
 
 def test_costs_that_the_optimizer_is_told_stay_comparable(
