@@ -6,7 +6,7 @@ import pytest
 from fieldtune.profiles.delegate import delegated, partitions
 from fieldtune.profiles.flops import Tensor
 from fieldtune.profiles.graphs import Sample, chain, graph, variable
-from fieldtune.profiles.reuse import FAR_BYTES, far_bytes
+from fieldtune.profiles.reuse import FAR_BYTES, REMOTE_BYTES, far_bytes
 from fieldtune.profiles.samples import MAKERS, samples
 from fieldtune.profiles.work import Work, read_work
 
@@ -100,11 +100,13 @@ def test_a_pointwise_convolution_is_a_kernel_of_its_own():
 
 
 def test_tensors_that_stay_in_the_cache_are_near_and_others_come_from_afar():
-    small, large = FAR_BYTES / 10, 0.6 * FAR_BYTES
+    small, large, huge = FAR_BYTES / 10, 0.6 * FAR_BYTES, 0.6 * REMOTE_BYTES
     # The second op reads what the first has just written, the first what nobody touched for long.
-    assert far_bytes([[(0, small)], [(1, small)]], [[(1, small)], [(2, small)]]) == [0, 0]
+    assert far_bytes([[(0, small)], [(1, small)]], [[(1, small)], [(2, small)]]) == [(0, 0)] * 2
     far = far_bytes([[(0, large)], [(1, large)]], [[(1, large)], [(2, large)]])
-    assert far == [large, 0]
+    assert far == [(large, 0), (0, 0)]
+    far = far_bytes([[(0, huge)], [(1, huge)]], [[(1, huge)], [(2, huge)]])
+    assert far == [(2 * huge, huge), (2 * huge, 0)]
 
 
 def test_what_a_model_computes_is_the_same_in_copies():

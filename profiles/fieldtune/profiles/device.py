@@ -120,6 +120,7 @@ class KernelRates(BaseModel):
     mwide_us: Rate = 0.0  # a million steps over wide tiles
     mouter_us: Rate = 0.0  # a million runs of the outer loop
     far_mb_us: Rate = 0.0  # a million bytes from afar, on top
+    remote_mb_us: Rate = 0.0  # a million of these that no cache holds, on top of that
     low: Annotated[float, Field(gt=0, le=1)]
     high: Annotated[float, Field(ge=1, allow_inf_nan=False)]
     basis: Basis
@@ -129,7 +130,8 @@ class KernelRates(BaseModel):
     def us(self) -> tuple[float, ...]:
         """Microseconds of one of each thing, in the order of the fields of an OpWork."""
         millions = (self.mflop_us, self.mb_us, self.mrun_us, self.mwide_us, self.mouter_us)
-        return (self.op_us, *(us * 1e-6 for us in (*millions, self.far_mb_us)))
+        gone = (self.far_mb_us, self.remote_mb_us)
+        return (self.op_us, *(us * 1e-6 for us in (*millions, *gone)))
 
 
 class DeviceProfile(BaseModel):

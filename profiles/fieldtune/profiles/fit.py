@@ -19,10 +19,12 @@ from fieldtune.profiles.work import FEATURES, OpWork
 Vector = NDArray[np.float64]
 # Relative error past which a sample counts less, and how often the weights are taken anew.
 _HUBER, _ROUNDS = 0.15, 3
+# How often kernels and what it costs that bytes come from afar are fitted in turn.
+_TURNS = 4
 # Worth of a rate that is left out, as a share of the squared error: fewer rates generalise better.
 _PARSIMONY = 0.02
 _VARIABLE = "variable"
-_FAR = FEATURES.index("far_bytes")
+_GONE = [FEATURES.index(name) for name in ("far_bytes", "remote_bytes")]
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,15 @@ def fit(readings: Readings) -> Fit:
         names = {name for name in timing.work.classes if not name.startswith("call")}
         key = names.pop() if len(names) == 1 else _VARIABLE
         groups[key].append(timing)
-    kernels = {"call.partition": Fitted(partition, 0.0)}
-    for name, timings in sorted(groups.items()):
-        x = np.array([_of(timing, name) for timing in timings])
-        x[:, _FAR] = 0.0
-        taken = np.array([timing.us for timing in timings])
-        rest = np.array([base_us + _partitions(timing) @ partition for timing in timings])
-        us, error = robust(x, np.maximum(taken - rest, 0.02 * taken), taken)
-        kernels[name] = Fitted(us, error)
-    far_us = _far(readings.far, kernels["elementwise.binary"], base_us)
-    kernels = {n: k if n.startswith("call") else _with_far(k, far_us) for n, k in kernels.items()}
+    # What is left of a large op's time once its bytes from afar are paid for is what its kernel
+    # costs near, and what is left of a far graph's once its kernels are is what afar costs.
+    gone_us = np.zeros(len(_GONE))
+    for _ in range(_TURNS):
+        kernels = {"call.partition": Fitted(partition, 0.0)}
+        for name, timings in sorted(groups.items()):
+            kernels[name] = _kernel(name, timings, base_us, partition, gone_us)
+        gone_us = _gone(readings.far, kernels, base_us)
+    kernels = {n: k if n.startswith("call") else _with_gone(k, gone_us) for n, k in kernels.items()}
     kernels |= _context(readings.mixes, kernels, base_us)
     feed, fetch, python_us = _calls(readings.calls)
     kernels |= {"call.feed": feed, "call.fetch": fetch}
@@ -121,6 +122,19 @@ def fit(readings: Readings) -> Fit:
         dispatch_us=float(np.median(dispatch)),
         mix_error=_mix_error(readings.mixes, kernels, base_us),
     )
+
+
+def _kernel(
+    name: str, timings: Sequence[Timing], base_us: float, partition: Vector, gone_us: Vector
+) -> Fitted:
+    """Rates of one kernel, beside the call, the partitions, and the bytes from afar."""
+    x = np.array([_of(timing, name) for timing in timings])
+    taken = np.array([timing.us for timing in timings])
+    rest = np.array([base_us + _partitions(timing) @ partition for timing in timings])
+    rest += x[:, _GONE] @ gone_us
+    x[:, _GONE] = 0.0
+    us, error = robust(x, np.maximum(taken - rest, 0.02 * taken), taken)
+    return Fitted(us, error)
 
 
 def _of(timing: Timing, name: str) -> Vector:
@@ -155,20 +169,31 @@ def _invocation(kernels: Sequence[Timing]) -> tuple[float, Vector]:
     return float(found[0]), partition
 
 
-def _far(far: Sequence[Timing], near: Fitted, base_us: float) -> float:
-    """Microseconds that a byte from afar takes more than one from a near cache."""
-    more = []
+def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> Vector:
+    """Microseconds that a byte from afar takes more than one from a near cache, and a remote one.
+
+    They are taken to be the same for every kernel: additions stream through memory, dense layers
+    wait for each tile of their weights, and a training step is made of both.
+    """
+    rows, more, taken = [], [], []
     for timing in far:
-        work = timing.work.classes["elementwise.binary"]
-        if work.far_bytes > 0:
-            left = timing.us - base_us - float(features(work) @ near.us)
-            more.append(max(left, 0.0) / work.far_bytes)
-    return float(np.median(more)) if more else 0.0
+        gone = np.zeros(2)
+        for name, work in timing.work.classes.items():
+            if not name.startswith("call"):
+                gone += features(work)[_GONE]
+        if gone[0] > 0:
+            rows.append(gone)
+            more.append(max(timing.us - _predicted(timing, near, base_us), 0.0))
+            taken.append(timing.us)
+    if not rows:
+        return np.zeros(2)
+    found, _ = robust(np.array(rows), np.array(more), np.array(taken))
+    return found
 
 
-def _with_far(kernel: Fitted, far_us: float) -> Fitted:
+def _with_gone(kernel: Fitted, gone_us: Vector) -> Fitted:
     us = kernel.us.copy()
-    us[_FAR] = far_us
+    us[_GONE] = gone_us
     return Fitted(us, kernel.error)
 
 

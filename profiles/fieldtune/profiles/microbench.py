@@ -44,7 +44,7 @@ class Readings:
     """What a microbenchmark read."""
 
     kernels: tuple[Timing, ...]  # graphs of one kernel (or of variables), without Python
-    far: tuple[Timing, ...]  # graphs of additions whose operands leave the caches
+    far: tuple[Timing, ...]  # graphs whose operands leave the caches
     mixes: tuple[Timing, ...]  # graphs of many kernels, without Python
     calls: tuple[Timing, ...]  # what a call from Python took more than the invocation alone
     runtime: str  # name of the runtime's package
@@ -140,8 +140,10 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
         jobs += [("kernel", partial(chain, op, 16, count)) for op in ("ADD", "ADD_N")]
     for size in (8, 1_000, 10_000, 100_000, 1_000_000):
         jobs += [("kernel", partial(variable, size, count)) for count in (1, 4)]
-    for size, count in ((100_000, 4), (30_000, 16), (60_000, 16), (100_000, 16)):
+    # Past the second-level cache, and past any: a few MB, and 25 to 40 MB.
+    for size, count in ((20_000, 14), (40_000, 7), (90_000, 3), (20_000, 110), (100_000, 32)):
         jobs.append(("far", partial(spread, size, count)))
+    jobs += [("far", partial(_weights, count)) for count in (12, 32, 48)]
     rng = random.Random(seed)
     small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
     jobs += [("mix", partial(graph, rng.sample(small, _MIXED_OPS))) for _ in range(_MIXES)]
@@ -154,6 +156,15 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
 def _fan(count: int) -> bytes:
     """A graph of ``count`` inputs of one number, and as many outputs."""
     return graph([Sample("NEG", ((1,),), ((1,),)) for _ in range(count)])
+
+
+def _weights(count: int) -> bytes:
+    """A graph of dense layers, each with a quarter of a megabyte of weights of its own."""
+    size = 256
+    weights, bias = np.full((size, size), 1e-3, np.float32), np.zeros(size, np.float32)
+    shape = (16, size)
+    options: tuple[str, dict[str, Any]] = ("FullyConnectedOptions", {})
+    return graph([Sample("FULLY_CONNECTED", (shape, weights, bias), (shape,), options)] * count)
 
 
 def _copies(sample: Sample) -> int:

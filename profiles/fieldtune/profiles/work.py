@@ -22,7 +22,9 @@ __all__ = ["FEATURES", "OP_CLASSES", "OpClass", "OpWork", "Work", "read_work"]
 
 OP_CLASSES: tuple[OpClass, ...] = get_args(OpClass)
 _KNOWN = {*OP_CLASSES, "call"}
-FEATURES = ("count", "flops", "moved_bytes", "runs", "wide", "outer", "far_bytes")
+FEATURES = (
+    "count", "flops", "moved_bytes", "runs", "wide", "outer", "far_bytes", "remote_bytes",
+)  # fmt: skip
 """Fields of an :class:`OpWork`: what the time of a kernel is taken to be linear in."""
 
 
@@ -41,6 +43,7 @@ class OpWork:
     wide: float = 0.0
     outer: float = 0.0
     far_bytes: float = 0.0  # of the moved bytes, those that come from afar
+    remote_bytes: float = 0.0  # of these, those that no cache holds
 
     def __add__(self, other: "OpWork") -> "OpWork":
         return OpWork(
@@ -51,6 +54,7 @@ class OpWork:
             self.wide + other.wide,
             self.outer + other.outer,
             self.far_bytes + other.far_bytes,
+            self.remote_bytes + other.remote_bytes,
         )
 
 
@@ -196,16 +200,15 @@ class _Reader:
             key, runs = kernel(
                 name, cost.op_class, inputs, outputs, op.builtinOptions, delegated=taken[-1]
             )
-            into[key] += OpWork(
-                1, cost.flops, cost.moved_bytes, *runs[:3], min(far[number], cost.moved_bytes)
-            )
+            gone = (min(size, cost.moved_bytes) for size in far[number])
+            into[key] += OpWork(1, cost.flops, cost.moved_bytes, *runs[:3], *gone)
             for body in _bodies(name, op.builtinOptions):
                 if body not in above:
                     self._walk(body, into, above | {index})
         if any(taken):
             into["call.partition"] += self._partitions(graph, taken)
 
-    def _far(self, graph: Any) -> list[float]:
+    def _far(self, graph: Any) -> list[tuple[float, float]]:
         sizes = [self._tensor(graph, number).bytes for number in range(len(graph.tensors or ()))]
         operands = [
             [[(int(i), sizes[i]) for i in tensors if i >= 0] for tensors in (op.inputs, op.outputs)]
