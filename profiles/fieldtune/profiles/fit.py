@@ -19,7 +19,7 @@ from fieldtune.profiles.work import FEATURES, OpWork
 Vector = NDArray[np.float64]
 # Relative error past which a sample counts less, and how often the weights are taken anew.
 _HUBER, _ROUNDS = 0.15, 3
-# How often kernels and what it costs that bytes come from afar are fitted in turn.
+# How often at most kernels and what it costs that bytes come from afar are fitted in turn.
 _TURNS = 4
 # Worth of a rate that is left out, as a share of the squared error: fewer rates generalise better.
 _PARSIMONY = 0.02
@@ -110,7 +110,9 @@ def fit(readings: Readings) -> Fit:
         kernels = {"call.partition": Fitted(partition, 0.0)}
         for name, timings in sorted(groups.items()):
             kernels[name] = _kernel(name, timings, base_us, partition, gone_us)
-        gone_us = _gone(readings.far, kernels, base_us)
+        before, gone_us = gone_us, _gone(readings.far, kernels, base_us)
+        if np.allclose(before, gone_us, rtol=0.02, atol=0.0):
+            break
     kernels = {n: k if n.startswith("call") else _with_gone(k, gone_us) for n, k in kernels.items()}
     kernels |= _context(readings.mixes, kernels, base_us)
     feed, fetch, python_us = _calls(readings.calls)
