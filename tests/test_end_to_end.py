@@ -255,6 +255,25 @@ def test_export_writes_the_recommended_model(
     assert target.read_bytes() == kept.read_bytes()
 
 
+def test_a_study_answers_for_a_device_that_was_not_in_its_fleet(
+    finished: tuple[Path, Any], fieldtune: Command
+) -> None:
+    folder = finished[0]
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    done = fieldtune("retarget", folder, "--device", "raspberry-pi-3b-plus")
+    assert done.returncode == 0, done.stderr
+    assert "Scored anew for raspberry-pi-3b-plus" in done.stdout
+    assert "raspberry-pi-5" not in done.stdout
+    assert "settle" in done.stdout
+    changed = [f for f, data in before.items() if f.read_bytes() != data and f.suffix != ".db"]
+    assert not changed
+    unknown = fieldtune("retarget", folder, "--device", "raspberry-pi-6")
+    assert unknown.returncode == 2
+    assert "raspberry-pi-5" in unknown.stderr
+    nowhere = fieldtune("retarget", folder / "nowhere", "--device", "raspberry-pi-5")
+    assert nowhere.returncode == 4
+
+
 def test_check_trains_nothing_and_says_what_the_limits_leave(
     fieldtune: Command, small_study: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ class _Model(BaseModel):
 
 
 class Interval(_Model):
-    """A figure and the 90 % interval around it (error: 95 %, Wilson)."""
+    """A figure and the 90 % interval around it (learned measures: 95 %)."""
 
     value: float
     low: float
@@ -63,10 +63,10 @@ class Point(_Model):
     variant: Variant = "fp32"
     configuration: dict[str, Value]
     objectives: dict[str, Interval]
-    """Over the fleet: learned measures over all test samples, costs of the worst-off device type
-    or, for energy and bytes, the mean over clients."""
+    """Over the fleet: learned measures as the model of all trials believes them (of few trials: as
+    observed), costs of the worst-off device type or, for energy and bytes, the clients' mean."""
     measures: dict[str, float]
-    """Everything learned, objective or not."""
+    """Everything learned, objective or not, as observed over all test samples."""
     test_samples: int
     devices: dict[str, OnDevice]
     variants: dict[str, VariantFile] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 from fieldtune.profiles.correction import Correction
@@ -15,6 +16,7 @@ from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Reported
 from fieldtune.server.recommend import recommend
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+from fieldtune.server.tuner.believed import believe
 
 
 def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
@@ -22,11 +24,17 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
     hindsight = Hindsight(study, outcomes)
     outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
-    feasible = [outcome for outcome in completed if outcome.forecast.feasible]
-    front = [_point(outcome) for outcome in non_dominated(study, feasible)]
+    expected, intervals = _as_believed(study, completed)
+    feasible = [outcome for outcome in expected if outcome.forecast.feasible]
+    front = [_point(outcome, intervals) for outcome in non_dominated(study, feasible)]
     default_values = study.full_space.defaults().flat()
     defaults = next(
-        (_point(o) for o in completed if o.proposal.configuration.flat() == default_values), None
+        (
+            _point(outcome, intervals)
+            for outcome in expected
+            if outcome.proposal.configuration.flat() == default_values
+        ),
+        None,
     )
     forecasts = [o.forecast for o in outcomes if not isinstance(o, Failed)]
     devices = {
@@ -59,6 +67,37 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
             if (reported := _reported(completed, device, hindsight))
         },
     )
+
+
+def _as_believed(
+    study: StudyConfig, completed: Sequence[Completed]
+) -> tuple[list[Completed], dict[tuple[int, str], Interval]]:
+    """Outcomes with what is believed of their learned objectives, and its intervals.
+
+    The front is of these, so that no lucky evaluation is recommended for its luck.
+    """
+    believed = {
+        name: believe(study.full_space, completed, name)
+        for name in (objective.removeprefix("-") for objective in study.study.objectives)
+        if name in LEARNED_MEASURES
+    }
+    intervals = {
+        (number, name): Interval(value=each.value, low=each.low, high=each.high)
+        for name, of_trial in believed.items()
+        for number, each in of_trial.items()
+    }
+    return [
+        replace(
+            outcome,
+            objectives={
+                name: intervals[key].value
+                if (key := (outcome.proposal.number, name)) in intervals
+                else value
+                for name, value in outcome.objectives.items()
+            },
+        )
+        for outcome in completed
+    ], intervals
 
 
 def _reported(completed: Sequence[Completed], device: str, hindsight: Hindsight) -> list[Reported]:
@@ -94,13 +133,14 @@ def wilson(share: float, samples: int, z: float = 1.959964) -> tuple[float, floa
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _point(outcome: Completed) -> Point:
+def _point(outcome: Completed, intervals: Mapping[tuple[int, str], Interval]) -> Point:
     samples = outcome.learned.samples
     return Point(
         trial=outcome.proposal.number,
         configuration=outcome.proposal.configuration.flat(),
         objectives={
-            name: _interval(name, value, outcome) for name, value in outcome.objectives.items()
+            name: intervals.get((outcome.proposal.number, name)) or _interval(name, value, outcome)
+            for name, value in outcome.objectives.items()
         },
         measures=dict(outcome.learned.measures),
         test_samples=samples,

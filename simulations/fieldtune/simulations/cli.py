@@ -87,6 +87,17 @@ def check(study: Study) -> None:
     check_in_simulation(study)
 
 
+@app.command()
+def retarget(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")],
+    device: Annotated[str, typer.Option(metavar="PROFILE", help="A device type.")],
+) -> None:
+    """Answer for a device type that was not in the fleet, from the trials there are."""
+    from fieldtune.simulations.run import retarget_in_simulation
+
+    retarget_in_simulation(folder, device)
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
@@ -96,4 +107,14 @@ def main() -> None:
     run_command(app, server_packages=_SERVER_PACKAGES)
 
 
-_SERVER_PACKAGES = ("tensorflow", "keras", "optuna", "sqlalchemy", "plotly", "moocore", "tomlkit")
+_SERVER_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "optuna",
+    "sqlalchemy",
+    "plotly",
+    "moocore",
+    "tomlkit",
+    "scipy",
+    "threadpoolctl",
+)

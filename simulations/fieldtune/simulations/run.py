@@ -10,19 +10,24 @@ from pathlib import Path
 from rich.console import Console
 
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import InfeasibleError
+from fieldtune.profiles.errors import InfeasibleError, RunFolderError
 from fieldtune.server.app import GridFleet
 from fieldtune.server.command import Notes, run_study
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.report.check import print_check
+from fieldtune.server.report.prospects import print_prospects
+from fieldtune.server.report.table import print_summary
+from fieldtune.server.retarget import retarget
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.screening import impossible, screen
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.studyfile import load_study
+from fieldtune.server.trials import Completed
 from fieldtune.server.tune import (
     compile_service,
     make_artefacts,
     make_forecaster,
+    open_tuner,
 )
 from fieldtune.simulations.fleet import FleetPlan
 from fieldtune.simulations.grid import SimulationGrid
@@ -77,6 +82,34 @@ def check_in_simulation(study_file: Path) -> None:
     print_check(study, members, screening, Console(), dealt=grid.dealt)
     if not screening.feasible:
         raise InfeasibleError(impossible(study, screening))
+
+
+def retarget_in_simulation(path: Path, device: str) -> None:
+    """Print a study's answer for a device type that was not in its fleet, training nothing."""
+    load_profile(device)
+    notes = Console(stderr=True)
+    import_path = [str(path.resolve()), str(Path.cwd())]
+    with RunFolder(path) as folder:
+        outcomes = open_tuner(folder, import_path).history()
+        study = folder.study
+        if not any(isinstance(outcome, Completed) for outcome in outcomes):
+            raise RunFolderError(f"{path} holds no finished trial yet: run 'fieldtune tune' first")
+        with (
+            tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
+            _closing(compile_service(Path(scratch), import_path)) as service,
+            SimulationGrid(
+                FleetPlan.of(study, path),
+                workers=1,
+                import_path=import_path,
+                log=Path(scratch) / "log",
+            ) as grid,
+            notes.status("scoring the trials anew"),
+        ):
+            members = GridFleet(grid).members()
+            artefacts = make_artefacts(study, members, service)
+            found = retarget(study, outcomes, members, device, artefacts)
+    print_summary(found.summary, Console())
+    print_prospects(found, device, Console())
 
 
 def _check_profiles(study: StudyConfig) -> None:

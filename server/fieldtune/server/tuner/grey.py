@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from threadpoolctl import ThreadpoolController
 
 from fieldtune.server.tuner.beliefs import Kernel
 from fieldtune.server.tuner.encoding import Encoding
@@ -35,6 +33,7 @@ from fieldtune.server.tuner.pool import (
     violation,
 )
 from fieldtune.server.tuner.posterior import Places, Posterior
+from fieldtune.server.tuner.threads import one_thread
 
 Array = NDArray[np.float64]
 
@@ -97,7 +96,7 @@ class GreySampler(BaseSampler):
         memory = self._memory_of(study)
         search = memory.search(search_space, self._known, self._seed)
         fixed = {name: value for name, value in given.items() if name in search_space}
-        with _threads().limit(limits=1, user_api="blas"):
+        with one_thread():
             return search.next(study, trial, memory.rows, fixed, rng, self)
 
     def sample_independent(
@@ -247,12 +246,6 @@ class _Search:
             if name in fixed:
                 units[:, i] = self._encoding.axes[name].unit(fixed[name])
         return self._places.with_absent(units)
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """The linear algebra that is loaded: on small matrices, threads cost more than they bring."""
-    return ThreadpoolController()
 
 
 def _unused(units: Array, used: set[bytes]) -> NDArray[np.intp]:

@@ -168,7 +168,7 @@ def _distinct(candidates: Candidates) -> Candidates:
 
 
 def _every(encoding: Encoding) -> Array:
-    counts = [axis.count or 1 for axis in encoding.axes.values()]
+    counts: list[int] = [axis.count or 1 for axis in encoding.axes.values()]
     places = [(np.arange(count) + 0.5) / count for count in counts]
     grid = np.array(list(itertools.product(*places)), dtype=float)
     return encoding.snap(grid.reshape(-1, len(places)))

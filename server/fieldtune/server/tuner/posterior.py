@@ -287,12 +287,15 @@ class Posterior:
         values = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
         held = self.feasible_rows()
         values = values[held & np.isfinite(values).all(axis=1)]
+        self.covered = 0.0
         if not len(values):
             # No front yet: any volume is as good as any other below what the models expect.
             everything = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
             reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
             return Boxes.beyond(np.empty((0, self._objectives)), reference)
-        return Boxes.beyond(values, self._reference(values, first, costs))
+        reference = self._reference(values, first, costs)
+        self.covered = float(moocore.hypervolume(values, ref=reference))
+        return Boxes.beyond(values, reference)
 
     def feasible_rows(self) -> NDArray[np.bool_]:
         """Which of the measured and pending trials count for the front ``[n + q]``."""

@@ -95,7 +95,7 @@ class OptunaTuner:
         self._path, self._space = path, space
         self._objectives = tuple(objectives)
         self._distributions = {
-            key: _distribution(parameter) for key, parameter in space.parameters().items()
+            key: distribution(parameter) for key, parameter in space.parameters().items()
         }
         self._samplers = Samplers(
             sampler, seed=seed, space=self._distributions, import_path=import_path
@@ -204,7 +204,8 @@ def _storing(path: Path) -> Iterator[None]:
         ) from broken
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """A parameter as Optuna has it."""
     if parameter.choices is not None:
         return CategoricalDistribution(parameter.choices)
     low, high = parameter.bounds()

@@ -1,0 +1,61 @@
+"""Which trials a study still lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fieldtune.server.space import Parameter, Space
+from fieldtune.server.trials import Completed, Forecast, Learned, Proposal
+from fieldtune.server.tuner import Known
+from fieldtune.server.tuner.prospects import prospects
+
+SPACE = Space(
+    model={"width": Parameter(choices=(1, 2, 3, 4, 5, 6, 7, 8))},
+    client={"rate": Parameter(low=0.0, high=1.0)},
+)
+
+
+def known(values: Mapping[str, Any]) -> Known:
+    return Known({1: float(values["width"])}, {"width": values["width"] / 6 - 1})
+
+
+def outcomes(widths: list[int]) -> list[Completed]:
+    found = []
+    for i, width in enumerate(widths):
+        rate = (i * 0.381966) % 1.0
+        error = 0.5 / width + 0.1 * (rate - 0.5) ** 2
+        found.append(
+            Completed(
+                Proposal(i, SPACE.configuration({"width": width, "rate": rate})),
+                Forecast({}, (), {}),
+                Learned({"error": error}, 500, 0.0, 0.0, {}, simulated=True),
+                {"error": error, "inference_ms": float(width)},
+                0,
+            )
+        )
+    return found
+
+
+def found(widths: list[int]) -> list[tuple[int, float]]:
+    names = ["error", "inference_ms"]
+    return [
+        (int(each.configuration.model["width"]), each.gain)
+        for each in prospects(SPACE, names, outcomes(widths), known, seed=0, most=8)
+    ]
+
+
+def test_what_was_never_tried_comes_first_and_limits_hold() -> None:
+    lacking = found([1, 1, 2, 2, 3, 3, 1, 2, 3, 2])
+    assert lacking
+    assert all(width <= 6 for width, _ in lacking)
+    assert lacking[0][0] in (4, 5, 6)
+    assert all(gain > 0.01 for _, gain in lacking)
+
+
+def test_the_better_known_a_front_the_fewer_trials_it_lacks() -> None:
+    assert len(found([1, 2, 3, 4, 5, 6] * 6)) < len(found([1, 1, 2, 2, 3, 3, 1, 2, 3, 2]))
+
+
+def test_without_trials_there_is_nothing_to_go_by() -> None:
+    assert found([]) == []
