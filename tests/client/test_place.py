@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
         pytest.raises(StorageError, match="cannot be written: Not a directory"),
         Place("x", tmp_path / "file/x", tmp_path).locked(),
     ):
+        pass
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_not_used(place: Place) -> None:
+    place.run.parent.mkdir(parents=True)
+    os.chown(place.run.parent, 1, 1)
+    with pytest.raises(StorageError, match="belongs to another user"), place.locked():
         pass
 
 

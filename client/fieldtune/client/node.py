@@ -41,10 +41,9 @@ from fieldtune.client.place import Place, Status
 
 _LOG = logging.getLogger(__name__)
 _Done = TypeVar("_Done")
-IDLE_S = 1.0
-"""Between looking for messages while there are none."""
-_BUSY_S = 0.05
-"""The same, right after a message: the next one is often on its way."""
+_BUSY_S, _LIVELY_S, _IDLE_S = 0.05, 0.6, 2.0
+"""Between looking for messages: right after one, in a study, and after a long silence."""
+_LONG_S = 120.0
 HEARD_S = 2.0
 """Between the last reply and goodbye: a SuperLink hands out no reply of a device that has gone."""
 _REACTIVATED_S = 2 * HEARTBEAT_S + 15
@@ -146,15 +145,16 @@ class Node:
         _LOG.info("connected to %s as node %d", self._status.address, node_id)
         self._show("connected")
         self._own_up(node_id)
-        pause_s = _BUSY_S
+        pause_s, last = _BUSY_S, time.monotonic()
         while not self._stop.is_set() and not self._gone.is_set():
             waiting = self._link.pull(node_id)
             if waiting is None:
                 self._stop.wait(pause_s * self._rng.uniform(0.9, 1.1))
-                pause_s = min(1.3 * pause_s, IDLE_S)
+                longest_s = _LIVELY_S if time.monotonic() - last < _LONG_S else _IDLE_S
+                pause_s = min(1.3 * pause_s, longest_s)
             else:
                 self._do(node_id, waiting)
-                pause_s = _BUSY_S
+                pause_s, last = _BUSY_S, time.monotonic()
 
     def _join(self) -> int:
         """Be active, as the same node as before where the SuperLink still knows it."""

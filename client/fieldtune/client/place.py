@@ -87,8 +87,10 @@ class Place:
         """
         try:
             self.run.mkdir(parents=True, exist_ok=True, mode=0o755)
-            if self.run.stat().st_uid != os.getuid() or self.run.parent.is_symlink():
-                raise StorageError(f"{self.run} belongs to another user: remove it")
+            for folder in (self.run, self.run.parent):
+                # Root gives a service its folder; nobody else may, in a folder for everybody.
+                if folder.stat().st_uid not in (0, os.getuid()):
+                    raise StorageError(f"{folder} belongs to another user: remove it")
             lock = (self.run / "lock").open("a+")
         except OSError as failed:
             raise StorageError(f"{self.run}: cannot be written: {failed.strerror}") from None

@@ -42,7 +42,8 @@ def print_statuses() -> None:
     found = statuses()
     if not found:
         raise FleetError(
-            "no client runs here: 'fieldtune client run' starts one, 'install' makes it a service"
+            "no client runs here, or none whose status you may read (try sudo): 'fieldtune client "
+            "run' starts one, 'install' makes it a service"
         )
     console = Console(soft_wrap=True, highlight=False)
     for status in found:
