@@ -18,7 +18,7 @@ from fieldtune.server.network.folder import CoordinatorFolder
 from network.superlink import free_port
 
 
-def wait_until(what: Callable[[], bool], why: str, seconds: float = 120.0) -> None:
+def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> None:
     """Wait for something to become true; AssertionError with the reason where it does not."""
     give_up = time.monotonic() + seconds
     while not what():
@@ -50,7 +50,7 @@ class Program:
     def said(self) -> str:
         return self.log.read_text()
 
-    def waits_to_say(self, words: str, seconds: float = 120.0) -> None:
+    def waits_to_say(self, words: str, seconds: float = 300.0) -> None:
         """Wait until it has said these words."""
         wait_until(
             lambda: words in self.said() or self.ended(), f"{self.arguments}: no {words!r}", seconds
@@ -107,7 +107,7 @@ class Deployment:
         """A command that may fail."""
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
-            cwd=self.folder, capture_output=True, text=True, check=False, timeout=300,
+            cwd=self.folder, capture_output=True, text=True, check=False, timeout=600,
             env=os.environ | {"COLUMNS": "140"},
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ from fieldtune.server.forecast import Forecaster, calls_per_round, fleet_measure
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.trials import Forecast
+from fieldtune.server.tune import make_forecaster
 
 STUDY = """
 [study]
@@ -179,3 +180,24 @@ def test_what_a_profile_does_not_tell_is_not_told_either() -> None:
     cost = hiding.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"].cost
     assert cost.energy_j is None
     assert cost.step_ms == told.devices["raspberry-pi-5"].cost.step_ms
+
+
+def test_a_device_type_that_nobody_is_of_is_predicted_and_judges_nothing() -> None:
+    limits = f'[limits."raspberry-pi-5"]\ninference_ms = {FIVE_MS / 2}'
+    study = parse_study(STUDY.format(limits=limits), "s")
+    there = [
+        Description(
+            client=client, profile="raspberry-pi-zero-2w", train_samples=samples, test_samples=4,
+            input_shape=(8, 8, 1), classes=10, runtime="x",
+        )
+        for client, samples in enumerate((8, 24))
+    ]  # fmt: skip
+    seen = make_forecaster(study, there).forecast(study.space.defaults(), MANIFEST)
+    absent, present = seen.devices["raspberry-pi-5"], seen.devices["raspberry-pi-zero-2w"]
+    assert (absent.clients, absent.fitting) == (0, 0)
+    assert (present.clients, present.fitting) == (2, 2)
+    assert absent.slack["inference_ms"] == pytest.approx(1.0)
+    assert absent.cost.inference_ms.value == pytest.approx(FIVE_MS)
+    assert seen.feasible
+    assert seen.participants == (0, 1)
+    assert fleet_measure(seen, "inference_ms") == present.cost.inference_ms.value

@@ -98,3 +98,15 @@ def test_the_interval_holds_the_share(hits: int, more: int) -> None:
     assert 0 <= low <= share + 1e-12
     assert share - 1e-12 <= high <= 1
     assert np.isfinite([low, high]).all()
+
+
+@pytest.mark.parametrize(("slack", "fits"), [(-0.5, True), (0.0, True), (0.1, False)])
+def test_for_a_device_type_that_nobody_is_of_what_is_predicted_decides(
+    slack: float, fits: bool
+) -> None:
+    made = point(1, 0.1, 1.0)
+    absent = made.devices["pi"].model_copy(
+        update={"clients": 0, "fitting": 0, "slack": {"inference_ms": slack}}
+    )
+    seen = made.model_copy(update={"devices": {"pi": absent}})
+    assert (recommend([seen], None, OBJECTIVES, "pi") is not None) == fits

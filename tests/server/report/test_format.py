@@ -13,6 +13,7 @@ from fieldtune.server.report.format import (
     SHARES,
     bounds,
     change,
+    clients_of,
     counted,
     figure,
     listed,
@@ -125,3 +126,8 @@ def test_settings_lists_and_counts_read_well() -> None:
         "a, b and c",
     ]
     assert [counted(1, "trial"), counted(2, "trial")] == ["1 trial", "2 trials"]
+
+
+def test_a_device_type_that_nobody_is_of_is_marked_as_predicted() -> None:
+    assert clients_of(2) == "2 clients"
+    assert clients_of(0) == "none there: predicted from its profile"

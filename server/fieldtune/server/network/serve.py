@@ -27,7 +27,7 @@ from fieldtune.server.network.folder import CoordinatorFolder, listens
 from fieldtune.server.network.proxy import nginx_configuration
 from fieldtune.server.runfolder import writing
 
-_START_S = 120.0
+_START_S = 300.0
 _STOP_S = 5.0
 _SOON = datetime.timedelta(days=30)
 
@@ -190,7 +190,7 @@ def _check_certificate(folder: CoordinatorFolder, notes: Callable[[str], None]) 
     remedy = f"'fieldtune coordinator renew {folder.path}' makes a new one, devices need no change"
     if left <= datetime.timedelta(0):
         raise DeploymentError(
-            f"The certificate in {folder.path} expired {-left.days} days ago: {remedy}"
+            f"The certificate in {folder.path} expired {(-left).days} days ago: {remedy}"
         )
     if left < _SOON:
         notes(f"The certificate expires in {left.days} days: {remedy}")

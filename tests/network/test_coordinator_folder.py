@@ -1,0 +1,231 @@
+"""A coordinator's folder: keys for its owner's eyes, names that can be used, numbers that last."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fieldtune.client.bundle import Bundle
+from fieldtune.profiles.errors import DeploymentError, StorageError
+from fieldtune.server.network.certificates import (
+    Pair,
+    expires,
+    make_authority,
+    make_server,
+)
+from fieldtune.server.network.cli import app
+from fieldtune.server.network.folder import CoordinatorFolder, Settings
+from fieldtune.server.network.proxy import nginx_configuration
+from fieldtune.server.network.serve import serve
+from fieldtune.server.network.service import UNIT, systemd_unit
+
+SETTINGS = Settings(hosts=("coordinator.local",), port=8443, superlink_port=18443)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CoordinatorFolder:
+    return CoordinatorFolder.create(tmp_path / "fleet", SETTINGS)
+
+
+def shake_hands(server: Pair, trusted: str, name: str) -> None:
+    """A TLS handshake on a socket pair; ssl.SSLError where the client does not believe."""
+    ours, theirs = socket.socketpair()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(server.private_key + server.certificate)
+        file.flush()
+        context.load_cert_chain(file.name)
+
+    def answer() -> None:
+        try:
+            with context.wrap_socket(theirs, server_side=True) as secured:
+                secured.recv(1)
+        except (ssl.SSLError, OSError):
+            theirs.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        client = ssl.create_default_context(cadata=trusted)
+        with client.wrap_socket(ours, server_hostname=name) as secured:
+            secured.send(b"x")
+    finally:
+        ours.close()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["coordinator.local", "192.168.1.7", "fd00::7"])
+def test_a_device_believes_its_own_coordinator_under_each_of_its_names(name: str) -> None:
+    authority = make_authority("ours")
+    server = make_server(authority, ["coordinator.local", "192.168.1.7", "fd00::7"])
+    shake_hands(server, authority.certificate, name)
+
+
+def test_a_device_believes_no_other_coordinator() -> None:
+    stranger = make_server(make_authority("ours"), ["coordinator.local"])
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(stranger, make_authority("ours").certificate, "coordinator.local")
+
+
+def test_a_device_believes_no_expired_certificate_and_no_other_name() -> None:
+    authority = make_authority("ours")
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        shake_hands(make_server(authority, ["a.local"], days=-1), authority.certificate, "a.local")
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"[Hh]ostname"):
+        shake_hands(make_server(authority, ["a.local"]), authority.certificate, "b.local")
+
+
+def test_all_files_are_for_their_owner_alone(folder: CoordinatorFolder) -> None:
+    folder.enroll("kitchen")[1].write(folder.bundle_file("kitchen"))
+    for path in [folder.path, *folder.path.rglob("*")]:
+        if not path.name.endswith(".lock"):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_a_bundle_holds_what_the_device_needs_and_its_only_private_key(
+    folder: CoordinatorFolder,
+) -> None:
+    device, bundle = folder.enroll("kitchen")
+    bundle.write(folder.bundle_file("kitchen"))
+    read = Bundle.read(folder.bundle_file("kitchen"))
+    assert (read.name, read.address) == ("kitchen", "coordinator.local:8443")
+    assert read.ca_certificate == folder.ca_certificate
+    assert read.public_key == device.public_key
+    folder.bundle_file("kitchen").unlink()
+    secret = bundle.private_key.splitlines()[3]
+    assert not [f for f in folder.path.rglob("*") if f.is_file() and secret in f.read_text()]
+
+
+def test_a_device_keeps_its_number_when_others_come_and_go(folder: CoordinatorFolder) -> None:
+    for name in ("a", "b", "c"):
+        folder.enroll(name)
+    folder.remove("a")
+    folder.enroll("d")
+    assert [(d.name, d.number) for d in folder.devices()] == [("b", 1), ("c", 2), ("d", 3)]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 64, "é", "a.b"])
+def test_a_name_that_cannot_be_a_file_or_a_service_is_refused(
+    folder: CoordinatorFolder, name: str
+) -> None:
+    with pytest.raises(DeploymentError, match="cannot be called"):
+        folder.enroll(name)
+
+
+def test_a_name_is_given_once(folder: CoordinatorFolder) -> None:
+    folder.enroll("kitchen")
+    with pytest.raises(DeploymentError, match="enrolled already"):
+        folder.enroll("kitchen")
+
+
+def test_a_device_whose_bundle_could_not_be_written_is_not_enrolled(
+    folder: CoordinatorFolder, tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    done = CliRunner().invoke(app, ["enroll", str(folder.path), "kitchen", "--out", str(taken)])
+    assert isinstance(done.exception, StorageError)
+    assert folder.devices() == []
+
+
+def test_a_device_that_is_unknown_cannot_be_removed(folder: CoordinatorFolder) -> None:
+    folder.enroll("kitchen")
+    with pytest.raises(DeploymentError, match="'garage'; enrolled are: kitchen"):
+        folder.remove("garage")
+
+
+@pytest.mark.parametrize("host", ["a b", "x;y", 'x"', "{", "../x", "a\nb", "-x", "http://x"])
+def test_a_host_that_would_mean_something_in_a_configuration_file_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="neither a host name nor an address"):
+        Settings(hosts=(host,))
+
+
+def test_a_coordinator_is_made_once(folder: CoordinatorFolder) -> None:
+    with pytest.raises(DeploymentError, match="coordinator's folder already"):
+        CoordinatorFolder.create(folder.path, SETTINGS)
+
+
+def test_a_folder_that_is_none_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="fieldtune coordinator init"):
+        CoordinatorFolder(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["port = 99999", "hosts = []", "x = 1", "port ="])
+def test_damaged_settings_are_a_sentence(folder: CoordinatorFolder, text: str) -> None:
+    (folder.path / "coordinator.toml").write_text(text)
+    with pytest.raises(DeploymentError, match="is damaged"):
+        CoordinatorFolder(folder.path)
+
+
+def test_a_renewed_certificate_is_of_the_same_authority(folder: CoordinatorFolder) -> None:
+    before, authority = folder.server_certificate, folder.ca_certificate
+    folder.renew()
+    assert folder.server_certificate != before
+    assert folder.ca_certificate == authority
+    assert expires(folder.server_certificate) > datetime.datetime.now(datetime.UTC)
+
+
+def test_a_coordinator_with_an_expired_certificate_does_not_start_and_says_what_to_do(
+    folder: CoordinatorFolder,
+) -> None:
+    authority = Pair(folder.ca_certificate, (folder.path / "ca.key").read_text())
+    folder.write("server.crt", make_server(authority, ["x"], days=-3).certificate)
+    with pytest.raises(DeploymentError, match=r"expired 3 days ago: 'fieldtune coordinator renew"):
+        serve(folder, notes=print)
+
+
+def test_a_certificate_that_ends_soon_is_announced(folder: CoordinatorFolder) -> None:
+    authority = Pair(folder.ca_certificate, (folder.path / "ca.key").read_text())
+    folder.write("server.crt", make_server(authority, ["x"], days=10).certificate)
+    notes: list[str] = []
+    with folder.being_served(), pytest.raises(DeploymentError, match="running already"):
+        serve(folder, notes.append)
+    assert notes[0].startswith("The certificate expires in 9 days")
+
+
+def test_two_studies_do_not_have_the_devices_at_once(folder: CoordinatorFolder) -> None:
+    with folder.in_use(), pytest.raises(DeploymentError, match="Another study"), folder.in_use():
+        pass
+    with folder.in_use():
+        pass
+
+
+@pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin") is None,
+    reason="nginx is not installed (apt-get install nginx-light), so its configuration is unread",
+)
+def test_nginx_understands_its_configuration(folder: CoordinatorFolder) -> None:
+    file = folder.path / "nginx.conf"
+    file.write_text(nginx_configuration(folder.path, SETTINGS, ipv6=False))
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    done = subprocess.run(
+        [str(nginx), "-t", "-e", str(folder.path / "logs/x"), "-c", str(file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is not installed, so the unit is unread",
+)
+@pytest.mark.parametrize("port", [443, 8443])
+def test_systemd_understands_the_unit(folder: CoordinatorFolder, port: int) -> None:
+    command = shutil.which("true")
+    assert command is not None
+    unit = folder.path / UNIT
+    unit.write_text(systemd_unit(folder.path, command=Path(command), user="root", port=port))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert UNIT not in done.stderr, done.stderr

@@ -1,0 +1,63 @@
+"""The contract with the parts of Flower that only the coordinator uses; holds for flwr 1.41.
+
+That SuperLink takes our requests is tested in ``test_deployment``; here is what can be seen alone.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zipfile
+from importlib import import_module
+from importlib.metadata import version
+
+from flwr.app import Message, RecordDict
+from flwr.cli.config_utils import get_fab_config, get_fab_metadata
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+
+from fieldtune.client.flower import identify_process, number_message
+from fieldtune.server.network import control, fleet, gathering, superlink
+
+
+def test_this_contract_holds_for_the_installed_flower() -> None:
+    assert version("flwr").split(".")[:2] == ["1", "41"]
+
+
+def test_the_numbers_are_flowers() -> None:
+    assert superlink._COORDINATOR == SUPERLINK_NODE_ID
+    assert superlink._REPLY_LOST == ErrorCode.REPLY_MESSAGE_UNAVAILABLE
+    assert fleet._CRASHED == ErrorCode.CLIENT_APP_CRASHED
+    assert gathering.UNAVAILABLE == (
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+    )
+
+
+def test_the_bundle_is_flowers_holds_no_code_and_names_what_is_installed_on_a_device() -> None:
+    bundle = control._bundle()
+    assert get_fab_metadata(bundle) == ("fieldtune/fieldtune", "1.0.0")
+    components = get_fab_config(bundle)["tool"]["flwr"]["app"]["components"]
+    module, _, attribute = components["clientapp"].partition(":")
+    assert hasattr(import_module(module), attribute)
+    with zipfile.ZipFile(io.BytesIO(bundle)) as opened:
+        assert sorted(opened.namelist()) == [".info/CONTENT", "pyproject.toml"]
+    assert control._bundle() == bundle
+
+
+def test_a_reply_that_was_lost_on_its_way_is_an_error_that_names_its_message() -> None:
+    identify_process(1, 1)
+    message = Message(RecordDict(), 5, "train")
+    number_message(message, "m1")
+    lost = superlink._lost_reply(Message(RecordDict(), reply_to=message))
+    assert lost.has_error()
+    assert lost.metadata.reply_to_message_id == "m1"
+
+
+def test_a_study_does_not_load_superlinks_database() -> None:
+    code = (
+        "import sys, fieldtune.server.network.superlink; "
+        "sys.exit(any(name.startswith('flwr.server.superlink.linkstate') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
