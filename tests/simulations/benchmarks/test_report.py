@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -150,6 +151,12 @@ def test_the_small_benchmark_runs_every_part_it_promises(benchmark, tmp_path: Pa
     for words in ("[judged]", "tnk, 2 seeds", "c2-dtlz2", "Formulas wrong by 30 %", "An ask"):
         assert words in ran.stdout
     assert "torch" in ran.stdout  # who is left out, and why
+    outcomes = json.loads(file.read_text())
+    assert {each["peer"] for each in outcomes} >= {"random", "tpe", "tpe+filter", "grey"}
+    ours = [each for each in outcomes if each["peer"] == "grey"]
+    assert all(each["evaluations"] == 12 for each in ours)
+    right = [each for each in ours if each["variation"]["error"] is None]
+    assert sum(each["infeasible"] for each in right) == 0
     assert file.stat().st_size > 1000
 
 
