@@ -53,5 +53,8 @@ layers: $(READY)
 fuzz: $(READY)  ## Compile 300 random models; compare with TensorFlow, in both runtimes (10 minutes)
 	$(BIN)/python tests/server/compiler/fuzz.py --models 300 --seed 0
 
+bench: data  ## Compare the tuner with other optimizers (about an hour; docs/benchmark.md)
+	$(BIN)/python simulations/benchmarks/tuner
+
 clean:  ## Remove the environment and what tests left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

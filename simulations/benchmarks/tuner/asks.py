@@ -11,7 +11,7 @@ import optuna
 
 from tuner.encode import draw
 from tuner.optuna_peers import MakeSampler, distribution, grey, new_study, nsga2, tpe
-from tuner.peers import OURS, grey_is_there
+from tuner.peers import OURS
 from tuner.problem import Problem
 
 REPEATS = 5
@@ -75,9 +75,7 @@ def ask_cost(problem: Problem, name: str, make: MakeSampler, trials: int) -> Ask
 
 def ask_costs(problem: Problem, sizes: tuple[int, ...]) -> list[AskCost]:
     """Ours and Optuna's, at each number of trials."""
-    samplers: dict[str, MakeSampler] = {"nsga2": nsga2, "tpe": tpe}
-    if grey_is_there():
-        samplers[OURS] = grey
+    samplers: dict[str, MakeSampler] = {"nsga2": nsga2, "tpe": tpe, OURS: grey}
     return [
         ask_cost(problem, name, make, size) for name, make in samplers.items() for size in sizes
     ]

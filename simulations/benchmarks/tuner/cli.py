@@ -18,7 +18,7 @@ from fieldtune.profiles.errors import DataError, FieldtuneError, UsageError
 from tuner.asks import ask_costs
 from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import gains
-from tuner.experiment import Job, Outcome, Variation, carry_out
+from tuner.experiment import Job, Outcome, Variation, Workers
 from tuner.peers import OURS, chosen_peers
 from tuner.registry import STUDIES, make_problem
 from tuner.report import (
@@ -122,9 +122,10 @@ def is_training(problem: str) -> bool:
 class Run:
     """Carries out a plan and prints as it goes."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._plan, self._console = plan, console
+    def __init__(self, plan: Plan, console: Console, workers: Workers) -> None:
+        self._plan, self._console, self._workers = plan, console, workers
         self.outcomes: list[Outcome] = []
+        self._made: dict[str, bool] = {}
 
     def everything(self) -> None:
         """All parts, in order."""
@@ -235,7 +236,7 @@ class Run:
         ]
         found: list[Outcome] = []
         notes: dict[str, None] = {}
-        for outcomes, why in carry_out(jobs, self._plan.workers) if jobs else ():
+        for outcomes, why in self._workers.do(jobs):
             found += outcomes
             notes |= dict.fromkeys(why)
         for note in notes:
@@ -244,15 +245,20 @@ class Run:
         return found
 
     def _runnable(self, problems: Sequence[str]) -> list[str]:
-        """Those whose data is there; the others are named."""
+        """Those whose data is there; the others are named.
+
+        Making one here compiles its models once, where every worker then finds them on disk.
+        """
         runnable = []
         for name in problems:
-            try:
-                if not is_training(name):
-                    make_problem(name)  # a study is made in the workers alone: it is compiled
+            if name not in self._made:
+                try:
+                    self._made[name] = make_problem(name).reference is not None
+                except DataError as why:
+                    self._say(f"{name} is left out: {why}")
+                    self._made[name] = False
+            if self._made[name]:
                 runnable.append(name)
-            except DataError as why:
-                self._say(f"{name} is left out: {why}")
         return runnable
 
     def _say(self, line: str) -> None:
@@ -260,7 +266,7 @@ class Run:
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
-_RESOURCES = ("nas-bench-201", "hpolib-naval", "hpolib-protein", "digits", "har", "spoken")
+_RESOURCES = ("nas-bench-201", "hpolib-naval", "hpolib-protein", "digits")
 """Problems whose limits are resources, of which formulas can be wrong."""
 
 _COSTS = ("inference_ms", "energy_j", "memory_mib")
@@ -280,8 +286,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         plan = Plan.of(given)
         console.print(PREREGISTRATION.read_text(), highlight=False, markup=False)
-        run = Run(plan, console)
-        run.everything()
+        with Workers(plan.workers) as workers:
+            run = Run(plan, console, workers)
+            run.everything()
     except FieldtuneError as wrong:
         print(wrong, file=sys.stderr)
         return wrong.exit_code

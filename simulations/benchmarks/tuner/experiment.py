@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 from tuner.federated import Federated
 from tuner.peer import Peer
@@ -164,19 +165,31 @@ def work(job: Job) -> tuple[list[Outcome], list[str]]:
     return outcomes, notes
 
 
-def carry_out(jobs: Sequence[Job], workers: int) -> Iterator[tuple[list[Outcome], list[str]]]:
-    """Do jobs on so many processes, in the order in which they end; progress on stderr."""
-    began = time.monotonic()
-    # One thread each: BLAS would otherwise take all cores in every process.
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = {pool.submit(work, job): job for job in jobs}
+class Workers:
+    """Processes that do jobs, kept from one part of the benchmark to the next."""
+
+    def __init__(self, count: int) -> None:
+        # One thread each: BLAS would otherwise take all cores in every process.
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, mp_context=context)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def do(self, jobs: Sequence[Job]) -> Iterator[tuple[list[Outcome], list[str]]]:
+        """Outcomes and notes in the order in which jobs end; progress on stderr."""
+        futures = {self._pool.submit(work, job): job for job in jobs}
         for done, future in enumerate(as_completed(futures), start=1):
-            job, elapsed_s = futures[future], time.monotonic() - began
+            job, elapsed_s = futures[future], time.monotonic() - self._began
+            found = future.result()
             print(
                 f"{done}/{len(jobs)} {job.problem}, seed {job.seed} · {elapsed_s:.0f} s",
                 file=sys.stderr,
             )
-            yield future.result()
+            yield found

@@ -75,7 +75,6 @@ def main() -> None:
     parser.add_argument("problems", nargs="+")
     parser.add_argument("--evaluations", type=int, default=100_000)
     given = parser.parse_args()
-    document = tomlkit.parse(FILE.read_text() if FILE.exists() else "")
     for name in given.problems:
         problem = make_problem(name)
         front, source = best_front(problem, given.evaluations)
@@ -83,13 +82,17 @@ def main() -> None:
         ideal, nadir = front.min(axis=0), front.max(axis=0)
         scaled = (front - ideal) / (nadir - ideal)
         volume = moocore.hypervolume(scaled, ref=np.full(len(ideal), WORST))
+        # Read again each time: another process may have found another problem's meanwhile.
+        document = tomlkit.parse(FILE.read_text() if FILE.exists() else "")
         document[problem.name] = {
             "ideal": ideal.tolist(),
             "nadir": nadir.tolist(),
             "hypervolume": float(volume),
             "source": source,
         }
-        FILE.write_text(tomlkit.dumps(document))
+        new = FILE.with_suffix(".new")
+        new.write_text(tomlkit.dumps(document))
+        new.replace(FILE)
         print(f"{name}: {ideal} to {nadir}, {volume:.4f}, {source}")
 
 

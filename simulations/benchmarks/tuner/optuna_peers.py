@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from fieldtune.server import tuner as product
 from fieldtune.server.space import Parameter
 from tuner.peer import Proposal
 from tuner.problem import Evaluation, Known, Problem
@@ -103,18 +103,13 @@ def gp(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
 
 def grey(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
     """Ours, given the formulas."""
-    module: Any = importlib.import_module("fieldtune.server.tuner")
 
-    def known(params: Mapping[str, Any]) -> Any:
+    def known(params: Mapping[str, Any]) -> product.Known:
         found = problem.known(params)
-        return module.Known(found.objectives, found.constraints)
+        return product.Known(found.objectives, found.constraints)
 
-    sampler: optuna.samplers.BaseSampler = module.GreySampler(
-        known=known,
-        seed=seed,
-        space={name: distribution(each) for name, each in problem.space.items()},
-    )
-    return sampler
+    space = {name: distribution(each) for name, each in problem.space.items()}
+    return product.GreySampler(known=known, seed=seed, space=space)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,8 +38,6 @@ class Entry:
 
     def unavailable(self, problem: Problem, python: str | None) -> str | None:
         """Why it cannot take part, in a sentence; None where it can."""
-        if self.name == OURS and not grey_is_there():
-            return "this version of fieldtune.server.tuner has no GreySampler"
         if self.name == "mo-asha" and problem.rounds == 1:
             return f"{problem.name} has no partial evaluations"
         return missing(python, self.needs) if self.needs else None
@@ -81,8 +78,3 @@ def chosen_peers(names: list[str]) -> list[Entry]:
                 f"{', '.join(known)}"
             )
     return [known[name] for name in names] if names else list(PEERS)
-
-
-def grey_is_there() -> bool:
-    """Whether the product has our sampler."""
-    return hasattr(importlib.import_module("fieldtune.server.tuner"), "GreySampler")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fieldtune.profiles.errors import DataError
 from fieldtune.server.space import Parameter, Value
 
 Values = Mapping[str, Value]
@@ -111,11 +112,11 @@ def frozen_reference(name: str) -> Reference:
     """The scale that the repository holds for a problem of its own.
 
     Raises:
-        LookupError: there is none.
+        DataError: there is none.
     """
     table = tomllib.loads(_REFERENCES.read_text())
     if name not in table:
-        raise LookupError(
+        raise DataError(
             f"{_REFERENCES.name} has no scale for {name!r}: run freeze.py, or give the problem a "
             "reference of its own"
         )

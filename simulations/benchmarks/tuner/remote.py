@@ -71,9 +71,9 @@ class _Child:
         except OSError:
             line = ""
         if not line:
-            assert self._process.stderr is not None
-            said = self._process.stderr.read().strip().splitlines() or ["nothing"]
-            raise FleetError(f"the process with torch ended; it said: {said[-1]}")
+            _, said = self._process.communicate()
+            last = (said.strip().splitlines() or ["nothing"])[-1]
+            raise FleetError(f"the process with torch ended; it said: {last}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

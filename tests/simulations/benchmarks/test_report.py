@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tuner.cli import PARTS, PREREGISTRATION
 from tuner.experiment import Outcome, Score, Variation
+from tuner.peers import PEERS
+from tuner.registry import own_problems
 from tuner.report import (
     best_optuna,
     by_peer,
@@ -23,6 +29,8 @@ from tuner.report import (
 )
 
 ROOT = Path(__file__).resolve().parents[3]
+BENCHMARK = ROOT / "simulations/benchmarks/tuner"
+DOCS = (ROOT / "docs/benchmark.md").read_text()
 
 
 def outcome(
@@ -128,7 +136,7 @@ def test_wrong_formulas_are_shown_by_kind() -> None:
 def benchmark() -> object:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "simulations/benchmarks/tuner", *arguments],
+            [sys.executable, str(BENCHMARK), *arguments],
             cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
             env=os.environ | {"COLUMNS": "150"},
         )  # fmt: skip
@@ -143,7 +151,40 @@ def test_the_small_benchmark_runs_every_part_it_promises(benchmark, tmp_path: Pa
     for words in ("[judged]", "tnk, 2 seeds", "c2-dtlz2", "Formulas wrong by 30 %", "An ask"):
         assert words in ran.stdout
     assert "torch" in ran.stdout  # who is left out, and why
+    outcomes = json.loads(file.read_text())
+    assert {each["peer"] for each in outcomes} >= {"random", "tpe", "tpe+filter", "grey"}
+    ours = [each for each in outcomes if each["peer"] == "grey"]
+    assert all(each["evaluations"] == 12 for each in ours)
+    right = [each for each in ours if each["variation"]["error"] is None]
+    assert sum(each["infeasible"] for each in right) == 0
     assert file.stat().st_size > 1000
+
+
+def test_the_documented_problem_of_ones_own_runs(tmp_path: Path) -> None:
+    example = re.search(r"```python\n(.*?)```", DOCS, re.S)
+    assert example
+    (tmp_path / "my_module.py").write_text(example.group(1))
+    options = ["--seeds", "1", "--trials", "8", "--peer", "random", "--peer", "random+filter"]
+    ran = subprocess.run(
+        [sys.executable, str(BENCHMARK), "--problem", "my_module:Slope", *options],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "my_module:Slope, 1 seeds" in ran.stdout
+
+
+def test_every_peer_problem_and_part_is_documented() -> None:
+    for name in (*(entry.name for entry in PEERS), *own_problems(), *PARTS):
+        assert f"`{name}`" in DOCS, name
+
+
+def test_every_judged_problem_exists_and_none_is_tuned_on_at_the_same_seeds() -> None:
+    registered = tomllib.loads(PREREGISTRATION.read_text())
+    judged, development = registered["judged"], registered["development"]
+    assert set(judged["problems"]) | set(development["problems"]) == set(own_problems())
+    common = set(judged["problems"]) & set(development["problems"])
+    assert common == {"digits"}
+    assert development["first_seed"] + 100 < judged["first_seed"]
 
 
 @pytest.mark.parametrize(
