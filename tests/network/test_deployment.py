@@ -23,6 +23,7 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import Message as Proto
 
 from commandline import Command
@@ -39,6 +40,7 @@ needs_nginx = pytest.mark.skipif(
     "deployment was tested",
 )
 pytestmark = needs_nginx
+_PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
 
 
 def call(deployment: Deployment, path: str, request: Proto) -> int:
@@ -48,7 +50,7 @@ def call(deployment: Deployment, path: str, request: Proto) -> int:
     asked = urllib.request.Request(
         f"https://{bundle.address}{path}",
         data=request.SerializeToString(),
-        headers={"content-type": "application/x-protobuf", "accept": "application/x-protobuf"},
+        headers=_PROTOBUF,
     )
     try:
         with urllib.request.urlopen(asked, context=context, timeout=20) as answer:
@@ -62,7 +64,7 @@ def enrolled_nodes(deployment: Deployment) -> list[Any]:
     answer = httpx.post(
         f"https://127.0.0.1:{deployment.superlink_port}/v1/control/list-nodes",
         content=b"",
-        headers={"content-type": "application/x-protobuf", "accept": "application/x-protobuf"},
+        headers=_PROTOBUF,
         verify=ssl.create_default_context(cadata=deployment.opened().ca_certificate),
     )
     assert answer.status_code == 200
