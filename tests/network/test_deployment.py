@@ -9,6 +9,8 @@ import stat
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import Message as Proto
 
 from commandline import Command
 from fieldtune.client.bundle import Bundle
-from fieldtune.client.flower import Link, NotActivatedError
+from fieldtune.client.flower import KeyRefusedError, Link, NotActivatedError
 from fieldtune.server.network.certificates import make_device_key
 from fieldtune.server.network.proxy import DEVICE_CALLS
 from fieldtune.simulations.datasets import load_dataset
@@ -39,6 +42,7 @@ needs_nginx = pytest.mark.skipif(
     "deployment was tested",
 )
 pytestmark = needs_nginx
+_PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
 
 
 def call(deployment: Deployment, path: str, request: Proto) -> int:
@@ -48,13 +52,24 @@ def call(deployment: Deployment, path: str, request: Proto) -> int:
     asked = urllib.request.Request(
         f"https://{bundle.address}{path}",
         data=request.SerializeToString(),
-        headers={"content-type": "application/x-protobuf", "accept": "application/x-protobuf"},
+        headers=_PROTOBUF,
     )
     try:
         with urllib.request.urlopen(asked, context=context, timeout=20) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
+        refused.close()
         return refused.code
+
+
+@contextmanager
+def link(bundle: Bundle, key: str | None = None) -> Iterator[Link]:
+    """A device's connection, with its own key or with another."""
+    made = Link(bundle.address, bundle.ca_certificate, key or bundle.private_key)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def enrolled_nodes(deployment: Deployment) -> list[Any]:
@@ -62,7 +77,7 @@ def enrolled_nodes(deployment: Deployment) -> list[Any]:
     answer = httpx.post(
         f"https://127.0.0.1:{deployment.superlink_port}/v1/control/list-nodes",
         content=b"",
-        headers={"content-type": "application/x-protobuf", "accept": "application/x-protobuf"},
+        headers=_PROTOBUF,
         verify=ssl.create_default_context(cadata=deployment.opened().ca_certificate),
     )
     assert answer.status_code == 200
@@ -151,29 +166,29 @@ def test_superlink_listens_on_loopback_alone(deployment: Deployment) -> None:
 def test_a_key_that_nobody_enrolled_is_refused(deployment: Deployment) -> None:
     known = Bundle.read(deployment.path / "bundles/pi-0.bundle.toml")
     private, _ = make_device_key()
-    with pytest.raises(NotActivatedError):
-        Link(known.address, known.ca_certificate, private).activate()
+    with link(known, private) as stranger, pytest.raises(NotActivatedError):
+        stranger.activate()
 
 
 def test_a_second_device_with_the_same_key_does_not_get_in(deployment: Deployment) -> None:
     known = Bundle.read(deployment.path / "bundles/pi-0.bundle.toml")
     deployment.devices["pi-0"].waits_to_say("connected to")
-    with pytest.raises(NotActivatedError):
-        Link(known.address, known.ca_certificate, known.private_key).activate()
+    with link(known) as second, pytest.raises(NotActivatedError):
+        second.activate()
 
 
 def test_a_device_may_be_enrolled_while_the_coordinator_runs_and_removed_again(
     deployment: Deployment,
 ) -> None:
     bundle = Bundle.read(deployment.enroll("late"))
-    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key)
-    node = link.activate()
-    listed = deployment.run("coordinator", "devices", deployment.path)
-    assert [line.split()[1:] for line in listed.splitlines() if "late" in line] == [["late", "yes"]]
-    link.deactivate(node)
-    deployment.run("coordinator", "remove", deployment.path, "late")
-    with pytest.raises(NotActivatedError):
-        link.activate()
+    with link(bundle) as late:
+        late.activate()
+        listed = deployment.run("coordinator", "devices", deployment.path)
+        rows = [line.split()[1:] for line in listed.splitlines() if "late" in line]
+        assert rows == [["late", "yes"]]
+        deployment.run("coordinator", "remove", deployment.path, "late")
+        with pytest.raises((NotActivatedError, KeyRefusedError)):
+            late.activate()
 
 
 def test_one_study_at_a_time_has_the_devices(

@@ -62,7 +62,9 @@ class Gathering:
                     self._asked[node.name, node.activated] = message_id
                     self._open[message_id] = node
         for message in self._run.pull(list(self._open)):
-            self._take(self._open.pop(message.metadata.reply_to_message_id), message)
+            answering = self._open.pop(message.metadata.reply_to_message_id, None)
+            if answering is not None:
+                self._take(answering, message)
         return bool(self._open)
 
     def say(self, wanted: int) -> None:

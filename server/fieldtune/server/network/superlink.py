@@ -133,7 +133,9 @@ class SuperLinkRun:
 
     def pull(self, message_ids: Iterable[str]) -> list[Message]:
         """Replies, and errors in place of replies, that have come in for these messages."""
-        if wanted := list(message_ids):
+        # SuperLink has handed these over; asked again, it would say that it does not know them.
+        arriving = {each.head.metadata.reply_to_message_id for each in self._arriving}
+        if wanted := [each for each in message_ids if each not in arriving]:
             request = PullAppMessagesRequest(message_ids=wanted)
             pulled = self._call(self._client.PullMessages, request)
             self._arriving += [
