@@ -84,7 +84,7 @@ def enrolled_nodes(deployment: Deployment) -> list[Any]:
     return list(ListNodesResponse.FromString(answer.content).nodes_info)
 
 
-def test_a_study_on_devices_equals_its_simulation_bit_for_bit(
+def test_a_study_on_devices_learns_what_its_simulation_learns_bit_for_bit(
     deployment: Deployment, fleet_study: Path, fieldtune: Command, tmp_path: Path
 ) -> None:
     done = deployment.attempt(
@@ -99,10 +99,16 @@ def test_a_study_on_devices_equals_its_simulation_bit_for_bit(
     real, model = (
         json.loads((tmp_path / run / "pareto.json").read_text()) for run in ("real", "simulated")
     )
-    assert (real.pop("simulated"), model.pop("simulated")) == (False, True)
-    for key in ("front", "recommended", "trials", "infeasible", "failed", "attempts"):
+    assert (real["simulated"], model["simulated"]) == (False, True)
+    for key in ("trials", "infeasible", "failed"):
         assert real[key] == model[key], key
     assert real["trials"] == 3
+    # Costs are corrected by what devices report, which are their own figures here.
+    learned = [
+        [(each["configuration"], each["state"], each["objectives"]["error"]) for each in run]
+        for run in (real["attempts"], model["attempts"])
+    ]
+    assert learned[0] == learned[1]
     for trial in range(3):
         name = f"models/trial-{trial:04d}/weights.npy"
         weights = [np.load(tmp_path / run / name) for run in ("real", "simulated")]
