@@ -91,7 +91,9 @@ def description(message: Message, **changes: object) -> RecordDict:
 
 
 def good(message: Message) -> RecordDict:
-    report = TrainReport(trial=1, round=2, samples=9, steps=2, loss=0.5, wall_s=0.1)
+    asked = message.content.config_records.get("message", {"trial": 1})
+    trial = int(str(asked["trial"]))
+    report = TrainReport(trial=trial, round=2, samples=9, steps=2, loss=0.5, wall_s=0.1)
     content = RecordDict({"message": ConfigRecord(report.scalars())})
     content["weights"] = ArrayRecord({"all": Array(WEIGHTS + message.metadata.dst_node_id)})
     return content
@@ -127,11 +129,14 @@ class Scene:
     def run(self) -> ScriptedRun:
         return self.runs[-1]
 
-    def ask(self, *clients: int) -> None:
-        request = TrainRequest(
-            trial=1, round=2, artefact=SHA, weights=WEIGHTS, seed=0, batch_size=8, local_epochs=1,
-            hyperparameter_names=("learning_rate",), hyperparameter_values=(0.1,),
+    def request(self, trial: int) -> TrainRequest:
+        return TrainRequest(
+            trial=trial, round=2, artefact=SHA, weights=WEIGHTS, seed=0, batch_size=8,
+            local_epochs=1, hyperparameter_names=("learning_rate",), hyperparameter_values=(0.1,),
         )  # fmt: skip
+
+    def ask(self, *clients: int) -> None:
+        request = self.request(trial=1)
         self.fleet.send([Addressed(client, request, b"model") for client in clients])
 
     def reports(self, seconds: float = 2000.0) -> dict[int, TrainReport]:
@@ -297,6 +302,22 @@ def test_a_device_that_stays_away_fails_and_does_not_hold_up_later_rounds() -> N
     assert scene.reports()[0].failure == "no_reply"
     assert scene.time.now - before < 10
     assert "pi-a has left" in scene.notes
+
+
+def test_a_message_is_sent_again_once_its_device_has_answered_a_later_one() -> None:
+    lost = "m2"  # two descriptions come before it
+    scene = Scene(lambda message: None if message.metadata.message_id == lost else good(message))
+    scene.ask(0)
+    scene.time.sleep(1.0)
+    scene.fleet.send([Addressed(0, scene.request(trial=2), b"model")])
+    (later,) = scene.fleet.receive(5.0)
+    assert len(scene.run.trainings()) == 2
+    began = scene.time.now
+    (earlier,) = scene.fleet.receive(300.0)
+    assert 60 <= scene.time.now - began < 70
+    assert earlier.report.failure is None
+    assert later.report.failure is None
+    assert len(scene.run.trainings()) == 3
 
 
 def test_a_device_that_does_not_answer_in_time_is_a_failure() -> None:

@@ -26,6 +26,9 @@ _LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
 _MOST_TRIES = 3
+_PASSED_OVER_S = 60.0
+"""A device works one message off after the other. So long after it has answered a later one, an
+earlier one or its reply must be lost, such as in a SuperLink that was ended."""
 
 _CRASHED = 8
 """Flower's error for a ClientApp whose process died."""
@@ -40,6 +43,7 @@ class _Job:
     tries: int = 0
     current: str | None = None
     """Id of the message last sent for it; None while it waits to be sent."""
+    sent: float = 0.0
     activated: str = ""
     """When the device had last connected as that was sent."""
     with_model: bool = False
@@ -86,6 +90,8 @@ class DeviceFleet:
         self._jobs: list[_Job] = []
         self._messages: dict[str, _Job] = {}
         self._held: set[tuple[int, str]] = set()
+        self._reached: dict[int, tuple[float, float]] = {}
+        """When the latest message that a device has answered was sent, and when answered."""
 
     def close(self, failed: str | None = None) -> None:
         """End the run."""
@@ -156,6 +162,7 @@ class DeviceFleet:
     def _step(self) -> list[Reply]:
         self._refresh()
         answered = [*self._answers(), *self._overdue()]
+        self._take_back_what_was_passed_over()
         self._post()
         return answered
 
@@ -195,6 +202,7 @@ class DeviceFleet:
             job.with_model = key not in self._held
             self._held.add(key)
             job.activated, job.tries = node.activated, job.tries + 1
+            job.sent = self._clock()
             left_s = max(job.until - self._clock(), 1.0)
             messages.append(request_message(job.addressed, node.node_id, left_s, job.with_model))
         for job, message_id in zip(waiting, self._run.push(messages), strict=True):
@@ -244,6 +252,13 @@ class DeviceFleet:
                 job, Reply(job.addressed.client, reported(message, job.addressed.request))
             )
 
+    def _take_back_what_was_passed_over(self) -> None:
+        """Have what a device seems to have skipped sent again; its first answer counts anyhow."""
+        for job in self._jobs:
+            sent, answered = self._reached.get(job.addressed.client, (0.0, 0.0))
+            if job.current and job.sent < sent and self._clock() - answered >= _PASSED_OVER_S:
+                job.current = None
+
     def _overdue(self) -> Iterator[Reply]:
         now = self._clock()
         for job in list(self._jobs):
@@ -269,6 +284,8 @@ class DeviceFleet:
     def _done(self, job: _Job, reply: Reply) -> Reply:
         """One answer a request: whatever else comes for it is not asked for any more."""
         self._jobs.remove(job)
+        if job.sent > self._reached.get(reply.client, (-1.0, 0.0))[0]:
+            self._reached[reply.client] = job.sent, self._clock()
         for message_id in [m for m, owner in self._messages.items() if owner is job]:
             del self._messages[message_id]
         if reply.report.failure and reply.report.failure != "diverged":
