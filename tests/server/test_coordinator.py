@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ import pytest
 from fieldtune.client.messages import Description, EvaluateReport, TrainReport, TrainRequest
 from fieldtune.profiles.catalogue import load_profile
 from fieldtune.profiles.cost import call_ms
+from fieldtune.profiles.errors import CompileError
 from fieldtune.profiles.work import Work, read_work
+from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
 from fieldtune.server.fleet import Addressed, Reply
@@ -27,7 +32,7 @@ from fieldtune.server.space import Configuration
 from fieldtune.server.spending import Spending
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
-from fieldtune.server.trials import Completed, Infeasible, Outcome
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
 from fieldtune.server.tune import make_artefacts, make_formulas, open_tuner
 
 ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
@@ -121,6 +126,20 @@ class SlowFleet:
         )  # fmt: skip
 
 
+class Refusing:
+    """Artefacts, but for models that are refused."""
+
+    def __init__(self, artefacts: Artefacts, width: int | None) -> None:
+        self._artefacts, self._width, self.key = artefacts, width, artefacts.key
+
+    def of(self, configuration: Configuration) -> Future[Artefact]:
+        if configuration.model["width"] != self._width:
+            return self._artefacts.of(configuration)
+        refused: Future[Artefact] = Future()
+        refused.set_exception(CompileError("too wide"))
+        return refused
+
+
 class Silent:
     def round_started(self, trial: int, number: int) -> None: ...
     def told(self, outcome: Outcome) -> None: ...
@@ -151,13 +170,15 @@ def run(artefact_cache: Path) -> Run:
             answers: float = float("inf"),
             newest_first: bool = False,
             tuner_name: str = "tpe",
+            refused: int | None = None,
+            trials: int | None = None,
         ) -> tuple[list[Outcome], str]:
             text = STUDY.replace("LIMIT", f"{limit}").replace("TUNER", tuner_name)
-            with RunFolder(path, text) as folder:
+            with RunFolder(path, text, trials=trials) as folder:
                 tuner = open_tuner(folder)
                 profiles = {name: load_profile(name) for name in SLOWER}
                 forecaster = Forecaster(folder.study, MEMBERS, profiles)
-                artefacts = make_artefacts(folder.study, MEMBERS, service)
+                artefacts: Any = Refusing(make_artefacts(folder.study, MEMBERS, service), refused)
                 Coordinator(
                     folder,
                     tuner,
@@ -205,6 +226,26 @@ def test_the_grey_box_does_not_propose_what_was_measured_to_be_too_slow(
     assert all(isinstance(o, Completed) for o in outcomes)
 
 
+def test_a_study_whose_defaults_turn_out_to_fit_no_device_ends_without_them(
+    finished: tuple[list[Outcome], str],
+) -> None:
+    study = parse_study(STUDY.replace("LIMIT", "1000").replace("TUNER", "tpe"), "s")
+    told = [
+        replace(o, forecast=replace(o.forecast, devices={ZERO: replace(seen, fitting=fitting)}))
+        for o in finished[0]
+        if isinstance(o, Completed)
+        for seen in [o.forecast.devices[ZERO]]
+        for fitting in [0 if width(o) == LARGE else seen.clients]
+    ]
+    summary = summarise(study, told)
+    assert summary.defaults is None
+    assert {point.configuration["width"] for point in summary.front} == {SMALL}
+    assert {a.state for a in summary.attempts if a.configuration["width"] == LARGE} == {
+        "infeasible"
+    }
+    assert to_json(summary)
+
+
 def test_costs_that_the_optimizer_is_told_stay_comparable(
     finished: tuple[list[Outcome], str],
 ) -> None:
@@ -237,6 +278,17 @@ def test_who_answers_first_changes_nothing(
     run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
 ) -> None:
     assert run(tmp_path / "slow", newest_first=True)[1] == finished[1]
+
+
+def test_a_model_that_is_refused_fails_its_trial_in_a_study_that_goes_on_too(
+    run: Run, tmp_path: Path
+) -> None:
+    together = {"refused": SMALL, "tuner_name": "random"}
+    whole, _ = run(tmp_path / "whole", trials=6, **together)
+    assert {type(o) for o in whole} >= {Completed, Failed}
+    for trials in range(1, 7):
+        parts, _ = run(tmp_path / "parts", trials=trials, **together)
+    assert [type(o) for o in parts] == [type(o) for o in whole]
 
 
 def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(

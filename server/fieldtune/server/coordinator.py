@@ -103,12 +103,12 @@ class Coordinator:
         self._formulas, self._observer, self._spending = formulas, observer, spending
         self._in_flight: deque[_Training] = deque()
         self._judging: tuple[Proposal, Future[Artefact]] | None = None
-        self._ruled_out = {
-            outcome.proposal.number
-            for outcome in tuner.history()
-            if isinstance(outcome, Infeasible)
-        }
-        self._compiled_any = False
+        self._ruled_out: set[int] = set()
+        """Since the whole space was last looked at."""
+        for outcome in tuner.history():
+            if isinstance(outcome, Infeasible):
+                self._exhausts_patience(outcome.proposal.number)
+        self._compiled_any = bool(tuner.history())
         self._known = 0
         self._spent_trials = sum(not isinstance(outcome, Infeasible) for outcome in tuner.history())
 
@@ -168,14 +168,20 @@ class Coordinator:
             self._forecaster.correct(corrections(known))
 
     def _rule_out(self, proposal: Proposal, forecast: Forecast) -> None:
-        self._tell(Infeasible(proposal, forecast))
-        self._ruled_out.add(proposal.number)
-        last = range(proposal.number - PATIENCE + 1, proposal.number + 1)
-        if self._ruled_out.issuperset(last):
-            self._ruled_out.clear()
+        if self._exhausts_patience(proposal.number):
+            # Before it is told: a study that is killed meanwhile asks for this proposal again.
             self._tuner.suggest(
                 find_feasible(self._study, self._forecaster, self._artefacts, seed=proposal.number)
             )
+        self._tell(Infeasible(proposal, forecast))
+
+    def _exhausts_patience(self, number: int) -> bool:
+        """Count one more that is ruled out; whether so many in a row are that one looks further."""
+        self._ruled_out.add(number)
+        if not self._ruled_out.issuperset(range(number - PATIENCE + 1, number + 1)):
+            return False
+        self._ruled_out.clear()
+        return True
 
     def _start(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
         deadlines = {

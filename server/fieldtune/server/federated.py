@@ -176,6 +176,7 @@ def _counts_add_up(report: EvaluateReport, classes: int) -> bool:
         and sum(report.actual) == sum(report.predicted) == counted
         and all(hit <= min(p, a) for hit, p, a in zip(*counts, strict=True))
         and np.isfinite(report.loss_sum)
+        and (report.value is None or np.isfinite(report.value))
     )
 
 

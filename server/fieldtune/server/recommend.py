@@ -72,7 +72,10 @@ def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[fl
 
 def _why(against: Sequence[Against], candidates: int, defaults: Point | None, chosen: Point) -> str:
     if defaults is None:
-        return f"the most even of {candidates} points; the study's defaults could not be trained"
+        return (
+            f"the most even of {candidates} points; the study's defaults were not trained, or fit "
+            "no device"
+        )
     if chosen.trial == defaults.trial:
         return "these are the study's defaults: no point that predicts as well beats them"
     won = [a.objective for a in against if a.better]

@@ -25,14 +25,14 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
     outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     expected, intervals = _as_believed(study, completed)
-    feasible = [outcome for outcome in expected if outcome.forecast.feasible]
+    feasible = [o for o in expected if o.forecast.feasible and _fits_any(o)]
     front = [_point(outcome, intervals) for outcome in non_dominated(study, feasible)]
     default_values = study.full_space.defaults().flat()
     defaults = next(
         (
             _point(outcome, intervals)
             for outcome in expected
-            if outcome.proposal.configuration.flat() == default_values
+            if outcome.proposal.configuration.flat() == default_values and _fits_any(outcome)
         ),
         None,
     )
@@ -67,6 +67,11 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
             if (reported := _reported(completed, device, hindsight))
         },
     )
+
+
+def _fits_any(outcome: Completed) -> bool:
+    """Whether a trial fits any device, which it may not by what devices have reported since."""
+    return any(device.fitting for device in outcome.forecast.devices.values())
 
 
 def _as_believed(
@@ -185,14 +190,14 @@ def _attempt(outcome: Outcome) -> Attempt:
         "configuration": outcome.proposal.configuration.flat(),
     }
     match outcome:
-        case Completed():
+        case Completed() if _fits_any(outcome):
             return Attempt(
                 **common,
                 state="completed",
                 objectives=dict(outcome.objectives),
                 constraints=dict(outcome.forecast.constraints),
             )
-        case Infeasible():
+        case Infeasible() | Completed():
             return Attempt(
                 **common,
                 state="infeasible",

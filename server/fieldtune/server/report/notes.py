@@ -67,8 +67,8 @@ def notes(summary: Summary) -> Markup:
     entries["Defaults"] = (
         "The values that the study file itself stands for, trained like any other trial."
         if summary.defaults
-        else "The values that the study file itself stands for; they could not be trained here, "
-        "so nothing is compared to them."
+        else "The values that the study file itself stands for; they were not trained here, or fit "
+        "no device, so nothing is compared to them."
     )
     return tag(
         "dl", *(joined(tag("dt", k), tag("dd", v)) for k, v in entries.items()), class_="notes"
