@@ -99,3 +99,18 @@ def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None
 def test_a_sampler_that_cannot_be_had_is_a_sentence(name: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"tuner\.name"):
         tuner(tmp_path, name)
+
+
+@pytest.mark.parametrize(("code", "told"), [
+    ("def make(", r"cannot be imported \(SyntaxError: "),
+    ("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
+    ("def make(): pass", "raised TypeError: .*unexpected keyword argument"),
+    ("def make(seed, known): raise KeyError('rate')", "raised KeyError: 'rate'"),
+])  # fmt: skip
+def test_a_sampler_of_ones_own_that_fails_is_a_sentence(
+    code: str, told: str, tmp_path: Path
+) -> None:
+    module = f"fails_{abs(hash(code))}"
+    (tmp_path / f"{module}.py").write_text(code + "\n")
+    with pytest.raises(StudyError, match=rf"^tuner\.name = '{module}:make' {told}"):
+        tuner(tmp_path, f"{module}:make").ask()
