@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import pytest
 
@@ -119,3 +120,18 @@ def test_what_was_not_compiled_is_read_off_what_was() -> None:
             assert known.objectives[2] == pytest.approx(exact, rel=1e-6)
         elif math.isfinite(exact) and math.isfinite(known.objectives[2]):
             assert 0.5 < known.objectives[2] / exact < 2
+
+
+def test_a_guess_does_not_depend_on_the_order_of_learning() -> None:
+    sample = STUDY.full_space.sample(200, 1)
+    examples = {
+        width: next(c for c in sample if c.model["width"] == width) for width in (8, 16, 64)
+    }
+    probes = [c.flat() for c in sample if c.model["width"] == 32][:20]
+    answers = set()
+    for order in permutations(examples):
+        formulas = Formulas(STUDY, FORECASTER, Keys())  # type: ignore[arg-type]
+        for width in order:
+            formulas.learn(examples[width], manifest(width))
+        answers.add(repr([formulas(probe) for probe in probes]))
+    assert len(answers) == 1

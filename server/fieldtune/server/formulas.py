@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,9 @@ class Formulas:
         """
         if architecture not in self._guesses:
             model, knobs = self._study.model_of(configuration)
-            same = [known for known in self._tariffs.values() if known[0] == model]
-            same = same or list(self._tariffs.values())
+            # Sums and ties go by place in this list: by key, not by when each was learned.
+            learned = [known for _, known in sorted(self._tariffs.items(), key=itemgetter(0))]
+            same = [known for known in learned if known[0] == model] or learned
             place, x = self._place(knobs), np.array([each for _, each, _ in same])
             nearest = int(((x - place) ** 2).sum(axis=1).argmin())
             figures = np.array([tariff.figures(self._space.defaults()) for *_, tariff in same])

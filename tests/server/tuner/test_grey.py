@@ -138,6 +138,12 @@ def test_one_to_four_objectives_in_either_direction(directions: list[str]) -> No
     assert best < 0.35
 
 
+def test_more_than_four_objectives_are_refused_at_the_first_ask() -> None:
+    study = optuna.create_study(sampler=GreySampler(), directions=["minimize"] * 5)
+    with pytest.raises(ValueError, match="at most 4 objectives, and this study has 5"):
+        study.ask(SPACE)
+
+
 def test_conditional_parameters_are_proposed_where_they_are_used() -> None:
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         if trial.suggest_categorical("model", ["mlp", "cnn"]) == "cnn":

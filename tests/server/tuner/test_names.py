@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.distributions import BaseDistribution
 
 from fieldtune.profiles.errors import StudyError
 from fieldtune.server.space import Parameter, Space
 from fieldtune.server.study import SAMPLERS
-from fieldtune.server.trials import Failed
+from fieldtune.server.trials import Completed, Failed, Forecast, Learned, Proposal
 from fieldtune.server.tuner import OptunaTuner
 
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=(1, 2, 3))})
@@ -20,6 +22,11 @@ def tuner(folder: Path, sampler: str) -> OptunaTuner:
         folder / "study.db", name="s", identity="s", space=SPACE, objectives=("error",), seed=0,
         sampler=sampler, import_path=[str(folder)],
     )  # fmt: skip
+
+
+def completed(proposal: Proposal, error: float) -> Completed:
+    learned = Learned({"error": error}, 10, 0, 0, {}, True)
+    return Completed(proposal, Forecast({}, (), {}), learned, {"error": error}, 0)
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
@@ -38,6 +45,39 @@ def test_it_asks_and_tells_and_an_interrupted_study_goes_on_alike(
         for each, proposal in ((whole, ours), (halves, theirs)):
             each.tell(Failed(proposal, "no reason"))
     assert [outcome.proposal.number for outcome in whole.history()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("finished", [1, 11])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
+def test_a_kill_between_two_stored_parameters_changes_nothing(
+    name: str, finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suggest, proposals = optuna.Trial._suggest, []
+    for parameters in range(3):
+        (folder := tmp_path / str(parameters)).mkdir()
+        study = tuner(folder, name)
+        for _ in range(finished):
+            proposal = study.ask()
+            error = abs(float(proposal.configuration.client["x"]) - 0.3)
+            study.tell(completed(proposal, error))
+        left = parameters
+
+        def killed(trial: optuna.Trial, name: str, of: BaseDistribution) -> object:
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            return suggest(trial, name, of)
+
+        if parameters < 2:
+            with monkeypatch.context() as patch:
+                patch.setattr(optuna.Trial, "_suggest", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    study.ask()
+            study = tuner(folder, name)
+        proposals.append(study.ask())
+    assert proposals[0] == proposals[1] == proposals[2]
+    assert proposals[0].number == finished
 
 
 def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None:
@@ -59,3 +99,18 @@ def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None
 def test_a_sampler_that_cannot_be_had_is_a_sentence(name: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"tuner\.name"):
         tuner(tmp_path, name)
+
+
+@pytest.mark.parametrize(("code", "told"), [
+    ("def make(", r"cannot be imported \(SyntaxError: "),
+    ("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
+    ("def make(): pass", "raised TypeError: .*unexpected keyword argument"),
+    ("def make(seed, known): raise KeyError('rate')", "raised KeyError: 'rate'"),
+])  # fmt: skip
+def test_a_sampler_of_ones_own_that_fails_is_a_sentence(
+    code: str, told: str, tmp_path: Path
+) -> None:
+    module = f"fails_{abs(hash(code))}"
+    (tmp_path / f"{module}.py").write_text(code + "\n")
+    with pytest.raises(StudyError, match=rf"^tuner\.name = '{module}:make' {told}"):
+        tuner(tmp_path, f"{module}:make").ask()

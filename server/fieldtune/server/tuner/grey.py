@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fieldtune.server.tuner.beliefs import Kernel
 from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import History, Row
+from fieldtune.server.tuner.improvement import MOST_OBJECTIVES
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.pool import (
     Candidates,
@@ -130,6 +131,11 @@ class _Memory:
     """What is kept of a study between asks; all of it could be computed again."""
 
     def __init__(self, study: Study) -> None:
+        if len(study.directions) > MOST_OBJECTIVES:
+            raise ValueError(
+                f"GreySampler takes at most {MOST_OBJECTIVES} objectives, and this study has "
+                f"{len(study.directions)}: make some of them constraints"
+            )
         self.history, self.rows = History(study), list[Row]()
         self._signs = [
             -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions

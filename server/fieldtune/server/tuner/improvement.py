@@ -28,6 +28,9 @@ Shortfall = Callable[[Array], Array]
 _MOST_POINTS = {1: 1, 2: 400, 3: 120, 4: 40}
 """Points of a front that are told apart, by objectives; beyond, those that add least are left."""
 
+MOST_OBJECTIVES = max(_MOST_POINTS)
+"""The boxes of more would be too many."""
+
 
 @dataclass(frozen=True)
 class Boxes:

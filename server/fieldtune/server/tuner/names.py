@@ -32,7 +32,8 @@ class Samplers:
         import_path: folders in which a user's factory is looked for first.
 
     Raises:
-        StudyError: the factory cannot be imported, or a package is missing.
+        StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
+            factory raised or returned no sampler.
     """
 
     def __init__(
@@ -86,7 +87,12 @@ class Samplers:
                     return optuna.samplers.TPESampler(
                         seed=seed, multivariate=True, constant_liar=True, n_startup_trials=1
                     )
-        made = self._factory(seed=seed, known=self._known) if callable(self._factory) else None
+        try:
+            made = self._factory(seed=seed, known=self._known) if callable(self._factory) else None
+        except Exception as raised:  # it is the user's code
+            raise StudyError(
+                f"tuner.name = {self._name!r} raised {type(raised).__name__}: {raised}"
+            ) from raised
         if not isinstance(made, BaseSampler):
             raise StudyError(
                 f"tuner.name = {self._name!r} returned a {type(made).__name__}: it must return an "
@@ -113,8 +119,10 @@ def _imported(name: str, import_path: Sequence[str]) -> object:
     sys.path[:0] = import_path
     try:
         factory: object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as missing:
-        raise StudyError(f"tuner.name = {name!r} cannot be imported: {missing}") from None
+    except Exception as raised:  # it is the user's code
+        raise StudyError(
+            f"tuner.name = {name!r} cannot be imported ({type(raised).__name__}: {raised})"
+        ) from raised
     finally:
         sys.path[:] = before
     if not callable(factory):
