@@ -12,9 +12,11 @@ import zipfile
 from importlib import import_module
 from importlib.metadata import version
 
-from flwr.app import Message, RecordDict
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.cli.config_utils import get_fab_config, get_fab_metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from fieldtune.client.flower import identify_process, number_message
 from fieldtune.server.network import control, fleet, gathering, superlink
@@ -53,6 +55,53 @@ def test_a_reply_that_was_lost_on_its_way_is_an_error_that_names_its_message() -
     lost = superlink._lost_reply(Message(RecordDict(), reply_to=message))
     assert lost.has_error()
     assert lost.metadata.reply_to_message_id == "m1"
+
+
+def head_of_a_reply() -> Message:
+    """As SuperLink hands it over: device 5 has answered message m1."""
+    identify_process(1, 1)
+    message = Message(RecordDict(), 5, "train")
+    number_message(message, "m1")
+    head = Message(RecordDict(), reply_to=message)
+    number_message(head, "r1")
+    return head
+
+
+def packed(kind: str, body: bytes) -> bytes:
+    """An object as Flower sends it."""
+    return f"{kind}  {len(body)}".encode() + b"\0" + body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        packed("Message", b""),
+        packed("Message", b"\xff\xff\xff"),
+        packed("Surprise", b""),
+        packed("RecordDict", b""),
+        f"Message {'a' * 64} 0".encode() + b"\0",
+    ],
+    ids=["nothing", "empty", "garbled", "unknown", "no message", "childless"],
+)
+def test_a_reply_that_cannot_be_read_is_an_error_that_names_its_message(content: bytes) -> None:
+    reply = superlink._inflated(head_of_a_reply(), {"r1": content})
+    assert reply.error.code == superlink._REPLY_LOST
+    assert reply.metadata.reply_to_message_id == "m1"
+
+
+def test_a_reply_is_to_what_superlink_says_and_not_to_what_it_claims() -> None:
+    head = head_of_a_reply()
+    other = Message(RecordDict(), 6, "train")
+    number_message(other, "m2")
+    content = RecordDict({"message": ConfigRecord({"trial": 3})})
+    for forged in (Message(content, reply_to=other), Message(Error(2), reply_to=other)):
+        objects = {key: part.deflate() for key, part in get_all_nested_objects(forged).items()}
+        objects["r1"] = objects.pop(forged.object_id)
+        reply = superlink._inflated(head, objects)
+        assert (reply.metadata.reply_to_message_id, reply.metadata.src_node_id) == ("m1", 5)
+        assert reply.has_error() == forged.has_error()
+        assert reply.has_error() or reply.content == content
 
 
 def test_a_study_does_not_load_superlinks_database() -> None:

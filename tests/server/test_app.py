@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -144,15 +145,53 @@ def test_anything_else_is_a_failure_and_never_an_exception(answer: RecordDict | 
     assert report.detail
 
 
-def test_an_array_that_would_be_unpickled_is_a_failure() -> None:
-    array = Array(
-        "float32", (1,), "numpy.ndarray",
-        b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
-        + b" " * 61 + b"\n" + b"cos\nsystem\n(S'true'\ntR.",
-    )  # fmt: skip
+def saved(header: str, data: bytes = WEIGHTS.tobytes()) -> bytes:
+    """An array as NumPy saves it, with a header of one's own."""
+    return b"\x93NUMPY\x01\x00v\x00" + header.ljust(117).encode() + b"\n" + data
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, WEIGHTS)
+    return file.getvalue()
+
+
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
+
+
+def array(data: bytes, stype: str = "numpy.ndarray", dtype: str = "float32") -> Array:
+    return Array(dtype, (4,), stype, data)
+
+
+def test_an_array_saved_by_hand_is_as_good_as_any() -> None:
+    content = records(GOOD)
+    content["weights"] = ArrayRecord({"all": array(saved(HEADER))})
+    assert answer_to_training(lambda _: content).failure is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        array(saved(HEADER), stype="torch.tensor"),
+        array(saved(HEADER), dtype="float64"),
+        array(b""),
+        array(saved(HEADER, data=b"")),
+        array(saved(HEADER, data=WEIGHTS.tobytes() * 1000)),
+        array(saved(HEADER.replace("4,", f"{10**14},"))),
+        array(saved("(" * 117)),
+        array(npz()),
+        array(b"PK\x03\x04" + bytes(140)),
+        array(saved(HEADER.replace("<f4", "|O"), data=b"cos\nsystem\n(S'true'\ntR.")),
+    ],
+    ids=["torch", "f64", "no bytes", "no data", "long", "huge", "garbled", "npz", "zip", "pickle"],
+)
+def test_weights_that_are_not_those_of_the_model_are_a_failure(array: Array) -> None:
     content = records(GOOD)
     content["weights"] = ArrayRecord({"all": array})
-    assert answer_to_training(lambda _: content).failure == "error"
+    report = answer_to_training(lambda _: content)
+    assert report.failure == "error"
+    assert report.weights is None
+    assert "not a report: " in report.detail
 
 
 def test_an_artefact_travels_once_and_again_only_to_a_device_that_lost_it() -> None:

@@ -380,12 +380,53 @@ def test_a_device_that_cannot_take_part_is_left_out_and_why_is_said(
     assert any(re.match(sentence, note) for note in notes), notes
 
 
-def test_a_device_whose_data_was_mended_joins_while_others_are_waited_for() -> None:
+def members_of(kinds: dict[int, dict[str, object]], wanted: int) -> tuple[list[str], list[str]]:
+    """Who takes part of devices 100, 101, 102 of such data, and what was said."""
+    run, notes, time = ScriptedRun(description), [], Time()  # type: ScriptedRun, list[str], Time
+    run.answer = lambda message: description(message, **kinds.get(message.metadata.dst_node_id, {}))
+    run.there.append(Node(102, "pi-c", "t0"))
+    fleet = DeviceFleet(
+        lambda: run, {**NUMBERS, "pi-c": 2}, profiles=PROFILES, wanted=wanted, notes=notes.append,
+        clock=time.clock, sleep=time.sleep,
+    )  # fmt: skip
+    return [member.name for member in fleet.members()], notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"classes": 9}, "pi-a is left out: its data have 9 classes, those of the others 10; "),
+        (
+            {"input_shape": (64,)},
+            "pi-a is left out: its samples have shape [64], those of the others [8, 8, 1]; ",
+        ),
+    ],
+)
+def test_a_device_whose_data_are_of_another_kind_than_most_is_left_out_and_named(
+    changes: dict[str, object], sentence: str
+) -> None:
+    names, notes = members_of({100: changes}, wanted=2)
+    assert names == ["pi-b", "pi-c"]
+    assert [note.startswith(sentence) for note in notes].count(True) == 1, notes
+
+
+def test_where_no_kind_of_data_is_most_devices_the_first_enrolled_decides() -> None:
+    names, notes = members_of({101: {"classes": 9}, 102: {"classes": 8}}, wanted=1)
+    assert names == ["pi-a"]
+    assert {note.split(" is left out")[0] for note in notes if "left out" in note} == {
+        "pi-b", "pi-c",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("broken_by", [{"problem": "no data"}, {"classes": 9}])
+def test_a_device_whose_data_was_mended_joins_while_others_are_waited_for(
+    broken_by: dict[str, object],
+) -> None:
     mended = False
 
     def answer(message: Message) -> RecordDict:
         broken = message.metadata.dst_node_id == 101 and not mended
-        return description(message, **({"problem": "no data"} if broken else {}))
+        return description(message, **(broken_by if broken else {}))
 
     class Mending(Time):
         def sleep(self, seconds: float) -> None:

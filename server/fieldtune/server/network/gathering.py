@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from flwr.app import Message
@@ -16,6 +17,9 @@ UNAVAILABLE = (3, 4, 5)
 _DESCRIBE_TTL_S = 60.0
 _LOOKS = 20
 """So many looks later a device that could not take part is asked again: it may have been mended."""
+
+_Kind = tuple[tuple[int, ...], int]
+"""Shape of a sample, number of classes."""
 
 
 class Gathering:
@@ -34,14 +38,15 @@ class Gathering:
         self._open: dict[str, Node] = {}
         self._said: set[str] = set()
         self._state = ""
+        self._described: dict[str, tuple[Node, Description]] = {}
         self.found: dict[str, tuple[Node, Description]] = {}
 
     def look(self) -> bool:
         """Ask newcomers, take answers, forget who has left; whether an answer is still awaited."""
         there = {node.name: node for node in self._run.nodes()}
-        self.found = {
+        self._described = {
             name: (node, member)
-            for name, (node, member) in self.found.items()
+            for name, (node, member) in self._described.items()
             if there.get(name) == node
         }
         for name in sorted(there.keys() - self._numbers.keys()):
@@ -49,7 +54,8 @@ class Gathering:
         for key in list(self._ask_again):
             self._ask_again[key] -= 1
             if not self._ask_again[key]:
-                del self._ask_again[key], self._asked[key]
+                del self._ask_again[key]
+                self._asked.pop(key, None)
         new = [
             node
             for name, node in sorted(there.items())
@@ -65,6 +71,7 @@ class Gathering:
             answering = self._open.pop(message.metadata.reply_to_message_id, None)
             if answering is not None:
                 self._take(answering, message)
+        self._agree()
         return bool(self._open)
 
     def say(self, wanted: int) -> None:
@@ -92,10 +99,22 @@ class Gathering:
         """Their nodes, by number."""
         return {self._numbers[name]: node for name, (node, _) in self.found.items()}
 
+    def _agree(self) -> None:
+        """Keep those whose data are of the kind that most have; at a tie, the first enrolled."""
+        self.found = dict(sorted(self._described.items(), key=lambda at: self._numbers[at[0]]))
+        kinds = Counter(_kind(member) for _, member in self.found.values())
+        for name, (node, member) in list(self.found.items()):
+            (usual, _), *_ = kinds.most_common(1)  # at a tie, what was counted first
+            if _kind(member) != usual:
+                del self.found[name]
+                self._say_once(f"{name} is left out: {_difference(_kind(member), usual)}")
+                self._ask_again.setdefault((name, node.activated), _LOOKS)
+
     def _take(self, node: Node, message: Message) -> None:
         if message.has_error() and message.error.code in UNAVAILABLE:
             self._asked.pop((node.name, node.activated), None)  # lost on the way: ask again
             return
+        self._described.pop(node.name, None)
         answer = described(message)
         if isinstance(answer, str) or answer.problem:
             why = answer if isinstance(answer, str) else answer.problem
@@ -108,9 +127,26 @@ class Gathering:
                 "fleet.devices does not name: left out"
             )
             return
-        self.found[node.name] = (node, answer)
+        self._described[node.name] = (node, answer)
 
     def _say_once(self, sentence: str) -> None:
         if sentence not in self._said:
             self._said.add(sentence)
             self._notes(sentence)
+
+
+def _kind(member: Description) -> _Kind:
+    return member.input_shape, member.classes
+
+
+def _difference(kind: _Kind, usual: _Kind) -> str:
+    (shape, classes), (usual_shape, usual_classes) = kind, usual
+    if shape != usual_shape:
+        return (
+            f"its samples have shape {list(shape)}, those of the others {list(usual_shape)}; bring "
+            "them to one shape"
+        )
+    return (
+        f"its data have {classes} classes, those of the others {usual_classes}; where the task is "
+        "the same, say classes = N in data.toml, the same N on every device"
+    )

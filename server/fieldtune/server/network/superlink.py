@@ -184,8 +184,7 @@ class SuperLinkRun:
             node=_SUPERLINK, run_id=self._run_id, message_object_id=message_id
         )
         self._call(self._client.ConfirmMessageReceived, confirmation)
-        reply = inflate_object_from_contents(message_id, arriving.contents)
-        return reply if isinstance(reply, Message) else _lost_reply(arriving.head)
+        return _inflated(arriving.head, arriving.contents)
 
     def _call(self, method: Callable[[Request], Answer], request: Request) -> Answer:
         if self._lost.is_set():
@@ -302,7 +301,24 @@ def _runtime_client(
     )
 
 
-def _lost_reply(head: Message) -> Message:
+def _inflated(head: Message, contents: dict[str, bytes]) -> Message:
+    """The reply of these objects, or Flower's error for one that cannot be read.
+
+    The objects are the device's bytes and may say anything. Whose answer it is, and to what, is
+    believed of SuperLink alone, which has checked the head.
+    """
+    try:
+        reply = inflate_object_from_contents(head.metadata.message_id, contents)
+        if not isinstance(reply, Message):
+            return _lost_reply(head, "the reply is not a message")
+        if reply.has_error():
+            return make_message(head.metadata, error=reply.error)
+        return make_message(head.metadata, content=reply.content)
+    except Exception as malformed:  # whatever Flower or protobuf stumbles over
+        return _lost_reply(head, f"the reply cannot be read: {type(malformed).__name__}")
+
+
+def _lost_reply(head: Message, why: str = "the reply's content never arrived") -> Message:
     """What stands in for a reply whose content never came; as Flower's own grid has it."""
     metadata = Metadata(
         run_id=head.metadata.run_id,
@@ -315,7 +331,7 @@ def _lost_reply(head: Message) -> Message:
         ttl=0,
         message_type=SYSTEM_MESSAGE_TYPE,
     )
-    return make_message(metadata, error=Error(_REPLY_LOST, "the reply's content never arrived"))
+    return make_message(metadata, error=Error(_REPLY_LOST, why))
 
 
 def _is_final(error: Exception) -> bool:
