@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
-from pydantic import ValidationError
+from numpy.lib.format import MAGIC_PREFIX
 
 from fieldtune.client.messages import (
     Description,
@@ -38,6 +38,8 @@ _KINDS = {
     VariantRequest: "evaluate.variant",
 }
 _POLL_S = (0.0005, 0.05)
+_MOST_HEADER_BYTES = 1024
+"""Of the npy format; a flat vector's takes 128."""
 
 
 class GridFleet:
@@ -140,7 +142,7 @@ def described(message: Message) -> Description | str:
         return f"Flower error {message.error.code}: {message.error.reason}"
     try:
         return Description.parse(_scalars(message))
-    except (ValidationError, KeyError) as malformed:
+    except Exception as malformed:  # whatever its bytes make Flower or pydantic raise
         return f"not a description: {malformed}"
 
 
@@ -169,8 +171,8 @@ def reported(message: Message, request: Request) -> Report:
                        f"{message.error.reason}")  # fmt: skip
     kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
     try:
-        report = kind.parse(_scalars(message), _weights(message))
-    except (ValidationError, KeyError, ValueError) as malformed:
+        report = kind.parse(_scalars(message), _weights(message, request))
+    except Exception as malformed:  # whatever its bytes make Flower, NumPy or pydantic raise
         return failure(request, "error", f"not a report: {malformed}")
     if (report.trial, report.round) != (request.trial, request.round):
         return failure(request, "error", f"answers trial {report.trial} round {report.round}")
@@ -187,7 +189,19 @@ def _scalars(message: Message) -> dict[str, Any]:
     return dict(message.content.config_records["message"])
 
 
-def _weights(message: Message) -> Weights | None:
+def _weights(message: Message, request: Request) -> Weights | None:
+    """The weights that came; read only where they can be of the model that was sent.
+
+    An array's bytes may be a zip, or claim any shape: they are looked at before NumPy loads them.
+    """
     if "weights" not in message.content.array_records:
         return None
-    return np.asarray(message.content.array_records["weights"]["all"].numpy())
+    if isinstance(request, VariantRequest):
+        raise ValueError("weights that were not asked for")
+    array, size = message.content.array_records["weights"]["all"], request.weights.size
+    if (array.stype, array.dtype) != ("numpy.ndarray", "float32"):
+        raise ValueError("weights must be float32, as NumPy saves them")
+    header_bytes = len(array.data) - request.weights.nbytes
+    if not (array.data.startswith(MAGIC_PREFIX) and 0 < header_bytes <= _MOST_HEADER_BYTES):
+        raise ValueError(f"{len(array.data)} bytes are not {size} weights, as NumPy saves them")
+    return np.asarray(array.numpy())
