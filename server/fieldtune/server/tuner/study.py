@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import (
@@ -19,6 +19,7 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    _get_single_value,
 )
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict, TypeAdapter
@@ -131,6 +132,8 @@ class OptunaTuner:
         """The next configuration to try."""
         with _storing(self._path):
             trial = self._reopen(self._left.popleft()) if self._left else self._new_trial()
+            if not self._distributions.keys() <= trial._fixed_params.keys():
+                self._draw(trial)
             for key, distribution in self._distributions.items():
                 trial._suggest(key, distribution)
         self._running[trial.number] = trial
@@ -188,6 +191,30 @@ class OptunaTuner:
         """A trial that an earlier process asked for; what it had drawn already stays."""
         self._study.sampler = self._samplers.of(stored.number)
         return optuna.trial.Trial(self._study, stored._trial_id)
+
+    def _draw(self, trial: optuna.Trial) -> None:
+        """Draw a whole configuration as Optuna does, and store it at once as if it were queued.
+
+        Were each parameter stored as it is drawn, a kill between two would change the rest.
+        """
+        seen, whole = trial._get_latest_trial(), dict[str, Any]()
+        for key, distribution in self._distributions.items():
+            if trial._is_fixed_param(key, distribution):
+                value = trial._fixed_params[key]
+            elif distribution.single():
+                value = _get_single_value(distribution)
+            elif trial._is_relative_param(key, distribution):
+                value = trial.relative_params[key]
+            else:
+                value = self._study.sampler.sample_independent(
+                    self._study, seen, key, distribution
+                )
+            # As it is read from the storage: of plain types.
+            whole[key] = distribution.to_external_repr(distribution.to_internal_repr(value))
+            seen.params = dict(whole)
+            seen.distributions = {name: self._distributions[name] for name in whole}
+        self._storage.set_trial_system_attr(trial._trial_id, "fixed_params", whole)
+        trial._fixed_params = whole
 
 
 @contextmanager
