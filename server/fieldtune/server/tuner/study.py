@@ -206,9 +206,7 @@ class OptunaTuner:
             elif trial._is_relative_param(key, distribution):
                 value = trial.relative_params[key]
             else:
-                value = self._study.sampler.sample_independent(
-                    self._study, seen, key, distribution
-                )
+                value = self._study.sampler.sample_independent(self._study, seen, key, distribution)
             # As it is read from the storage: of plain types.
             whole[key] = distribution.to_external_repr(distribution.to_internal_repr(value))
             seen.params = dict(whole)
