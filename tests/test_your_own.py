@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from commandline import ROOT, Command
@@ -30,6 +33,39 @@ def test_own_data_model_and_metric_are_tuned(example: Path, fieldtune: Command) 
         # The metric of one's own is not the accuracy, and error is one minus it.
         assert point["measures"]["metric"] == pytest.approx(1 - point["measures"]["error"])
         assert point["measures"]["metric"] < point["measures"]["accuracy"]
+
+
+def test_a_study_with_own_modules_and_data_is_retargeted_from_anywhere(
+    example: Path, fieldtune: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    away = tmp_path_factory.mktemp("away")
+    study = example / "gestures.toml"
+    text = study.read_text()
+    assert 'data = "gestures:load"' in text
+    (example / "samples").mkdir()
+    rng = np.random.default_rng(0)
+    clients = int(text.partition("clients = ")[2].split()[0])
+    for client in range(clients):
+        x, y = rng.normal(size=(8, 32, 3)), np.arange(8) % 4
+        np.savez(example / f"samples/{client}.npz", x=x, y=y)
+    study.write_text(text.replace("gestures:load", "samples").replace("rounds = 8", "rounds = 1"))
+    done = fieldtune("tune", study, "--trials", "1", "--out", away / "run", cwd=away)
+    assert done.returncode == 0, done.stderr
+    again = fieldtune("retarget", away / "run", "--device", "raspberry-pi-3b-plus", cwd=away)
+    assert again.returncode == 0, again.stderr
+    assert "Scored anew for raspberry-pi-3b-plus" in again.stdout
+    assert "made on devices" not in again.stderr
+    # On another machine they may lie in the run folder instead; devices' own data does not.
+    with closing(sqlite3.connect(away / "run/study.db")) as database, database:
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = "
+            """replace(value_json, '\\"simulated\\":true', '\\"simulated\\":false')"""
+        )
+    for name in ("samples", "gestures.py"):
+        (example / name).rename(away / "run" / name)
+    moved = fieldtune("retarget", away / "run", "--device", "raspberry-pi-3b-plus", cwd=away)
+    assert moved.returncode == 0, moved.stderr
+    assert "was made on devices, whose data is not here" in moved.stderr
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,25 @@ def test_a_damaged_artefact_is_dropped_and_counts_as_not_held(
     assert "was damaged" in caplog.text
 
 
+def test_an_artefact_that_is_damaged_where_nothing_can_be_removed_counts_as_not_held(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Files in /proc can be read but not removed, as on a card that was mounted again read-only.
+    folder = ArtefactFolder(Path("/proc/self"))
+    assert folder.read("status") is None
+    assert "was damaged" in caplog.text
+
+
+def test_a_folder_that_cannot_be_looked_into_is_one_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = ArtefactFolder(tmp_path / ("longer than a name may be" * 20))
+    for _ in range(2):
+        assert folder.read(kept(b"model")) is None
+        folder.write(kept(b"model"), b"model")
+    assert caplog.text.count("training goes on from memory") == 1
+
+
 def test_the_least_recently_used_make_room_and_other_files_stay(tmp_path: Path) -> None:
     folder = ArtefactFolder(tmp_path, bound_mib=3 * 1000 / 2**20)
     models = [bytes([n]) * 1000 for n in range(4)]

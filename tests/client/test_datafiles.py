@@ -149,6 +149,40 @@ def test_a_function_gives_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert "4711" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("module", "text", "sentence"),
+    [
+        (
+            "unfinished",
+            "x = 1\ndef data(:\n",
+            r"cannot be imported: it raised SyntaxError .line 2.",
+        ),
+        (
+            "raises",
+            "raise KeyError('sample 4711')",
+            "cannot be imported: it raised KeyError; import",
+        ),
+        ("ends", "raise SystemExit('4711')", "cannot be imported: it raised SystemExit"),
+        ("ragged", "data = lambda: ([[1, 2], [4711]], [0, 1])", "bring all samples to one shape"),
+        ("nothing", "data = lambda: ([[]], [], [[]], [])", "x has shape"),
+        (
+            "no_samples",
+            "import numpy as np\nx, y = np.zeros((0, 2)), np.zeros(0)\ndata = lambda: (x, y, x, y)",
+            "holds no training samples: give at least one",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_named_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str, sentence: str
+) -> None:
+    (tmp_path / f"device_data_{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match=f"^device_data_{module}:data.*{sentence}") as refused:
+        load_device_data(f"device_data_{module}:data")
+    assert "\n" not in str(refused.value)
+    assert "4711" not in str(refused.value)
+
+
 def empty(folder: Path) -> None:
     """Nothing in it."""
 
@@ -178,6 +212,25 @@ def broken_npz(folder: Path) -> None:
     (folder / "a.npz").write_bytes(b"PK\x03\x04 no")
 
 
+def npy_called_npz(folder: Path) -> None:
+    np.save(folder / "a.npy", np.zeros((8, 2)))
+    (folder / "a.npy").rename(folder / "a.npz")
+
+
+def damaged_npz(folder: Path) -> None:
+    """The deflated bytes of its first array are no longer what they were."""
+    file = folder / "a.npz"
+    np.savez_compressed(file, x=RNG.normal(size=(64, 8)), y=np.arange(64) % 3)
+    content = bytearray(file.read_bytes())
+    content[200:400] = b"\xff" * 200
+    file.write_bytes(content)
+
+
+def no_samples(folder: Path) -> None:
+    x, y = np.zeros((0, 2)), np.zeros(0)
+    npz(folder / "a.npz", x=x, y=y, x_test=x, y_test=y)
+
+
 def image(name: str, content: bytes, description: str = "") -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         (folder / "0").mkdir()
@@ -200,6 +253,11 @@ def two_sizes(folder: Path) -> None:
         (mixed, "holds npz and csv"),
         (broken_npz, "is not a .npz file of plain arrays"),
         (arrays(y=np.array([object()] * 8)), "is not a .npz file of plain arrays"),
+        (npy_called_npz, "a.npz is not a .npz file of plain arrays: write it again"),
+        (damaged_npz, "a.npz is not a .npz file of plain arrays: write it again"),
+        (arrays(y=np.zeros(8, "datetime64[s]")), "a.npz: y holds datetime64.* number the"),
+        (arrays(x=np.zeros((8, 2), "timedelta64[s]")), "a.npz: x holds timedelta64.* not numbers"),
+        (no_samples, "holds no training samples: give at least one"),
         (arrays(y=np.arange(7)), "x has shape .8, 4, 4, 1. and y .7,."),
         (arrays(x=np.zeros((8, 0))[:, :0].reshape(8, 0).sum(1)), "one row of x"),
         (arrays(x=np.array([["a"]] * 8)), "not numbers"),

@@ -42,6 +42,7 @@ def run_study(
     text = study_file.read_text()
     path = out or Path("runs") / parse_study(text, str(study_file)).study.name
     with RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder:
+        folder.note_study_folder(study_file.parent)
         tuner = open_tuner(folder, import_path)
         history = tuner.history()
         if history:

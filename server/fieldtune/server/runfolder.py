@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from fieldtune.server.study import COST_MEASURES, StudyConfig
 from fieldtune.server.studyfile import load_study, parse_study
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
 
+_STUDY_FOLDER = ".study-folder"
 _HINT = "choose another folder with --out, or remove this one"
 
 
@@ -105,6 +107,18 @@ class RunFolder:
     def database(self) -> Path:
         """Optuna's storage."""
         return self.path / "study.db"
+
+    @property
+    def study_folder(self) -> Path:
+        """Where the study file lay: its modules and data are there. This one where unknown."""
+        try:
+            return Path(os.fsdecode((self.path / _STUDY_FOLDER).read_bytes()))
+        except (OSError, ValueError):
+            return self.path
+
+    def note_study_folder(self, folder: Path) -> None:
+        """Remember where the study file lies."""
+        self.write(_STUDY_FOLDER, os.fsencode(folder.resolve()))
 
     @property
     def identity(self) -> str:

@@ -88,17 +88,27 @@ def retarget_in_simulation(path: Path, device: str) -> None:
     """Print a study's answer for a device type that was not in its fleet, training nothing."""
     load_profile(device)
     notes = Console(stderr=True)
-    import_path = [str(path.resolve()), str(Path.cwd())]
     with RunFolder(path) as folder:
+        places = [folder.study_folder, path.resolve()]
+        import_path = [*map(str, places), str(Path.cwd())]
         outcomes = open_tuner(folder, import_path).history()
         study = folder.study
-        if not any(isinstance(outcome, Completed) for outcome in outcomes):
+        completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
+        if not completed:
             raise RunFolderError(f"{path} holds no finished trial yet: run 'fieldtune tune' first")
+        if not all(outcome.learned.simulated for outcome in completed):
+            notes.print(
+                f"{path} was made on devices, whose data is not here: costs are scored for "
+                f"{study.fleet.clients} simulated clients with {study.task.data} dealt out among "
+                "them.",
+                highlight=False, soft_wrap=True, markup=False,
+            )  # fmt: skip
+        base = next((each for each in places if (each / study.task.data).is_dir()), path)
         with (
             tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
             _closing(compile_service(Path(scratch), import_path)) as service,
             SimulationGrid(
-                FleetPlan.of(study, path),
+                FleetPlan.of(study, base),
                 workers=1,
                 import_path=import_path,
                 log=Path(scratch) / "log",
