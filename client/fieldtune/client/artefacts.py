@@ -38,7 +38,8 @@ class ArtefactFolder:
             return None
         if hashlib.sha256(model).hexdigest() != artefact:
             _LOG.warning("%s was damaged: it is dropped and will be sent again", file)
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a card that fails is mounted again read-only
+                file.unlink(missing_ok=True)
             return None
         with contextlib.suppress(OSError):
             os.utime(file)  # the most recently used is dropped last
@@ -46,10 +47,12 @@ class ArtefactFolder:
 
     def write(self, artefact: str, model: bytes) -> None:
         """Keep an artefact; others make room for it."""
-        if len(model) > self._bound_bytes or (self._folder / artefact).exists():
+        if len(model) > self._bound_bytes:
             return
         part = self._folder / f"{artefact}.part"
         try:
+            if (self._folder / artefact).exists():
+                return
             self._folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(model))
             part.write_bytes(model)

@@ -13,6 +13,7 @@ import logging
 import re
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,7 +90,7 @@ def load_device_data(where: str) -> ClientData:
         train, test = _read_part(folder / "train", about), _read_part(folder / "test", about)
     else:
         train, test = _read_split(folder, about)
-    return _client_data(train, test, about)
+    return _client_data(where, train, test, about)
 
 
 def _description(folder: Path) -> DataDescription:
@@ -162,7 +163,11 @@ def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
             x, y = np.asarray(arrays[x_name]), np.asarray(arrays[y_name])
     except KeyError:
         raise DataError(f"{file} must hold the arrays {x_name} and {y_name}") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+    except (
+        OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
+        TypeError,  # a .npy that is called .npz
+        RuntimeError,  # encrypted, or packed in a way that Python cannot unpack
+    ):  # fmt: skip
         raise DataError(f"{file} is not a .npz file of plain arrays: write it again") from None
     return _samples(str(file), x, y)
 
@@ -173,8 +178,10 @@ def _samples(where: str, x: NDArray[Any], y: NDArray[Any]) -> _Samples:
             f"{where}: x has shape {x.shape} and y {y.shape}: one row of x and one label a sample "
             "are needed"
         )
-    if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
-        raise DataError(f"{where}: x holds {x.dtype}, not numbers")
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{where}: x holds {x.dtype}, not numbers: give it as int or float")
+    if y.dtype.kind not in "biufUSO":
+        raise DataError(f"{where}: y holds {y.dtype}, not labels: number the classes 0, 1, 2, ...")
     return x.astype(np.float32), y
 
 
@@ -241,7 +248,9 @@ def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
     return (x[train], y[train]), (x[test], y[test])
 
 
-def _client_data(train: _Samples, test: _Samples, about: DataDescription) -> ClientData:
+def _client_data(where: str, train: _Samples, test: _Samples, about: DataDescription) -> ClientData:
+    if not len(train[1]):
+        raise DataError(f"{where} holds no training samples: give at least one")
     if about.labels is not None and about.classes not in (None, len(about.labels)):
         raise DataError(
             f"{DESCRIPTION}: classes = {about.classes}, but there are {len(about.labels)} labels"
@@ -268,7 +277,7 @@ def _numbers(y: NDArray[Any], labels: tuple[str, ...] | None) -> NDArray[np.int3
         return np.array([number[str(name)] for name in y], np.int32)
     try:
         numbers = y.astype(np.float64)
-    except ValueError:
+    except (TypeError, ValueError):
         raise DataError(
             f"the labels are names: say their order in {DESCRIPTION}, labels = [...], the same on "
             "every device"
@@ -286,6 +295,12 @@ def _from_function(where: str) -> ClientData:
         function: Callable[[], Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as missing:
         raise DataError(f"{where} cannot be imported: {missing}") from None
+    except (Exception, SystemExit) as failed:  # a user's module may raise anything
+        line = f" (line {failed.lineno})" if isinstance(failed, SyntaxError) else ""
+        raise DataError(
+            f"{where} cannot be imported: it raised {type(failed).__name__}{line}; import it in "
+            "Python to see where, and mend it"
+        ) from failed
     try:
         returned = function()
     except DataError:
@@ -294,14 +309,19 @@ def _from_function(where: str) -> ClientData:
         raise DataError(f"{where} raised {type(failed).__name__}") from failed
     if isinstance(returned, ClientData):
         return returned
-    return _client_data(*_returned(where, returned), DataDescription())
+    return _client_data(where, *_returned(where, returned), DataDescription())
 
 
 def _returned(where: str, returned: Any) -> tuple[_Samples, _Samples]:
     """``(x, y)``, ``(x, y, owner)`` as a study's function gives, or ``(x, y, x_test, y_test)``."""
     if not isinstance(returned, tuple) or len(returned) not in (2, 3, 4):
         raise DataError(f"{where} must return (x, y), (x, y, x_test, y_test) or a ClientData")
-    arrays = [np.asarray(each) for each in returned]
+    try:
+        arrays = [np.asarray(each) for each in returned]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{where} returned what is not an array: bring all samples to one shape"
+        ) from None
     train = _samples(where, arrays[0], arrays[1])
     if len(arrays) == 4:
         return train, _samples(where, arrays[2], arrays[3])
