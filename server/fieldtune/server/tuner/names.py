@@ -50,8 +50,8 @@ class Samplers:
         self._factory = _imported(name, import_path) if ":" in name else None
         if name == "gp" and importlib.util.find_spec("torch") is None:
             raise StudyError(
-                "tuner.name = 'gp' is Optuna's GPSampler, which needs torch: pip install torch "
-                "--index-url https://download.pytorch.org/whl/cpu, or choose 'grey'"
+                "tuner.name = 'gp' is Optuna's GPSampler, which needs torch: pip install torch, or "
+                "choose 'grey'"
             )
 
     def know(self, known: Formulas) -> None:
