@@ -57,7 +57,7 @@ def export_spec(
     """A variant of a spec's model with these weights; see :func:`export_variant`."""
     model = build_model(spec)
     try:
-        return export_variant(model, flat_weights, name, calibration)
+        return export_variant(Layout(model), flat_weights, name, calibration)
     except ConverterError as refused:
         raise explain(spec.model, refused) from refused
 
@@ -153,7 +153,7 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
     try:
         trainable = to_tflite(signatures, program.variables)
         initial = layout.flat()
-        deployable = export_variant(model, initial, "fp32")
+        deployable = export_variant(layout, initial, "fp32")
     except ConverterError as refused:
         raise explain(name, refused) from refused
     # The graphs of a large model are worth freeing before the reference is traced.

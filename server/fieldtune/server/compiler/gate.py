@@ -126,11 +126,10 @@ class _Comparison:
         errors = self._errors(where, expected, (loss, self._run["state"](), self._weights()))
         if errors.worst[1] <= TOLERANCE:
             return errors.worst
-        moved = Reference(self._layout, self._options, self._h)
 
         def noise(size: float) -> float:
-            moved.take(*before)
-            found = moved.call(self._moved(batch, size))
+            reference.take(*before)
+            found = reference.call(self._moved(batch, size))
             return self._errors(where, expected, found).worst[1]
 
         return _explained(errors.worst, noise)

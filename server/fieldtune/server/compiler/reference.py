@@ -58,6 +58,7 @@ class Reference:
         self._gradients = [np.zeros(v.shape, np.float32) for v in self._trainable]
         self._accumulates = accumulates_in_momentum(options)
         self._base: list[Array] = []
+        self._step = tf.function(self._differentiated, autograph=False)
 
     def take(self, weights: Sequence[Array], state: Mapping[str, Array], calls: int) -> None:
         """Go on from an artefact's weights, accumulated gradient and optimizer state.
@@ -113,34 +114,41 @@ class Reference:
             tf.constant(batch.x),
             training=False,
         )
-        return float(self._weighted(batch, output)), output.numpy()
+        return float(self._weighted(batch.y, batch.weight, output)), output.numpy()
 
     def _accumulate(self, batch: Batch) -> float:
+        weights = [v.value for v in self._trainable]
+        calls = tf.constant([float(self._calls)])
+        found, self._statistics, loss = self._step(
+            weights, self._statistics, calls, batch.x, batch.y, batch.weight
+        )
+        self._calls += 1
+        self._gradients = [
+            total + gradient.numpy() for total, gradient in zip(self._gradients, found, strict=True)
+        ]
+        return float(loss)
+
+    def _differentiated(
+        self, weights: Any, statistics: Any, calls: Any, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[list[Any], list[Any], Any]:
+        """Gradients, new statistics and loss of one batch; traced, which five calls are worth."""
         stream = None
         if self._layout.draws_random_numbers:
-            stream = Stream(tf.constant([self._h["seed"]]), tf.constant([float(self._calls)]))
-        self._calls += 1
-        weights = [v.value.read_value() for v in self._trainable]
+            stream = Stream(tf.constant([self._h["seed"]]), calls)
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            output, statistics, extra = self._layout.call(
-                weights,
-                self._statistics,
-                self._frozen,
-                tf.constant(batch.x),
-                training=True,
-                stream=stream,
+            output, new, extra = self._layout.call(
+                weights, statistics, self._frozen, x, training=True, stream=stream
             )
-            loss = self._weighted(batch, output)
+            loss = self._weighted(y, sample_weight, output)
             if extra:
-                loss += tf.reduce_sum(batch.weight) * tf.add_n(extra)
-        found = tape.gradient(loss, weights)
-        self._gradients = [
-            total + tf.convert_to_tensor(g).numpy()
-            for total, g in zip(self._gradients, found, strict=True)
-        ]
-        self._statistics = [tf.convert_to_tensor(v) for v in statistics]
-        return float(loss)
+                loss += tf.reduce_sum(sample_weight) * tf.add_n(extra)
+        gradients = tape.gradient(loss, weights)
+        return (
+            [tf.convert_to_tensor(gradient) for gradient in gradients],
+            [tf.convert_to_tensor(value) for value in new],
+            loss,
+        )
 
     def _apply(self) -> None:
         gradients = self._gradients
@@ -156,14 +164,13 @@ class Reference:
         attributes = _SLOTS[self._options.optimizer]
         return {slot: list(getattr(self._optimizer, name)) for slot, name in attributes.items()}
 
-    def _weighted(self, batch: Batch, output: Any) -> Any:
-        y = tf.constant(batch.y)
+    def _weighted(self, y: Any, sample_weight: Any, output: Any) -> Any:
         if self._options.loss == "sparse_categorical_crossentropy":
             # Keras smooths labels only where they are one-hot.
             y = tf.one_hot(y, output.shape[-1])
         each = tf.convert_to_tensor(self._loss(y, output))
         each = tf.reduce_mean(tf.reshape(each, [each.shape[0], -1]), 1)
-        return tf.reduce_sum(batch.weight * each)
+        return tf.reduce_sum(sample_weight * each)
 
 
 def _join(tensors: Sequence[Array]) -> Array:

@@ -129,7 +129,7 @@ def _probe(model: Any, trainable: Sequence[Any], others: Sequence[Any]) -> tuple
 
     def call(x: Any) -> Any:
         given = [tf.identity(v.value) for v in others]
-        with random_numbers(stream), built_in_operations():
+        with random_numbers(stream):
             output, new = model.stateless_call(
                 [v.value for v in trainable],
                 given,
@@ -173,6 +173,8 @@ class Program:
         if layout.draws_random_numbers:
             self.hyperparameters += ("seed",)
             self.calls = tf.Variable(tf.zeros([1]))
+        # Traced once for both signatures that infer.
+        self._forward = tf.function(self._inferred, autograph=False)
 
     @property
     def variables(self) -> list[Any]:
@@ -252,7 +254,7 @@ class Program:
                     "(trainable = False) or remove it"
                 )
 
-    def _forward(self, x: Any) -> Any:
+    def _inferred(self, x: Any) -> Any:
         weights = self.weights_var.read()
         with built_in_operations():
             output, _, _ = self.layout.call(

@@ -24,7 +24,7 @@ SIGNATURE = "serving_default"
 
 
 def export_variant(
-    model: Any,
+    layout: Layout,
     flat_weights: NDArray[np.float32],
     name: Variant = "fp32",
     calibration: NDArray[np.float32] | None = None,
@@ -32,7 +32,7 @@ def export_variant(
     """A ``.tflite`` that maps ``x`` float32 ``[1, *input_shape]`` to ``logits``.
 
     Args:
-        model: the ``keras.Model`` (its own weights are not used).
+        layout: the model's weights (their present values are not used).
         flat_weights: float32 ``[parameters]`` in manifest order.
         name: fp32; fp16 (weights stored in half precision); dynamic (weights int8, activations
             float); int8 (weights and activations int8, input and output stay float32).
@@ -42,7 +42,6 @@ def export_variant(
         CompileError: the weights do not fit, or int8 lacks calibration.
         ConverterError: an op has no built-in equivalent.
     """
-    layout = Layout(model)
     specs = layout.specs
     expected = sum(spec.size for spec in specs)
     if flat_weights.shape != (expected,):
@@ -64,7 +63,7 @@ def export_variant(
             logits, _, _ = layout.call(trainable, statistics, frozen, x, training=False)
         return {"logits": logits}
 
-    signature = trace(infer, {"x": tf.TensorSpec([1, *model.inputs[0].shape[1:]])})
+    signature = trace(infer, {"x": tf.TensorSpec([1, *layout.model.inputs[0].shape[1:]])})
     if name == "fp32":
         return to_tflite({SIGNATURE: signature})
     return _quantized(signature, name, calibration)
