@@ -4,7 +4,8 @@ Conversion can give wrong numbers without an error, so five optimizer steps are 
 TFLite runtime, over full, accumulated and short (zero-weight padded) batches. After each call of
 ``train``, :class:`~fieldtune.server.compiler.reference.Reference` must agree: the loss, every
 gradient, every weight and the optimizer's state; then the logits. It goes on from the artefact's
-own numbers, so that a deep network does not blow rounding up from step to step.
+own numbers, so that a deep network does not blow rounding up from step to step. Then one call runs
+without the runtime's delegate: what is planned and computed differently there must agree too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from fieldtune.profiles.errors import CompileError
@@ -21,6 +22,8 @@ from fieldtune.server.compiler.manifest import CompileOptions
 from fieldtune.server.compiler.probe import GATE_VALUES, Batch, batches
 from fieldtune.server.compiler.reference import Reference
 from fieldtune.server.compiler.training import Layout
+
+SIGNATURES = ("train", "evaluate", "infer", "load", "weights", "reset", "state")
 
 TOLERANCE = 1e-4
 """Largest error allowed, relative to the largest entry of a tensor."""
@@ -52,9 +55,9 @@ def check(model: bytes, layout: Layout, options: CompileOptions, name: str) -> N
     """
     worst = ("nothing", 0.0)
     try:
-        interpreter = Interpreter(model_content=model, num_threads=1)
+        runs = _Runs(model)
         for attempt in range(ATTEMPTS):
-            worst = _Comparison(interpreter, layout, options, attempt).worst()
+            worst = _Comparison(runs, layout, options, attempt).worst()
             if worst[1] <= TOLERANCE:
                 return
     except (RuntimeError, ValueError) as refused:
@@ -68,16 +71,30 @@ def check(model: bytes, layout: Layout, options: CompileOptions, name: str) -> N
     )
 
 
+class _Runs:
+    """The artefact's signatures in the installed runtime, with and without its delegate."""
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self.delegated = self._signatures(OpResolverType.AUTO)
+
+    def plain(self) -> dict[str, Any]:
+        """Made anew each time: it is wanted once, and holds as much memory as the other."""
+        return self._signatures(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+    def _signatures(self, resolver: Any) -> dict[str, Any]:
+        interpreter = Interpreter(
+            model_content=self._model, num_threads=1, experimental_op_resolver_type=resolver
+        )
+        return {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
+
+
 class _Comparison:
     """One artefact and the reference, fed with the same batches."""
 
-    def __init__(
-        self, interpreter: Any, layout: Layout, options: CompileOptions, attempt: int
-    ) -> None:
-        self._run = {
-            name: interpreter.get_signature_runner(name)
-            for name in ("train", "evaluate", "infer", "load", "weights", "reset", "state")
-        }
+    def __init__(self, runs: _Runs, layout: Layout, options: CompileOptions, attempt: int) -> None:
+        self._runs = runs
+        self._run = runs.delegated
         self._layout = layout
         self._options = options
         self._names = [spec.name for spec in layout.specs]
@@ -91,7 +108,7 @@ class _Comparison:
     def worst(self) -> tuple[str, float]:
         """The tensor that agrees least, and by how much."""
         start = [v.numpy() for v in self._layout.variables]
-        self._run["load"](**{f"w{number:03d}": tensor for number, tensor in enumerate(start)})
+        self._load(start)
         loaded = _Errors()
         loaded.tensors("loaded weight", self._names, start, self._weights())
         found = [loaded.worst]
@@ -103,13 +120,24 @@ class _Comparison:
             if found[-1][1] > TOLERANCE:
                 return found[-1]
         reference.take(self._weights(), self._run["state"](), 0)
-        found += [self._inference(reference), self._counts()]
+        found += [self._inference(reference), self._counts(), self._reset()]
+        self._run = self._runs.plain()
+        self._load(start)
+        before = start, self._run["state"](), 0
+        reference.take(*before)
+        found.append(self._call(reference, self._batches[0], "without delegate", before))
+        return max(found, key=lambda pair: pair[1])
+
+    def _load(self, weights: Sequence[Any]) -> None:
+        self._run["load"](**{f"w{number:03d}": tensor for number, tensor in enumerate(weights)})
+
+    def _reset(self) -> tuple[str, float]:
         self._run["reset"]()
-        reset = _Errors()
+        errors = _Errors()
         state = self._run["state"]()
         left = state.get("accumulator", state.get("momentum"))
-        reset.one("reset", np.zeros(1, np.float32), left)
-        return max([*found, reset.worst], key=lambda pair: pair[1])
+        errors.one("reset", np.zeros(1, np.float32), left)
+        return errors.worst
 
     def _call(
         self, reference: Reference, batch: Batch, where: str, before: tuple[Any, ...]

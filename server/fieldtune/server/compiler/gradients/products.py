@@ -28,8 +28,13 @@ def product(a: Any, b: Any, *, turn_a: bool = False, turn_b: bool = False) -> An
 
     With a transposed second matrix the converter would make it FULLY_CONNECTED, which XNNPACK
     leaves to a kernel that takes four times as long unless the matrix is a constant: a batch of one
-    product stays BATCH_MATMUL.
+    product stays BATCH_MATMUL. A column times one number would become MUL, which the runtimes'
+    planner lets write over its input even where that is another view of numbers still needed
+    (seen in tflite-runtime 2.14 and ai-edge-litert 2.3): a column of zeros keeps it a product.
     """
+    if b.shape == (1, 1) and not turn_b:
+        a = tf.pad(a, [[0, 1], [0, 0]] if turn_a else [[0, 0], [0, 1]])
+        b = tf.pad(b, [[0, 1], [0, 0]])
     if not turn_b:
         return tf.matmul(a, b, transpose_a=turn_a)
     one = [tf.reshape(t, [1, *t.shape]) for t in (a, b)]
