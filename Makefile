@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo data test check format lint types layers fuzz bench clean
@@ -32,11 +33,11 @@ data: $(READY)  ## Install the data sets: HAPT, FSDD and tuning tables (packages
 	  apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; \
 	else echo "Fashion-MNIST is still missing. On Debian or Ubuntu: sudo apt-get install dataset-fashion-mnist"; fi
 
-test: $(READY)  ## Run all tests
-	$(BIN)/pytest
+test: $(READY)  ## Run all tests, by two processes
+	$(TEST)
 
 check: $(READY) format lint types layers  ## Format, lint, types, import layers and tests
-	$(BIN)/pytest
+	$(TEST)
 
 format: $(READY)
 	$(BIN)/ruff format --check .

@@ -22,8 +22,13 @@ if os.environ.get("CI"):
 
 @pytest.fixture(scope="session", autouse=True)
 def artefact_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of this run's own, so that tests compile what they use and only once."""
-    folder = tmp_path_factory.mktemp("cache")
+    """A cache of this run's own, so that tests compile what they use and only once.
+
+    Where pytest-xdist runs several processes, their folders lie beside each other, and this one.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     os.environ["FIELDTUNE_CACHE"] = str(folder)
     return folder
 

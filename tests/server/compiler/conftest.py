@@ -19,9 +19,11 @@ if HERE not in sys.path:
 
 
 @pytest.fixture(scope="session")
-def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompileService]:
-    folder = tmp_path_factory.mktemp("compiler")
-    with CompileService(ArtefactCache(folder), [HERE], folder / "compile.log") as service:
+def compiler(
+    artefact_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CompileService]:
+    log = tmp_path_factory.mktemp("compiler") / "compile.log"
+    with CompileService(ArtefactCache(artefact_cache), [HERE], log) as service:
         yield service
 
 
