@@ -40,7 +40,7 @@ from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.compiler.service import CompileService
 
-PASSES = 3
+PASSES = 6
 SECONDS = 0.04
 Vector = NDArray[np.float64]
 

@@ -106,7 +106,33 @@ def test_tensors_that_stay_in_the_cache_are_near_and_others_come_from_afar():
     far = far_bytes([[(0, large)], [(1, large)]], [[(1, large)], [(2, large)]])
     assert far == [(large, 0), (0, 0)]
     far = far_bytes([[(0, huge)], [(1, huge)]], [[(1, huge)], [(2, huge)]])
-    assert far == [(2 * huge, huge), (2 * huge, 0)]
+    assert far == [(huge, huge), (huge, 0)]
+
+
+def test_a_result_that_keeps_its_place_for_long_is_written_to_memory_and_read_from_it():
+    big = 0.4 * REMOTE_BYTES
+    # 0 -> 1 is wanted again by the last op, as an activation is; the others are done with at once.
+    reads = [[(0, big)], [(1, big)], [(2, big)], [(3, big), (1, big)]]
+    writes = [[(1, big)], [(2, big)], [(3, big)], [(4, big)]]
+    remote = [moved for _, moved in far_bytes(reads, writes)]
+    assert remote == [big + 2 * big, 0, 0, big]
+    # An output of the graph has a place of its own, whoever reads it.
+    remote = [moved for _, moved in far_bytes(reads, writes, kept={2})]
+    assert remote == [big + 2 * big, 2 * big, 0, big]
+
+
+def test_products_by_constant_weights_count_half_tiles():
+    def runs(columns, rows=1):
+        weights = np.ones((columns, 32), np.float32)
+        bias = np.zeros(columns, np.float32)
+        sample = Sample("FULLY_CONNECTED", ((rows, 32), weights, bias), ((rows, columns),),
+                        ("FullyConnectedOptions", {}))  # fmt: skip
+        (work,) = [w for n, w in read_work(graph([sample]))["main"].classes.items()
+                   if not n.startswith("call")]  # fmt: skip
+        return work.runs / 32
+
+    assert [runs(columns) for columns in (8, 16, 24, 31, 32, 33)] == [1, 1, 3, 2, 2, 5]
+    assert [runs(columns, rows=4) for columns in (8, 12, 16, 24, 32)] == [0.6, 1.2, 1, 2, 2]
 
 
 def test_what_a_model_computes_is_the_same_in_copies():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fieldtune.profiles import cli
+from fieldtune.profiles import cli, microbench
 from fieldtune.profiles import measure as module
 from fieldtune.profiles.catalogue import load_profile
 from fieldtune.profiles.cost import call_ms, untold
@@ -93,10 +93,14 @@ def module_features():
 def test_a_measured_profile_loads_and_predicts_what_was_measured(tmp_path, monkeypatch):
     _, path = a_profile(tmp_path, PC, monkeypatch)
     profile = load_profile(path)
-    work = read_work(graph(samples()[20:30]))["main"]
-    tensors = work.classes["call.feed"].count + work.classes["call.fetch"].count
-    us = known_us(work) + 2.0 + FEED_US * tensors
-    assert call_ms(profile, work).value * 1e3 == pytest.approx(us, rel=0.1)
+    errors = []
+    for begin in range(20, 100, 10):
+        work = read_work(graph(samples()[begin : begin + 10]))["main"]
+        tensors = work.classes["call.feed"].count + work.classes["call.fetch"].count
+        us = known_us(work) + 2.0 + FEED_US * tensors
+        errors.append(abs(call_ms(profile, work).value * 1e3 / us - 1))
+    assert np.median(errors) < 0.05
+    assert max(errors) < 0.25
 
 
 def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
@@ -185,11 +189,13 @@ def test_a_place_that_no_profile_can_be_written_to_is_refused_before_measuring(t
     assert "give a .toml file in a folder that exists" in str(done.exception)
 
 
-def test_the_runtime_of_this_machine_runs_every_graph_of_the_benchmark():
+def test_the_runtime_of_this_machine_runs_every_graph_of_the_benchmark(monkeypatch):
+    monkeypatch.setattr(microbench, "PASSES", 1)
     told = []
     found = run(0.0, progress=lambda done, of: told.append((done, of)))
     assert told[-1][0] == told[-1][1] == len(told) - 1
-    assert len(found.kernels) + len(found.far) + len(found.mixes) + len(found.calls) == told[-1][1]
+    graphs = len(found.kernels) + len(found.far) + len(found.mixes) + len(found.calls)
+    assert graphs == told[-1][1]
     assert all(timing.us >= 0 for timing in (*found.kernels, *found.calls))
 
 

@@ -70,7 +70,7 @@ def measure_host(
         Path, typer.Option(help="Where to write the profile; it is named after the file.")
     ] = Path("measured.toml"),
 ) -> None:
-    """Measure this machine for about a minute and write its profile."""
+    """Measure this machine for a minute or two and write its profile."""
     if out.suffix != ".toml" or not out.parent.is_dir():
         raise UsageError(f"--out {out}: give a .toml file in a folder that exists")
     err = Console(stderr=True)

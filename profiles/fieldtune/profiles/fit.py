@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.microbench import Readings, Timing
+from fieldtune.profiles.microbench import FAR_CLASSES, Readings, Timing
 from fieldtune.profiles.work import FEATURES, OpWork
 
 Vector = NDArray[np.float64]
@@ -105,15 +105,16 @@ def fit(readings: Readings) -> Fit:
         groups[key].append(timing)
     # What is left of a large op's time once its bytes from afar are paid for is what its kernel
     # costs near, and what is left of a far graph's once its kernels are is what afar costs.
-    gone_us = np.zeros(len(_GONE))
+    gone_us = {name: np.zeros(len(_GONE)) for name in FAR_CLASSES}
     for _ in range(_TURNS):
         kernels = {"call.partition": Fitted(partition, 0.0)}
         for name, timings in sorted(groups.items()):
             kernels[name] = _kernel(name, timings, base_us, partition, gone_us)
         before, gone_us = gone_us, _gone(readings.far, kernels, base_us)
-        if np.allclose(before, gone_us, rtol=0.02, atol=0.0):
+        if all(np.allclose(before[n], gone_us[n], rtol=0.02, atol=0.0) for n in FAR_CLASSES):
             break
-    kernels = {n: k if n.startswith("call") else _with_gone(k, gone_us) for n, k in kernels.items()}
+    kernels = {n: k if n.startswith("call") else _with_gone(n, k, gone_us)
+               for n, k in kernels.items()}  # fmt: skip
     kernels |= _context(readings.mixes, kernels, base_us)
     feed, fetch, python_us = _calls(readings.calls)
     kernels |= {"call.feed": feed, "call.fetch": fetch}
@@ -127,13 +128,17 @@ def fit(readings: Readings) -> Fit:
 
 
 def _kernel(
-    name: str, timings: Sequence[Timing], base_us: float, partition: Vector, gone_us: Vector
+    name: str,
+    timings: Sequence[Timing],
+    base_us: float,
+    partition: Vector,
+    gone_us: dict[str, Vector],
 ) -> Fitted:
     """Rates of one kernel, beside the call, the partitions, and the bytes from afar."""
     x = np.array([_of(timing, name) for timing in timings])
     taken = np.array([timing.us for timing in timings])
     rest = np.array([base_us + _partitions(timing) @ partition for timing in timings])
-    rest += x[:, _GONE] @ gone_us
+    rest += x[:, _GONE] @ _of_class(name, gone_us)
     x[:, _GONE] = 0.0
     us, error = robust(x, np.maximum(taken - rest, 0.02 * taken), taken)
     return Fitted(us, error)
@@ -171,31 +176,35 @@ def _invocation(kernels: Sequence[Timing]) -> tuple[float, Vector]:
     return float(found[0]), partition
 
 
-def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> Vector:
+def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> dict[str, Vector]:
     """Microseconds that a byte from afar takes more than one from a near cache, and a remote one.
 
-    They are taken to be the same for every kernel: additions stream through memory, dense layers
-    wait for each tile of their weights, and a training step is made of both.
+    By class of op: additions stream through memory and hardly notice, products wait for the rows of
+    their tiles, and copies for each stretch.
     """
-    rows, more, taken = [], [], []
-    for timing in far:
-        gone = np.zeros(2)
-        for name, work in timing.work.classes.items():
-            if not name.startswith("call"):
-                gone += features(work)[_GONE]
-        if gone[0] > 0:
-            rows.append(gone)
-            more.append(max(timing.us - _predicted(timing, near, base_us), 0.0))
-            taken.append(timing.us)
-    if not rows:
-        return np.zeros(2)
-    found, _ = robust(np.array(rows), np.array(more), np.array(taken))
+    found = {}
+    for name in FAR_CLASSES:
+        rows, more, taken = [], [], []
+        for timing in far:
+            ops = {n: work for n, work in timing.work.classes.items() if not n.startswith("call")}
+            if all(n.startswith(name) for n in ops):
+                rows.append(np.sum([features(work)[_GONE] for work in ops.values()], axis=0))
+                more.append(max(timing.us - _predicted(timing, near, base_us), 0.0))
+                taken.append(timing.us)
+        found[name] = np.zeros(len(_GONE))
+        if rows:
+            found[name], _ = robust(np.array(rows), np.array(more), np.array(taken))
     return found
 
 
-def _with_gone(kernel: Fitted, gone_us: Vector) -> Fitted:
+def _of_class(kernel: str, gone_us: dict[str, Vector]) -> Vector:
+    """What afar costs a kernel: as its class, and where that was not timed, as copies."""
+    return gone_us.get(kernel.partition(".")[0], gone_us["move"])
+
+
+def _with_gone(name: str, kernel: Fitted, gone_us: dict[str, Vector]) -> Fitted:
     us = kernel.us.copy()
-    us[_GONE] = gone_us
+    us[_GONE] = _of_class(name, gone_us)
     return Fitted(us, kernel.error)
 
 

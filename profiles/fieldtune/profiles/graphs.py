@@ -192,6 +192,56 @@ def spread(size: int, copies: int) -> bytes:
     return graph(pairs)
 
 
+def forth_and_back(kind: str, rows: int, copies: int) -> bytes:
+    """A graph whose results are read again on the way back, as activations are in training.
+
+    Args:
+        kind: class of its ops: ``elementwise`` (products), ``matmul`` (by a small matrix, and its
+            gradient) or ``move`` (halves put together and cut again).
+        rows: of the matrices of 32 columns that it keeps.
+        copies: of them.
+    """
+    builder = GraphBuilder()
+    wide, half = (rows, 32), (rows, 16)
+    first, other, weights = (builder.tensor(shape) for shape in (wide, half, (32, 32)))
+    kept, back = [first], []
+
+    def op(name: str, inputs: list[int], shape: Shape, options: dict[str, Any]) -> int:
+        result = builder.tensor(shape)
+        builder.op(name, inputs, [result], (_OPTIONS[name], options))
+        return result
+
+    def cut(whole: int) -> int:
+        begin, size = (builder.constant(np.array(n, np.int32)) for n in ((0, 16), half))
+        return op("SLICE", [whole, begin, size], half, {})
+
+    for _ in range(copies):
+        if kind == "elementwise":
+            kept.append(op("MUL", [kept[-1], first], wide, {}))
+        elif kind == "matmul":
+            kept.append(op("BATCH_MATMUL", [kept[-1], weights], wide, {}))
+        else:
+            kept.append(op("CONCATENATION", [cut(kept[-1]), other], wide, {"axis": 1}))
+    gradient = first
+    for activation in reversed(kept):
+        if kind == "elementwise":
+            gradient = op("MUL", [gradient, activation], wide, {})
+        elif kind == "matmul":
+            back.append(op("BATCH_MATMUL", [activation, gradient], (32, 32), {"adjX": True}))
+            gradient = op("BATCH_MATMUL", [gradient, weights], wide, {})
+        else:
+            gradient = op("CONCATENATION", [cut(activation), cut(gradient)], wide, {"axis": 1})
+    return builder.finish([first, other, weights], [gradient, *back])
+
+
+_OPTIONS = {
+    "MUL": "MulOptions",
+    "BATCH_MATMUL": "BatchMatMulOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "SLICE": "SliceOptions",
+}
+
+
 def variable(size: int, copies: int) -> bytes:
     """A graph that assigns its input to variables and reads each of them."""
     builder = GraphBuilder()

@@ -43,6 +43,10 @@ _BINARY = {
 # counts, and the better one explains the time.
 _ROWS, _LANES = 4, 16
 _WIDE_ROWS, _WIDE_LANES = 7, 32
+# XNNPACK multiplies by constant weights in tiles of half the width where those leave less empty: a
+# vector always, a matrix where there is one tile only. Such a tile takes a matrix 0.6 of a whole
+# one's time, and a vector, which waits for the weights, all of it (measured on AVX2).
+_HALF_LANES, _HALF_TILE = _LANES // 2, 0.6
 _WINDOW = 36  # taps
 
 
@@ -51,7 +55,7 @@ class Runs(NamedTuple):
 
     inner: float = 0.0  # steps over narrow tiles; taps; contiguous stretches
     wide: float = 0.0  # steps over wide tiles
-    outer: float = 0.0  # tiles started, or for the runtime's own convolutions numbers gathered
+    outer: float = 0.0  # tiles started; numbers gathered by the runtime's own convolutions; ends
     variant: str = ""  # tells apart kernels of one op
 
 
@@ -82,7 +86,7 @@ def kernel(
         runs = _product_runs(name, inputs, outputs, options, delegated)
     else:
         inner, variant = _runs(name, op_class, inputs, outputs, options)
-        runs = Runs(inner=float(inner), variant=variant)
+        runs = Runs(inner=float(inner), outer=_ends(name, inputs, outputs), variant=variant)
     return ".".join(filter(None, [family, runs.variant, "" if delegated else "plain"])), runs
 
 
@@ -120,6 +124,17 @@ def _runs(
     return 0.0, ""
 
 
+def _ends(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
+    """Taps of a window that end with part of a panel of channels, which takes a path of its own."""
+    if name not in ("DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D"):
+        return 0.0
+    out = outputs[0].shape
+    if out[-1] % _LANES == 0:
+        return 0.0
+    taps = prod(inputs[1].shape[1:3]) if name == "DEPTHWISE_CONV_2D" else 1
+    return float(prod(out[:-1]) * taps)
+
+
 def _panels(width: int) -> int:
     return -(-width // _LANES)
 
@@ -154,9 +169,15 @@ def _product_runs(
             variant = "window"  # the gradient of a filter: few results, each of a long sum
     else:
         return Runs()
-    if rows == 1 and delegated and name != "BATCH_MATMUL":
-        variant = f"{variant}.row" if variant else "row"  # a matrix times a vector
-    tiles = batches * -(-rows // _ROWS) * -(-columns // _LANES)
+    across = float(_panels(columns))
+    if delegated and name != "BATCH_MATMUL":
+        halves = -(-columns // _HALF_LANES)
+        if rows == 1:
+            variant = f"{variant}.row" if variant else "row"  # a matrix times a vector
+            across = float(halves) if 0 < columns % _LANES <= _HALF_LANES else across
+        elif columns < _LANES:
+            across = _HALF_TILE * halves
+    tiles = batches * -(-rows // _ROWS) * across
     wide = batches * -(-rows // _WIDE_ROWS) * -(-columns // _WIDE_LANES)
     outer = tiles * taps if delegated else batches * rows * depth
     return Runs(float(tiles * depth), float(wide * depth), float(outer), variant)

@@ -1,4 +1,4 @@
-"""``fieldtune profiles measure``: a profile of the host, from a microbenchmark of about a minute.
+"""``fieldtune profiles measure``: a profile of the host, from a microbenchmark of a minute or two.
 
 What is measured says so, with the method and the date. A board that ``probe`` recognises takes what
 a minute cannot tell (links, availability, power) from its profile in the catalogue; elsewhere those

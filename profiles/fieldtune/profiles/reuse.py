@@ -1,43 +1,60 @@
-"""How many of the bytes that an op reads have left the caches since they were last used.
+"""How many of the bytes that an op moves are not in the caches.
 
 Between two uses of a tensor other ops move bytes; once these are more than a second-level cache
-holds, the tensor comes from the cache behind it or from memory, and once they are more than a
-core's share of that one, from memory (reuse distance: Mattson et al., "Evaluation techniques for
-storage hierarchies", IBM Systems Journal 9(2), 1970). A graph is taken to be called again and
-again, as in training.
+holds, the tensor comes from the cache behind it or from memory, and once they are more than the
+last cache holds, from memory (reuse distance: Mattson et al., "Evaluation techniques for storage
+hierarchies", IBM Systems Journal 9(2), 1970). A result is written where the arena has room: over a
+tensor just done with, which is near, unless its own place is kept for long, as that of an
+activation is until the backward pass wants it. A graph is taken to be called again and again, as in
+training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-FAR_BYTES = 2.0**20
-"""Distance at which a tensor counts as far: the second-level cache of the boards and of a PC."""
-REMOTE_BYTES = 4 * 2.0**20
-"""Distance at which it counts as remote: past what boards have of a third level (a Raspberry Pi 5
-has 2 MiB, a Pi 4 none) and past a core's share of a PC's, which additions and dense layers of all
-sizes showed to be about this."""
+FAR_BYTES = 2.0**19
+"""Distance at which a tensor counts as far: the second-level cache of a core, on boards as on a PC
+(the four cores of a Pi 4 share 1 MiB)."""
+REMOTE_BYTES = 16 * 2.0**20
+"""Distance at which it counts as remote: half of a PC's third level, whose other half others use.
+Steps of 170 random models were predicted best with 16 to 20 MiB."""
+
+Tensors = Sequence[tuple[int, float]]
+"""Number and bytes of each."""
 
 
 def far_bytes(
-    reads: Sequence[Sequence[tuple[int, float]]], writes: Sequence[Sequence[tuple[int, float]]]
+    reads: Sequence[Tensors], writes: Sequence[Tensors], kept: Collection[int] = ()
 ) -> list[tuple[float, float]]:
-    """Bytes that each op reads or writes from afar, and those of them that are remote.
+    """Bytes that each op reads from afar, and those that memory moves for it.
 
     Args:
-        reads: for each op in order, number and bytes of the tensors that it reads.
-        writes: the same for those that it writes. The arena gives results the memory of tensors
-            just done with, so only a result that is itself larger than the cache is far. (Judging
-            results by their own last use predicted training steps worse.)
+        reads: for each op in order, the tensors that it reads.
+        writes: the same for those that it writes. Memory moves a written byte twice, for its line
+            is fetched before it is changed.
+        kept: results that keep their place to the end, whoever reads them.
     """
-    moved, last = 0.0, dict[int, float]()
-    far = [(0.0, 0.0)] * len(reads)
-    for _ in range(2):  # the second time everything has been used before
-        for op, (ins, outs) in enumerate(zip(reads, writes, strict=True)):
-            gone = [(moved - last.get(tensor, 0.0) + size, size) for tensor, size in ins]
-            gone += [(size, size) for _, size in outs]
-            far[op] = (
-                sum(size for distance, size in gone if distance > FAR_BYTES),
-                sum(size for distance, size in gone if distance > REMOTE_BYTES),
-            )
-            moved += sum(size for _, size in (*ins, *outs))
-            last.update((tensor, moved) for tensor, _ in (*ins, *outs))
+    clock, begun = 0.0, list[float]()
+    written, wanted, last = dict[int, float](), dict[int, float](), dict[int, float]()
+    for ins, outs in zip(reads, writes, strict=True):
+        begun.append(clock)
+        wanted.update((tensor, clock) for tensor, _ in ins)
+        clock += sum(size for _, size in (*ins, *outs))
+        written.update((tensor, clock) for tensor, _ in outs)
+        last.update((tensor, clock) for tensor, _ in (*ins, *outs))
+    far, used = [], {tensor: at - clock for tensor, at in last.items()}
+    for now, ins, outs in zip(begun, reads, writes, strict=True):
+        gone = [(now - used[tensor] + size, size) for tensor, size in ins]
+        fetched = sum(size for distance, size in gone if distance > REMOTE_BYTES)
+        changed = 0.0
+        for tensor, size in outs:
+            span = max(wanted.get(tensor, 0.0) - written[tensor], 0.0)
+            held = clock - written[tensor] if tensor in kept else span
+            if min(held, clock - span) > REMOTE_BYTES:
+                changed += size
+        far.append((
+            sum(size for distance, size in gone if distance > FAR_BYTES),
+            fetched + 2.0 * changed,
+        ))  # fmt: skip
+        after = now + sum(size for _, size in (*ins, *outs))
+        used.update((tensor, after) for tensor, _ in (*ins, *outs))
     return far

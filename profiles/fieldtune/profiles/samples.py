@@ -114,7 +114,7 @@ def _matmul(turned: bool) -> Maker:
 
 def _dense(fixed: bool) -> Maker:
     def make(rng: random.Random) -> Sample:
-        rows = rng.choice([1, 1, 1, 4, 8, 16, 32, 64]) if fixed else _size(rng, 1, 64)
+        rows = rng.choice([1, 1, 1, 1, 1, 4, 8, 16, 32, 64]) if fixed else _size(rng, 1, 64)
         depth, units = _size(rng, 2, 1200), _size(rng, 2, 300)
         weights: Any = _numbers((units, depth)) if fixed else (units, depth)
         operands: tuple[Any, ...] = ((rows, depth), weights)
@@ -317,10 +317,10 @@ MAKERS: tuple[tuple[Maker, int], ...] = (
     (_same("CAST", 1, None, "BOOL"), 6), (_compare, 6), (_select, 5),
     (_same("LOGICAL_AND", 2, None, "BOOL", "BOOL"), 5),
     (_softmax("SOFTMAX"), 7), (_softmax("LOG_SOFTMAX"), 7),
-    (_matmul(False), 18), (_matmul(True), 18), (_dense(True), 30), (_dense(False), 18),
+    (_matmul(False), 18), (_matmul(True), 18), (_dense(True), 48), (_dense(False), 18),
     (_conv(True, False), 44), (_conv(True, True), 24), (_conv(False, False), 34),
     (_conv(False, True), 10), (_conv(True, False, True), 24), (_conv(False, False, True), 20),
-    (_transpose_conv, 8), (_pool("MAX_POOL_2D"), 8), (_pool("AVERAGE_POOL_2D"), 8),
+    (_transpose_conv, 8), (_pool("MAX_POOL_2D"), 12), (_pool("AVERAGE_POOL_2D"), 12),
     (_sum(True), 10), (_sum(False), 12), (_transpose, 16), (_slice, 12), (_pad, 12),
     (_concatenation(True), 14), (_concatenation(False), 8), (_split(True), 8), (_split(False), 8),
     (_pack, 8), (_reverse, 8), (_tile, 8), (_one_hot, 5), (_reshape, 8),

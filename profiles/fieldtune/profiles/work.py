@@ -43,7 +43,7 @@ class OpWork:
     wide: float = 0.0
     outer: float = 0.0
     far_bytes: float = 0.0  # of the moved bytes, those that come from afar
-    remote_bytes: float = 0.0  # of these, those that no cache holds
+    remote_bytes: float = 0.0  # that memory moves, since no cache holds them
 
     def __add__(self, other: "OpWork") -> "OpWork":
         return OpWork(
@@ -163,6 +163,10 @@ def read_work(model: bytes) -> dict[str, Work]:
     return {name: reader.work(index) for name, index in (signatures or {"main": 0}).items()}
 
 
+def _numbers(tensors: Any) -> list[int]:
+    return [] if tensors is None else [int(number) for number in tensors]
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -180,7 +184,7 @@ class _Reader:
         classes: dict[str, OpWork] = defaultdict(lambda: _NOTHING)
         graph = self._tree.subgraphs[subgraph]
         for name, tensors in (("call.feed", graph.inputs), ("call.fetch", graph.outputs)):
-            numbers = [int(number) for number in tensors] if tensors is not None else []
+            numbers = _numbers(tensors)
             moved = sum(self._tensor(graph, number).bytes for number in numbers)
             if numbers:
                 classes[name] = OpWork(len(numbers), 0.0, moved)
@@ -200,7 +204,8 @@ class _Reader:
             key, runs = kernel(
                 name, cost.op_class, inputs, outputs, op.builtinOptions, delegated=taken[-1]
             )
-            gone = (min(size, cost.moved_bytes) for size in far[number])
+            fetched, remote = far[number]
+            gone = min(fetched, cost.moved_bytes), min(remote, 2.0 * cost.moved_bytes)
             into[key] += OpWork(1, cost.flops, cost.moved_bytes, *runs[:3], *gone)
             for body in _bodies(name, op.builtinOptions):
                 if body not in above:
@@ -214,7 +219,8 @@ class _Reader:
             [[(int(i), sizes[i]) for i in tensors if i >= 0] for tensors in (op.inputs, op.outputs)]
             for op in graph.operators or ()
         ]
-        return far_bytes([reads for reads, _ in operands], [writes for _, writes in operands])
+        reads, writes = zip(*operands, strict=True) if operands else ((), ())
+        return far_bytes(reads, writes, kept=_numbers(graph.outputs))
 
     def _partitions(self, graph: Any, taken: list[bool]) -> OpWork:
         """Partitions of a graph that go to XNNPACK, and the tensors that cross their borders."""
