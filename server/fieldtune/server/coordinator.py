@@ -1,16 +1,16 @@
 """The tuning loop.
 
 Ask the tuner for a configuration, forecast what it costs, tell at once what the limits rule out,
-train what is left on the fleet, tell what was learned. Several trainings are in flight; outcomes
-are told in the order of their numbers, so the same seed gives the same study however fast the
-clients answer.
+train what is left on the fleet, to its end or to a rung, tell what was learned. Several trainings
+are in flight; outcomes are told in the order of their numbers, so the same seed gives the same
+study however fast the clients answer.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -20,7 +20,9 @@ import numpy as np
 from fieldtune.client.messages import Description, TrainReport, Weights
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.artefacts import Artefacts
+from fieldtune.server.budget import Budget
 from fieldtune.server.compiler.manifest import Artefact
+from fieldtune.server.expense import Bill
 from fieldtune.server.federated import (
     Answers,
     Exchange,
@@ -35,6 +37,7 @@ from fieldtune.server.formulas import Formulas
 from fieldtune.server.observations import Watch, corrections, known_before
 from fieldtune.server.progress import Observer
 from fieldtune.server.runfolder import RunFolder
+from fieldtune.server.rungs import Rungs
 from fieldtune.server.screening import find_feasible
 from fieldtune.server.spending import Spending
 from fieldtune.server.study import COST_MEASURES
@@ -46,6 +49,7 @@ from fieldtune.server.trials import (
     Learned,
     Outcome,
     Proposal,
+    Stopped,
 )
 from fieldtune.server.tuner import Tuner
 
@@ -65,13 +69,14 @@ class _Training:
     model: bytes
     steps: Generator[Exchange, Answers, tuple[Weights, Learned]]
     watch: Watch
+    bill: Bill
     waiting_for: set[int] = field(default_factory=set)
     answers: dict[int, Report] = field(default_factory=dict)
     outcome: Outcome | None = None
 
 
 class Coordinator:
-    """Runs one study on a fleet until its trials are used up.
+    """Runs one study on a fleet until its budget is used up.
 
     Args:
         folder: the run's folder, with its study.
@@ -101,6 +106,7 @@ class Coordinator:
         self._profile_of = {member.client: member.profile for member in members}
         self._forecaster, self._artefacts = forecaster, artefacts
         self._formulas, self._observer, self._spending = formulas, observer, spending
+        self._budget, self._rungs = Budget(self._study.study), Rungs(self._study)
         self._in_flight: deque[_Training] = deque()
         self._judging: tuple[Proposal, Future[Artefact]] | None = None
         self._ruled_out: set[int] = set()
@@ -108,6 +114,8 @@ class Coordinator:
         for outcome in tuner.history():
             if isinstance(outcome, Infeasible):
                 self._exhausts_patience(outcome.proposal.number)
+        self._share: float | None = None
+        """Of the budget, what is used; None where it is to be looked up."""
         self._compiled_any = bool(tuner.history())
         self._known = 0
         self._spent_trials = sum(not isinstance(outcome, Infeasible) for outcome in tuner.history())
@@ -126,7 +134,10 @@ class Coordinator:
                 self._receive()
 
     def _wants_more(self) -> bool:
-        return self._spent_trials + len(self._in_flight) < self._study.study.trials
+        if self._share is None:
+            trials = self._spent_trials + len(self._in_flight)
+            self._share = self._budget.share(trials, self._known_to(math.inf))
+        return self._share < 1
 
     def _admit(self) -> bool:
         """Ask and judge one proposal; False while its artefact is still being compiled."""
@@ -161,11 +172,15 @@ class Coordinator:
 
     def _correct(self, number: float) -> None:
         """Predict with what devices had reported by the time this trial was asked for."""
-        flying = {training.plan.trial for training in self._in_flight}
-        known = known_before(number, self._tuner.history(), flying, self._study.study.parallel)
+        known = self._known_to(number)
         if len(known) != self._known:  # the trials sent to devices only ever grow in number
             self._known = len(known)
             self._forecaster.correct(corrections(known))
+
+    def _known_to(self, number: float) -> list[Outcome]:
+        """What had been told of trials sent to devices when this one was asked for."""
+        flying = {training.plan.trial for training in self._in_flight}
+        return known_before(number, self._tuner.history(), flying, self._study.study.parallel)
 
     def _rule_out(self, proposal: Proposal, forecast: Forecast) -> None:
         if self._exhausts_patience(proposal.number):
@@ -189,6 +204,11 @@ class Coordinator:
             for client in forecast.participants
             if (cap := self._forecaster.deadline_s(self._profile_of[client])) is not None
         }
+
+        def goes_on(rounds: int, measures: Mapping[str, float]) -> bool:
+            others = self._known_to(proposal.number)
+            return self._rungs.goes_on(rounds, forecast, measures, others)
+
         plan = Plan(
             trial=proposal.number,
             configuration=proposal.configuration,
@@ -201,12 +221,16 @@ class Coordinator:
             metric=self._study.task.metric,
             deadline_s=deadlines,
             seed=trial_seed(self._study.study.seed, proposal.number),
+            rungs=self._rungs.rounds,
+            goes_on=goes_on,
         )
-        watch = Watch(self._forecaster.expected(proposal.configuration, artefact.manifest))
+        expected = self._forecaster.expected(proposal.configuration, artefact.manifest)
         training = _Training(
-            plan, forecast, proposal, artefact.model, federated_averaging(plan), watch
-        )
+            plan, forecast, proposal, artefact.model, federated_averaging(plan), Watch(expected),
+            Bill(expected, forecast),
+        )  # fmt: skip
         self._in_flight.append(training)
+        self._share = None
         self._advance(training, None)
 
     def _receive(self) -> None:
@@ -228,6 +252,7 @@ class Coordinator:
         if not training.waiting_for:
             answers, training.answers = training.answers, {}
             training.watch.take(answers)
+            training.bill.take(answers)
             self._advance(training, answers)
 
     def _advance(self, training: _Training, answers: Answers | None) -> None:
@@ -239,7 +264,10 @@ class Coordinator:
             training.outcome = self._outcome(training, *end.value)
             return
         except NothingLearnedError as nothing:
-            training.outcome = Failed(training.proposal, str(nothing), dict(nothing.failures))
+            training.outcome = Failed(
+                training.proposal, str(nothing), dict(nothing.failures),
+                expense=training.bill.total(),
+            )  # fmt: skip
             return
         training.waiting_for = set(exchange)
         first = next(iter(exchange.values()))
@@ -256,18 +284,18 @@ class Coordinator:
             else learned.measures[name]
             for name in (key.removeprefix("-") for key in self._study.study.objectives)
         }
+        common = {"observed": training.watch.observed(), "expense": training.bill.total()}
+        about = training.proposal, training.forecast, learned, objectives, training.plan.seed
+        if learned.stopped:
+            return Stopped(*about, learned.rounds, **common)
         for name, value in objectives.items():
             if not math.isfinite(value):
-                return Failed(training.proposal, f"{name} is {value}: not a finite number")
+                return Failed(
+                    training.proposal, f"{name} is {value}: not a finite number",
+                    expense=training.bill.total(),
+                )  # fmt: skip
         self._folder.save_weights(training.plan.trial, weights)
-        return Completed(
-            training.proposal,
-            training.forecast,
-            learned,
-            objectives,
-            training.plan.seed,
-            training.watch.observed(),
-        )
+        return Completed(*about, **common)
 
     def _finish(self, training: _Training) -> None:
         assert training.outcome is not None
@@ -277,6 +305,7 @@ class Coordinator:
     def _tell(self, outcome: Outcome) -> None:
         with self._spending.on("optimizer"):
             self._tuner.tell(outcome)
+        self._share = None
         self._observer.told(outcome)
 
 

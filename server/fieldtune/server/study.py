@@ -80,11 +80,21 @@ class Partition(_Section):
         return self
 
 
+BUDGETS = ("trials", "device_hours", "energy_j", "sent_bytes")
+"""What a study may spend; it ends when any that is set is used up."""
+
+
 class StudySection(_Section):
     """``[study]``: how much to try, and what for."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    trials: int = Field(ge=1)
+    trials: int | None = Field(default=None, ge=1)
+    device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Hours that all devices together may be busy."""
+    energy_j: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Joules that all devices together may take meanwhile."""
+    sent_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Bytes that all devices together may send."""
     rounds: int = Field(ge=1)
     objectives: tuple[str, ...] = Field(
         default=("error", "inference_ms", "energy_j"), min_length=1, max_length=4
@@ -105,6 +115,12 @@ class StudySection(_Section):
         if len({name.removeprefix("-") for name in names}) != len(names):
             raise ValueError("names an objective twice")
         return names
+
+    @model_validator(mode="after")
+    def _limited(self) -> StudySection:
+        if all(getattr(self, budget) is None for budget in BUDGETS):
+            raise ValueError(f"has no end: set trials, or a budget ({', '.join(BUDGETS[1:])})")
+        return self
 
 
 class TaskSection(_Section):
@@ -195,7 +211,7 @@ class TaskSection(_Section):
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
-SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random")
+SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random", "mo-asha")
 """Optimizers that a study may name."""
 
 
@@ -203,6 +219,24 @@ class TunerSection(_Section):
     """``[tuner]``: what proposes configurations."""
 
     name: str = "grey"
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Rounds after which a trial that is not among the best is stopped. None: none, but for
+    ``mo-asha`` at a ninth and a third of the rounds."""
+    reduction: float = Field(default=3.0, gt=1, le=100)
+    """One in so many goes on from a rung."""
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if rungs and list(rungs) != sorted(set(rungs)):
+            raise ValueError(f"is {list(rungs)}: list each round once, in ascending order")
+        return rungs
+
+    @model_validator(mode="after")
+    def _used(self) -> TunerSection:
+        if "reduction" in self.model_fields_set and not self.rungs and self.name != "mo-asha":
+            raise ValueError("has a reduction, but no rungs at which it would hold: set rungs too")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -283,6 +317,11 @@ class StudyConfig(_Section):
         if "model" in seen:
             raise ValueError("'model' is no parameter's name: list the models in task.model")
         self._check_objectives()
+        if self.rungs and self.rungs[-1] >= self.study.rounds:
+            raise ValueError(
+                f"tuner.rungs has {self.rungs[-1]}, but a trial has {self.study.rounds} rounds: "
+                "a rung must come before the last one"
+            )
         for name in self.limits.devices:
             if name not in self.fleet.devices:
                 raise ValueError(
@@ -317,6 +356,14 @@ class StudyConfig(_Section):
                     f"space.{section}.{name} is not known{did_you_mean(name, known)}; "
                     f"known are {', '.join(known)}"
                 )
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Rounds after which trials are compared, ascending; the last round is none."""
+        if self.tuner.rungs is None and self.tuner.name == "mo-asha":
+            ninths = {self.study.rounds // 9, self.study.rounds // 3}
+            return tuple(sorted(ninths - {0, self.study.rounds}))
+        return self.tuner.rungs or ()
 
     @property
     def client_settings(self) -> tuple[str, ...]:

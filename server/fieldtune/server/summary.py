@@ -9,13 +9,24 @@ from statistics import median
 
 from fieldtune.profiles.correction import Correction
 from fieldtune.profiles.cost import Estimate
+from fieldtune.server.budget import Budget
+from fieldtune.server.expense import by_device
 from fieldtune.server.front import non_dominated
 from fieldtune.server.hindsight import Hindsight
 from fieldtune.server.observations import QUANTITIES, pairs_of
-from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Reported, Summary
+from fieldtune.server.pareto import (
+    Attempt,
+    Interval,
+    OnDevice,
+    Point,
+    Reported,
+    Share,
+    Spent,
+    Summary,
+)
 from fieldtune.server.recommend import recommend
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
-from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.tuner.believed import believe
 
 
@@ -43,6 +54,7 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         for name, device in forecast.devices.items()
     }
     names = study.study.objectives
+    trials = sum(not isinstance(outcome, Infeasible) for outcome in outcomes)
     return Summary(
         study=study.study.name,
         seed=study.study.seed,
@@ -50,9 +62,10 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         metric=study.task.metric,
         devices=devices,
         simulated=all(outcome.learned.simulated for outcome in completed),
-        trials=sum(not isinstance(outcome, Infeasible) for outcome in outcomes),
+        trials=trials,
         infeasible=sum(isinstance(outcome, Infeasible) for outcome in outcomes),
         failed=sum(isinstance(outcome, Failed) for outcome in outcomes),
+        stopped=sum(isinstance(outcome, Stopped) for outcome in outcomes),
         front=front,
         recommended={
             device: chosen
@@ -66,6 +79,16 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
             for device in devices
             if (reported := _reported(completed, device, hindsight))
         },
+        spent={
+            device: Spent(
+                device_s=each.device_s, energy_j=each.energy_j, sent_bytes=each.sent_bytes
+            )
+            for device, each in by_device(outcomes).items()
+        },
+        budget=[
+            Share(budget=account.name, used=account.used, of=account.of)
+            for account in Budget(study.study).accounts(trials, outcomes)
+        ],
     )
 
 
@@ -196,6 +219,16 @@ def _attempt(outcome: Outcome) -> Attempt:
                 state="completed",
                 objectives=dict(outcome.objectives),
                 constraints=dict(outcome.forecast.constraints),
+                rounds=outcome.learned.rounds,
+            )
+        case Stopped():
+            return Attempt(
+                **common,
+                state="stopped",
+                objectives=dict(outcome.objectives),
+                constraints=dict(outcome.forecast.constraints),
+                reason=f"not among the best after round {outcome.stopped_after}",
+                rounds=outcome.stopped_after,
             )
         case Infeasible() | Completed():
             return Attempt(

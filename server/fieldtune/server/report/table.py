@@ -30,6 +30,7 @@ from fieldtune.server.report.view import (
     parameters,
     recommended_for,
     seen_by,
+    spent,
     spread,
     why_empty,
 )
@@ -67,6 +68,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     else:
         console.print(Text(why_empty(summary), style="yellow"))
     console.print(Text(counts(summary), style="dim"))
+    if summary.spent:
+        console.print(Text(f"Devices were busy: {spent(summary)}", style="dim"))
 
 
 def _front(summary: Summary, console: Console) -> list[Table]:

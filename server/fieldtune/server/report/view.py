@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fieldtune.server.pareto import Attempt, Interval, Point, Summary
-from fieldtune.server.report.format import counted, label, listed, of_limit, setting
+from fieldtune.server.report.format import counted, figure, label, listed, of_limit, setting
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,28 @@ def ruled_out_by(summary: Summary) -> list[tuple[str, int, int]]:
 
 
 def counts(summary: Summary) -> str:
-    """How many trials were trained, ruled out and failed, in one line."""
+    """How many trials were trained, stopped, ruled out and failed, in one line."""
+    stopped = f", {summary.stopped} of them stopped at a rung" if summary.stopped else ""
     return (
-        f"{counted(summary.trials - summary.failed, 'trial')} trained, "
+        f"{counted(summary.trials - summary.failed, 'trial')} trained{stopped}, "
         f"{summary.infeasible} ruled out by limits, {summary.failed} failed"
     )
+
+
+def spent(summary: Summary) -> str:
+    """What the study took of its devices, by type, in one line; empty where nothing is told."""
+    parts = [
+        f"{device} {figure('busy_s', each.device_s)}"
+        + (f", {figure('energy_j', each.energy_j)}" if each.energy_j is not None else "")
+        + f", {figure('sent_bytes', each.sent_bytes)} sent"
+        for device, each in summary.spent.items()
+    ]
+    of = [
+        f"{100 * each.used / each.of:.0f} % of {each.budget.replace('_', ' ')} = {each.of:g}"
+        for each in summary.budget
+        if each.budget != "trials"
+    ]
+    return "; ".join([*parts, *of])
 
 
 def why_empty(summary: Summary) -> str:

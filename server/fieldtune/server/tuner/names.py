@@ -75,7 +75,7 @@ class Samplers:
         seed = self.seed_of(number)
         with without_experimental_warnings():
             match self._name:
-                case "random":
+                case "random" | "mo-asha":  # the rungs make the difference
                     return optuna.samplers.RandomSampler(seed=seed)
                 case "nsga2":
                     return optuna.samplers.NSGAIISampler(

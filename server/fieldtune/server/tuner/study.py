@@ -7,6 +7,7 @@ never on the process.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.errors import RunFolderError, StorageError
 from fieldtune.server.space import Configuration, Parameter, Space
-from fieldtune.server.trials import Completed, Failed, Outcome, Proposal
+from fieldtune.server.study import COST_MEASURES
+from fieldtune.server.trials import Completed, Failed, Outcome, Proposal, Stopped, Trained
+from fieldtune.server.tuner.history import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
 
@@ -71,6 +74,7 @@ class OptunaTuner:
         space: the parameters.
         objectives: names; a leading ``-`` maximises.
         seed: of the sampler.
+        rounds: of a whole trial.
         sampler: its name, as in a study file.
         import_path: folders in which a user's own sampler is looked for first.
 
@@ -89,12 +93,13 @@ class OptunaTuner:
         space: Space,
         objectives: Sequence[str],
         seed: int,
+        rounds: int = 1,
         sampler: str = "grey",
         import_path: Sequence[str] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path, self._space = path, space
-        self._objectives = tuple(objectives)
+        self._objectives, self._rounds = tuple(objectives), rounds
         self._distributions = {
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
@@ -155,11 +160,26 @@ class OptunaTuner:
                     [constraints[key] for key in sorted(constraints)],
                 )
             if isinstance(outcome, Completed):
+                trial.set_user_attr(
+                    CURVE_KEY,
+                    [self._partial(outcome, rounds) for rounds in sorted(outcome.learned.curve)],
+                )
                 values = [outcome.objectives[name.removeprefix("-")] for name in self._objectives]
                 self._study.tell(trial, values)
+            elif isinstance(outcome, Stopped):
+                trial.set_user_attr(PARTIAL_KEY, self._partial(outcome, outcome.stopped_after))
+                self._study.tell(trial, state=TrialState.PRUNED)
             else:
                 self._study.tell(trial, state=TrialState.FAIL)
         self._outcomes[trial.number] = outcome
+
+    def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
+        """What a trial had come to after some rounds, as :mod:`...tuner.history` reads it."""
+        measures, values = outcome.learned.curve[rounds], list[float | None]()
+        for name in (objective.removeprefix("-") for objective in self._objectives):
+            value = outcome.objectives[name] if name in COST_MEASURES else measures[name]
+            values.append(value if math.isfinite(value) else None)
+        return {"share": rounds / self._rounds, "values": values}
 
     def suggest(self, configuration: Configuration) -> None:
         """Queue a configuration for the next ``ask``."""
