@@ -35,6 +35,7 @@ from fieldtune.server.fleet import Addressed, Fleet, Reply
 from fieldtune.server.forecast import Forecaster, fleet_measure
 from fieldtune.server.formulas import Formulas
 from fieldtune.server.observations import Watch, corrections, known_before
+from fieldtune.server.phases import Schedule, next_finalist
 from fieldtune.server.progress import Observer
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.rungs import Rungs
@@ -114,6 +115,7 @@ class Coordinator:
         for outcome in tuner.history():
             if isinstance(outcome, Infeasible):
                 self._exhausts_patience(outcome.proposal.number)
+        self._schedule, self._settled = Schedule(self._study), False
         self._share: float | None = None
         """Of the budget, what is used; None where it is to be looked up."""
         self._compiled_any = bool(tuner.history())
@@ -134,10 +136,14 @@ class Coordinator:
                 self._receive()
 
     def _wants_more(self) -> bool:
+        return not self._settled and self._used() < 1
+
+    def _used(self) -> float:
+        """Of the budget, what is used, by the trials that the next one may know of."""
         if self._share is None:
             trials = self._spent_trials + len(self._in_flight)
             self._share = self._budget.share(trials, self._known_to(math.inf))
-        return self._share < 1
+        return self._share
 
     def _admit(self) -> bool:
         """Ask and judge one proposal; False while its artefact is still being compiled."""
@@ -146,7 +152,9 @@ class Coordinator:
             with self._spending.on("optimizer"):
                 if self._formulas.renewed():
                     self._tuner.know(self._formulas)
-                proposal = self._tuner.ask()
+                proposal = self._ask()
+            if proposal is None:
+                return True
             self._judging = (proposal, self._artefacts.of(proposal.configuration))
         proposal, compiling = self._judging
         if not compiling.done():
@@ -169,6 +177,20 @@ class Coordinator:
         else:
             self._rule_out(proposal, forecast)
         return True
+
+    def _ask(self) -> Proposal | None:
+        """The next proposal; None where the finalists' order is settled, which ends the study."""
+        trials = self._spent_trials + len(self._in_flight)
+        phase = self._schedule.phase(trials, self._used())
+        if phase != "validate" or self._tuner.resumes:
+            return self._tuner.ask(phase)
+        flying = [training.proposal for training in self._in_flight]
+        known = self._known_to(math.inf)
+        finalist = next_finalist(self._study, known, self._tuner.history(), flying)
+        if finalist is None:
+            self._settled = True
+            return None
+        return self._tuner.ask(phase, finalist)
 
     def _correct(self, number: float) -> None:
         """Predict with what devices had reported by the time this trial was asked for."""

@@ -68,6 +68,8 @@ class Point(_Model):
     measures: dict[str, float]
     """Everything learned, objective or not, as observed over all test samples."""
     test_samples: int
+    runs: int = 1
+    """Trials of this configuration, over which ``measures`` are the mean."""
     devices: dict[str, OnDevice]
     variants: dict[str, VariantFile] = {}
     """What there is to deploy; filled when the study ends."""
@@ -141,6 +143,8 @@ class Attempt(_Model):
     reason: str = ""
     rounds: int = 0
     """That were trained."""
+    phase: str = ""
+    """What the trial was for: explore, refine, tune, validate."""
 
 
 class Summary(_Model):

@@ -104,7 +104,8 @@ class ProgressDisplay:
         values = [_shown(name, value) for name, value in outcome.objectives.items()]
         best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
         self._say(
-            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · front of {len(front)}, "
+            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · "
+            f"{outcome.proposal.phase or 'trained'} · front of {len(front)}, "
             f"best {best} · {self._so_far()}"
         )
 

@@ -184,6 +184,7 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
         [
             "number",
             "state",
+            "phase",
             *parameters,
             *(f"objective:{name}" for name in objectives),
             *(f"constraint:{name}" for name in limits),
@@ -225,6 +226,7 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
             [
                 outcome.proposal.number,
                 type(outcome).__name__.lower(),
+                outcome.proposal.phase,
                 *(configuration[name] for name in parameters),
                 *(values.get(name, "") for name in objectives),
                 *(constraints.get(name, "") for name in limits),

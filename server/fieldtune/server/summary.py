@@ -24,6 +24,7 @@ from fieldtune.server.pareto import (
     Spent,
     Summary,
 )
+from fieldtune.server.phases import merged
 from fieldtune.server.recommend import recommend
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
@@ -36,12 +37,15 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
     outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     expected, intervals = _as_believed(study, completed)
+    once = merged(expected)
+    runs = {outcome.proposal.number: count for outcome, count in once}
+    expected = [outcome for outcome, _ in once]
     feasible = [o for o in expected if o.forecast.feasible and _fits_any(o)]
-    front = [_point(outcome, intervals) for outcome in non_dominated(study, feasible)]
+    front = [_point(outcome, intervals, runs) for outcome in non_dominated(study, feasible)]
     default_values = study.full_space.defaults().flat()
     defaults = next(
         (
-            _point(outcome, intervals)
+            _point(outcome, intervals, runs)
             for outcome in expected
             if outcome.proposal.configuration.flat() == default_values and _fits_any(outcome)
         ),
@@ -161,7 +165,11 @@ def wilson(share: float, samples: int, z: float = 1.959964) -> tuple[float, floa
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _point(outcome: Completed, intervals: Mapping[tuple[int, str], Interval]) -> Point:
+def _point(
+    outcome: Completed,
+    intervals: Mapping[tuple[int, str], Interval],
+    runs: Mapping[int, int],
+) -> Point:
     samples = outcome.learned.samples
     return Point(
         trial=outcome.proposal.number,
@@ -172,6 +180,7 @@ def _point(outcome: Completed, intervals: Mapping[tuple[int, str], Interval]) ->
         },
         measures=dict(outcome.learned.measures),
         test_samples=samples,
+        runs=runs[outcome.proposal.number],
         devices={
             name: OnDevice(
                 clients=device.clients,
@@ -211,6 +220,7 @@ def _attempt(outcome: Outcome) -> Attempt:
     common = {
         "trial": outcome.proposal.number,
         "configuration": outcome.proposal.configuration.flat(),
+        "phase": outcome.proposal.phase,
     }
     match outcome:
         case Completed() if _fits_any(outcome):

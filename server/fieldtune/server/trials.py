@@ -17,6 +17,8 @@ class Proposal:
 
     number: int
     configuration: Configuration
+    phase: str = ""
+    """That it was asked for in; see :data:`~fieldtune.server.study.Phase`."""
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,12 @@ from fieldtune.server.report.format import (
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.view import (
     Seen,
+    budget,
     counts,
     nothing_fits,
     objectives,
     parameters,
+    phases,
     recommended_for,
     seen_by,
     spent,
@@ -68,8 +70,13 @@ def print_summary(summary: Summary, console: Console) -> None:
     else:
         console.print(Text(why_empty(summary), style="yellow"))
     console.print(Text(counts(summary), style="dim"))
-    if summary.spent:
-        console.print(Text(f"Devices were busy: {spent(summary)}", style="dim"))
+    for heading, facts in (
+        ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
+        ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
+        ("Budget used", [f"{name} {used}" for name, used in budget(summary)]),
+    ):
+        if facts:
+            console.print(Text(f"{heading}: {'; '.join(facts)}", style="dim"))
 
 
 def _front(summary: Summary, console: Console) -> list[Table]:

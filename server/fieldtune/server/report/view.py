@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from fieldtune.server.pareto import Attempt, Interval, Point, Summary
 from fieldtune.server.report.format import counted, figure, label, listed, of_limit, setting
+from fieldtune.server.study import Phase
 
 
 @dataclass(frozen=True)
@@ -146,20 +148,34 @@ def counts(summary: Summary) -> str:
     )
 
 
-def spent(summary: Summary) -> str:
-    """What the study took of its devices, by type, in one line; empty where nothing is told."""
-    parts = [
-        f"{device} {figure('busy_s', each.device_s)}"
-        + (f", {figure('energy_j', each.energy_j)}" if each.energy_j is not None else "")
-        + f", {figure('sent_bytes', each.sent_bytes)} sent"
+def spent(summary: Summary) -> list[tuple[str, str]]:
+    """What the study took of each device type: busy time, joules, bytes."""
+    return [
+        (
+            device,
+            f"{figure('busy_s', each.device_s)}, "
+            + (f"{figure('energy_j', each.energy_j)}, " if each.energy_j is not None else "")
+            + f"{figure('sent_bytes', each.sent_bytes)} sent",
+        )
         for device, each in summary.spent.items()
     ]
-    of = [
-        f"{100 * each.used / each.of:.0f} % of {each.budget.replace('_', ' ')} = {each.of:g}"
+
+
+def budget(summary: Summary) -> list[tuple[str, str]]:
+    """How much of each budget is used, the number of trials aside."""
+    return [
+        (each.budget.replace("_", " "), f"{100 * each.used / each.of:.0f} % of {each.of:g}")
         for each in summary.budget
         if each.budget != "trials"
     ]
-    return "; ".join([*parts, *of])
+
+
+def phases(summary: Summary) -> list[tuple[str, int]]:
+    """Trials sent to devices in each phase, in the order of the phases."""
+    counted_by = Counter(
+        attempt.phase for attempt in summary.attempts if attempt.state != "infeasible"
+    )
+    return [(phase, counted_by[phase]) for phase in get_args(Phase) if counted_by[phase]]
 
 
 def why_empty(summary: Summary) -> str:

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.errors import RunFolderError, StorageError
 from fieldtune.server.space import Configuration, Parameter, Space
-from fieldtune.server.study import COST_MEASURES
+from fieldtune.server.study import COST_MEASURES, Phase
 from fieldtune.server.trials import Completed, Failed, Outcome, Proposal, Stopped, Trained
 from fieldtune.server.tuner.history import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.tuner.known import Formulas
@@ -45,8 +45,17 @@ _STARTUP = 10
 class Tuner(Protocol):
     """Proposes configurations and learns from what became of them."""
 
-    def ask(self) -> Proposal:
-        """The next configuration; first those that an earlier session left in flight."""
+    def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
+        """The next configuration; first those that an earlier session left in flight.
+
+        Args:
+            phase: what the trial is for.
+            configuration: to run again, rather than a new one.
+        """
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next ``ask`` gives what an earlier session left in flight."""
 
     def tell(self, outcome: Outcome) -> None:
         """What became of a proposal. Once it returns, the outcome outlives the process."""
@@ -133,16 +142,25 @@ class OptunaTuner:
         if not stored:
             self.suggest(space.defaults())
 
-    def ask(self) -> Proposal:
+    def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
         """The next configuration to try."""
         with _storing(self._path):
-            trial = self._reopen(self._left.popleft()) if self._left else self._new_trial()
+            self._samplers.phase = phase
+            if self._left:
+                trial = self._reopen(self._left.popleft())
+            else:
+                trial = self._new_trial(configuration)
             if not self._distributions.keys() <= trial._fixed_params.keys():
                 self._draw(trial)
             for key, distribution in self._distributions.items():
                 trial._suggest(key, distribution)
         self._running[trial.number] = trial
-        return Proposal(trial.number, self._space.configuration(trial.params))
+        return Proposal(trial.number, self._space.configuration(trial.params), phase)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether trials of an earlier session are still to be asked for again."""
+        return bool(self._left)
 
     def tell(self, outcome: Outcome) -> None:
         """Store the outcome of a proposal."""
@@ -194,11 +212,13 @@ class OptunaTuner:
         """All outcomes, by trial number."""
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
-    def _new_trial(self) -> optuna.Trial:
+    def _new_trial(self, configuration: Configuration | None) -> optuna.Trial:
         trials = self._study.get_trials(deepcopy=False)
-        if not self._samplers.own_start:
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if configuration is not None and not waiting:
+            self._study.enqueue_trial(configuration.flat())
+        elif not self._samplers.own_start:
             completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
-            waiting = any(trial.state == TrialState.WAITING for trial in trials)
             if completed < _STARTUP and not waiting:
                 # Queued whole: were they drawn one by one, a kill between two would change the
                 # rest.
