@@ -281,8 +281,8 @@ def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> 
         values = posterior.beliefs[0].values(posterior.sites(pool))
         return float(np.abs(values - [final(p) for p in grid]).mean())
 
-    assert believed(curves=True) < 0.02
-    assert believed(curves=True) <= believed(curves=False)
+    assert believed(curves=True) < 0.04
+    assert believed(curves=True) < 0.75 * believed(curves=False)
 
 
 def test_fine_tuning_stays_close_to_the_front() -> None:
