@@ -306,18 +306,16 @@ class Coordinator:
             else learned.measures[name]
             for name in (key.removeprefix("-") for key in self._study.study.objectives)
         }
-        common = {"observed": training.watch.observed(), "expense": training.bill.total()}
         about = training.proposal, training.forecast, learned, objectives, training.plan.seed
+        observed, expense = training.watch.observed(), training.bill.total()
         if learned.stopped:
-            return Stopped(*about, learned.rounds, **common)
+            return Stopped(*about, learned.rounds, observed, expense)
         for name, value in objectives.items():
             if not math.isfinite(value):
-                return Failed(
-                    training.proposal, f"{name} is {value}: not a finite number",
-                    expense=training.bill.total(),
-                )  # fmt: skip
+                reason = f"{name} is {value}: not a finite number"
+                return Failed(training.proposal, reason, expense=expense)
         self._folder.save_weights(training.plan.trial, weights)
-        return Completed(*about, **common)
+        return Completed(*about, observed, expense)
 
     def _finish(self, training: _Training) -> None:
         assert training.outcome is not None

@@ -70,13 +70,13 @@ def print_summary(summary: Summary, console: Console) -> None:
     else:
         console.print(Text(why_empty(summary), style="yellow"))
     console.print(Text(counts(summary), style="dim"))
-    for heading, facts in (
+    for title, facts in (
         ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
         ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
         ("Budget used", [f"{name} {used}" for name, used in budget(summary)]),
     ):
         if facts:
-            console.print(Text(f"{heading}: {'; '.join(facts)}", style="dim"))
+            console.print(Text(f"{title}: {'; '.join(facts)}", style="dim"))
 
 
 def _front(summary: Summary, console: Console) -> list[Table]:
