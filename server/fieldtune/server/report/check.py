@@ -30,7 +30,7 @@ def print_check(
     samples = sum(member.train_samples for member in members)
     tests = sum(member.test_samples for member in members)
     console.print(
-        f"[bold]{study.study.name}[/]: {ends(study.study)} of {study.study.rounds} rounds, "
+        f"[bold]{study.study.name}[/]: {_size(study.study)}, "
         f"{study.study.parallel} in flight, minimising {', '.join(study.study.objectives)}",
         highlight=False,
     )
@@ -73,12 +73,12 @@ def print_check(
     )
 
 
-def ends(study: StudySection) -> str:
-    """When a study ends: after so many trials, or when a budget is used up."""
+def _size(study: StudySection) -> str:
+    """How many trials of how many rounds, within which budgets."""
     budgets = [each.sentence for each in Budget(study).accounts(0, []) if each.name != "trials"]
     trials = "trials" if study.trials is None else f"{study.trials} trials"
-    within = [sentence.removeprefix("0 % of ") for sentence in budgets]
-    return f"{trials} within {' and '.join(within)}," if within else trials
+    within = " and ".join(sentence.removeprefix("0 % of ") for sentence in budgets)
+    return f"{trials} of {study.rounds} rounds" + (f" within {within}" if within else "")
 
 
 def _values(parameter: Parameter) -> str:
