@@ -400,7 +400,7 @@ def test_phases_follow_each_other_and_finalists_are_run_again(run: Run, tmp_path
     keys = {
         "tuner_name": "grey",
         "trials": 16,
-        "tuner_keys": "phases = { explore = 0.25, tune = 0.25, validate = 0.25 }",
+        "tuner_keys": "phases = { explore = 0.25, tune = 0.25, validate = 0.25 }\nrungs = [1]",
     }
     outcomes, files = run(tmp_path / "once", **keys)
     phases = [outcome.proposal.phase for outcome in sent(outcomes)]
@@ -408,6 +408,8 @@ def test_phases_follow_each_other_and_finalists_are_run_again(run: Run, tmp_path
     assert set(phases[12:]) == {"validate"}
     earlier = [outcome.proposal.configuration for outcome in sent(outcomes)[:12]]
     for outcome in sent(outcomes)[12:]:
+        assert isinstance(outcome, Completed)  # a finalist is never stopped
+        assert not outcome.learned.curve
         assert outcome.proposal.configuration in earlier
     seeds = [outcome.seed for outcome in outcomes if isinstance(outcome, Completed)]
     assert len(set(seeds)) == len(seeds)

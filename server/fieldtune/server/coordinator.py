@@ -243,7 +243,8 @@ class Coordinator:
             metric=self._study.task.metric,
             deadline_s=deadlines,
             seed=trial_seed(self._study.study.seed, proposal.number),
-            rungs=self._rungs.rounds,
+            # Whoever asks for another run of a finalist wants to know how it ends.
+            rungs=() if proposal.phase == "validate" else self._rungs.rounds,
             goes_on=goes_on,
         )
         expected = self._forecaster.expected(proposal.configuration, artefact.manifest)

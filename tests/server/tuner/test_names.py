@@ -156,3 +156,21 @@ def test_a_configuration_is_run_again_once_though_the_process_ended_in_between(
     again = later.ask("validate", first.configuration)
     assert (again.number, again.configuration, again.phase) == (1, first.configuration, "validate")
     assert later.ask().configuration != first.configuration
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "random", "grey"])
+def test_every_sampler_goes_on_after_trials_that_were_stopped(name: str, tmp_path: Path) -> None:
+    asked = tuner(tmp_path, name, rounds=2)
+    for number in range(14):
+        proposal = asked.ask()
+        error = abs(float(proposal.configuration.client["x"]) - 0.3)
+        if number % 2:
+            learned = Learned(
+                {"error": error}, 10, 0, 0, {}, simulated=True, rounds=1,
+                curve={1: {"error": error}}, stopped=True,
+            )  # fmt: skip
+            about = proposal, Forecast({}, (), {}), learned, {"error": error}, 0
+            asked.tell(Stopped(*about, stopped_after=1))
+        else:
+            asked.tell(completed(proposal, error))
+    assert len(asked.history()) == 14
