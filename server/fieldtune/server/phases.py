@@ -20,6 +20,8 @@ from fieldtune.server.trials import Completed, Infeasible, Outcome, Proposal
 from fieldtune.server.tuner.believed import Believed, believe
 from fieldtune.server.tuner.grey import even_start
 
+_ROUNDING = 1e-9
+
 
 class Schedule:
     """The phases of a study.
@@ -42,15 +44,12 @@ class Schedule:
             trials: sent to devices before it.
             share: of the budget, what is used.
         """
-        if share >= self._validate - _ROUNDING:
+        if self._validate < 1 and share >= self._validate - _ROUNDING:
             return "validate"
-        if share >= self._tune - _ROUNDING:
+        if self._tune < self._validate and share >= self._tune - _ROUNDING:
             return "tune"
         even = trials < self._first if self._explore is None else share < self._explore - _ROUNDING
         return "explore" if even else "refine"
-
-
-_ROUNDING = 1e-9
 
 
 def next_finalist(
