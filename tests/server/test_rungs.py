@@ -104,6 +104,7 @@ def test_what_diverged_before_a_rung_is_there_what_it_came_to() -> None:
     diverged.learned.curve.clear()  # type: ignore[attr-defined]
     assert at_rung(diverged, 3) == measures(0.9)
     assert at_rung(trial({1: measures(0.9)}, stopped=True), 3) is None
+    assert at_rung(trial({9: measures(0.9)}), 3) is None  # a finalist passes no rung
 
 
 def test_each_outcome_is_read_back_as_what_it_was() -> None:

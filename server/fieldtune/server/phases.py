@@ -78,7 +78,9 @@ def next_finalist(
         for name in (objective.removeprefix("-") for objective in study.study.objectives)
         if name in LEARNED_MEASURES
     }
-    first = {each.proposal.configuration.key: each for each in reversed(completed)}
+    first: dict[object, Completed] = {}
+    for each in completed:
+        first.setdefault(each.proposal.configuration.key, each)
     candidates = [
         each for key, each in first.items() if each.forecast.feasible and key not in ruled_out
     ]

@@ -75,12 +75,12 @@ class Rungs:
 
 
 def at_rung(outcome: Completed | Stopped, rounds: int) -> Mapping[str, float] | None:
-    """What a trial measured at a rung; None where an earlier one ended it.
+    """What a trial measured at a rung; None where it was not asked there.
 
     A training that diverged before the rung is there what it came to in the end.
     """
     there = outcome.learned.curve.get(rounds)
-    if there is None and isinstance(outcome, Completed):
+    if there is None and isinstance(outcome, Completed) and outcome.learned.rounds < rounds:
         return outcome.learned.measures
     return there
 
