@@ -158,8 +158,8 @@ def test_a_configuration_is_run_again_once_though_the_process_ended_in_between(
     assert later.ask().configuration != first.configuration
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "random", "grey"])
-def test_every_sampler_goes_on_after_trials_that_were_stopped(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_samplers_of_optuna_go_on_after_trials_that_were_stopped(name: str, tmp_path: Path) -> None:
     asked = tuner(tmp_path, name, rounds=2)
     for number in range(14):
         proposal = asked.ask()
