@@ -11,7 +11,7 @@ from fieldtune.client.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.cost import MESSAGE_BYTES
 from fieldtune.profiles.errors import StudyError
 from fieldtune.profiles.uncertain import Estimate
-from fieldtune.server.budget import Budget
+from fieldtune.server.budget import Account, Budget
 from fieldtune.server.expense import Bill, by_device
 from fieldtune.server.observations import Expected
 from fieldtune.server.space import Configuration
@@ -118,3 +118,16 @@ def test_a_budget_that_makes_no_sense_is_a_sentence(line: str, sentence: str) ->
             """,
             "s",
         )
+
+
+@pytest.mark.parametrize(
+    ("budget", "of", "sentence"),
+    [
+        ("trials", 40, "20/40"),
+        ("device_hours", 20.0, "50 % of 20 device-hours"),
+        ("energy_j", 1500.0, "50 % of 1.50 kJ"),
+        ("sent_bytes", 2.0**25, "50 % of 32 MiB sent"),
+    ],
+)
+def test_a_budget_is_said_in_a_unit_that_suits_it(budget: str, of: float, sentence: str) -> None:
+    assert Account(budget, of / 2, of).sentence == sentence

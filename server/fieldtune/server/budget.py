@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fieldtune.server.expense import altogether
+from fieldtune.server.report.format import figure
 from fieldtune.server.study import StudySection
 from fieldtune.server.trials import Outcome
-
-_UNITS = {"device_hours": "device-hours", "energy_j": "joules", "sent_bytes": "bytes"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,14 @@ class Account:
         """``12/40``, or ``31 % of 20 device-hours``."""
         if self.name == "trials":
             return f"{self.used:g}/{self.of:g}"
-        return f"{100 * self.share:.0f} % of {self.of:g} {_UNITS[self.name]}"
+        return f"{100 * self.share:.0f} % of {self.whole}"
+
+    @property
+    def whole(self) -> str:
+        """The budget itself: ``20 device-hours``, ``1.5 kJ``, ``24 MiB sent``."""
+        if self.name in ("trials", "device_hours"):
+            return f"{self.of:g} {self.name.replace('_', '-')}"
+        return figure(self.name, self.of) + (" sent" if self.name == "sent_bytes" else "")
 
 
 class Budget:

@@ -17,7 +17,7 @@ from rich.progress import (
 
 from fieldtune.server.budget import Budget
 from fieldtune.server.front import non_dominated
-from fieldtune.server.report.format import figure, label
+from fieldtune.server.report.format import counted, figure, label
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 
@@ -114,7 +114,7 @@ class ProgressDisplay:
         accounts = self._budget.accounts(len(self._sent), self._sent)
         text = ", ".join(account.sentence for account in accounts)
         if self._study.study.trials is None:
-            text = f"{len(self._sent)} trials, {text}"
+            text = f"{counted(len(self._sent), 'trial')}, {text}"
         if self._ruled_out:
             text += f", {self._ruled_out} ruled out"
         return text + self._time_left(max(account.share for account in accounts))

@@ -75,9 +75,9 @@ def print_check(
 
 def _size(study: StudySection) -> str:
     """How many trials of how many rounds, within which budgets."""
-    budgets = [each.sentence for each in Budget(study).accounts(0, []) if each.name != "trials"]
+    budgets = [each.whole for each in Budget(study).accounts(0, []) if each.name != "trials"]
     trials = "trials" if study.trials is None else f"{study.trials} trials"
-    within = " and ".join(sentence.removeprefix("0 % of ") for sentence in budgets)
+    within = " and ".join(budgets)
     return f"{trials} of {study.rounds} rounds" + (f" within {within}" if within else "")
 
 

@@ -120,7 +120,7 @@ def _header(summary: Summary, nav: Markup) -> Markup:
         "Tuned": [(name, tried(summary, name)) for name in parameters(summary)],
         "Phases": [(phase, counted(count, "trial")) for phase, count in phases(summary)],
         "Took": spent(summary),
-        "Budget": budget(summary),
+        "Budget": [(used, "used") for used in budget(summary)],
         "Fleet": [(device, clients_of(n)) for device, n in summary.devices.items()],
     }
     return tag(

@@ -73,7 +73,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     for title, facts in (
         ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
         ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
-        ("Budget used", [f"{name} {used}" for name, used in budget(summary)]),
+        ("Budget used", budget(summary)),
     ):
         if facts:
             console.print(Text(f"{title}: {'; '.join(facts)}", style="dim"))

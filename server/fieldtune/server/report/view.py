@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from fieldtune.server.budget import Account
 from fieldtune.server.pareto import Attempt, Interval, Point, Summary
 from fieldtune.server.report.format import counted, figure, label, listed, of_limit, setting
 from fieldtune.server.study import Phase
@@ -161,10 +162,10 @@ def spent(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def budget(summary: Summary) -> list[tuple[str, str]]:
+def budget(summary: Summary) -> list[str]:
     """How much of each budget is used, the number of trials aside."""
     return [
-        (each.budget.replace("_", " "), f"{100 * each.used / each.of:.0f} % of {each.of:g}")
+        Account(each.budget, each.used, each.of).sentence
         for each in summary.budget
         if each.budget != "trials"
     ]
