@@ -17,6 +17,7 @@ from fieldtune.client.datafiles import DataDescription
 from fieldtune.profiles.device import DeviceProfile, figure_fields
 from fieldtune.server import study
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
+from fieldtune.server.partition import Partition, PartitionKind
 from fieldtune.server.space import Parameter
 from fieldtune.simulations.cli import app
 from fieldtune.simulations.datasets import BUILT_IN
@@ -88,10 +89,10 @@ def test_documented_defaults_are_the_real_ones(model: type[BaseModel], key: str)
 
 
 def test_every_key_and_kind_of_a_partition_is_documented() -> None:
-    kinds = {str(kind) for kind in get_args(study.PartitionKind)}
-    assert documented(section("Partitions")) == {*study.Partition.model_fields, *kinds}
+    kinds = {str(kind) for kind in get_args(PartitionKind)}
+    assert documented(section("Partitions")) == {*Partition.model_fields, *kinds}
     for key in ("alpha", "shards", "test_share"):
-        default = study.Partition.model_fields[key].default
+        default = Partition.model_fields[key].default
         assert f"| `{key}` | `{default}` |" in section("Partitions")
 
 

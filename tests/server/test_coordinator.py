@@ -24,6 +24,7 @@ from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
+from fieldtune.server.expense import altogether
 from fieldtune.server.fleet import Addressed, Reply
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.pareto import to_json
@@ -32,17 +33,19 @@ from fieldtune.server.space import Configuration
 from fieldtune.server.spending import Spending
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
-from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.tune import make_artefacts, make_formulas, open_tuner
 
 ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
 SLOWER = {ZERO: 2.0, FIVE: 1.0}
 SMALL, LARGE = 8, 1024
+PARALLEL = 3
 STUDY = """
 [study]
 name = "slow"
 trials = 10
-rounds = 2
+rounds = ROUNDS
+STUDY_KEYS
 objectives = ["error", "inference_ms"]
 parallel = 3
 [task]
@@ -61,6 +64,7 @@ learning_rate = { low = 0.01, high = 1.0, log = true }
 clients_per_round = { choices = [3] }
 [tuner]
 name = "TUNER"
+TUNER_KEYS
 """
 MEMBERS = [
     Description(
@@ -69,6 +73,14 @@ MEMBERS = [
     )
     for client in range(4)
 ]  # fmt: skip
+
+
+def study_text(
+    limit: float, tuner_name: str, *, rounds: int = 2, study_keys: str = "", tuner_keys: str = ""
+) -> str:
+    text = STUDY.replace("LIMIT", f"{limit}").replace("ROUNDS", str(rounds))
+    text = text.replace("STUDY_KEYS", study_keys).replace("TUNER_KEYS", tuner_keys)
+    return text.replace("TUNER", tuner_name)
 
 
 class PulledPlugError(Exception):
@@ -152,7 +164,7 @@ Run = Callable[..., tuple[list[Outcome], str]]
 def run(artefact_cache: Path) -> Run:
     """Run, or go on with, the study in a folder: its outcomes, and as the files say them."""
     with CompileService(ArtefactCache(artefact_cache)) as service:
-        study = parse_study(STUDY.replace("LIMIT", "1.0").replace("TUNER", "tpe"), "s")
+        study = parse_study(study_text(1.0, "tpe"), "s")
         artefacts = make_artefacts(study, MEMBERS, service)
 
         def inference_ms(width: int) -> float:
@@ -172,8 +184,9 @@ def run(artefact_cache: Path) -> Run:
             tuner_name: str = "tpe",
             refused: int | None = None,
             trials: int | None = None,
+            **keys: Any,
         ) -> tuple[list[Outcome], str]:
-            text = STUDY.replace("LIMIT", f"{limit}").replace("TUNER", tuner_name)
+            text = study_text(limit, tuner_name, **keys)
             with RunFolder(path, text, trials=trials) as folder:
                 tuner = open_tuner(folder)
                 profiles = {name: load_profile(name) for name in SLOWER}
@@ -229,7 +242,7 @@ def test_the_grey_box_does_not_propose_what_was_measured_to_be_too_slow(
 def test_a_study_whose_defaults_turn_out_to_fit_no_device_ends_without_them(
     finished: tuple[list[Outcome], str],
 ) -> None:
-    study = parse_study(STUDY.replace("LIMIT", "1000").replace("TUNER", "tpe"), "s")
+    study = parse_study(study_text(1000, "tpe"), "s")
     told = [
         replace(o, forecast=replace(o.forecast, devices={ZERO: replace(seen, fitting=fitting)}))
         for o in finished[0]
@@ -291,16 +304,113 @@ def test_a_model_that_is_refused_fails_its_trial_in_a_study_that_goes_on_too(
     assert [type(o) for o in parts] == [type(o) for o in whole]
 
 
-def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(
-    run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
-) -> None:
+def killed_again_and_again(run: Run, path: Path, **keys: Any) -> str:
+    """What the files say in the end."""
     kills = 0
     while True:
         try:
-            _, files = run(tmp_path / "slow", answers=23 + 10 * kills)
+            _, files = run(path, answers=23 + 10 * kills, **keys)
         except PulledPlugError:
             kills += 1
         else:
             break
     assert kills > 1
-    assert files == finished[1]
+    return files
+
+
+def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(
+    run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
+) -> None:
+    assert killed_again_and_again(run, tmp_path / "slow") == finished[1]
+
+
+RUNGS: dict[str, Any] = {
+    "rounds": 4,
+    "trials": 14,
+    "tuner_name": "random",
+    "tuner_keys": "rungs = [1, 2]",
+}
+
+
+@pytest.fixture(scope="module")
+def with_rungs(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], str]:
+    return run(tmp_path_factory.mktemp("rungs") / "slow", **RUNGS)
+
+
+def sent(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if not isinstance(outcome, Infeasible)]
+
+
+def test_rungs_stop_trials_which_are_in_no_front(
+    with_rungs: tuple[list[Outcome], str],
+) -> None:
+    outcomes, files = with_rungs
+    stopped = [outcome for outcome in outcomes if isinstance(outcome, Stopped)]
+    assert len(sent(outcomes)) == 14
+    assert 2 <= len(stopped) < 14
+    assert {outcome.stopped_after for outcome in stopped} <= {1, 2}
+    for outcome in sent(outcomes):
+        assert isinstance(outcome, (Completed, Stopped))
+        assert max(outcome.learned.curve) == min(outcome.learned.rounds, 2)
+    summary = json.loads(files.partition("\n}\n")[0] + "}")
+    numbers = {outcome.proposal.number for outcome in stopped}
+    assert summary["stopped"] == len(stopped)
+    assert not numbers & {point["trial"] for point in summary["front"]}
+    states = {each["trial"]: (each["state"], each["rounds"]) for each in summary["attempts"]}
+    for outcome in stopped:
+        assert states[outcome.proposal.number] == ("stopped", outcome.stopped_after)
+    took = {device: each["sent_bytes"] for device, each in summary["spent"].items()}
+    assert sum(took.values()) == pytest.approx(altogether(outcomes).sent_bytes)
+
+
+def test_rungs_stop_the_same_trials_whoever_answers_first_and_after_kills(
+    run: Run, with_rungs: tuple[list[Outcome], str], tmp_path: Path
+) -> None:
+    files = killed_again_and_again(run, tmp_path / "s", newest_first=True, **RUNGS)
+    assert files == with_rungs[1]
+
+
+def test_a_stopped_trial_costs_what_was_done(with_rungs: tuple[list[Outcome], str]) -> None:
+    by_rounds: dict[int, list[float]] = {}
+    for outcome in with_rungs[0]:
+        if isinstance(outcome, (Completed, Stopped)) and width(outcome) == SMALL:
+            expense = sum(each.sent_bytes for each in outcome.expense.values())
+            by_rounds.setdefault(outcome.learned.rounds, []).append(expense)
+    assert min(by_rounds) < 4
+    assert max(by_rounds[min(by_rounds)]) < 0.75 * min(by_rounds[4])
+
+
+def test_a_budget_ends_the_study_at_the_same_trial_whoever_answers_first_and_after_kills(
+    run: Run, with_rungs: tuple[list[Outcome], str], tmp_path: Path
+) -> None:
+    whole = with_rungs[0]
+    budget = 0.5 * altogether(whole).sent_bytes
+    keys = {**RUNGS, "study_keys": f"sent_bytes = {budget}"}
+    outcomes, files = run(tmp_path / "once", **keys)
+    assert PARALLEL < len(sent(outcomes)) < 14
+    assert altogether(sent(outcomes)[: 1 - PARALLEL]).sent_bytes >= budget
+    assert altogether(sent(outcomes)[:-PARALLEL]).sent_bytes < budget
+    assert outcomes == whole[: len(outcomes)]
+    assert killed_again_and_again(run, tmp_path / "s", newest_first=True, **keys) == files
+    keys["study_keys"] = ""  # with more to spend it goes on
+    assert run(tmp_path / "once", **keys)[0] == whole
+
+
+def test_phases_follow_each_other_and_finalists_are_run_again(run: Run, tmp_path: Path) -> None:
+    keys = {
+        "tuner_name": "grey",
+        "trials": 16,
+        "tuner_keys": "phases = { explore = 0.25, tune = 0.25, validate = 0.25 }\nrungs = [1]",
+    }
+    outcomes, files = run(tmp_path / "once", **keys)
+    phases = [outcome.proposal.phase for outcome in sent(outcomes)]
+    assert phases[:12] == ["explore"] * 4 + ["refine"] * 4 + ["tune"] * 4
+    assert set(phases[12:]) == {"validate"}
+    earlier = [outcome.proposal.configuration for outcome in sent(outcomes)[:12]]
+    for outcome in sent(outcomes)[12:]:
+        assert isinstance(outcome, Completed)  # a finalist is never stopped
+        assert not outcome.learned.curve
+        assert outcome.proposal.configuration in earlier
+    seeds = [outcome.seed for outcome in outcomes if isinstance(outcome, Completed)]
+    assert len(set(seeds)) == len(seeds)
+    assert killed_again_and_again(run, tmp_path / "s", newest_first=True, **keys) == files

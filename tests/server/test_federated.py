@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -160,3 +160,28 @@ def test_a_metric_of_ones_own_is_the_weighted_mean_over_clients() -> None:
 
     _, learned, _ = converse(plan(metric="mine:metric"), client)
     assert learned.measures["metric"] == 7.0
+
+
+def test_at_a_rung_everyone_evaluates_and_training_goes_on_or_ends_there() -> None:
+    asked: list[tuple[int, float]] = []
+
+    def goes_on(rounds: int, measures: Mapping[str, float]) -> bool:
+        asked.append((rounds, measures["accuracy"]))
+        return rounds < 3
+
+    weights, learned, exchanges = converse(plan(rounds=9, rungs=(1, 3, 5), goes_on=goes_on))
+    assert asked == [(1, 0.75), (3, 0.75)]
+    assert [len(exchange) for exchange in exchanges] == [3, 10, 3, 3, 10]
+    assert {request.round for request in exchanges[1].values()} == {1}
+    assert weights.tolist() == [3, 3]
+    assert (learned.rounds, learned.stopped, learned.device_s) == (3, True, 18.0)
+    assert list(learned.curve) == [1, 3]
+    assert learned.measures == learned.curve[3]
+
+
+def test_a_rung_that_stops_nobody_changes_nothing_but_what_is_known_on_the_way() -> None:
+    weights, plain, _ = converse(plan())
+    same, learned, exchanges = converse(plan(rungs=(2, 4)))  # the last round is no rung
+    assert same.tolist() == weights.tolist()
+    assert (learned.measures, learned.rounds, learned.stopped) == (plain.measures, 4, False)
+    assert [len(exchange) for exchange in exchanges] == [3, 3, 10, 3, 3, 10]

@@ -1,16 +1,16 @@
 """The tuning loop.
 
 Ask the tuner for a configuration, forecast what it costs, tell at once what the limits rule out,
-train what is left on the fleet, tell what was learned. Several trainings are in flight; outcomes
-are told in the order of their numbers, so the same seed gives the same study however fast the
-clients answer.
+train what is left on the fleet, to its end or to a rung, tell what was learned. Several trainings
+are in flight; outcomes are told in the order of their numbers, so the same seed gives the same
+study however fast the clients answer.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -20,7 +20,9 @@ import numpy as np
 from fieldtune.client.messages import Description, TrainReport, Weights
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.artefacts import Artefacts
+from fieldtune.server.budget import Budget
 from fieldtune.server.compiler.manifest import Artefact
+from fieldtune.server.expense import Bill
 from fieldtune.server.federated import (
     Answers,
     Exchange,
@@ -33,8 +35,10 @@ from fieldtune.server.fleet import Addressed, Fleet, Reply
 from fieldtune.server.forecast import Forecaster, fleet_measure
 from fieldtune.server.formulas import Formulas
 from fieldtune.server.observations import Watch, corrections, known_before
+from fieldtune.server.phases import Schedule, next_finalist
 from fieldtune.server.progress import Observer
 from fieldtune.server.runfolder import RunFolder
+from fieldtune.server.rungs import Rungs
 from fieldtune.server.screening import find_feasible
 from fieldtune.server.spending import Spending
 from fieldtune.server.study import COST_MEASURES
@@ -46,6 +50,7 @@ from fieldtune.server.trials import (
     Learned,
     Outcome,
     Proposal,
+    Stopped,
 )
 from fieldtune.server.tuner import Tuner
 
@@ -65,13 +70,14 @@ class _Training:
     model: bytes
     steps: Generator[Exchange, Answers, tuple[Weights, Learned]]
     watch: Watch
+    bill: Bill
     waiting_for: set[int] = field(default_factory=set)
     answers: dict[int, Report] = field(default_factory=dict)
     outcome: Outcome | None = None
 
 
 class Coordinator:
-    """Runs one study on a fleet until its trials are used up.
+    """Runs one study on a fleet until its budget is used up.
 
     Args:
         folder: the run's folder, with its study.
@@ -101,6 +107,7 @@ class Coordinator:
         self._profile_of = {member.client: member.profile for member in members}
         self._forecaster, self._artefacts = forecaster, artefacts
         self._formulas, self._observer, self._spending = formulas, observer, spending
+        self._budget, self._rungs = Budget(self._study.study), Rungs(self._study)
         self._in_flight: deque[_Training] = deque()
         self._judging: tuple[Proposal, Future[Artefact]] | None = None
         self._ruled_out: set[int] = set()
@@ -108,6 +115,9 @@ class Coordinator:
         for outcome in tuner.history():
             if isinstance(outcome, Infeasible):
                 self._exhausts_patience(outcome.proposal.number)
+        self._schedule, self._settled = Schedule(self._study), False
+        self._share: float | None = None
+        """Of the budget, what is used; None where it is to be looked up."""
         self._compiled_any = bool(tuner.history())
         self._known = 0
         self._spent_trials = sum(not isinstance(outcome, Infeasible) for outcome in tuner.history())
@@ -126,7 +136,14 @@ class Coordinator:
                 self._receive()
 
     def _wants_more(self) -> bool:
-        return self._spent_trials + len(self._in_flight) < self._study.study.trials
+        return not self._settled and self._used() < 1
+
+    def _used(self) -> float:
+        """Of the budget, what is used, by the trials that the next one may know of."""
+        if self._share is None:
+            trials = self._spent_trials + len(self._in_flight)
+            self._share = self._budget.share(trials, self._known_to(math.inf))
+        return self._share
 
     def _admit(self) -> bool:
         """Ask and judge one proposal; False while its artefact is still being compiled."""
@@ -135,7 +152,9 @@ class Coordinator:
             with self._spending.on("optimizer"):
                 if self._formulas.renewed():
                     self._tuner.know(self._formulas)
-                proposal = self._tuner.ask()
+                proposal = self._ask()
+            if proposal is None:
+                return True
             self._judging = (proposal, self._artefacts.of(proposal.configuration))
         proposal, compiling = self._judging
         if not compiling.done():
@@ -159,13 +178,31 @@ class Coordinator:
             self._rule_out(proposal, forecast)
         return True
 
+    def _ask(self) -> Proposal | None:
+        """The next proposal; None where the finalists' order is settled, which ends the study."""
+        trials = self._spent_trials + len(self._in_flight)
+        phase = self._schedule.phase(trials, self._used())
+        if phase != "validate" or self._tuner.resumes:
+            return self._tuner.ask(phase)
+        flying = [training.proposal for training in self._in_flight]
+        known = self._known_to(math.inf)
+        finalist = next_finalist(self._study, known, self._tuner.history(), flying)
+        if finalist is None:
+            self._settled = True
+            return None
+        return self._tuner.ask(phase, finalist)
+
     def _correct(self, number: float) -> None:
         """Predict with what devices had reported by the time this trial was asked for."""
-        flying = {training.plan.trial for training in self._in_flight}
-        known = known_before(number, self._tuner.history(), flying, self._study.study.parallel)
+        known = self._known_to(number)
         if len(known) != self._known:  # the trials sent to devices only ever grow in number
             self._known = len(known)
             self._forecaster.correct(corrections(known))
+
+    def _known_to(self, number: float) -> list[Outcome]:
+        """What had been told of trials sent to devices when this one was asked for."""
+        flying = {training.plan.trial for training in self._in_flight}
+        return known_before(number, self._tuner.history(), flying, self._study.study.parallel)
 
     def _rule_out(self, proposal: Proposal, forecast: Forecast) -> None:
         if self._exhausts_patience(proposal.number):
@@ -189,6 +226,11 @@ class Coordinator:
             for client in forecast.participants
             if (cap := self._forecaster.deadline_s(self._profile_of[client])) is not None
         }
+
+        def goes_on(rounds: int, measures: Mapping[str, float]) -> bool:
+            others = self._known_to(proposal.number)
+            return self._rungs.goes_on(rounds, forecast, measures, others)
+
         plan = Plan(
             trial=proposal.number,
             configuration=proposal.configuration,
@@ -201,12 +243,17 @@ class Coordinator:
             metric=self._study.task.metric,
             deadline_s=deadlines,
             seed=trial_seed(self._study.study.seed, proposal.number),
+            # Whoever asks for another run of a finalist wants to know how it ends.
+            rungs=() if proposal.phase == "validate" else self._rungs.rounds,
+            goes_on=goes_on,
         )
-        watch = Watch(self._forecaster.expected(proposal.configuration, artefact.manifest))
+        expected = self._forecaster.expected(proposal.configuration, artefact.manifest)
         training = _Training(
-            plan, forecast, proposal, artefact.model, federated_averaging(plan), watch
-        )
+            plan, forecast, proposal, artefact.model, federated_averaging(plan), Watch(expected),
+            Bill(expected, forecast),
+        )  # fmt: skip
         self._in_flight.append(training)
+        self._share = None
         self._advance(training, None)
 
     def _receive(self) -> None:
@@ -228,6 +275,7 @@ class Coordinator:
         if not training.waiting_for:
             answers, training.answers = training.answers, {}
             training.watch.take(answers)
+            training.bill.take(answers)
             self._advance(training, answers)
 
     def _advance(self, training: _Training, answers: Answers | None) -> None:
@@ -239,7 +287,10 @@ class Coordinator:
             training.outcome = self._outcome(training, *end.value)
             return
         except NothingLearnedError as nothing:
-            training.outcome = Failed(training.proposal, str(nothing), dict(nothing.failures))
+            training.outcome = Failed(
+                training.proposal, str(nothing), dict(nothing.failures),
+                expense=training.bill.total(),
+            )  # fmt: skip
             return
         training.waiting_for = set(exchange)
         first = next(iter(exchange.values()))
@@ -256,18 +307,16 @@ class Coordinator:
             else learned.measures[name]
             for name in (key.removeprefix("-") for key in self._study.study.objectives)
         }
+        about = training.proposal, training.forecast, learned, objectives, training.plan.seed
+        observed, expense = training.watch.observed(), training.bill.total()
+        if learned.stopped:
+            return Stopped(*about, learned.rounds, observed, expense)
         for name, value in objectives.items():
             if not math.isfinite(value):
-                return Failed(training.proposal, f"{name} is {value}: not a finite number")
+                reason = f"{name} is {value}: not a finite number"
+                return Failed(training.proposal, reason, expense=expense)
         self._folder.save_weights(training.plan.trial, weights)
-        return Completed(
-            training.proposal,
-            training.forecast,
-            learned,
-            objectives,
-            training.plan.seed,
-            training.watch.observed(),
-        )
+        return Completed(*about, observed, expense)
 
     def _finish(self, training: _Training) -> None:
         assert training.outcome is not None
@@ -277,6 +326,7 @@ class Coordinator:
     def _tell(self, outcome: Outcome) -> None:
         with self._spending.on("optimizer"):
             self._tuner.tell(outcome)
+        self._share = None
         self._observer.told(outcome)
 
 

@@ -8,7 +8,7 @@ alone how messages travel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ Exchange = Mapping[int, Request]
 """Client -> what it is asked."""
 Answers = Mapping[int, Report]
 """Client -> what it answered; every client that was asked is there."""
+GoesOn = Callable[[int, Mapping[str, float]], bool]
+"""``(rounds done, measures then) -> whether training goes on``."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Plan:
     deadline_s: Mapping[int, float]
     """Client -> seconds that a round may take it; absent where there is no limit."""
     seed: int
+    rungs: Sequence[int] = ()
+    """Rounds after which everyone evaluates, and ``goes_on`` decides."""
+    goes_on: GoesOn = lambda rounds, measures: True
 
 
 class NothingLearnedError(Exception):
@@ -73,6 +78,9 @@ class NothingLearnedError(Exception):
 def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
     """Rounds of local training and averaging, then one evaluation on every participant.
 
+    After the rounds of a rung everyone evaluates too; where that ends the training, it is the last
+    evaluation.
+
     A client whose training diverged or missed the deadline does not count in its round. When a
     whole round diverges, training stops and the last finite weights are evaluated: a bad learning
     rate is a bad result, not a failure.
@@ -87,6 +95,7 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
     weights, failures = plan.initial_weights, Counter[str]()
     device_s = elapsed_s = 0.0
     simulated = False
+    done, curve = 0, dict[int, dict[str, float]]()
 
     for number in range(plan.rounds):
         chosen = _choose(plan, number, int(server["clients_per_round"]))
@@ -112,11 +121,22 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
         if not np.isfinite(proposed).all():
             failures["diverged"] += 1
             break
-        weights = proposed
+        weights, done = proposed, number + 1
+        if done in plan.rungs and done < plan.rounds:
+            answers = yield _evaluate_requests(plan, done, weights)
+            measures, samples = evaluation(answers, plan.classes, plan.metric, failures)
+            curve[done] = measures
+            if not plan.goes_on(done, measures):
+                return weights, Learned(
+                    measures, samples, device_s, elapsed_s, dict(failures), simulated, done, curve,
+                    stopped=True,
+                )  # fmt: skip
 
-    answers = yield {client: _evaluate_request(plan, weights) for client in plan.participants}
+    answers = yield _evaluate_requests(plan, plan.rounds, weights)
     measures, samples = evaluation(answers, plan.classes, plan.metric, failures)
-    return weights, Learned(measures, samples, device_s, elapsed_s, dict(failures), simulated)
+    return weights, Learned(
+        measures, samples, device_s, elapsed_s, dict(failures), simulated, done, curve
+    )
 
 
 def _choose(plan: Plan, number: int, count: int) -> list[int]:
@@ -142,14 +162,16 @@ def _train_request(plan: Plan, number: int, client: int, weights: Weights) -> Tr
     )
 
 
-def _evaluate_request(plan: Plan, weights: Weights) -> EvaluateRequest:
-    return EvaluateRequest(
+def _evaluate_requests(plan: Plan, rounds: int, weights: Weights) -> Exchange:
+    """Every participant evaluates the weights that so many rounds came to."""
+    request = EvaluateRequest(
         trial=plan.trial,
-        round=plan.rounds,
+        round=rounds,
         artefact=plan.artefact,
         weights=weights,
         metric=plan.metric,
     )
+    return dict.fromkeys(plan.participants, request)
 
 
 def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str | None:

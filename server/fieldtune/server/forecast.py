@@ -257,6 +257,8 @@ def _check_told(
         asked = [(f"the objective {objective.removeprefix('-')}", objective.removeprefix("-"))
                  for objective in study.study.objectives]  # fmt: skip
         asked += [(f"the limit {limit} = {cap:g}", limit) for limit, cap in limits[name].items()]
+        if study.study.energy_j is not None:
+            asked.append((f"the budget energy_j = {study.study.energy_j:g}", "energy_j"))
         for what, measure in asked:
             if missing := untold(profile, measure):
                 raise StudyError(

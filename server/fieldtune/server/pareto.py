@@ -68,6 +68,8 @@ class Point(_Model):
     measures: dict[str, float]
     """Everything learned, objective or not, as observed over all test samples."""
     test_samples: int
+    runs: int = 1
+    """Trials of this configuration, over which ``measures`` are the mean."""
     devices: dict[str, OnDevice]
     variants: dict[str, VariantFile] = {}
     """What there is to deploy; filled when the study ends."""
@@ -93,6 +95,25 @@ class Reported(_Model):
     """Whether simulated clients reported it."""
 
 
+class Spent(_Model):
+    """What a study took of all devices of one type, over trials of every kind."""
+
+    device_s: float
+    """Seconds that they were busy with training and evaluating."""
+    energy_j: float | None
+    """Joules meanwhile, as measured, else by the profile's power; None where neither tells."""
+    sent_bytes: float
+
+
+class Share(_Model):
+    """One budget of the study."""
+
+    budget: str
+    """Its key in the study file."""
+    used: float
+    of: float
+
+
 class Against(_Model):
     """One objective of a recommendation beside the study's defaults."""
 
@@ -114,11 +135,16 @@ class Attempt(_Model):
     """One line of the study's history, for the report's pictures of the whole."""
 
     trial: int
-    state: Literal["completed", "infeasible", "failed"]
+    state: Literal["completed", "stopped", "infeasible", "failed"]
     configuration: dict[str, Value]
     objectives: dict[str, float]
+    """Of a stopped trial, learned ones as at the rung that ended it."""
     constraints: dict[str, float]
     reason: str = ""
+    rounds: int = 0
+    """That were trained."""
+    phase: str = ""
+    """What the trial was for: explore, refine, tune, validate."""
 
 
 class Summary(_Model):
@@ -137,6 +163,8 @@ class Summary(_Model):
     trials: int
     infeasible: int
     failed: int
+    stopped: int = 0
+    """Trials that a rung ended."""
     front: list[Point]
     recommended: dict[str, Recommendation]
     defaults: Point | None
@@ -144,6 +172,10 @@ class Summary(_Model):
     attempts: list[Attempt]
     reported: dict[str, list[Reported]] = {}
     """Device type -> what it reported against what was predicted."""
+    spent: dict[str, Spent] = {}
+    """Device type -> what the study took of its devices."""
+    budget: list[Share] = []
+    """What the study may spend, and how much of it is used."""
 
 
 def to_json(summary: Summary) -> str:

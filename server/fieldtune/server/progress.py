@@ -15,10 +15,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fieldtune.server.budget import Budget
 from fieldtune.server.front import non_dominated
-from fieldtune.server.report.format import figure, label
+from fieldtune.server.report.format import counted, figure, label
 from fieldtune.server.study import StudyConfig
-from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 
 
 class Observer(Protocol):
@@ -42,11 +43,13 @@ class ProgressDisplay:
 
     def __init__(self, study: StudyConfig, history: Sequence[Outcome], console: Console) -> None:
         self._study, self._console = study, console
+        self._sent = [outcome for outcome in history if not isinstance(outcome, Infeasible)]
         self._completed = [outcome for outcome in history if isinstance(outcome, Completed)]
-        self._done = sum(not isinstance(outcome, Infeasible) for outcome in history)
-        self._ruled_out = len(history) - self._done
+        self._budget = Budget(study.study)
+        self._ruled_out = len(history) - len(self._sent)
         self._rounds: dict[int, int] = {}
-        self._began, self._done_before = time.monotonic(), self._done
+        self._began, self._done_before = time.monotonic(), len(self._sent)
+        self._share_before = self._budget.share(len(self._sent), self._sent)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=12),
@@ -59,7 +62,7 @@ class ProgressDisplay:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            study.study.name, total=study.study.trials, completed=self._done, rounds="starting"
+            study.study.name, total=study.study.trials, completed=len(self._sent), rounds="starting"
         )
 
     def __enter__(self) -> ProgressDisplay:
@@ -82,29 +85,47 @@ class ProgressDisplay:
         if isinstance(outcome, Infeasible):
             self._ruled_out += 1
             return
-        self._done += 1
-        self._bar.update(self._task, completed=self._done)
+        self._sent.append(outcome)
+        self._bar.update(self._task, completed=len(self._sent))
         if isinstance(outcome, Failed):
             self._say(f"trial {outcome.proposal.number} failed: {outcome.reason}")
+            return
+        if isinstance(outcome, Stopped):
+            names = [name for name in outcome.objectives if name in outcome.learned.measures]
+            values = [_shown(name, outcome.objectives[name]) for name in names]
+            self._say(
+                f"trial {outcome.proposal.number:>3}: stopped after round {outcome.stopped_after} "
+                f"of {self._study.study.rounds}, not among the best there: {', '.join(values)} · "
+                f"{self._so_far()}"
+            )
             return
         self._completed.append(outcome)
         front = non_dominated(self._study, [o for o in self._completed if o.forecast.feasible])
         values = [_shown(name, value) for name, value in outcome.objectives.items()]
         best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
         self._say(
-            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · front of {len(front)}, "
-            f"best {best} · {self._done}/{self._study.study.trials}"
-            + (f", {self._ruled_out} ruled out" if self._ruled_out else "")
-            + self._time_left()
+            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · "
+            f"{outcome.proposal.phase or 'trained'} · front of {len(front)}, "
+            f"best {best} · {self._so_far()}"
         )
 
-    def _time_left(self) -> str:
+    def _so_far(self) -> str:
+        """How much of the budget is used, what was ruled out, and an estimate of the time left."""
+        accounts = self._budget.accounts(len(self._sent), self._sent)
+        text = ", ".join(account.sentence for account in accounts)
+        if self._study.study.trials is None:
+            text = f"{counted(len(self._sent), 'trial')}, {text}"
+        if self._ruled_out:
+            text += f", {self._ruled_out} ruled out"
+        return text + self._time_left(max(account.share for account in accounts))
+
+    def _time_left(self, share: float) -> str:
         """An estimate from this session's own pace."""
-        finished = self._done - self._done_before
-        missing = self._study.study.trials - self._done
-        if not missing or finished < 3:  # too soon to tell
+        finished = len(self._sent) - self._done_before
+        if share >= 1 or finished < 3:  # nothing is left, or it is too soon to tell
             return ""
-        return f", {missing * (time.monotonic() - self._began) / finished:.0f} s left"
+        pace = (time.monotonic() - self._began) / (share - self._share_before)
+        return f", {(1 - share) * pace:.0f} s left"
 
     def _say(self, line: str) -> None:
         self._bar.console.print(line, highlight=False, soft_wrap=True)

@@ -17,9 +17,9 @@ import tomlkit
 
 from fieldtune.client.messages import Weights
 from fieldtune.profiles.errors import RunFolderError, StorageError
-from fieldtune.server.study import COST_MEASURES, StudyConfig
+from fieldtune.server.study import BUDGETS, COST_MEASURES, StudyConfig
 from fieldtune.server.studyfile import load_study, parse_study
-from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 
 _STUDY_FOLDER = ".study-folder"
 _HINT = "choose another folder with --out, or remove this one"
@@ -122,7 +122,7 @@ class RunFolder:
 
     @property
     def identity(self) -> str:
-        """What makes this study this study: all but how many trials it is given."""
+        """What makes this study this study: all but what it may spend."""
         return _identity(self.study)
 
     def write(self, name: str, content: str | bytes) -> Path:
@@ -184,10 +184,12 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
         [
             "number",
             "state",
+            "phase",
             *parameters,
             *(f"objective:{name}" for name in objectives),
             *(f"constraint:{name}" for name in limits),
             *(f"{device}:{name}" for device in devices for name in COST_MEASURES),
+            "rounds",
             "test_samples",
             "device_s",
             "seed",
@@ -199,8 +201,8 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
         values: dict[str, Any] = {}
         constraints: dict[str, float] = {}
         costs: list[float | str] = [""] * (len(devices) * len(COST_MEASURES))
-        tail: list[Any] = ["", "", "", ""]
-        if isinstance(outcome, (Completed, Infeasible)):
+        tail: list[Any] = ["", "", "", "", ""]
+        if isinstance(outcome, (Completed, Stopped, Infeasible)):
             constraints = dict(outcome.forecast.constraints)
             costs = [
                 ""
@@ -211,13 +213,20 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
             ]
         if isinstance(outcome, Completed):
             values = dict(outcome.objectives)
-            tail[:3] = [outcome.learned.samples, outcome.learned.device_s, outcome.seed]
+        if isinstance(outcome, (Completed, Stopped)):
+            learned = outcome.learned
+            tail[:4] = [learned.rounds, learned.samples, learned.device_s, outcome.seed]
+        if isinstance(outcome, Stopped):
+            there = [f"{name} {value:.6g}" for name, value in outcome.objectives.items()
+                     if name in learned.measures]  # fmt: skip
+            tail[4] = f"not among the best after round {learned.rounds}: {', '.join(there)}"
         if isinstance(outcome, Failed):
-            tail[3] = outcome.reason
+            tail[4] = outcome.reason
         table.writerow(
             [
                 outcome.proposal.number,
                 type(outcome).__name__.lower(),
+                outcome.proposal.phase,
                 *(configuration[name] for name in parameters),
                 *(values.get(name, "") for name in objectives),
                 *(constraints.get(name, "") for name in limits),
@@ -243,14 +252,15 @@ def writing(
 
 
 def _identity(study: StudyConfig) -> str:
-    return study.model_dump_json(exclude={"study": {"trials"}})
+    return study.model_dump_json(exclude={"study": set(BUDGETS)}, exclude_defaults=True)
 
 
 def _differences(stored: StudyConfig, given: StudyConfig) -> Iterator[str]:
-    """Keys in which two studies differ, the number of trials aside."""
+    """Keys in which two studies differ, their budgets aside."""
+    changeable = {f"study.{budget}" for budget in BUDGETS}
     a, b = _leaves(stored.model_dump(mode="json")), _leaves(given.model_dump(mode="json"))
     for key in sorted(a.keys() | b.keys()):
-        if key != "study.trials" and a.get(key) != b.get(key):
+        if key not in changeable and a.get(key) != b.get(key):
             yield f"{key} ({a.get(key, 'absent')} there, {b.get(key, 'absent')} here)"
 
 

@@ -138,6 +138,11 @@ class Configuration:
         """All values by name; names are unique across sections."""
         return {**self.model, **self.client, **self.server}
 
+    @property
+    def key(self) -> tuple[tuple[str, Value], ...]:
+        """Equal for equal configurations, and hashable."""
+        return tuple(sorted(self.flat().items()))
+
 
 class Space(BaseModel):
     """The parameters of a study, by who takes them."""

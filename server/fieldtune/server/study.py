@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fieldtune.client.messages import METRICS, RECONSTRUCTION
 from fieldtune.profiles.errors import did_you_mean
@@ -20,6 +20,7 @@ from fieldtune.server.compiler.manifest import (
     Optimizer,
     Variant,
 )
+from fieldtune.server.partition import Partition, Section
 from fieldtune.server.space import SECTIONS, Configuration, Parameter, Space, Value
 
 LEARNED_MEASURES = ("error", "accuracy", "macro_f1", "precision", "recall", "loss", "metric")
@@ -51,40 +52,21 @@ SERVER_DEFAULTS: dict[str, Value] = {
 """What the coordinator takes, likewise."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+BUDGETS = ("trials", "device_hours", "energy_j", "sent_bytes")
+"""What a study may spend; it ends when any that is set is used up."""
 
 
-PartitionKind = Literal["natural", "iid", "dirichlet", "shards", "quantity"]
-
-
-class Partition(_Section):
-    """How samples are dealt out to simulated clients."""
-
-    kind: PartitionKind | None = None
-    """None: natural where the data names owners, otherwise dirichlet."""
-    alpha: float = Field(default=0.5, gt=0, le=1e6)
-    """Concentration of the Dirichlet distribution of labels or of amounts: small is skewed."""
-    shards: int = Field(default=2, ge=1)
-    """Shards of a client, each of mostly one label."""
-    test_share: float = Field(default=0.25, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _used(self) -> Partition:
-        for key, kinds in {"alpha": ("dirichlet", "quantity"), "shards": ("shards",)}.items():
-            if key in self.model_fields_set and self.kind not in (*kinds, None):
-                raise ValueError(
-                    f"has {key}, which the kind {self.kind!r} does not use: leave {key} out, or "
-                    f"choose the kind {' or '.join(kinds)}"
-                )
-        return self
-
-
-class StudySection(_Section):
+class StudySection(Section):
     """``[study]``: how much to try, and what for."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    trials: int = Field(ge=1)
+    trials: int | None = Field(default=None, ge=1)
+    device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Hours that all devices together may be busy."""
+    energy_j: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Joules that all devices together may take meanwhile."""
+    sent_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Bytes that all devices together may send."""
     rounds: int = Field(ge=1)
     objectives: tuple[str, ...] = Field(
         default=("error", "inference_ms", "energy_j"), min_length=1, max_length=4
@@ -106,8 +88,14 @@ class StudySection(_Section):
             raise ValueError("names an objective twice")
         return names
 
+    @model_validator(mode="after")
+    def _limited(self) -> StudySection:
+        if all(getattr(self, budget) is None for budget in BUDGETS):
+            raise ValueError(f"has no end: set trials, or a budget ({', '.join(BUDGETS[1:])})")
+        return self
 
-class TaskSection(_Section):
+
+class TaskSection(Section):
     """``[task]``: data, model and metric."""
 
     data: str
@@ -195,14 +183,52 @@ class TaskSection(_Section):
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
-SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random")
+SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random", "mo-asha")
 """Optimizers that a study may name."""
 
 
-class TunerSection(_Section):
+Phase = Literal["explore", "refine", "tune", "validate"]
+"""What a trial is for: to see the whole space, to improve on the front anywhere, close to it, or to
+run a finalist again."""
+
+
+class TunerSection(Section):
     """``[tuner]``: what proposes configurations."""
 
     name: str = "grey"
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Rounds after which a trial that is not among the best is stopped. None: none, but for
+    ``mo-asha`` at a ninth and a third of the rounds."""
+    reduction: float = Field(default=3.0, gt=1, le=100)
+    """One in so many goes on from a rung."""
+    phases: dict[Phase, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Phase -> its share of the budget; what the others leave is for ``refine``. Without
+    ``explore``, as many trials are spread evenly as the number of parameters asks for."""
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if rungs and list(rungs) != sorted(set(rungs)):
+            raise ValueError(f"is {list(rungs)}: list each round once, in ascending order")
+        return rungs
+
+    @model_validator(mode="after")
+    def _used(self) -> TunerSection:
+        total = sum(self.phases.values())
+        if total > 1 + 1e-6 or ("refine" in self.phases and total < 1 - 1e-6):
+            raise ValueError(
+                f"has phases that take {total:g} of the budget: shares must sum to 1, or leave "
+                "refine out, which takes what the others leave"
+            )
+        for phase in ("explore", "tune"):
+            if self.phases.get(phase) and self.name != "grey":
+                raise ValueError(
+                    f"has the phase {phase}, which {self.name!r} does not know: choose 'grey', or "
+                    "set validate alone"
+                )
+        if "reduction" in self.model_fields_set and not self.rungs and self.name != "mo-asha":
+            raise ValueError("has a reduction, but no rungs at which it would hold: set rungs too")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -215,7 +241,7 @@ class TunerSection(_Section):
         return name
 
 
-class FleetSection(_Section):
+class FleetSection(Section):
     """``[fleet]``: how many clients, and the share of each device profile."""
 
     clients: int = Field(ge=1)
@@ -229,7 +255,7 @@ class FleetSection(_Section):
         return self
 
 
-class Caps(_Section):
+class Caps(Section):
     """Hard caps on what a configuration may ask of a device."""
 
     memory_mib: float | None = Field(default=None, gt=0)
@@ -259,7 +285,7 @@ class LimitsSection(Caps):
         return DeviceLimits(**{name: cap(name) for name in Caps.model_fields})
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """A whole study file."""
 
     study: StudySection
@@ -283,6 +309,11 @@ class StudyConfig(_Section):
         if "model" in seen:
             raise ValueError("'model' is no parameter's name: list the models in task.model")
         self._check_objectives()
+        if self.rungs and self.rungs[-1] >= self.study.rounds:
+            raise ValueError(
+                f"tuner.rungs has {self.rungs[-1]}, but a trial has {self.study.rounds} rounds: "
+                "a rung must come before the last one"
+            )
         for name in self.limits.devices:
             if name not in self.fleet.devices:
                 raise ValueError(
@@ -317,6 +348,14 @@ class StudyConfig(_Section):
                     f"space.{section}.{name} is not known{did_you_mean(name, known)}; "
                     f"known are {', '.join(known)}"
                 )
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Rounds after which trials are compared, ascending; the last round is none."""
+        if self.tuner.rungs is None and self.tuner.name == "mo-asha":
+            ninths = {self.study.rounds // 9, self.study.rounds // 3}
+            return tuple(sorted(ninths - {0, self.study.rounds}))
+        return self.tuner.rungs or ()
 
     @property
     def client_settings(self) -> tuple[str, ...]:

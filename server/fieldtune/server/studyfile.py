@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from fieldtune.profiles.errors import StudyError, did_you_mean
+from fieldtune.server.partition import Partition
 from fieldtune.server.space import Parameter, Space
 from fieldtune.server.study import (
     Caps,
     FleetSection,
     LimitsSection,
-    Partition,
     StudyConfig,
     StudySection,
     TaskSection,

@@ -9,13 +9,25 @@ from statistics import median
 
 from fieldtune.profiles.correction import Correction
 from fieldtune.profiles.cost import Estimate
+from fieldtune.server.budget import Budget
+from fieldtune.server.expense import by_device
 from fieldtune.server.front import non_dominated
 from fieldtune.server.hindsight import Hindsight
 from fieldtune.server.observations import QUANTITIES, pairs_of
-from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Reported, Summary
+from fieldtune.server.pareto import (
+    Attempt,
+    Interval,
+    OnDevice,
+    Point,
+    Reported,
+    Share,
+    Spent,
+    Summary,
+)
+from fieldtune.server.phases import merged
 from fieldtune.server.recommend import recommend
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
-from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.tuner.believed import believe
 
 
@@ -25,12 +37,15 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
     outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     expected, intervals = _as_believed(study, completed)
+    once = merged(expected)
+    runs = {outcome.proposal.number: count for outcome, count in once}
+    expected = [outcome for outcome, _ in once]
     feasible = [o for o in expected if o.forecast.feasible and _fits_any(o)]
-    front = [_point(outcome, intervals) for outcome in non_dominated(study, feasible)]
+    front = [_point(outcome, intervals, runs) for outcome in non_dominated(study, feasible)]
     default_values = study.full_space.defaults().flat()
     defaults = next(
         (
-            _point(outcome, intervals)
+            _point(outcome, intervals, runs)
             for outcome in expected
             if outcome.proposal.configuration.flat() == default_values and _fits_any(outcome)
         ),
@@ -43,6 +58,7 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         for name, device in forecast.devices.items()
     }
     names = study.study.objectives
+    trials = sum(not isinstance(outcome, Infeasible) for outcome in outcomes)
     return Summary(
         study=study.study.name,
         seed=study.study.seed,
@@ -50,9 +66,10 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         metric=study.task.metric,
         devices=devices,
         simulated=all(outcome.learned.simulated for outcome in completed),
-        trials=sum(not isinstance(outcome, Infeasible) for outcome in outcomes),
+        trials=trials,
         infeasible=sum(isinstance(outcome, Infeasible) for outcome in outcomes),
         failed=sum(isinstance(outcome, Failed) for outcome in outcomes),
+        stopped=sum(isinstance(outcome, Stopped) for outcome in outcomes),
         front=front,
         recommended={
             device: chosen
@@ -66,6 +83,16 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
             for device in devices
             if (reported := _reported(completed, device, hindsight))
         },
+        spent={
+            device: Spent(
+                device_s=each.device_s, energy_j=each.energy_j, sent_bytes=each.sent_bytes
+            )
+            for device, each in by_device(outcomes).items()
+        },
+        budget=[
+            Share(budget=account.name, used=account.used, of=account.of)
+            for account in Budget(study.study).accounts(trials, outcomes)
+        ],
     )
 
 
@@ -138,7 +165,11 @@ def wilson(share: float, samples: int, z: float = 1.959964) -> tuple[float, floa
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _point(outcome: Completed, intervals: Mapping[tuple[int, str], Interval]) -> Point:
+def _point(
+    outcome: Completed,
+    intervals: Mapping[tuple[int, str], Interval],
+    runs: Mapping[int, int],
+) -> Point:
     samples = outcome.learned.samples
     return Point(
         trial=outcome.proposal.number,
@@ -149,6 +180,7 @@ def _point(outcome: Completed, intervals: Mapping[tuple[int, str], Interval]) ->
         },
         measures=dict(outcome.learned.measures),
         test_samples=samples,
+        runs=runs[outcome.proposal.number],
         devices={
             name: OnDevice(
                 clients=device.clients,
@@ -188,6 +220,7 @@ def _attempt(outcome: Outcome) -> Attempt:
     common = {
         "trial": outcome.proposal.number,
         "configuration": outcome.proposal.configuration.flat(),
+        "phase": outcome.proposal.phase,
     }
     match outcome:
         case Completed() if _fits_any(outcome):
@@ -196,6 +229,16 @@ def _attempt(outcome: Outcome) -> Attempt:
                 state="completed",
                 objectives=dict(outcome.objectives),
                 constraints=dict(outcome.forecast.constraints),
+                rounds=outcome.learned.rounds,
+            )
+        case Stopped():
+            return Attempt(
+                **common,
+                state="stopped",
+                objectives=dict(outcome.objectives),
+                constraints=dict(outcome.forecast.constraints),
+                reason=f"not among the best after round {outcome.stopped_after}",
+                rounds=outcome.stopped_after,
             )
         case Infeasible() | Completed():
             return Attempt(

@@ -17,6 +17,8 @@ class Proposal:
 
     number: int
     configuration: Configuration
+    phase: str = ""
+    """That it was asked for in; see :data:`~fieldtune.server.study.Phase`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class Learned:
     failures: Mapping[str, int]
     """Kind of failure -> how many messages ended in it."""
     simulated: bool
+    rounds: int = 0
+    """That were done: fewer than asked for where training diverged or was stopped."""
+    curve: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """Rounds -> what was measured after so many, at each rung that was reached."""
+    stopped: bool = False
+    """Whether a rung ended it."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,18 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class Expense:
+    """What a trial took of the devices of one type, all together."""
+
+    device_s: float
+    """Seconds that they were busy with training and evaluating."""
+    energy_j: float | None
+    """Joules meanwhile; None where neither device nor profile tells."""
+    sent_bytes: float
+    """Bytes that they sent."""
+
+
+@dataclass(frozen=True)
 class Completed:
     """A trial that was trained to its end."""
 
@@ -103,6 +123,25 @@ class Completed:
     seed: int
     observed: Mapping[str, Observed] = field(default_factory=dict)
     """Device type -> what its clients reported."""
+    expense: Mapping[str, Expense] = field(default_factory=dict)
+    """Device type -> what was taken of it."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A trial that a rung ended: what it would have come to is not known."""
+
+    proposal: Proposal
+    forecast: Forecast
+    learned: Learned
+    """After the rounds that were done."""
+    objectives: Mapping[str, float]
+    """As at that rung; costs are those of a whole trial."""
+    seed: int
+    stopped_after: int
+    """Rounds."""
+    observed: Mapping[str, Observed] = field(default_factory=dict)
+    expense: Mapping[str, Expense] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,6 +161,9 @@ class Failed:
     failures: Mapping[str, int] = field(default_factory=dict)
     sent: bool = True
     """Whether devices were asked."""
+    expense: Mapping[str, Expense] = field(default_factory=dict)
 
 
-Outcome = Completed | Infeasible | Failed
+Trained = Completed | Stopped
+"""Devices have trained it, and it taught something."""
+Outcome = Completed | Stopped | Infeasible | Failed

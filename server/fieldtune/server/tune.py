@@ -40,6 +40,7 @@ def open_tuner(folder: RunFolder, import_path: Sequence[str] = ()) -> OptunaTune
         space=study.full_space,
         objectives=study.study.objectives,
         seed=study.study.seed,
+        rounds=study.study.rounds,
         sampler=study.tuner.name,
         import_path=import_path,
     )

@@ -8,13 +8,11 @@ only its further rounds are paid for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import moocore
 import numpy as np
-from numpy.typing import NDArray
 
+from fieldtune.server.rungs import ranked
 from tuner.encode import draw
 from tuner.peer import Proposal
 from tuner.problem import Evaluation, Known, Problem, Values
@@ -71,17 +69,3 @@ class MoAsha:
         order = ranked(np.array(list(rung.results.values()))) if best else []
         top = (trainings[index] for index in order[:best])
         return next((training for training in top if training not in rung.promoted), None)
-
-
-def ranked(objectives: NDArray[np.float64]) -> Sequence[int]:
-    """Indices, best first: by front, then by hypervolume contribution within it."""
-    ideal, worst = objectives.min(axis=0), objectives.max(axis=0)
-    scaled = (objectives - ideal) / np.where(worst > ideal, worst - ideal, 1.0)
-    fronts = np.asarray(moocore.pareto_rank(scaled))
-    added = np.zeros(len(scaled))
-    for front in np.unique(fronts):
-        members = np.flatnonzero(fronts == front)
-        added[members] = moocore.hv_contributions(
-            scaled[members], ref=np.full(scaled.shape[1], 1.1)
-        )
-    return [int(index) for index in np.lexsort((np.arange(len(scaled)), -added, fronts))]

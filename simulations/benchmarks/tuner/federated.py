@@ -64,6 +64,7 @@ class Federated:
         self.objectives = tuple(name.removeprefix("-") for name in names)
         self._signs = [-1.0 if name.startswith("-") else 1.0 for name in names]
         self.shares = frozenset(n for n, name in enumerate(names) if name == "error")
+        assert self.study.study.trials is not None, "a benchmark's study says how many trials"
         self.rounds, self.trials = self.study.study.rounds, self.study.study.trials
         full = self.study.full_space
         self.space: Mapping[str, Parameter] = full.parameters()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -16,9 +18,14 @@ from optuna.distributions import (
 )
 
 from fieldtune.server import tuner as product
+from fieldtune.server.rungs import among_best
 from fieldtune.server.space import Parameter
+from fieldtune.server.tuner import history
 from tuner.peer import Proposal
 from tuner.problem import Evaluation, Known, Problem
+
+REDUCTION = 3.0
+"""One in so many goes on from a rung, as the product's default."""
 
 MakeSampler = Callable[[Problem, int], optuna.samplers.BaseSampler]
 """``(problem, seed) -> sampler``."""
@@ -68,12 +75,69 @@ class OptunaPeer:
                 trial.set_constraint(name, value)
             self.study.tell(trial, list(evaluation.objectives))
 
+    def stop(self, proposal: Proposal, evaluation: Evaluation) -> None:
+        """A pruned trial."""
+        trial = self._open.pop(proposal.number)
+        with _quiet():
+            for name, value in evaluation.constraints.items():
+                trial.set_constraint(name, value)
+            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+    def annotate(self, number: int, key: str, value: object) -> None:
+        """Note something about an open trial."""
+        self._open[number].set_user_attr(key, value)
+
     def reject(self, proposal: Proposal, known: Known) -> None:
         """A failed trial."""
         self.study.tell(self._open.pop(proposal.number), state=optuna.trial.TrialState.FAIL)
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+class RungPeer:
+    """The same, with one rung after a third of the rounds, as the product has it.
+
+    A trial that goes on is continued, so only its further rounds are paid for.
+    """
+
+    def __init__(self, problem: Problem, make: MakeSampler, seed: int) -> None:
+        self._peer, self._problem = OptunaPeer(problem, make, seed), problem
+        self._rung = max(1, problem.rounds // 3)
+        self._there: dict[int, tuple[float, ...]] = {}
+        self._going_on: Proposal | None = None
+
+    def ask(self) -> Proposal:
+        """The rest of the trial that goes on, or a new one up to the rung."""
+        proposal, self._going_on = self._going_on, None
+        return proposal or replace(self._peer.ask(), rounds=self._rung)
+
+    def tell(self, proposal: Proposal, evaluation: Evaluation) -> None:
+        """At the rung it goes on or is stopped; a trial with all its rounds is complete."""
+        number = proposal.number
+        if proposal.rounds == self._problem.rounds:
+            partial = self._partial(self._there[number])
+            self._peer.annotate(number, history.CURVE_KEY, [partial])
+            self._peer.tell(proposal, evaluation)
+            return
+        others = np.array(list(self._there.values()))
+        self._there[number] = evaluation.objectives
+        if among_best(np.array(evaluation.objectives), others, REDUCTION):
+            whole = self._problem.rounds
+            self._going_on = replace(proposal, rounds=whole, paid_rounds=self._rung)
+            return
+        self._peer.annotate(number, history.PARTIAL_KEY, self._partial(evaluation.objectives))
+        self._peer.stop(proposal, evaluation)
+
+    def reject(self, proposal: Proposal, known: Known) -> None:
+        """Passed on."""
+        self._peer.reject(proposal, known)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _partial(self, objectives: Sequence[float]) -> dict[str, Any]:
+        return {"share": self._rung / self._problem.rounds, "values": list(objectives)}
 
 
 def random(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:

@@ -38,7 +38,7 @@ class Entry:
 
     def unavailable(self, problem: Problem, python: str | None) -> str | None:
         """Why it cannot take part, in a sentence; None where it can."""
-        if self.name == "mo-asha" and problem.rounds == 1:
+        if self.name in {"mo-asha", "grey+rungs"} and problem.rounds == 1:
             return f"{problem.name} has no partial evaluations"
         return missing(python, self.needs) if self.needs else None
 
@@ -60,6 +60,11 @@ PEERS = (
     Entry("tpe+filter", _sampler(optuna_peers.tpe_multivariate, filtered=True)),
     Entry("mo-asha", lambda problem, seed, _: Filtered(MoAsha(problem, seed), problem)),
     Entry("botorch", Botorch, needs=("torch", "botorch"), posterior=True),
+    Entry(
+        "grey+rungs",
+        lambda problem, seed, _: optuna_peers.RungPeer(problem, optuna_peers.grey, seed),
+        posterior=True,
+    ),
     Entry(OURS, _sampler(optuna_peers.grey), posterior=True),
 )
 

@@ -12,6 +12,10 @@ import pytest
 from optuna.trial import TrialState
 
 from fieldtune.server.tuner import GreySampler, Known
+from fieldtune.server.tuner.encoding import Encoding
+from fieldtune.server.tuner.history import History
+from fieldtune.server.tuner.pool import Judge
+from fieldtune.server.tuner.posterior import Places, Posterior
 
 SPACE = {
     "width": optuna.distributions.CategoricalDistribution([8, 16, 32, 64]),
@@ -241,3 +245,66 @@ def test_models_are_made_of_a_bounded_number_of_trials() -> None:
     (memory,) = sampler._memory.values()
     assert memory._search is not None
     assert len(memory._search._places._known) <= MOST_ROWS
+
+
+def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> None:
+    """Results at the rung are worse by a factor; where whole trials tell, that is seen through."""
+    rng = np.random.default_rng(3)
+    drawn = [{"lr": float(10 ** rng.uniform(-4, 0))} for _ in range(24)]
+    space = {"lr": SPACE["lr"]}
+
+    def final(p: Mapping[str, Any]) -> float:
+        return error({"width": 32, "epochs": 20, "kind": "b", **p})
+
+    def at_rung(p: Mapping[str, Any]) -> float:
+        return min(0.98, 2.0 * final(p))
+
+    def believed(*, curves: bool) -> float:
+        study = optuna.create_study(sampler=GreySampler(space=space))
+        for i, p in enumerate(drawn):
+            early = {"share": 0.3, "values": [at_rung(p)]}
+            whole = i % 3 == 0
+            study.add_trial(
+                optuna.create_trial(
+                    state=TrialState.COMPLETE if whole else TrialState.PRUNED,
+                    values=[final(p)] if whole else None, params=p, distributions=space,
+                    user_attrs={"fieldtune:curve": [early] if curves else []}
+                    if whole else {"fieldtune:partial": early},
+                )
+            )  # fmt: skip
+        encoding = Encoding.of(space)
+        places = Places(encoding, Judge(encoding, None, [1.0]))
+        rows = History(study).update(study.trials, -1)
+        grid = [{"lr": float(10**x)} for x in np.linspace(-3.8, -0.2, 40)]
+        pool = Judge(encoding, None, [1.0]).of(np.array([encoding.unit(p) for p in grid]))
+        posterior = Posterior(places, rows, pool, 1, startup=4, kernels={}, refit=True, margin=None)
+        values = posterior.beliefs[0].values(posterior.sites(pool))
+        return float(np.abs(values - [final(p) for p in grid]).mean())
+
+    assert believed(curves=True) < 0.04
+    assert believed(curves=True) < 0.75 * believed(curves=False)
+
+
+def test_fine_tuning_stays_close_to_the_front() -> None:
+    study = run(GreySampler(known=known, space=SPACE), 20)
+    sampler = study.sampler
+    assert isinstance(sampler, GreySampler)
+    encoding = Encoding.of(SPACE)
+
+    def distance(params: Mapping[str, Any]) -> float:
+        """In the learning rate, to the nearest point of the front."""
+        own = encoding.unit(params)[encoding_at("lr")]
+        return min(abs(own - encoding.unit(t.params)[encoding_at("lr")]) for t in study.best_trials)
+
+    def encoding_at(name: str) -> int:
+        return list(encoding.axes).index(name)
+
+    front = {(t.params["width"], t.params["epochs"]) for t in study.best_trials}
+    sampler.phase = "tune"
+    asked = [study.ask(SPACE) for _ in range(6)]
+    assert all(energy(trial.params) <= 2 for trial in asked)
+    assert max(distance(trial.params) for trial in asked) < 0.4
+    assert front
+    sampler.phase = "explore"
+    anywhere = [study.ask(SPACE) for _ in range(6)]
+    assert len({tuple(trial.params.items()) for trial in [*asked, *anywhere]}) == 12

@@ -7,20 +7,21 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
 
 from fieldtune.profiles.errors import StudyError
 from fieldtune.server.space import Parameter, Space
 from fieldtune.server.study import SAMPLERS
-from fieldtune.server.trials import Completed, Failed, Forecast, Learned, Proposal
+from fieldtune.server.trials import Completed, Failed, Forecast, Learned, Proposal, Stopped
 from fieldtune.server.tuner import OptunaTuner
 
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=(1, 2, 3))})
 
 
-def tuner(folder: Path, sampler: str) -> OptunaTuner:
+def tuner(folder: Path, sampler: str, *, rounds: int = 1) -> OptunaTuner:
     return OptunaTuner(
         folder / "study.db", name="s", identity="s", space=SPACE, objectives=("error",), seed=0,
-        sampler=sampler, import_path=[str(folder)],
+        rounds=rounds, sampler=sampler, import_path=[str(folder)],
     )  # fmt: skip
 
 
@@ -114,3 +115,62 @@ def test_a_sampler_of_ones_own_that_fails_is_a_sentence(
     (tmp_path / f"{module}.py").write_text(code + "\n")
     with pytest.raises(StudyError, match=rf"^tuner\.name = '{module}:make' {told}"):
         tuner(tmp_path, f"{module}:make").ask()
+
+
+def test_a_stopped_trial_is_pruned_with_what_it_had_come_to(tmp_path: Path) -> None:
+    asked = tuner(tmp_path, "grey", rounds=4)
+    curve = {1: {"error": 0.5}, 2: {"error": float("inf")}}
+    for stopped in (False, True):
+        learned = Learned(
+            {"error": 0.2}, 10, 0, 0, {}, simulated=True, rounds=2, curve=curve, stopped=stopped
+        )
+        about = asked.ask(), Forecast({}, (), {}), learned, {"error": 0.2}, 0
+        asked.tell(Stopped(*about, 2) if stopped else Completed(*about))
+    whole, part = optuna.load_study(
+        study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}"
+    ).trials
+    rungs = [{"share": 0.25, "values": [0.5]}, {"share": 0.5, "values": [None]}]
+    assert (whole.state, whole.user_attrs["fieldtune:curve"]) == (TrialState.COMPLETE, rungs)
+    assert (part.state, part.user_attrs["fieldtune:partial"]) == (TrialState.PRUNED, rungs[1])
+    assert [type(each) for each in tuner(tmp_path, "grey", rounds=4).history()] == [
+        Completed,
+        Stopped,
+    ]
+
+
+def test_a_configuration_is_run_again_once_though_the_process_ended_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tuner(tmp_path, "grey")
+    first = asked.ask()
+    asked.tell(completed(first, 0.5))
+
+    def killed(study: optuna.Study) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            asked.ask("validate", first.configuration)
+    later = tuner(tmp_path, "grey")
+    again = later.ask("validate", first.configuration)
+    assert (again.number, again.configuration, again.phase) == (1, first.configuration, "validate")
+    assert later.ask().configuration != first.configuration
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_samplers_of_optuna_go_on_after_trials_that_were_stopped(name: str, tmp_path: Path) -> None:
+    asked = tuner(tmp_path, name, rounds=2)
+    for number in range(14):
+        proposal = asked.ask()
+        error = abs(float(proposal.configuration.client["x"]) - 0.3)
+        if number % 2:
+            learned = Learned(
+                {"error": error}, 10, 0, 0, {}, simulated=True, rounds=1,
+                curve={1: {"error": error}}, stopped=True,
+            )  # fmt: skip
+            about = proposal, Forecast({}, (), {}), learned, {"error": error}, 0
+            asked.tell(Stopped(*about, stopped_after=1))
+        else:
+            asked.tell(completed(proposal, error))
+    assert len(asked.history()) == 14

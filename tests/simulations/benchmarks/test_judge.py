@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from fieldtune.profiles.errors import UsageError
+from fieldtune.server.rungs import ranked
 from fieldtune.server.space import Parameter
-from tuner.asha import MoAsha, ranked
+from tuner.asha import MoAsha
 from tuner.experiment import Job, Variation, run, score, until, work
-from tuner.optuna_peers import OptunaPeer, random
+from tuner.optuna_peers import OptunaPeer, RungPeer, random
 from tuner.peer import Filtered
 from tuner.peers import chosen_peers
 from tuner.problem import Evaluation, Known, Reference, Values
@@ -176,3 +177,13 @@ def test_a_spread_names_mean_and_standard_deviation() -> None:
     assert spread([1.0, 2.0, 3.0]) == "2.000 ± 1.000"
     assert spread([0.5]) == "0.500"
     assert spread([]) == "-"
+
+
+def test_a_trial_that_goes_on_from_a_rung_is_continued_and_only_then_paid_for() -> None:
+    problem = Toy()
+    seen = run(problem, RungPeer(problem, random, 3), 0, 12)
+    rungs = [each for each in seen if each.rounds == 3]
+    whole = [each for each in seen if each.rounds == 9]
+    assert seen[-1].paid == (3 * len(rungs) + 6 * len(whole)) / 9
+    assert len(whole) < len(rungs) / 2 + 3
+    assert all(each.values in [rung.values for rung in rungs] for each in whole)

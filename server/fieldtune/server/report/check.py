@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fieldtune.client.messages import Description
+from fieldtune.server.budget import Budget
 from fieldtune.server.screening import Screening
 from fieldtune.server.space import SECTIONS, Parameter
-from fieldtune.server.study import StudyConfig
+from fieldtune.server.study import StudyConfig, StudySection
 
 
 def print_check(
@@ -29,7 +30,7 @@ def print_check(
     samples = sum(member.train_samples for member in members)
     tests = sum(member.test_samples for member in members)
     console.print(
-        f"[bold]{study.study.name}[/]: {study.study.trials} trials of {study.study.rounds} rounds, "
+        f"[bold]{study.study.name}[/]: {_size(study.study)}, "
         f"{study.study.parallel} in flight, minimising {', '.join(study.study.objectives)}",
         highlight=False,
     )
@@ -70,6 +71,14 @@ def print_check(
         f"({screening.sampled} configurations sampled, {screening.architectures} architectures)",
         highlight=False,
     )
+
+
+def _size(study: StudySection) -> str:
+    """How many trials of how many rounds, within which budgets."""
+    budgets = [each.whole for each in Budget(study).accounts(0, []) if each.name != "trials"]
+    trials = "trials" if study.trials is None else f"{study.trials} trials"
+    within = " and ".join(budgets)
+    return f"{trials} of {study.rounds} rounds" + (f" within {within}" if within else "")
 
 
 def _values(parameter: Parameter) -> str:

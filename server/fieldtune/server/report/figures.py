@@ -71,6 +71,7 @@ def progress(summary: Summary, theme: Theme) -> go.Figure:
     top = max(100 * step.share for step in steps) or 1.0
     rugs = [
         _rug(summary, theme, "infeasible", "ruled out", "x-thin-open", theme.muted, -0.05 * top),
+        _rug(summary, theme, "stopped", "stopped", "line-ns-open", theme.muted, -0.05 * top),
         _rug(summary, theme, "failed", "failed", "diamond-open", theme.bad, -0.05 * top),
     ]
     return go.Figure(

@@ -10,12 +10,20 @@ from plotly.offline import get_plotlyjs
 from fieldtune.server.pareto import Summary
 from fieldtune.server.report.cards import deployment, in_one_line
 from fieldtune.server.report.figures import View, pictures
-from fieldtune.server.report.format import clients_of
+from fieldtune.server.report.format import clients_of, counted
 from fieldtune.server.report.front_table import front_table
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.notes import notes
 from fieldtune.server.report.reported import reported_table
-from fieldtune.server.report.view import objectives, parameters, tried, why_empty
+from fieldtune.server.report.view import (
+    budget,
+    objectives,
+    parameters,
+    phases,
+    spent,
+    tried,
+    why_empty,
+)
 
 _CAPTIONS = {
     "best": "The filled point is the best trained trial, with its interval; hover a point for its "
@@ -100,6 +108,7 @@ def _header(summary: Summary, nav: Markup) -> Markup:
     tiles = [
         (len(summary.front), "on the front"),
         (trained, "trials trained"),
+        *([(summary.stopped, "of them stopped at a rung")] if summary.stopped else []),
         (summary.infeasible, "ruled out by limits"),
         (summary.failed, "failed"),
     ]
@@ -109,6 +118,9 @@ def _header(summary: Summary, nav: Markup) -> Markup:
             for goal in objectives(summary)
         ],
         "Tuned": [(name, tried(summary, name)) for name in parameters(summary)],
+        "Phases": [(phase, counted(count, "trial")) for phase, count in phases(summary)],
+        "Took": spent(summary),
+        "Budget": [(used, "used") for used in budget(summary)],
         "Fleet": [(device, clients_of(n)) for device, n in summary.devices.items()],
     }
     return tag(

@@ -24,12 +24,15 @@ from fieldtune.server.report.format import (
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.view import (
     Seen,
+    budget,
     counts,
     nothing_fits,
     objectives,
     parameters,
+    phases,
     recommended_for,
     seen_by,
+    spent,
     spread,
     why_empty,
 )
@@ -67,6 +70,13 @@ def print_summary(summary: Summary, console: Console) -> None:
     else:
         console.print(Text(why_empty(summary), style="yellow"))
     console.print(Text(counts(summary), style="dim"))
+    for title, facts in (
+        ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
+        ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
+        ("Budget used", budget(summary)),
+    ):
+        if facts:
+            console.print(Text(f"{title}: {'; '.join(facts)}", style="dim"))
 
 
 def _front(summary: Summary, console: Console) -> list[Table]:

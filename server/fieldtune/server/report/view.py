@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from fieldtune.server.budget import Account
 from fieldtune.server.pareto import Attempt, Interval, Point, Summary
-from fieldtune.server.report.format import counted, label, listed, of_limit, setting
+from fieldtune.server.report.format import counted, figure, label, listed, of_limit, setting
+from fieldtune.server.study import Phase
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,42 @@ def ruled_out_by(summary: Summary) -> list[tuple[str, int, int]]:
 
 
 def counts(summary: Summary) -> str:
-    """How many trials were trained, ruled out and failed, in one line."""
+    """How many trials were trained, stopped, ruled out and failed, in one line."""
+    stopped = f", {summary.stopped} of them stopped at a rung" if summary.stopped else ""
     return (
-        f"{counted(summary.trials - summary.failed, 'trial')} trained, "
+        f"{counted(summary.trials - summary.failed, 'trial')} trained{stopped}, "
         f"{summary.infeasible} ruled out by limits, {summary.failed} failed"
     )
+
+
+def spent(summary: Summary) -> list[tuple[str, str]]:
+    """What the study took of each device type: busy time, joules, bytes."""
+    return [
+        (
+            device,
+            f"{figure('busy_s', each.device_s)}, "
+            + (f"{figure('energy_j', each.energy_j)}, " if each.energy_j is not None else "")
+            + f"{figure('sent_bytes', each.sent_bytes)} sent",
+        )
+        for device, each in summary.spent.items()
+    ]
+
+
+def budget(summary: Summary) -> list[str]:
+    """How much of each budget is used, the number of trials aside."""
+    return [
+        Account(each.budget, each.used, each.of).sentence
+        for each in summary.budget
+        if each.budget != "trials"
+    ]
+
+
+def phases(summary: Summary) -> list[tuple[str, int]]:
+    """Trials sent to devices in each phase, in the order of the phases."""
+    counted_by = Counter(
+        attempt.phase for attempt in summary.attempts if attempt.state != "infeasible"
+    )
+    return [(phase, counted_by[phase]) for phase in get_args(Phase) if counted_by[phase]]
 
 
 def why_empty(summary: Summary) -> str:

@@ -38,7 +38,9 @@ class Believed:
     high: float
 
 
-def believe(space: Space, outcomes: Sequence[Completed], objective: str) -> dict[int, Believed]:
+def believe(
+    space: Space, outcomes: Sequence[Completed], objective: str, *, sampling: bool = True
+) -> dict[int, Believed]:
     """What is believed of a learned objective, by the trials' numbers.
 
     The interval is that of the value itself under the model and, for a share of the test samples,
@@ -49,6 +51,8 @@ def believe(space: Space, outcomes: Sequence[Completed], objective: str) -> dict
         space: of the study.
         outcomes: its completed trials.
         objective: the measure's name.
+        sampling: whether intervals cover the few samples; not where trials are compared, which are
+            all tested on the same ones.
     """
     outcomes = outcomes[-_MOST:]
     if len(outcomes) < FEWEST:
@@ -65,7 +69,8 @@ def believe(space: Space, outcomes: Sequence[Completed], objective: str) -> dict
     with one_thread():
         process, _ = model(Observed(x, y, none, none, groups, names), scale, None, refit=True)
         mean, deviation = process.predict(x)
-    spread = np.sqrt(deviation**2 + _sampling(mean, scale, outcomes) ** 2)
+    few = _sampling(mean, scale, outcomes) if sampling else 0.0
+    spread = np.sqrt(deviation**2 + few**2)
     bands = [scale.backward(mean + z * spread).tolist() for z in (0.0, -_Z95, _Z95)]
     return {
         outcome.proposal.number: Believed(*values)

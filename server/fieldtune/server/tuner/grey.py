@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
@@ -20,6 +21,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from fieldtune.server.study import Phase
 from fieldtune.server.tuner.beliefs import Kernel
 from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import History, Row
@@ -76,6 +78,8 @@ class GreySampler(BaseSampler):
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
         self._space = dict(space or {})
+        self.phase: Phase | None = None
+        """What the next proposal is for; None leaves it to the sampler, which begins evenly."""
         self._memory: dict[str, _Memory] = {}
 
     def infer_relative_search_space(
@@ -116,7 +120,7 @@ class GreySampler(BaseSampler):
 
     def startup_of(self, parameters: int) -> int:
         """Trials spread evenly before models are used."""
-        return self._startup if self._startup is not None else min(max(parameters + 1, 4), 10)
+        return self._startup if self._startup is not None else even_start(parameters)
 
     @property
     def margin(self) -> float | None:
@@ -125,6 +129,11 @@ class GreySampler(BaseSampler):
 
     def _memory_of(self, study: Study) -> _Memory:
         return self._memory.setdefault(study.study_name, _Memory(study))
+
+
+def even_start(parameters: int) -> int:
+    """Trials that are spread evenly where nobody says how many."""
+    return min(max(parameters + 1, 4), 10)
 
 
 class _Memory:
@@ -179,7 +188,8 @@ class _Search:
         tried = [row for row in rows if row.state != "ruled out"]
         measured = [row for row in tried if row.state == "measured"]
         before, fitted = _kernels(study, trial.number)
-        starting = len(tried) < startup or not measured
+        even = len(tried) < startup if sampler.phase is None else sampler.phase == "explore"
+        starting = even or not measured
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
         refit = not starting and observations >= max(
             fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
@@ -197,8 +207,38 @@ class _Search:
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
             return self._encoding.values((fresh if len(fresh) else allowed).units[:1])[0]
-        best = self._climb(posterior, fresh if len(fresh) else allowed, used, fixed, rng)
+        start = fresh if len(fresh) else allowed
+        if sampler.phase == "tune":
+            close = self._close(posterior, used, fixed, rng)
+            start = close if len(close) else start
+        best = self._climb(posterior, start, used, fixed, rng)
         return self._encoding.values(best[None])[0]
+
+    def _close(
+        self,
+        posterior: Posterior,
+        used: set[bytes],
+        fixed: Mapping[str, Any],
+        rng: np.random.Generator,
+    ) -> Candidates:
+        """Candidates around the front alone."""
+        tried = posterior.measured
+        places = self._places.units(tried)[posterior.feasible_rows()[: len(tried)]]
+        known = self._places.known(tried).take(posterior.feasible_rows()[: len(tried)])
+        if not len(places):
+            return known
+        values = np.stack(
+            [belief.values(posterior.sites(known)) for belief in posterior.beliefs], axis=1
+        )
+        front = places[moocore.is_nondominated(values, keep_weakly=False)]
+        count = _CHILDREN * min(len(front), _PARENTS)
+        units = self._fix(perturb(self._encoding, front, count, _SEARCH_SCALES[1], rng), fixed)
+        units = units[distinct_rows(units)]
+        units = units[_unused(units, used)]
+        if not len(units):
+            return known.take(slice(0, 0))
+        candidates = self._judge.of(units)
+        return candidates.take(posterior.feasible(candidates))
 
     def _climb(
         self,

@@ -15,6 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 PARTIAL_KEY = "fieldtune:partial"
 """User attribute of a trial stopped early: ``{"share": of its rounds, "values": [...]}``."""
 
+CURVE_KEY = "fieldtune:curve"
+"""User attribute of a trial trained to its end: a list of what ``fieldtune:partial`` is, a rung
+each."""
+
 State = Literal["measured", "pending", "stopped", "failed", "ruled out"]
 
 
@@ -31,6 +35,8 @@ class Row:
     """As told; normalised, feasible at or below 0."""
     share: float = 1.0
     """Of its rounds, those after which ``values`` were measured."""
+    curve: tuple[tuple[float, tuple[float, ...]], ...] = ()
+    """Earlier shares of its rounds, and the values then."""
 
 
 class History:
@@ -89,17 +95,26 @@ class History:
             case _:
                 violated = any(value > 0 for value in constraints.values())
                 state = "ruled out" if violated else "failed"
-        return Row(trial.number, state, trial.params, values, constraints, share)
+        curve = tuple(
+            (share, there)
+            for partial in trial.user_attrs.get(CURVE_KEY, ())
+            for there, share in [self._partial(partial)]
+            if there
+        )
+        return Row(trial.number, state, trial.params, values, constraints, share, curve)
 
     def _values(self, trial: FrozenTrial) -> tuple[tuple[float, ...], float]:
         """Values to be minimised and the share of the rounds behind them; empty if unusable."""
-        share = 1.0
-        told: Sequence[float | None] = []
         if trial.state == TrialState.COMPLETE:
-            told = trial.values
-        elif trial.state == TrialState.PRUNED:
-            partial = trial.user_attrs.get(PARTIAL_KEY) or {}
-            told, share = partial.get("values", []), float(partial.get("share", 1.0))
+            return self._partial({"values": trial.values})
+        if trial.state == TrialState.PRUNED:
+            return self._partial(trial.user_attrs.get(PARTIAL_KEY) or {})
+        return (), 1.0
+
+    def _partial(self, partial: Mapping[str, Any]) -> tuple[tuple[float, ...], float]:
+        """What was measured after a share of the rounds, and the share; empty if unusable."""
+        told: Sequence[float | None] = partial.get("values", [])
+        share = float(partial.get("share", 1.0))
         if len(told) != len(self._signs):
             return (), 1.0
         values = [

@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
 from fieldtune.profiles.errors import StudyError
+from fieldtune.server.study import Phase
 from fieldtune.server.tuner.grey import GreySampler
 from fieldtune.server.tuner.known import Formulas
 
@@ -47,6 +48,8 @@ class Samplers:
         self._name, self._seed, self._space = name, seed, space
         self._known: Formulas | None = None
         self._grey: GreySampler | None = None
+        self.phase: Phase = "refine"
+        """What the next proposal is for."""
         self._factory = _imported(name, import_path) if ":" in name else None
         if name == "gp" and importlib.util.find_spec("torch") is None:
             raise StudyError(
@@ -71,11 +74,12 @@ class Samplers:
                 self._grey = GreySampler(
                     known=self._known, seed=self._seed, margin=None, space=self._space
                 )
+            self._grey.phase = self.phase
             return self._grey
         seed = self.seed_of(number)
         with without_experimental_warnings():
             match self._name:
-                case "random":
+                case "random" | "mo-asha":  # the rungs make the difference
                     return optuna.samplers.RandomSampler(seed=seed)
                 case "nsga2":
                     return optuna.samplers.NSGAIISampler(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import moocore
 import numpy as np
@@ -131,10 +132,10 @@ class Posterior:
         self.kernels: dict[str, Kernel] = {}
         measured = [row for row in rows if row.state == "measured"]
         self._measured = _most_telling(measured)
-        self._stopped = [row for row in rows if row.state == "stopped" and row.values][-MOST_ROWS:]
+        self._partial = _partial_results(rows, self._measured)
         self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
         self._pending = [row for row in rows if row.state == "pending"]
-        names = list(places.encoding.groups) + [SHARE] * bool(self._stopped)
+        names = list(places.encoding.groups) + [SHARE] * bool(self._partial)
         self._names = list(dict.fromkeys(names))
         self._groups = [self._names.index(name) for name in names]
         self._known = places.known([*self._measured, *self._pending])
@@ -152,7 +153,7 @@ class Posterior:
     def sites(self, candidates: Candidates) -> Sites:
         """Candidates as the models read them, after all of their rounds."""
         x = self._places.encoding.features(candidates.units)
-        if self._stopped:
+        if self._partial:
             x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
         return Sites(x, candidates.objectives)
 
@@ -201,7 +202,7 @@ class Posterior:
             scale = Scale("linear", mean=mean, deviation=spread or 1e-6)
             process = self._process(f"objective {index}", deviation, scale, partial=None)
             return Belief(index, scale, process, deviates=True, positive=positive)
-        partial = [row.values[index] for row in self._stopped]
+        partial = [row.values[index] for row in self._partial]
         usable = np.array([value for value in [*told, *partial] if np.isfinite(value)])
         scale = Scale.of(usable) if len(usable) else Scale("linear")
         return Belief(
@@ -214,9 +215,9 @@ class Posterior:
         x, count = self._sites.x, len(self._measured)
         seen, values, pending = x[:count], told, x[count:]
         if partial:
-            stopped = self._features(self._stopped)
-            stopped[:, -1] = [1.0 - row.share for row in self._stopped]
-            seen, values = np.concatenate([seen, stopped]), np.concatenate([told, partial])
+            early = self._features(self._partial)
+            early[:, -1] = [1.0 - row.share for row in self._partial]
+            seen, values = np.concatenate([seen, early]), np.concatenate([told, partial])
         usable = np.isfinite(values)
         observed = Observed(
             seen[usable],
@@ -233,7 +234,7 @@ class Posterior:
 
     def _features(self, rows: Sequence[Row]) -> Array:
         x = self._places.encoding.features(self._places.units(rows))
-        return np.concatenate([x, np.zeros((len(x), 1))], axis=1) if self._stopped else x
+        return np.concatenate([x, np.zeros((len(x), 1))], axis=1) if self._partial else x
 
     def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Scale]]:
         """A model of each constraint that was told and has no formula."""
@@ -334,6 +335,19 @@ class Posterior:
         extent = reference - low
         spare = np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
         return np.asarray(reference + _SPARE * spare)
+
+
+def _partial_results(rows: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
+    """What was measured after a share of the rounds, the latest trials' at most.
+
+    Of trials that were stopped, and of those that went on to their end: these alone say what a
+    result at a rung is worth.
+    """
+    stopped = [row for row in rows if row.state == "stopped" and row.values]
+    early = [
+        replace(row, values=values, share=share) for row in measured for share, values in row.curve
+    ]
+    return sorted([*stopped, *early], key=lambda row: row.number)[-MOST_ROWS:]
 
 
 def _most_telling(rows: Sequence[Row]) -> list[Row]:

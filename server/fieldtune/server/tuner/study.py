@@ -7,6 +7,7 @@ never on the process.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.errors import RunFolderError, StorageError
 from fieldtune.server.space import Configuration, Parameter, Space
-from fieldtune.server.trials import Completed, Failed, Outcome, Proposal
+from fieldtune.server.study import COST_MEASURES, Phase
+from fieldtune.server.trials import Completed, Failed, Outcome, Proposal, Stopped, Trained
+from fieldtune.server.tuner.history import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
 
@@ -42,8 +45,17 @@ _STARTUP = 10
 class Tuner(Protocol):
     """Proposes configurations and learns from what became of them."""
 
-    def ask(self) -> Proposal:
-        """The next configuration; first those that an earlier session left in flight."""
+    def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
+        """The next configuration; first those that an earlier session left in flight.
+
+        Args:
+            phase: what the trial is for.
+            configuration: to run again, rather than a new one.
+        """
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next ``ask`` gives what an earlier session left in flight."""
 
     def tell(self, outcome: Outcome) -> None:
         """What became of a proposal. Once it returns, the outcome outlives the process."""
@@ -71,6 +83,7 @@ class OptunaTuner:
         space: the parameters.
         objectives: names; a leading ``-`` maximises.
         seed: of the sampler.
+        rounds: of a whole trial.
         sampler: its name, as in a study file.
         import_path: folders in which a user's own sampler is looked for first.
 
@@ -89,12 +102,13 @@ class OptunaTuner:
         space: Space,
         objectives: Sequence[str],
         seed: int,
+        rounds: int = 1,
         sampler: str = "grey",
         import_path: Sequence[str] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path, self._space = path, space
-        self._objectives = tuple(objectives)
+        self._objectives, self._rounds = tuple(objectives), rounds
         self._distributions = {
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
@@ -128,16 +142,25 @@ class OptunaTuner:
         if not stored:
             self.suggest(space.defaults())
 
-    def ask(self) -> Proposal:
+    def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
         """The next configuration to try."""
         with _storing(self._path):
-            trial = self._reopen(self._left.popleft()) if self._left else self._new_trial()
+            self._samplers.phase = phase
+            if self._left:
+                trial = self._reopen(self._left.popleft())
+            else:
+                trial = self._new_trial(configuration)
             if not self._distributions.keys() <= trial._fixed_params.keys():
                 self._draw(trial)
             for key, distribution in self._distributions.items():
                 trial._suggest(key, distribution)
         self._running[trial.number] = trial
-        return Proposal(trial.number, self._space.configuration(trial.params))
+        return Proposal(trial.number, self._space.configuration(trial.params), phase)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether trials of an earlier session are still to be asked for again."""
+        return bool(self._left)
 
     def tell(self, outcome: Outcome) -> None:
         """Store the outcome of a proposal."""
@@ -155,11 +178,26 @@ class OptunaTuner:
                     [constraints[key] for key in sorted(constraints)],
                 )
             if isinstance(outcome, Completed):
+                trial.set_user_attr(
+                    CURVE_KEY,
+                    [self._partial(outcome, rounds) for rounds in sorted(outcome.learned.curve)],
+                )
                 values = [outcome.objectives[name.removeprefix("-")] for name in self._objectives]
                 self._study.tell(trial, values)
+            elif isinstance(outcome, Stopped):
+                trial.set_user_attr(PARTIAL_KEY, self._partial(outcome, outcome.stopped_after))
+                self._study.tell(trial, state=TrialState.PRUNED)
             else:
                 self._study.tell(trial, state=TrialState.FAIL)
         self._outcomes[trial.number] = outcome
+
+    def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
+        """What a trial had come to after some rounds, as :mod:`...tuner.history` reads it."""
+        measures, values = outcome.learned.curve[rounds], list[float | None]()
+        for name in (objective.removeprefix("-") for objective in self._objectives):
+            value = outcome.objectives[name] if name in COST_MEASURES else measures[name]
+            values.append(value if math.isfinite(value) else None)
+        return {"share": rounds / self._rounds, "values": values}
 
     def suggest(self, configuration: Configuration) -> None:
         """Queue a configuration for the next ``ask``."""
@@ -174,11 +212,13 @@ class OptunaTuner:
         """All outcomes, by trial number."""
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
-    def _new_trial(self) -> optuna.Trial:
+    def _new_trial(self, configuration: Configuration | None) -> optuna.Trial:
         trials = self._study.get_trials(deepcopy=False)
-        if not self._samplers.own_start:
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if configuration is not None and not waiting:
+            self._study.enqueue_trial(configuration.flat())
+        elif not self._samplers.own_start:
             completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
-            waiting = any(trial.state == TrialState.WAITING for trial in trials)
             if completed < _STARTUP and not waiting:
                 # Queued whole: were they drawn one by one, a kill between two would change the
                 # rest.

@@ -1,0 +1,160 @@
+"""How a study tunes as a person would: explore, refine, fine-tune around the front, validate.
+
+Which phase a trial belongs to follows from how much of the budget was used when it was asked for,
+so it depends on the trials' order alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fieldtune.server.front import non_dominated
+from fieldtune.server.hindsight import Hindsight
+from fieldtune.server.space import Configuration
+from fieldtune.server.study import LEARNED_MEASURES, Phase, StudyConfig
+from fieldtune.server.trials import Completed, Infeasible, Outcome, Proposal
+from fieldtune.server.tuner.believed import Believed, believe
+from fieldtune.server.tuner.grey import even_start
+
+_ROUNDING = 1e-9
+
+
+class Schedule:
+    """The phases of a study.
+
+    Args:
+        study: its ``tuner.phases`` and space.
+    """
+
+    def __init__(self, study: StudyConfig) -> None:
+        shares = study.tuner.phases
+        self._explore = shares.get("explore")
+        self._first = even_start(len(study.full_space.parameters()))
+        self._validate = 1 - shares.get("validate", 0.0)
+        self._tune = self._validate - shares.get("tune", 0.0)
+
+    def phase(self, trials: int, share: float) -> Phase:
+        """The phase of the next trial.
+
+        Args:
+            trials: sent to devices before it.
+            share: of the budget, what is used.
+        """
+        if self._validate < 1 and share >= self._validate - _ROUNDING:
+            return "validate"
+        if self._tune < self._validate and share >= self._tune - _ROUNDING:
+            return "tune"
+        even = trials < self._first if self._explore is None else share < self._explore - _ROUNDING
+        return "explore" if even else "refine"
+
+
+def next_finalist(
+    study: StudyConfig,
+    known: Sequence[Outcome],
+    history: Sequence[Outcome],
+    in_flight: Sequence[Proposal],
+) -> Configuration | None:
+    """The configuration to run again, with a fresh seed; None once nothing is in doubt.
+
+    A configuration is in doubt where its place on the front hangs on where in its interval the
+    truth is: it is on the front as believed, but would not be at its worse end, or the other way
+    round. Of these the one that was run least comes next, of equals the earliest.
+
+    Args:
+        study: its objectives.
+        known: outcomes by which the front is judged.
+        history: all outcomes; what the limits have come to rule out is not run again.
+        in_flight: trials that devices are working on.
+    """
+    hindsight = Hindsight(study, known)
+    completed = [hindsight.of(each) for each in known if isinstance(each, Completed)]
+    ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
+    believed = {
+        name: believe(study.full_space, completed, name, sampling=False)
+        for name in (objective.removeprefix("-") for objective in study.study.objectives)
+        if name in LEARNED_MEASURES
+    }
+    first: dict[object, Completed] = {}
+    for each in completed:
+        first.setdefault(each.proposal.configuration.key, each)
+    candidates = [
+        each for key, each in first.items() if each.forecast.feasible and key not in ruled_out
+    ]
+    middle = [_at(each, believed, "value") for each in candidates]
+    front = {each.proposal.number for each in non_dominated(study, middle)}
+    asked = [*(outcome.proposal for outcome in history), *in_flight]
+    runs = Counter(proposal.configuration.key for proposal in asked)
+    doubtful = [
+        each
+        for each, believed_one in zip(candidates, middle, strict=True)
+        if _in_doubt(study, each, believed_one, middle, front, believed)
+    ]
+    doubtful.sort(key=lambda each: (runs[each.proposal.configuration.key], each.proposal.number))
+    return doubtful[0].proposal.configuration if doubtful else None
+
+
+def _in_doubt(
+    study: StudyConfig,
+    outcome: Completed,
+    middle: Completed,
+    others: Sequence[Completed],
+    front: set[int],
+    believed: Mapping[str, Mapping[int, Believed]],
+) -> bool:
+    """Whether the interval of an outcome decides if it is on the front."""
+    on_front = outcome.proposal.number in front
+    if not any(outcome.proposal.number in of for of in believed.values()):
+        return on_front and bool(believed)  # too few trials for intervals: the front is to be run
+    end = _at(outcome, believed, "worse" if on_front else "better", study.study.objectives)
+    rest = [each for each in others if each is not middle]
+    return any(each is end for each in non_dominated(study, [*rest, end])) != on_front
+
+
+def _at(
+    outcome: Completed,
+    believed: Mapping[str, Mapping[int, Believed]],
+    end: str,
+    objectives: Sequence[str] = (),
+) -> Completed:
+    """The outcome with its learned objectives where they are believed to be, or at an end."""
+    values = dict(outcome.objectives)
+    for name, of_trial in believed.items():
+        each = of_trial.get(outcome.proposal.number)
+        if each is not None:
+            low_is_better = f"-{name}" not in objectives
+            low = end == "value" or (end == "better") == low_is_better
+            values[name] = each.value if end == "value" else each.low if low else each.high
+    return replace(outcome, objectives=values)
+
+
+def merged(outcomes: Sequence[Completed]) -> list[tuple[Completed, int]]:
+    """Each configuration once, as its earliest trial with what all its runs learned; and how many.
+
+    Learned objectives are the mean over the runs. Their test samples are the same each time, so
+    there are no more of them.
+    """
+    runs: dict[object, list[Completed]] = {}
+    for outcome in outcomes:
+        runs.setdefault(outcome.proposal.configuration.key, []).append(outcome)
+    return [(_mean(group), len(group)) for group in runs.values()]
+
+
+def _mean(runs: Sequence[Completed]) -> Completed:
+    if len(runs) == 1:
+        return runs[0]
+    first = runs[0]
+    measures = {
+        name: float(np.mean([each.learned.measures[name] for each in runs]))
+        for name in first.learned.measures
+    }
+    objectives = {
+        name: float(np.mean([each.objectives[name] for each in runs]))
+        if name in LEARNED_MEASURES
+        else value
+        for name, value in first.objectives.items()
+    }
+    return replace(first, objectives=objectives, learned=replace(first.learned, measures=measures))
