@@ -29,6 +29,7 @@ def run_study(
     *,
     trials: int | None,
     seed: int | None,
+    warm_start: Sequence[Path],
     fleet_of: FleetSource,
 ) -> None:
     """Run or resume a study; the front on stdout, progress on stderr."""
@@ -43,7 +44,7 @@ def run_study(
     path = out or Path("runs") / parse_study(text, str(study_file)).study.name
     with RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder:
         folder.note_study_folder(study_file.parent)
-        tuner = open_tuner(folder, import_path)
+        tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
         if history:
             note(f"Going on with {path}: {len(history)} trials are there")

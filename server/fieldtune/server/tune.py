@@ -15,6 +15,7 @@ from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
+from fieldtune.server.earlier import warm_start
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.formulas import Formulas
@@ -30,9 +31,18 @@ from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.variants import VariantMaker, with_variants
 
 
-def open_tuner(folder: RunFolder, import_path: Sequence[str] = ()) -> OptunaTuner:
-    """The tuner of a run folder; a sampler of the user's own is looked for in ``import_path``."""
+def open_tuner(
+    folder: RunFolder, import_path: Sequence[str] = (), warm_start_from: Sequence[Path] = ()
+) -> OptunaTuner:
+    """The tuner of a run folder.
+
+    Args:
+        folder: of the run.
+        import_path: where a sampler of the user's own is looked for.
+        warm_start_from: folders of finished runs, given to a new one as prior knowledge.
+    """
     study = folder.study
+    earlier = warm_start(folder, warm_start_from)
     return OptunaTuner(
         folder.database,
         name=study.study.name,
@@ -42,6 +52,7 @@ def open_tuner(folder: RunFolder, import_path: Sequence[str] = ()) -> OptunaTune
         seed=study.study.seed,
         sampler=study.tuner.name,
         import_path=import_path,
+        earlier=earlier,
     )
 
 

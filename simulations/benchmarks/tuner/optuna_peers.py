@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from optuna.distributions import (
 
 from fieldtune.server import tuner as product
 from fieldtune.server.space import Parameter
+from fieldtune.server.tuner.prior import Earlier
 from tuner.peer import Proposal
 from tuner.problem import Evaluation, Known, Problem
 
@@ -103,13 +104,21 @@ def gp(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
 
 def grey(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
     """Ours, given the formulas."""
+    return grey_after([])(problem, seed)
 
+
+def grey_after(earlier: Sequence[Earlier]) -> MakeSampler:
+    """Ours, given the formulas and what earlier studies found."""
+    return lambda problem, seed: _grey(problem, seed, earlier)
+
+
+def _grey(problem: Problem, seed: int, earlier: Sequence[Earlier]) -> optuna.samplers.BaseSampler:
     def known(params: Mapping[str, Any]) -> product.Known:
         found = problem.known(params)
         return product.Known(found.objectives, found.constraints)
 
     space = {name: distribution(each) for name, each in problem.space.items()}
-    return product.GreySampler(known=known, seed=seed, space=space)
+    return product.GreySampler(known=known, seed=seed, space=space, prior=earlier)
 
 
 @contextmanager

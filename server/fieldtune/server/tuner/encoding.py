@@ -86,6 +86,17 @@ class Axis:
         number = min(max(float(value), self._low), self._high)
         return float(self._place(np.array([number]))[0])
 
+    def onto(self, other: Axis, units: Array) -> Array:
+        """Places ``[n]`` on another axis of the values at these places; NaN where it has none."""
+        if self.choices is None and other.choices is None:
+            numbers = self._number(np.clip(units, 0.0, 1.0))
+            return np.asarray(other._place(np.clip(numbers, other._low, other._high)))
+        if self.choices is None:
+            return np.array([other.unit(value) for value in self.values(units)])
+        table = np.array([other.unit(choice) for choice in self.choices])
+        index = self._number(np.clip(np.nan_to_num(units, nan=0.5), 0.0, 1.0)).astype(int)
+        return np.where(np.isnan(units), np.nan, table[index])
+
     def features(self, unit: Array) -> Array:
         """Columns ``[n, columns]`` of places ``[n]``; an absent parameter is in the middle."""
         if not self.columns:

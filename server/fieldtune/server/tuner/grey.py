@@ -34,6 +34,7 @@ from fieldtune.server.tuner.pool import (
     violation,
 )
 from fieldtune.server.tuner.posterior import Places, Posterior
+from fieldtune.server.tuner.prior import ECHOES, TRUSTED, Earlier, Prior
 from fieldtune.server.tuner.threads import one_thread
 
 Array = NDArray[np.float64]
@@ -43,6 +44,8 @@ _DIGITS = 9
 _KERNEL_KEY = "fieldtune:kernel"
 _SEARCH_SCALES = (0.15, 0.05, 0.015)
 _PARENTS, _CHILDREN = 12, 80
+_SPREAD = 3
+"""Trials spread evenly, at least, also where earlier studies are believed."""
 _REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
 """Hyperparameters are fitted anew after so many observations more, and so many times as many."""
 
@@ -63,6 +66,8 @@ class GreySampler(BaseSampler):
             None trusts the formulas of limits whatever trials are told.
         space: the parameters, where they are known before the first trial; else the first trial is
             drawn without regard to limits.
+        prior: finished studies of something like it, whose word is taken as far as this study's
+            own trials bear it out.
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class GreySampler(BaseSampler):
         startup: int | None = None,
         margin: float | None = 0.2,
         space: Mapping[str, BaseDistribution] | None = None,
+        prior: Sequence[Earlier] = (),
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
+        self._earlier = prior
         self._space = dict(space or {})
         self._memory: dict[str, _Memory] = {}
 
@@ -95,7 +102,7 @@ class GreySampler(BaseSampler):
             return {}  # queued whole, or taken up again
         rng = np.random.default_rng([self._seed, trial.number])
         memory = self._memory_of(study)
-        search = memory.search(search_space, self._known, self._seed)
+        search = memory.search(search_space, self._known, self._seed, self._earlier)
         fixed = {name: value for name, value in given.items() if name in search_space}
         with one_thread():
             return search.next(study, trial, memory.rows, fixed, rng, self)
@@ -144,12 +151,18 @@ class _Memory:
         self._search: _Search | None = None
 
     def search(
-        self, space: Mapping[str, BaseDistribution], known: Formulas | None, seed: int
+        self,
+        space: Mapping[str, BaseDistribution],
+        known: Formulas | None,
+        seed: int,
+        earlier: Sequence[Earlier],
     ) -> _Search:
         key = (dict(space), self.history.conditional)
         if self._search is None or key != self._key:
             encoding = Encoding.of(space, self.history.conditional)
-            self._search = _Search(encoding, Judge(encoding, known, self._signs), seed)
+            with one_thread():
+                prior = Prior(encoding, space, self._signs, earlier)
+            self._search = _Search(encoding, Judge(encoding, known, self._signs), seed, prior)
             self._key = key
         return self._search
 
@@ -157,8 +170,8 @@ class _Memory:
 class _Search:
     """Finds the next configuration of one space."""
 
-    def __init__(self, encoding: Encoding, judge: Judge, seed: int) -> None:
-        self._encoding, self._judge, self._seed = encoding, judge, seed
+    def __init__(self, encoding: Encoding, judge: Judge, seed: int, prior: Prior) -> None:
+        self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
         self._places = Places(encoding, judge)
         self._pool: Candidates | None = None
 
@@ -179,15 +192,17 @@ class _Search:
         tried = [row for row in rows if row.state != "ruled out"]
         measured = [row for row in tried if row.state == "measured"]
         before, fitted = _kernels(study, trial.number)
-        starting = len(tried) < startup or not measured
+        early = self._prior and len(tried) >= min(startup, ECHOES + _SPREAD)
+        starting = not measured or (len(tried) < startup and not early)
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
         refit = not starting and observations >= max(
             fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
         )
         posterior = Posterior(
             self._places, [] if starting else rows, pool, len(study.directions), startup=startup,
-            kernels=before, refit=refit, margin=sampler.margin,
+            kernels=before, refit=refit, margin=sampler.margin, prior=self._prior,
         )  # fmt: skip
+        starting |= len(tried) < startup and posterior.trust < TRUSTED
         if refit:
             _keep_kernels(study, trial, posterior.kernels, observations)
         allowed = pool.take(posterior.feasible(pool))
@@ -196,7 +211,11 @@ class _Search:
             allowed = pool.take(worst <= max(0.0, float(worst.min())))
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
-            return self._encoding.values((fresh if len(fresh) else allowed).units[:1])[0]
+            even = fresh if len(fresh) else allowed
+            if self._prior and len(tried) < ECHOES and not fixed:
+                echoes = self._prior.echoes(allowed, self._judge)
+                even = Candidates.join([echoes.take(_unused(echoes.units, used)), even])
+            return self._encoding.values(even.units[:1])[0]
         best = self._climb(posterior, fresh if len(fresh) else allowed, used, fixed, rng)
         return self._encoding.values(best[None])[0]
 

@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler
 from fieldtune.profiles.errors import StudyError
 from fieldtune.server.tuner.grey import GreySampler
 from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.tuner.prior import Earlier
 
 _NSGA2_POPULATION = 20
 
@@ -30,6 +31,7 @@ class Samplers:
         seed: of the study.
         space: the parameters.
         import_path: folders in which a user's factory is looked for first.
+        prior: finished studies, for ``grey``.
 
     Raises:
         StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
@@ -43,8 +45,9 @@ class Samplers:
         seed: int,
         space: Mapping[str, BaseDistribution],
         import_path: Sequence[str] = (),
+        prior: Sequence[Earlier] = (),
     ) -> None:
-        self._name, self._seed, self._space = name, seed, space
+        self._name, self._seed, self._space, self._prior = name, seed, space, prior
         self._known: Formulas | None = None
         self._grey: GreySampler | None = None
         self._factory = _imported(name, import_path) if ":" in name else None
@@ -69,7 +72,11 @@ class Samplers:
             if self._grey is None:
                 # Whatever is proposed is forecast exactly, so no limit needs a margin.
                 self._grey = GreySampler(
-                    known=self._known, seed=self._seed, margin=None, space=self._space
+                    known=self._known,
+                    seed=self._seed,
+                    margin=None,
+                    space=self._space,
+                    prior=self._prior,
                 )
             return self._grey
         seed = self.seed_of(number)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fieldtune.server.tuner.beliefs import (
     Belief,
+    Expectation,
     Kernel,
     Observed,
     Sites,
@@ -21,6 +22,7 @@ from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import Row
 from fieldtune.server.tuner.improvement import Boxes, expected_improvement
 from fieldtune.server.tuner.pool import Candidates, Judge
+from fieldtune.server.tuner.prior import Prior
 from fieldtune.server.tuner.process import GaussianProcess
 from fieldtune.server.tuner.scale import Scale
 
@@ -112,6 +114,7 @@ class Posterior:
         refit: whether to improve on them.
         margin: share of a limit that is kept free until measurements have borne the formulas out;
             None trusts the formulas.
+        prior: what earlier studies say of this one.
     """
 
     def __init__(
@@ -125,8 +128,10 @@ class Posterior:
         kernels: Mapping[str, Kernel],
         refit: bool,
         margin: float | None,
+        prior: Prior | None = None,
     ) -> None:
         self._places, self._objectives, self._margin = places, objectives, margin
+        self._prior, self._trust = prior, dict[int, float]()
         self._kernels_before, self._refit = kernels, refit
         self.kernels: dict[str, Kernel] = {}
         measured = [row for row in rows if row.state == "measured"]
@@ -142,7 +147,17 @@ class Posterior:
         self.beliefs = [self._belief(index) for index in range(objectives)]
         self._limits = self._learned_limits()
         self._allowance = self._known_limits()
-        self._boxes = self._unclaimed(measured[:startup], pool.take(self.feasible(pool)).objectives)
+        allowed = pool.take(self.feasible(pool))
+        self._even = self.sites(allowed.take(slice(0, startup)))
+        self._boxes = self._unclaimed(measured[:startup], allowed.objectives)
+
+    @property
+    def trust(self) -> float:
+        """The least weight that earlier studies have in an objective of which they say something.
+
+        0 where they say nothing.
+        """
+        return min(self._trust.values(), default=0.0)
 
     @property
     def measured(self) -> list[Row]:
@@ -154,7 +169,7 @@ class Posterior:
         x = self._places.encoding.features(candidates.units)
         if self._stopped:
             x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
-        return Sites(x, candidates.objectives)
+        return Sites(x, candidates.objectives, candidates.units)
 
     def feasible(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
@@ -204,12 +219,36 @@ class Posterior:
         partial = [row.values[index] for row in self._stopped]
         usable = np.array([value for value in [*told, *partial] if np.isfinite(value)])
         scale = Scale.of(usable) if len(usable) else Scale("linear")
-        return Belief(
-            index, scale, self._process(f"objective {index}", told, scale, partial=partial)
+        expectation = self._expectation(index, told, scale)
+        process = self._process(f"objective {index}", told, scale, partial, expectation)
+        return Belief(index, scale, process, expectation=expectation)
+
+    def _expectation(self, index: int, told: Array, scale: Scale) -> Expectation | None:
+        """What earlier studies say of an objective, as far as they rank what was told rightly."""
+        if not self._prior:
+            return None
+        usable = np.isfinite(told)
+        line, x = scale.forward(told[usable]), self._sites.x[: len(told)][usable]
+        none = np.empty((0, x.shape[1]))
+        own, _ = model(
+            Observed(x, told[usable], none, none, self._groups, self._names),
+            scale,
+            self._kernels_before.get(f"objective {index}"),
+            refit=False,
         )
+        units = self._sites.units[: len(told)][usable]
+        found = self._prior.expectation(index, units, line, own)
+        if index in self._prior.says:
+            self._trust[index] = found[0] if found else 0.0
+        return found[1] if found else None
 
     def _process(
-        self, quantity: str, told: Array, scale: Scale, partial: Sequence[float] | None
+        self,
+        quantity: str,
+        told: Array,
+        scale: Scale,
+        partial: Sequence[float] | None,
+        expectation: Expectation | None = None,
     ) -> GaussianProcess:
         x, count = self._sites.x, len(self._measured)
         seen, values, pending = x[:count], told, x[count:]
@@ -225,11 +264,22 @@ class Posterior:
             pending,
             self._groups,
             self._names,
+            self._expected(expectation, usable, with_stopped=bool(partial)),
         )
         process, self.kernels[quantity] = model(
             observed, scale, self._kernels_before.get(quantity), refit=self._refit
         )
         return process
+
+    def _expected(
+        self, expectation: Expectation | None, usable: NDArray[np.bool_], *, with_stopped: bool
+    ) -> tuple[Array, Array] | None:
+        """What earlier studies expect of what was observed, and of what failed."""
+        if expectation is None:
+            return None
+        rows = [*self._measured, *(self._stopped if with_stopped else [])]
+        units = self._places.units
+        return expectation(units(rows)[usable]), expectation(units(self._failed))
 
     def _features(self, rows: Sequence[Row]) -> Array:
         x = self._places.encoding.features(self._places.units(rows))
@@ -306,7 +356,9 @@ class Posterior:
         held = np.array(told, dtype=bool) & (self._known.constraints <= 0).all(axis=1)
         pending = slice(len(self._measured), None)
         if self._limits and self._pending:
-            sites = Sites(self._sites.x[pending], self._sites.formulas[pending])
+            sites = Sites(
+                self._sites.x[pending], self._sites.formulas[pending], self._sites.units[pending]
+            )
             held[pending] &= self._chance(sites) >= 0.5
         return held
 
@@ -328,6 +380,8 @@ class Posterior:
                 reference[i] = max(float(costs[:, i].max(initial=-np.inf)), high[i])
                 continue
             told = np.array([row.values[i] for row in first])
+            if i in self._trust and len(self._even.x):
+                told = belief.values(self._even)
             told = told[np.isfinite(told)]
             ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
             reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])

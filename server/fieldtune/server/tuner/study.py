@@ -7,6 +7,7 @@ never on the process.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +27,13 @@ from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.errors import RunFolderError, StorageError
+from fieldtune.server.earlier import EarlierStudy
 from fieldtune.server.space import Configuration, Parameter, Space
+from fieldtune.server.study import COST_MEASURES
 from fieldtune.server.trials import Completed, Failed, Outcome, Proposal
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
+from fieldtune.server.tuner.prior import Earlier
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
@@ -73,6 +77,7 @@ class OptunaTuner:
         seed: of the sampler.
         sampler: its name, as in a study file.
         import_path: folders in which a user's own sampler is looked for first.
+        earlier: finished studies as prior knowledge; the same each time the file is opened.
 
     Raises:
         StudyError: there is no such sampler.
@@ -91,6 +96,7 @@ class OptunaTuner:
         seed: int,
         sampler: str = "grey",
         import_path: Sequence[str] = (),
+        earlier: Sequence[EarlierStudy] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path, self._space = path, space
@@ -99,7 +105,11 @@ class OptunaTuner:
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
         self._samplers = Samplers(
-            sampler, seed=seed, space=self._distributions, import_path=import_path
+            sampler,
+            seed=seed,
+            space=self._distributions,
+            import_path=import_path,
+            prior=[_as_prior(study, self._objectives) for study in earlier],
         )
         with _storing(path):
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
@@ -237,3 +247,16 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.integer:
         return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
     return FloatDistribution(low, high, log=parameter.log)
+
+
+def _as_prior(study: EarlierStudy, objectives: Sequence[str]) -> Earlier:
+    """An earlier study with what it measured of these objectives; costs are known without it."""
+    return Earlier(
+        {name: distribution(each) for name, each in study.parameters.items()},
+        [trial.configuration for trial in study.trials],
+        {
+            index: [trial.objectives.get(plain, math.nan) for trial in study.trials]
+            for index, name in enumerate(objectives)
+            if (plain := name.removeprefix("-")) not in COST_MEASURES
+        },
+    )
