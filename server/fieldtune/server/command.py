@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fieldtune.profiles.errors import InterruptError
+from fieldtune.server.earlier import stored
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.progress import ProgressDisplay
 from fieldtune.server.report.table import print_summary
@@ -48,6 +49,8 @@ def run_study(
         history = tuner.history()
         if history:
             note(f"Going on with {path}: {len(history)} trials are there")
+        for study in stored(folder):
+            note(f"Starting from what {study.name} found: {len(study.trials)} trials")
         service = compile_service(path, import_path)
         try:
             with (

@@ -59,10 +59,9 @@ def warm_start(folder: RunFolder, given: Sequence[Path]) -> list[EarlierStudy]:
         RunFolderError: the run was started otherwise, or a folder holds no finished run.
         StorageError: the run's folder cannot be written.
     """
-    kept = folder.path / FILE
-    stored = _stored(kept)
+    kept = stored(folder)
     if not given:
-        return stored or []
+        return kept
     if folder.study.tuner.name != "grey":
         raise UsageError(
             f"--warm-start is of no use with tuner.name = {folder.study.tuner.name!r}, which "
@@ -71,17 +70,17 @@ def warm_start(folder: RunFolder, given: Sequence[Path]) -> list[EarlierStudy]:
     studies = [read_earlier(each) for each in given]
     for path, study in zip(given, studies, strict=True):
         _check_in_common(path, study, folder.study)
-    if stored is None:
+    if not kept:
         if folder.database.exists():
             raise RunFolderError(
                 f"{folder.path} was started without --warm-start, which cannot be given later: "
                 "leave it out to go on, or choose another folder with --out"
             )
         folder.write(FILE, _STUDIES.dump_json(studies, indent=1))
-    elif stored != studies:
+    elif kept != studies:
         raise RunFolderError(
             f"{folder.path} was started with other runs as --warm-start "
-            f"({', '.join(study.name for study in stored)}), or they have changed since: leave "
+            f"({', '.join(study.name for study in kept)}), or they have changed since: leave "
             "--warm-start out to go on with them as they were, or choose another folder with --out"
         )
     return studies
@@ -129,12 +128,17 @@ def read_earlier(path: Path) -> EarlierStudy:
                         trials=trials)  # fmt: skip
 
 
-def _stored(file: Path) -> list[EarlierStudy] | None:
-    """What the run was started with; None where it was started without."""
+def stored(folder: RunFolder) -> list[EarlierStudy]:
+    """What a run was started with.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    file = folder.path / FILE
     try:
         return _STUDIES.validate_json(file.read_bytes())
     except FileNotFoundError:
-        return None
+        return []
     except (OSError, ValidationError) as lost:
         raise RunFolderError(
             f"{file} cannot be read, and without it this run cannot go on as it began: restore it, "
