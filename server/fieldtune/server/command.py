@@ -49,6 +49,8 @@ def run_study(
         history = tuner.history()
         if history:
             note(f"Going on with {path}: {len(history)} trials are there")
+        for change in tuner.changes:
+            note(f"Changed on the way. {change}")
         for study in stored(folder):
             note(f"Starting from what {study.name} found: {len(study.trials)} trials")
         service = compile_service(path, import_path)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.space import Value
+from fieldtune.server.steering import Changes
 
 SCHEMA_VERSION = 1
 
@@ -144,6 +145,8 @@ class Summary(_Model):
     attempts: list[Attempt]
     reported: dict[str, list[Reported]] = {}
     """Device type -> what it reported against what was predicted."""
+    changes: list[Changes] = []
+    """What a person changed in the study while it ran."""
 
 
 def to_json(summary: Summary) -> str:

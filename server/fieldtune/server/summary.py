@@ -14,13 +14,16 @@ from fieldtune.server.hindsight import Hindsight
 from fieldtune.server.observations import QUANTITIES, pairs_of
 from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Reported, Summary
 from fieldtune.server.recommend import recommend
+from fieldtune.server.steering import Changes
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome
 from fieldtune.server.tuner.believed import believe
 
 
-def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
-    """Front and recommendations of what was tried so far."""
+def summarise(
+    study: StudyConfig, outcomes: Sequence[Outcome], changes: Sequence[Changes] = ()
+) -> Summary:
+    """Front and recommendations of what was tried so far, and what was changed meanwhile."""
     hindsight = Hindsight(study, outcomes)
     outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
@@ -32,7 +35,12 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         (
             _point(outcome, intervals)
             for outcome in expected
-            if outcome.proposal.configuration.flat() == default_values and _fits_any(outcome)
+            if (
+                outcome.proposal.configuration.flat() == default_values
+                # A narrower space has other defaults; those of the study were its first trial.
+                or (changes and outcome.proposal.number == 0)
+            )
+            and _fits_any(outcome)
         ),
         None,
     )
@@ -66,6 +74,7 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
             for device in devices
             if (reported := _reported(completed, device, hindsight))
         },
+        changes=list(changes),
     )
 
 

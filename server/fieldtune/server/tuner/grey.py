@@ -68,6 +68,9 @@ class GreySampler(BaseSampler):
             drawn without regard to limits.
         prior: finished studies of something like it, whose word is taken as far as this study's
             own trials bear it out.
+        within: parameters that may only take some of their values from now on; trials with others
+            are learned from all the same.
+        anew: what was ruled out before the trial of this number may be proposed again.
     """
 
     def __init__(
@@ -79,9 +82,11 @@ class GreySampler(BaseSampler):
         margin: float | None = 0.2,
         space: Mapping[str, BaseDistribution] | None = None,
         prior: Sequence[Earlier] = (),
+        within: Mapping[str, BaseDistribution] | None = None,
+        anew: int = 0,
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
-        self._earlier = prior
+        self._earlier, self._within, self.anew = prior, dict(within or {}), anew
         self._space = dict(space or {})
         self._memory: dict[str, _Memory] = {}
 
@@ -102,7 +107,7 @@ class GreySampler(BaseSampler):
             return {}  # queued whole, or taken up again
         rng = np.random.default_rng([self._seed, trial.number])
         memory = self._memory_of(study)
-        search = memory.search(search_space, self._known, self._seed, self._earlier)
+        search = memory.search(search_space, self._known, self._seed, self._earlier, self._within)
         fixed = {name: value for name, value in given.items() if name in search_space}
         with one_thread():
             return search.next(study, trial, memory.rows, fixed, rng, self)
@@ -156,10 +161,11 @@ class _Memory:
         known: Formulas | None,
         seed: int,
         earlier: Sequence[Earlier],
+        within: Mapping[str, BaseDistribution],
     ) -> _Search:
         key = (dict(space), self.history.conditional)
         if self._search is None or key != self._key:
-            encoding = Encoding.of(space, self.history.conditional)
+            encoding = Encoding.of(space, self.history.conditional, within)
             with one_thread():
                 prior = Prior(encoding, space, self._signs, earlier)
             self._search = _Search(encoding, Judge(encoding, known, self._signs), seed, prior)
@@ -187,7 +193,11 @@ class _Search:
         """The values to try, given what was tried."""
         self._places.learn_presence(rows)
         pool = self._pool_with(fixed)
-        used = _keys(self._places.units(rows))
+        used = _keys(
+            self._places.units(
+                [row for row in rows if row.state != "ruled out" or row.number >= sampler.anew]
+            )
+        )
         startup = sampler.startup_of(len(self._encoding.axes))
         tried = [row for row in rows if row.state != "ruled out"]
         measured = [row for row in tried if row.state == "measured"]

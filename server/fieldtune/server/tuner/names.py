@@ -32,6 +32,8 @@ class Samplers:
         space: the parameters.
         import_path: folders in which a user's factory is looked for first.
         prior: finished studies, for ``grey``.
+        within: parameters that may only take some of their values from now on, for ``grey``.
+        anew: what was ruled out before the trial of this number may be proposed again, likewise.
 
     Raises:
         StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
@@ -46,8 +48,11 @@ class Samplers:
         space: Mapping[str, BaseDistribution],
         import_path: Sequence[str] = (),
         prior: Sequence[Earlier] = (),
+        within: Mapping[str, BaseDistribution] | None = None,
+        anew: int = 0,
     ) -> None:
         self._name, self._seed, self._space, self._prior = name, seed, space, prior
+        self._within, self._anew = within, anew
         self._known: Formulas | None = None
         self._grey: GreySampler | None = None
         self._factory = _imported(name, import_path) if ":" in name else None
@@ -77,6 +82,8 @@ class Samplers:
                     margin=None,
                     space=self._space,
                     prior=self._prior,
+                    within=self._within,
+                    anew=self._anew,
                 )
             return self._grey
         seed = self.seed_of(number)

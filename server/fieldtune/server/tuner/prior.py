@@ -193,7 +193,7 @@ class _Source:
         """Places of its trials here; where one lacks a parameter, the others' values in turn."""
         units = np.array([self._outer.unit(values) for values in self._tried])
         rest = others[np.arange(len(units)) % len(others)]
-        return self._outer.snap(np.where(np.isnan(units), rest, units))
+        return self._outer.confined(self._outer.snap(np.where(np.isnan(units), rest, units)))
 
 
 @lru_cache(maxsize=32)  # a study's sampler is made anew whenever its formulas say more
