@@ -12,6 +12,7 @@ from fieldtune.profiles.errors import InfeasibleError, RunFolderError, StudyErro
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.forecast import Forecaster
+from fieldtune.server.rejudge import check_queue, rejudged
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.space import Configuration
 from fieldtune.server.steering import Changes, identity, steered
@@ -19,7 +20,7 @@ from fieldtune.server.study import StudyConfig
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Learned, Outcome, Proposal
-from fieldtune.server.tune import check_queue, make_artefacts, rejudged
+from fieldtune.server.tune import make_artefacts
 
 STUDY = """
 [study]

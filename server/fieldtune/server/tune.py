@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fieldtune.client.messages import Description
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import CompileError, FleetError, InfeasibleError, MissingExtraError
+from fieldtune.profiles.errors import CompileError, FleetError, MissingExtraError
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
@@ -19,15 +19,15 @@ from fieldtune.server.earlier import warm_start
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.formulas import Formulas
-from fieldtune.server.observations import corrections, known_before
 from fieldtune.server.pareto import Summary, to_json
 from fieldtune.server.progress import Observer
+from fieldtune.server.rejudge import check_queue, rejudged
 from fieldtune.server.report.html import render_html
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.spending import Spending
-from fieldtune.server.steering import Changes, last_limits, steered
+from fieldtune.server.steering import last_limits, steered
 from fieldtune.server.study import StudyConfig
-from fieldtune.server.summary import summarise, worst_constraint
+from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Failed, Outcome
 from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.variants import VariantMaker, with_variants
@@ -166,59 +166,6 @@ def make_formulas(
         except CompileError:
             continue  # it failed when it was asked for, or will when it is
     return formulas
-
-
-def rejudged(
-    study: StudyConfig,
-    history: Sequence[Outcome],
-    forecaster: Forecaster,
-    artefacts: Artefacts,
-    changed: Changes,
-) -> list[Outcome]:
-    """Trained trials from before limits changed, as the limits have it now.
-
-    Devices are taken to be as they had reported when the limits changed, so that a study that is
-    killed afterwards judges alike.
-    """
-    before = known_before(changed.trial, history, set(), study.study.parallel)
-    forecaster.correct(corrections(before))
-    found: list[Outcome] = []
-    for outcome in history:
-        number = outcome.proposal.number
-        told_before = number < changed.trial and number not in changed.in_flight
-        if isinstance(outcome, Completed) and told_before:
-            configuration = outcome.proposal.configuration
-            manifest = artefacts.of(configuration).result().manifest
-            found.append(replace(outcome, forecast=forecaster.forecast(configuration, manifest)))
-    forecaster.correct({})
-    return found
-
-
-def check_queue(
-    study: StudyConfig,
-    history: Sequence[Outcome],
-    forecaster: Forecaster,
-    artefacts: Artefacts,
-) -> None:
-    """Refuse a queued configuration that is still to be tried and that the limits rule out.
-
-    Raises:
-        InfeasibleError: there is one; the message says which limit it exceeds.
-    """
-    tried = [outcome.proposal.configuration.flat() for outcome in history]
-    names = study.full_space.parameters()
-    for number, entry in enumerate(study.queue, start=1):
-        if entry.keys() != names.keys() or any(values == entry for values in tried):
-            continue
-        configuration = study.full_space.configuration(entry)
-        manifest = artefacts.of(configuration).result().manifest
-        forecast = forecaster.forecast(configuration, manifest)
-        if not forecast.feasible:
-            limit = worst_constraint(forecast.constraints)
-            raise InfeasibleError(
-                f"queue, entry {number}: the limits rule it out; it exceeds {limit} by "
-                f"{100 * forecast.constraints[limit]:.0f} %: change it, or raise the limit"
-            )
 
 
 def _check_learned(outcomes: Sequence[Outcome]) -> None:

@@ -153,10 +153,7 @@ class Posterior:
 
     @property
     def trust(self) -> float:
-        """The least weight that earlier studies have in an objective of which they say something.
-
-        0 where they say nothing.
-        """
+        """The least weight that earlier studies have in an objective that they know; else 0."""
         return min(self._trust.values(), default=0.0)
 
     @property
