@@ -145,3 +145,9 @@ def test_every_command_of_a_device_is_documented() -> None:
     text = (ROOT / "docs/device.md").read_text()
     for name in typer.main.get_command(client_app).commands:  # type: ignore[attr-defined]
         assert f"fieldtune client {name}" in text, name
+
+
+def test_every_table_of_a_study_file_is_documented() -> None:
+    titles = re.findall(r"^## (.*)$", STUDY_FILE, re.M)
+    for name in study.StudyConfig.model_fields:
+        assert any(f"[{name}" in title for title in titles), name

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fieldtune.profiles.errors import InterruptError
+from fieldtune.server.earlier import stored
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.progress import ProgressDisplay
 from fieldtune.server.report.table import print_summary
@@ -29,6 +30,7 @@ def run_study(
     *,
     trials: int | None,
     seed: int | None,
+    warm_start: Sequence[Path],
     fleet_of: FleetSource,
 ) -> None:
     """Run or resume a study; the front on stdout, progress on stderr."""
@@ -43,10 +45,14 @@ def run_study(
     path = out or Path("runs") / parse_study(text, str(study_file)).study.name
     with RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder:
         folder.note_study_folder(study_file.parent)
-        tuner = open_tuner(folder, import_path)
+        tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
         if history:
             note(f"Going on with {path}: {len(history)} trials are there")
+        for change in tuner.changes:
+            note(f"Changed on the way. {change}")
+        for study in stored(folder):
+            note(f"Starting from what {study.name} found: {len(study.trials)} trials")
         service = compile_service(path, import_path)
         try:
             with (

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.space import Value
+from fieldtune.server.steering import Changes
 
 SCHEMA_VERSION = 1
 
@@ -176,6 +177,8 @@ class Summary(_Model):
     """Device type -> what the study took of its devices."""
     budget: list[Share] = []
     """What the study may spend, and how much of it is used."""
+    changes: list[Changes] = []
+    """What a person changed in the study while it ran."""
 
 
 def to_json(summary: Summary) -> str:

@@ -17,7 +17,8 @@ import tomlkit
 
 from fieldtune.client.messages import Weights
 from fieldtune.profiles.errors import RunFolderError, StorageError
-from fieldtune.server.study import BUDGETS, COST_MEASURES, StudyConfig
+from fieldtune.server.steering import identity, steered
+from fieldtune.server.study import COST_MEASURES, StudyConfig
 from fieldtune.server.studyfile import load_study, parse_study
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 
@@ -81,12 +82,7 @@ class RunFolder:
         text = tomlkit.dumps(document)
         study = parse_study(text, where)
         if frozen.is_file():
-            differs = list(_differences(load_study(frozen), study))
-            if differs:
-                raise RunFolderError(
-                    f"{self.path} belongs to another study: it differs in {', '.join(differs)}; "
-                    f"{_HINT}"
-                )
+            steered(identity(load_study(frozen)), study, str(self.path))
         elif (self.path / "study.db").exists():
             raise RunFolderError(f"{self.path} holds a study.db but no study.toml: {_HINT}")
         self.write("study.toml", text)
@@ -123,7 +119,7 @@ class RunFolder:
     @property
     def identity(self) -> str:
         """What makes this study this study: all but what it may spend."""
-        return _identity(self.study)
+        return identity(self.study)
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file of the folder whole: a reader sees the old one or the new one."""
@@ -249,27 +245,3 @@ def writing(
             f"{path} cannot be written ({failed.strerror}): free some disk space or check its "
             f"permissions, then {remedy}"
         ) from failed
-
-
-def _identity(study: StudyConfig) -> str:
-    return study.model_dump_json(exclude={"study": set(BUDGETS)}, exclude_defaults=True)
-
-
-def _differences(stored: StudyConfig, given: StudyConfig) -> Iterator[str]:
-    """Keys in which two studies differ, their budgets aside."""
-    changeable = {f"study.{budget}" for budget in BUDGETS}
-    a, b = _leaves(stored.model_dump(mode="json")), _leaves(given.model_dump(mode="json"))
-    for key in sorted(a.keys() | b.keys()):
-        if key not in changeable and a.get(key) != b.get(key):
-            yield f"{key} ({a.get(key, 'absent')} there, {b.get(key, 'absent')} here)"
-
-
-def _leaves(tree: object, at: str = "") -> dict[str, object]:
-    if not isinstance(tree, dict):
-        return {at: tree}
-    return {
-        leaf: value
-        for key, branch in tree.items()
-        if branch is not None
-        for leaf, value in _leaves(branch, f"{at}.{key}" if at else str(key)).items()
-    }

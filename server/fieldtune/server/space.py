@@ -23,7 +23,7 @@ Value = int | float | str | bool
 Section = Literal["model", "client", "server"]
 SECTIONS: tuple[Section, ...] = ("model", "client", "server")
 
-_Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, Field()]
+Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, Field()]
 _Number = Annotated[StrictInt | StrictFloat, Field()]
 
 
@@ -37,12 +37,18 @@ class Parameter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    choices: tuple[_Scalar, ...] | None = None
+    choices: tuple[Scalar, ...] | None = None
     low: _Number | None = None
     high: _Number | None = None
     log: StrictBool = False
     step: StrictInt | None = Field(default=None, ge=1)
-    default: _Scalar | None = None
+    default: Scalar | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fixed(cls, given: object) -> object:
+        """A plain value is the only choice."""
+        return {"choices": (given,)} if isinstance(given, (bool, int, float, str)) else given
 
     @model_validator(mode="after")
     def _one_kind(self) -> Parameter:
@@ -65,6 +71,12 @@ class Parameter(BaseModel):
         if self.default is not None and not self.contains(self.default):
             raise ValueError(f"has default = {self.default!r}, which the space does not contain")
         return self
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return ", ".join(map(repr, self.choices))
+        step = f" in steps of {self.step}" if self.step else ""
+        return f"{'whole numbers from ' if self.integer else ''}{self.low} to {self.high}{step}"
 
     @property
     def integer(self) -> bool:

@@ -21,7 +21,7 @@ from fieldtune.server.compiler.manifest import (
     Variant,
 )
 from fieldtune.server.partition import Partition, Section
-from fieldtune.server.space import SECTIONS, Configuration, Parameter, Space, Value
+from fieldtune.server.space import SECTIONS, Configuration, Parameter, Scalar, Space, Value
 
 LEARNED_MEASURES = ("error", "accuracy", "macro_f1", "precision", "recall", "loss", "metric")
 COST_MEASURES = (
@@ -294,6 +294,8 @@ class StudyConfig(Section):
     limits: LimitsSection = LimitsSection()
     tuner: TunerSection = TunerSection()
     space: Space
+    queue: tuple[dict[str, Scalar], ...] = ()
+    """``[[queue]]``: configurations to try first; what one leaves out, the tuner chooses."""
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
@@ -320,6 +322,7 @@ class StudyConfig(Section):
                     f"limits.{name!r} narrows a device type that the fleet does not have"
                     f"{did_you_mean(name, self.fleet.devices)}"
                 )
+        self._check_queue()
         self._check_known("client", self.client_settings)
         self._check_known("server", tuple(SERVER_DEFAULTS))
         if (clients := self.space.server.get("clients_per_round")) is not None:
@@ -340,6 +343,21 @@ class StudyConfig(Section):
                     f"study.objectives has {name!r}, which needs labels, with task.loss = "
                     f"{self.task.loss!r}, which has none; known are {', '.join(known)}"
                 )
+
+    def _check_queue(self) -> None:
+        parameters = self.full_space.parameters()
+        for number, entry in enumerate(self.queue, start=1):
+            for name, value in entry.items():
+                if name not in parameters:
+                    raise ValueError(
+                        f"queue, entry {number}: {name} is no parameter of the space"
+                        f"{did_you_mean(name, parameters)}; it has {', '.join(parameters)}"
+                    )
+                if not parameters[name].contains(value):
+                    raise ValueError(
+                        f"queue, entry {number}: {name} = {value!r} is not in the space, which "
+                        f"takes {parameters[name]}"
+                    )
 
     def _check_known(self, section: Literal["client", "server"], known: tuple[str, ...]) -> None:
         for name in getattr(self.space, section):

@@ -26,13 +26,16 @@ from fieldtune.server.pareto import (
 )
 from fieldtune.server.phases import merged
 from fieldtune.server.recommend import recommend
+from fieldtune.server.steering import Changes
 from fieldtune.server.study import COST_MEASURES, LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.tuner.believed import believe
 
 
-def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
-    """Front and recommendations of what was tried so far."""
+def summarise(
+    study: StudyConfig, outcomes: Sequence[Outcome], changes: Sequence[Changes] = ()
+) -> Summary:
+    """Front and recommendations of what was tried so far, and what was changed meanwhile."""
     hindsight = Hindsight(study, outcomes)
     outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
@@ -47,7 +50,12 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
         (
             _point(outcome, intervals, runs)
             for outcome in expected
-            if outcome.proposal.configuration.flat() == default_values and _fits_any(outcome)
+            if (
+                outcome.proposal.configuration.flat() == default_values
+                # A narrower space has other defaults; those of the study were its first trial.
+                or (changes and outcome.proposal.number == 0)
+            )
+            and _fits_any(outcome)
         ),
         None,
     )
@@ -93,6 +101,7 @@ def summarise(study: StudyConfig, outcomes: Sequence[Outcome]) -> Summary:
             Share(budget=account.name, used=account.used, of=account.of)
             for account in Budget(study.study).accounts(trials, outcomes)
         ],
+        changes=list(changes),
     )
 
 

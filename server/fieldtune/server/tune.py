@@ -15,14 +15,17 @@ from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
+from fieldtune.server.earlier import warm_start
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.formulas import Formulas
 from fieldtune.server.pareto import Summary, to_json
 from fieldtune.server.progress import Observer
+from fieldtune.server.rejudge import check_queue, rejudged
 from fieldtune.server.report.html import render_html
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.spending import Spending
+from fieldtune.server.steering import last_limits, steered
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Failed, Outcome
@@ -30,9 +33,18 @@ from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.variants import VariantMaker, with_variants
 
 
-def open_tuner(folder: RunFolder, import_path: Sequence[str] = ()) -> OptunaTuner:
-    """The tuner of a run folder; a sampler of the user's own is looked for in ``import_path``."""
+def open_tuner(
+    folder: RunFolder, import_path: Sequence[str] = (), warm_start_from: Sequence[Path] = ()
+) -> OptunaTuner:
+    """The tuner of a run folder.
+
+    Args:
+        folder: of the run.
+        import_path: where a sampler of the user's own is looked for.
+        warm_start_from: folders of finished runs, given to a new one as prior knowledge.
+    """
     study = folder.study
+    earlier = warm_start(folder, warm_start_from)
     return OptunaTuner(
         folder.database,
         name=study.study.name,
@@ -43,6 +55,9 @@ def open_tuner(folder: RunFolder, import_path: Sequence[str] = ()) -> OptunaTune
         rounds=study.study.rounds,
         sampler=study.tuner.name,
         import_path=import_path,
+        earlier=earlier,
+        steer=lambda before: steered(before, study, str(folder.path)),
+        queue=study.queue,
     )
 
 
@@ -95,9 +110,12 @@ def run_session(
     members = fleet.members()
     artefacts = make_artefacts(folder.study, members, service)
     recorder = _Recorder(folder, tuner, observer)
-    recorder.write()
     forecaster = make_forecaster(folder.study, members)
     formulas = make_formulas(folder.study, forecaster, artefacts, tuner.history())
+    if limits := last_limits(tuner.changes):
+        tuner.revise(rejudged(folder.study, tuner.history(), forecaster, artefacts, limits))
+    check_queue(folder.study, tuner.history(), forecaster, artefacts)
+    recorder.write()
     Coordinator(
         folder,
         tuner,
@@ -182,7 +200,7 @@ class _Recorder:
     def write(self) -> Summary:
         began = time.monotonic()
         history = self._tuner.history()
-        summary = summarise(self._folder.study, history)
+        summary = summarise(self._folder.study, history, self._tuner.changes)
         self._folder.write_trials(history)
         self._folder.write("pareto.json", to_json(summary))
         now = time.monotonic()

@@ -19,7 +19,7 @@ from tuner.asks import ask_costs
 from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import gains
 from tuner.experiment import Job, Outcome, Variation, Workers
-from tuner.peers import OURS, chosen_peers
+from tuner.peers import OURS, WARM, chosen_peers
 from tuner.registry import STUDIES, make_problem
 from tuner.report import (
     by_peer,
@@ -27,11 +27,13 @@ from tuner.report import (
     device_time_line,
     few_clients_table,
     fronts_table,
+    warm_table,
     wrong_table,
 )
+from tuner.warm import has_related
 
 PREREGISTRATION = Path(__file__).with_name("preregistration.toml")
-PARTS = ("fronts", "wrong", "few-clients", "asks", "defaults")
+PARTS = ("fronts", "wrong", "few-clients", "warm-start", "asks", "defaults")
 BASE = "random+filter"
 """Gains are counted over this peer: random search that knows the formulas."""
 
@@ -133,6 +135,7 @@ class Run:
             "fronts": self.fronts,
             "wrong": self.wrong,
             "few-clients": self.few_clients,
+            "warm-start": self.warm_start,
             "asks": self.asks,
             "defaults": self.defaults,
         }
@@ -178,6 +181,15 @@ class Run:
             few = self._compare([problem], [Variation(evaluation_share=0.05)], peers, curve=False)
             if whole and few:
                 self._console.print(few_clients_table(problem, by_peer(whole), by_peer(few), BASE))
+
+    def warm_start(self) -> None:
+        """Ours after earlier studies, related and not, against ours without."""
+        for problem in self._plan.problems:
+            if not has_related(problem):
+                continue
+            found = self._compare([problem], [Variation()], [OURS, *(each.name for each in WARM)])
+            if found:
+                self._console.print(warm_table(problem, by_peer(found)))
 
     def asks(self) -> None:
         """CPU and memory of an ask."""

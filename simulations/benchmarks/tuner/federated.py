@@ -52,12 +52,18 @@ class Federated:
     Args:
         file: the study.
         evaluation_share: share of the clients that evaluate a trial; the truth always asks all.
+        data_seed: in place of the study's seed, so that its data is dealt out to other clients.
     """
 
     shares: frozenset[int]
 
-    def __init__(self, file: Path, *, evaluation_share: float = 1.0) -> None:
+    def __init__(
+        self, file: Path, *, evaluation_share: float = 1.0, data_seed: int | None = None
+    ) -> None:
         self.study: StudyConfig = load_study(file)
+        if data_seed is not None:
+            seeded = self.study.study.model_copy(update={"seed": data_seed})
+            self.study = self.study.model_copy(update={"study": seeded})
         self.name = file.stem
         self._share = evaluation_share
         names = self.study.study.objectives

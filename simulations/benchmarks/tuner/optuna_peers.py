@@ -21,6 +21,7 @@ from fieldtune.server import tuner as product
 from fieldtune.server.rungs import among_best
 from fieldtune.server.space import Parameter
 from fieldtune.server.tuner import history
+from fieldtune.server.tuner.prior import Earlier
 from tuner.peer import Proposal
 from tuner.problem import Evaluation, Known, Problem
 
@@ -167,13 +168,21 @@ def gp(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
 
 def grey(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
     """Ours, given the formulas."""
+    return grey_after([])(problem, seed)
 
+
+def grey_after(earlier: Sequence[Earlier]) -> MakeSampler:
+    """Ours, given the formulas and what earlier studies found."""
+    return lambda problem, seed: _grey(problem, seed, earlier)
+
+
+def _grey(problem: Problem, seed: int, earlier: Sequence[Earlier]) -> optuna.samplers.BaseSampler:
     def known(params: Mapping[str, Any]) -> product.Known:
         found = problem.known(params)
         return product.Known(found.objectives, found.constraints)
 
     space = {name: distribution(each) for name, each in problem.space.items()}
-    return product.GreySampler(known=known, seed=seed, space=space)
+    return product.GreySampler(known=known, seed=seed, space=space, prior=earlier)
 
 
 @contextmanager

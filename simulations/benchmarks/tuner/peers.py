@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fieldtune.profiles.errors import UsageError, did_you_mean
-from tuner import optuna_peers
+from tuner import optuna_peers, warm
 from tuner.asha import MoAsha
 from tuner.peer import Filtered, Peer
 from tuner.problem import Problem
@@ -40,6 +40,8 @@ class Entry:
         """Why it cannot take part, in a sentence; None where it can."""
         if self.name in {"mo-asha", "grey+rungs"} and problem.rounds == 1:
             return f"{problem.name} has no partial evaluations"
+        if self.make is warm.after_other_data and problem.name not in warm.OTHER_DATA:
+            return f"{problem.name} has no study of other data beside it"
         return missing(python, self.needs) if self.needs else None
 
 
@@ -68,6 +70,15 @@ PEERS = (
     Entry(OURS, _sampler(optuna_peers.grey), posterior=True),
 )
 
+WARM = (
+    Entry("grey, after related", warm.after_related, posterior=True),
+    Entry("grey, after other data", warm.after_other_data, posterior=True),
+    Entry("grey, after both", warm.after_both, posterior=True),
+    Entry("grey, after permuted", warm.after_permuted, posterior=True),
+    Entry("grey, after opposed", warm.after_opposed, posterior=True),
+)
+"""Ours with earlier studies; compared with ours without, and not by default."""
+
 
 def chosen_peers(names: list[str]) -> list[Entry]:
     """The peers of these names, or all.
@@ -75,7 +86,7 @@ def chosen_peers(names: list[str]) -> list[Entry]:
     Raises:
         UsageError: a name is not known.
     """
-    known = {entry.name: entry for entry in PEERS}
+    known = {entry.name: entry for entry in (*PEERS, *WARM)}
     for name in names:
         if name not in known:
             raise UsageError(

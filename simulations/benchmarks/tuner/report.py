@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from tuner.experiment import Outcome
-from tuner.peers import OURS, PEERS
+from tuner.peers import OURS, PEERS, WARM
 from tuner.significance import holm, paired_p, spread
 
 Runs = Mapping[str, Mapping[int, Outcome]]
@@ -17,7 +17,7 @@ Runs = Mapping[str, Mapping[int, Outcome]]
 
 def by_peer(outcomes: Iterable[Outcome]) -> Runs:
     """Outcomes of one problem, sorted."""
-    runs: dict[str, dict[int, Outcome]] = {entry.name: {} for entry in PEERS}
+    runs: dict[str, dict[int, Outcome]] = {entry.name: {} for entry in (*PEERS, *WARM)}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.seed):
         runs[outcome.peer][outcome.seed] = outcome
     return {name: seeds for name, seeds in runs.items() if seeds}
@@ -182,4 +182,35 @@ def few_clients_table(problem: str, everyone: Runs, few: Runs, base: str) -> Tab
             spread([o.final.claimed for o in few[name].values()]),
             *(shown if name != base else ["-", "-"]),
         )
+    return table
+
+
+def warm_table(problem: str, runs: Runs) -> Table:
+    """What earlier studies bring, or cost, against ours without them, seed by seed.
+
+    The p values are of the claim that the mean score over the curve is higher, and lower.
+    """
+    seeds = max(len(each) for each in runs.values())
+    table = Table(
+        title=f"{problem}, {seeds} seeds: true hypervolume by budget spent, after an earlier study",
+        title_justify="left",
+    )
+    table.add_column("peer")
+    longest = max((o for each in runs.values() for o in each.values()), key=lambda o: len(o.curve))
+    for at in longest.curve:
+        table.add_column(f"{100 * at.paid / longest.final.paid:.0f} %", justify="right")
+    for column in ("better, p", "worse, p"):
+        table.add_column(column, justify="right")
+
+    def overall(name: str, seed: int) -> float:
+        return float(np.mean([at.true for at in runs[name][seed].curve]))
+
+    for name, each in runs.items():
+        curves = [[at.true for at in outcome.curve] for outcome in each.values()]
+        p = ["", ""]
+        if name != OURS and OURS in runs:
+            common = sorted(set(each) & set(runs[OURS]))
+            with_it, without = ([overall(which, seed) for seed in common] for which in (name, OURS))
+            p = [f"{paired_p(*pair):.3f}" for pair in ((with_it, without), (without, with_it))]
+        table.add_row(name, *(f"{value:.2f}" for value in np.mean(curves, axis=0)), *p)
     return table

@@ -65,6 +65,14 @@ def tune(
             "simulate them.",
         ),
     ] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Run folder of a finished study of something like it, as prior knowledge; may be "
+            "given several times.",
+        ),
+    ] = None,
 ) -> None:
     """Run a study, or go on with it where the run folder holds it already."""
     if superlink is not None:
@@ -72,11 +80,20 @@ def tune(
 
         if workers is not None:
             raise UsageError("--workers is for simulated clients: leave it out with --superlink")
-        tune_on_devices(study, out, superlink, trials=trials, seed=seed)
+        tune_on_devices(
+            study, out, superlink, trials=trials, seed=seed, warm_start=warm_start or []
+        )
         return
     from fieldtune.simulations.run import tune_in_simulation
 
-    tune_in_simulation(study, out, trials=trials, seed=seed, workers=workers or _cores())
+    tune_in_simulation(
+        study,
+        out,
+        trials=trials,
+        seed=seed,
+        workers=workers or _cores(),
+        warm_start=warm_start or [],
+    )
 
 
 @app.command()

@@ -34,7 +34,13 @@ from fieldtune.simulations.grid import SimulationGrid
 
 
 def tune_in_simulation(
-    study_file: Path, out: Path | None, *, trials: int | None, seed: int | None, workers: int
+    study_file: Path,
+    out: Path | None,
+    *,
+    trials: int | None,
+    seed: int | None,
+    workers: int,
+    warm_start: Sequence[Path] = (),
 ) -> None:
     """Run or resume a study; the front on stdout, progress on stderr."""
     _check_profiles(load_study(study_file))
@@ -51,7 +57,7 @@ def tune_in_simulation(
         ) as grid:
             yield GridFleet(grid)
 
-    run_study(study_file, out, trials=trials, seed=seed, fleet_of=simulated)
+    run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated)
 
 
 def check_in_simulation(study_file: Path) -> None:

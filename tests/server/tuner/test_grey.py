@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 from fieldtune.server.tuner import GreySampler, Known
 from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import History
+from fieldtune.server.tuner.places import Places
 from fieldtune.server.tuner.pool import Judge
-from fieldtune.server.tuner.posterior import Places, Posterior
+from fieldtune.server.tuner.posterior import Posterior
 
 SPACE = {
     "width": optuna.distributions.CategoricalDistribution([8, 16, 32, 64]),

@@ -17,7 +17,13 @@ from fieldtune.server.studyfile import load_study
 
 
 def tune_on_devices(
-    study_file: Path, out: Path | None, coordinator: Path, *, trials: int | None, seed: int | None
+    study_file: Path,
+    out: Path | None,
+    coordinator: Path,
+    *,
+    trials: int | None,
+    seed: int | None,
+    warm_start: Sequence[Path] = (),
 ) -> None:
     """Run or resume a study on a coordinator's devices.
 
@@ -28,6 +34,7 @@ def tune_on_devices(
         coordinator: the coordinator's folder, on this machine.
         trials: in place of the study file's.
         seed: likewise.
+        warm_start: folders of finished runs, as prior knowledge.
 
     Raises:
         DeploymentError: the folder is none, has too few devices, or another study uses it.
@@ -67,4 +74,4 @@ def tune_on_devices(
                 raise
             fleet.close()
 
-    run_study(study_file, out, trials=trials, seed=seed, fleet_of=connected)
+    run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=connected)

@@ -60,6 +60,10 @@ def notes(summary: Summary) -> Markup:
             "Cards under “What to deploy” show each cost as that device type sees it, and what was "
             "learned as the whole fleet sees it; so they differ from the table of the front."
         )
+    if summary.changes:
+        entries["Changed on the way"] = ". ".join(map(str, summary.changes)) + (
+            ". Trials from before are judged by the limits as they are now."
+        )
     entries["Limits"] = (
         "Hard: a configuration over a limit on too much of the fleet is not trained. What is "
         "used of a limit is judged on the predicted value, not on the ends of its interval."

@@ -69,6 +69,8 @@ def print_summary(summary: Summary, console: Console) -> None:
             console.print(_reported(summary))
     else:
         console.print(Text(why_empty(summary), style="yellow"))
+    for changes in summary.changes:
+        console.print(Text(f"Changed on the way. {changes}", style="dim"))
     console.print(Text(counts(summary), style="dim"))
     for title, facts in (
         ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),

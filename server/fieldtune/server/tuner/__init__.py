@@ -6,6 +6,7 @@ loop asks and tells.
 
 from fieldtune.server.tuner.grey import GreySampler
 from fieldtune.server.tuner.known import Formulas, Known
+from fieldtune.server.tuner.prior import Earlier
 from fieldtune.server.tuner.study import OptunaTuner, Tuner
 
-__all__ = ["Formulas", "GreySampler", "Known", "OptunaTuner", "Tuner"]
+__all__ = ["Earlier", "Formulas", "GreySampler", "Known", "OptunaTuner", "Tuner"]

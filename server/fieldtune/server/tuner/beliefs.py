@@ -6,7 +6,7 @@ from its formula is modelled by how it deviates, so that the formula still says 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from fieldtune.server.tuner.process import GaussianProcess, Hyperparameters, fit
 from fieldtune.server.tuner.scale import Scale, shortfall
 
 Array = NDArray[np.float64]
+Expectation = Callable[[Array], Array]
+"""Places ``[n, p]`` -> expected values ``[n]`` on the line on which an objective is modelled."""
 
 _EXACT = 1e-6
 """A formula that never deviates by more than this share of its value is taken at its word."""
@@ -36,10 +38,12 @@ class Sites:
     Attributes:
         x: columns ``[n, d]``.
         formulas: values of known objectives ``[n, m]``; NaN where there is none.
+        units: their places ``[n, p]``.
     """
 
     x: Array
     formulas: Array
+    units: Array
 
 
 class Belief:
@@ -49,6 +53,7 @@ class Belief:
         index: of the objective.
         scale: on which it is modelled; of deviations, where the formula is off.
         deviates: whether the process models the deviation from a formula.
+        expectation: what earlier studies say, from which the process models the deviation.
         process: given the observations; None where the formula is exact.
     """
 
@@ -60,8 +65,10 @@ class Belief:
         *,
         deviates: bool = False,
         positive: bool = False,
+        expectation: Expectation | None = None,
     ) -> None:
         self._index, self._scale, self._process = index, scale, process
+        self._expectation = expectation
         self._deviates = deviates
         self._outer = Scale("log" if positive else "linear")
 
@@ -80,6 +87,8 @@ class Belief:
         assert self._process is not None
         assert self._scale is not None
         mean, deviation = self._process.predict(sites.x)
+        if self._expectation is not None:
+            mean = mean + self._expectation(sites.units)
         if not self._deviates:
             return mean, deviation, self._scale
         formula = self._outer.forward(sites.formulas[:, self._index])
@@ -124,6 +133,7 @@ class Observed:
         pending: columns ``[q, d]`` of configurations in flight.
         groups: index ``[d]`` of the length scale of each column.
         names: of the groups.
+        expected: what is expected on the line ``[n]``, and of what failed ``[f]``; by default 0.
     """
 
     x: Array
@@ -132,6 +142,7 @@ class Observed:
     pending: Array
     groups: Sequence[int]
     names: Sequence[str]
+    expected: tuple[Array, Array] | None = None
 
 
 Kernel = Mapping[str, float]
@@ -141,12 +152,17 @@ Kernel = Mapping[str, float]
 def model(
     observed: Observed, scale: Scale, kernel: Kernel | None, *, refit: bool
 ) -> tuple[GaussianProcess, Kernel]:
-    """The process given observations, and its hyperparameters.
+    """The process given observations, less what was expected of them; and its hyperparameters.
 
     Trials in flight are taken to come out as expected (posterior-mean fantasies), so that the next
     proposal goes where they teach nothing.
     """
-    line = scale.forward(observed.y)
+    told = scale.forward(observed.y)
+    expected, expected_failed = observed.expected or (
+        np.zeros(len(told)),
+        np.zeros(len(observed.failed)),
+    )
+    line = told - expected
     x, groups = observed.x, observed.groups
     start = _from_kernel(kernel, observed.names)
     if refit and len(line) >= 2:
@@ -158,14 +174,14 @@ def model(
             [cold, rough] if kernel is None else [start], 40 if kernel is None else 15,
         )  # fmt: skip
     if len(observed.failed):
-        bad = np.quantile(line, _BAD_QUANTILE) if len(line) else 1.0
+        bad = np.quantile(told, _BAD_QUANTILE) if len(told) else 1.0
         x = np.concatenate([x, observed.failed])
-        line = np.concatenate([line, np.full(len(observed.failed), bad)])
+        line = np.concatenate([line, bad - expected_failed])
     process = GaussianProcess(x, line, groups, start)
     if len(observed.pending):
-        expected, _ = process.predict(observed.pending)
+        fantasies, _ = process.predict(observed.pending)
         process = GaussianProcess(
-            np.concatenate([x, observed.pending]), np.concatenate([line, expected]), groups, start
+            np.concatenate([x, observed.pending]), np.concatenate([line, fantasies]), groups, start
         )
     return process, _to_kernel(start, observed.names)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,17 @@ class Axis:
         number = min(max(float(value), self._low), self._high)
         return float(self._place(np.array([number]))[0])
 
+    def onto(self, other: Axis, units: Array) -> Array:
+        """Places ``[n]`` on another axis of the values at these places; NaN where it has none."""
+        if self.choices is None and other.choices is None:
+            numbers = self._number(np.clip(units, 0.0, 1.0))
+            return np.asarray(other._place(np.clip(numbers, other._low, other._high)))
+        if self.choices is None:
+            return np.array([other.unit(value) for value in self.values(units)])
+        table = np.array([other.unit(choice) for choice in self.choices])
+        index = self._number(np.clip(np.nan_to_num(units, nan=0.5), 0.0, 1.0)).astype(int)
+        return np.where(np.isnan(units), np.nan, table[index])
+
     def features(self, unit: Array) -> Array:
         """Columns ``[n, columns]`` of places ``[n]``; an absent parameter is in the middle."""
         if not self.columns:
@@ -131,20 +142,60 @@ class Encoding:
     Args:
         axes: by name.
         conditional: parameters that some configurations do not have.
+        within: axes of those that may only take some of their values from now on.
     """
 
     axes: Mapping[str, Axis]
     conditional: frozenset[str]
+    within: Mapping[str, Axis] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, space: Mapping[str, BaseDistribution], conditional: Iterable[str] = ()) -> Encoding:
+    def of(
+        cls,
+        space: Mapping[str, BaseDistribution],
+        conditional: Iterable[str] = (),
+        within: Mapping[str, BaseDistribution] | None = None,
+    ) -> Encoding:
         """The encoding of distributions, in the order of their names."""
-        return cls({name: Axis(space[name]) for name in sorted(space)}, frozenset(conditional))
+        return cls(
+            {name: Axis(space[name]) for name in sorted(space)},
+            frozenset(conditional),
+            {name: Axis(each) for name, each in (within or {}).items()},
+        )
+
+    @property
+    def allowed(self) -> list[Axis]:
+        """The axis of each parameter, of the values that it may take from now on."""
+        return [self.within.get(name, axis) for name, axis in self.axes.items()]
+
+    def widened(self, units: Array) -> Array:
+        """Places ``[n, p]`` of what lies at these places of the values that are allowed."""
+        units = units.copy()
+        for i, (name, axis) in enumerate(self.axes.items()):
+            if name in self.within:
+                units[:, i] = self.within[name].onto(axis, units[:, i])
+        return units
+
+    def confined(self, units: Array) -> Array:
+        """The nearest places ``[n, p]`` whose values are allowed; NaN stays."""
+        units = units.copy()
+        for i, (name, axis) in enumerate(self.axes.items()):
+            if name not in self.within:
+                continue
+            inner = self.within[name]
+            if inner.choices is None:
+                units[:, i] = inner.onto(axis, axis.onto(inner, units[:, i]))
+            else:
+                places = np.array([axis.unit(choice) for choice in inner.choices])
+                far = np.abs(np.nan_to_num(units[:, i], nan=0.5)[:, None] - places)
+                nearest = places[far.argmin(axis=1)]
+                units[:, i] = np.where(np.isnan(units[:, i]), np.nan, nearest)
+        return units
 
     @property
     def count(self) -> int | None:
         """How many configurations there are; None where they are not countable."""
-        counts = [axis.count for axis in self.axes.values()]
+        counts = [axis.count for axis in self.allowed]
         if self.conditional or any(count is None for count in counts):
             return None
         return math.prod(count for count in counts if count is not None)

@@ -27,6 +27,7 @@ from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import History, Row
 from fieldtune.server.tuner.improvement import MOST_OBJECTIVES
 from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.tuner.places import Places
 from fieldtune.server.tuner.pool import (
     Candidates,
     Judge,
@@ -35,7 +36,8 @@ from fieldtune.server.tuner.pool import (
     perturb,
     violation,
 )
-from fieldtune.server.tuner.posterior import Places, Posterior
+from fieldtune.server.tuner.posterior import Posterior
+from fieldtune.server.tuner.prior import ECHOES, TRUSTED, Earlier, Prior
 from fieldtune.server.tuner.threads import one_thread
 
 Array = NDArray[np.float64]
@@ -45,6 +47,8 @@ _DIGITS = 9
 _KERNEL_KEY = "fieldtune:kernel"
 _SEARCH_SCALES = (0.15, 0.05, 0.015)
 _PARENTS, _CHILDREN = 12, 80
+_SPREAD = 3
+"""Trials spread evenly, at least, also where earlier studies are believed."""
 _REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
 """Hyperparameters are fitted anew after so many observations more, and so many times as many."""
 
@@ -65,6 +69,11 @@ class GreySampler(BaseSampler):
             None trusts the formulas of limits whatever trials are told.
         space: the parameters, where they are known before the first trial; else the first trial is
             drawn without regard to limits.
+        prior: finished studies of something like it, whose word is taken as far as this study's
+            own trials bear it out.
+        within: parameters that may only take some of their values from now on; trials with others
+            are learned from all the same.
+        anew: what was ruled out before the trial of this number may be proposed again.
     """
 
     def __init__(
@@ -75,8 +84,12 @@ class GreySampler(BaseSampler):
         startup: int | None = None,
         margin: float | None = 0.2,
         space: Mapping[str, BaseDistribution] | None = None,
+        prior: Sequence[Earlier] = (),
+        within: Mapping[str, BaseDistribution] | None = None,
+        anew: int = 0,
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
+        self._earlier, self._within, self.anew = prior, dict(within or {}), anew
         self._space = dict(space or {})
         self.phase: Phase | None = None
         """What the next proposal is for; None leaves it to the sampler, which begins evenly."""
@@ -99,7 +112,7 @@ class GreySampler(BaseSampler):
             return {}  # queued whole, or taken up again
         rng = np.random.default_rng([self._seed, trial.number])
         memory = self._memory_of(study)
-        search = memory.search(search_space, self._known, self._seed)
+        search = memory.search(search_space, self._known, self._seed, self._earlier, self._within)
         fixed = {name: value for name, value in given.items() if name in search_space}
         with one_thread():
             return search.next(study, trial, memory.rows, fixed, rng, self)
@@ -153,12 +166,19 @@ class _Memory:
         self._search: _Search | None = None
 
     def search(
-        self, space: Mapping[str, BaseDistribution], known: Formulas | None, seed: int
+        self,
+        space: Mapping[str, BaseDistribution],
+        known: Formulas | None,
+        seed: int,
+        earlier: Sequence[Earlier],
+        within: Mapping[str, BaseDistribution],
     ) -> _Search:
         key = (dict(space), self.history.conditional)
         if self._search is None or key != self._key:
-            encoding = Encoding.of(space, self.history.conditional)
-            self._search = _Search(encoding, Judge(encoding, known, self._signs), seed)
+            encoding = Encoding.of(space, self.history.conditional, within)
+            with one_thread():
+                prior = Prior(encoding, space, self._signs, earlier)
+            self._search = _Search(encoding, Judge(encoding, known, self._signs), seed, prior)
             self._key = key
         return self._search
 
@@ -166,8 +186,8 @@ class _Memory:
 class _Search:
     """Finds the next configuration of one space."""
 
-    def __init__(self, encoding: Encoding, judge: Judge, seed: int) -> None:
-        self._encoding, self._judge, self._seed = encoding, judge, seed
+    def __init__(self, encoding: Encoding, judge: Judge, seed: int, prior: Prior) -> None:
+        self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
         self._places = Places(encoding, judge)
         self._pool: Candidates | None = None
 
@@ -183,21 +203,27 @@ class _Search:
         """The values to try, given what was tried."""
         self._places.learn_presence(rows)
         pool = self._pool_with(fixed)
-        used = _keys(self._places.units(rows))
+        used = _keys(
+            self._places.units(
+                [row for row in rows if row.state != "ruled out" or row.number >= sampler.anew]
+            )
+        )
         startup = sampler.startup_of(len(self._encoding.axes))
         tried = [row for row in rows if row.state != "ruled out"]
         measured = [row for row in tried if row.state == "measured"]
         before, fitted = _kernels(study, trial.number)
         even = len(tried) < startup if sampler.phase is None else sampler.phase == "explore"
-        starting = even or not measured
+        early = self._prior and len(tried) >= min(startup, ECHOES + _SPREAD)
+        starting = not measured or (even and not early)
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
         refit = not starting and observations >= max(
             fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
         )
         posterior = Posterior(
             self._places, [] if starting else rows, pool, len(study.directions), startup=startup,
-            kernels=before, refit=refit, margin=sampler.margin,
+            kernels=before, refit=refit, margin=sampler.margin, prior=self._prior,
         )  # fmt: skip
+        starting |= even and posterior.trust < TRUSTED
         if refit:
             _keep_kernels(study, trial, posterior.kernels, observations)
         allowed = pool.take(posterior.feasible(pool))
@@ -206,7 +232,11 @@ class _Search:
             allowed = pool.take(worst <= max(0.0, float(worst.min())))
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
-            return self._encoding.values((fresh if len(fresh) else allowed).units[:1])[0]
+            spread = fresh if len(fresh) else allowed
+            if self._prior and len(tried) < ECHOES and not fixed:
+                echoes = self._prior.echoes(allowed, self._judge)
+                spread = Candidates.join([echoes.take(_unused(echoes.units, used)), spread])
+            return self._encoding.values(spread.units[:1])[0]
         start = fresh if len(fresh) else allowed
         if sampler.phase == "tune":
             close = self._close(posterior, used, fixed, rng)

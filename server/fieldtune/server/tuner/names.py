@@ -17,6 +17,7 @@ from fieldtune.profiles.errors import StudyError
 from fieldtune.server.study import Phase
 from fieldtune.server.tuner.grey import GreySampler
 from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.tuner.prior import Earlier
 
 _NSGA2_POPULATION = 20
 
@@ -31,6 +32,9 @@ class Samplers:
         seed: of the study.
         space: the parameters.
         import_path: folders in which a user's factory is looked for first.
+        prior: finished studies, for ``grey``.
+        within: parameters that may only take some of their values from now on, for ``grey``.
+        anew: what was ruled out before the trial of this number may be proposed again, likewise.
 
     Raises:
         StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
@@ -44,8 +48,12 @@ class Samplers:
         seed: int,
         space: Mapping[str, BaseDistribution],
         import_path: Sequence[str] = (),
+        prior: Sequence[Earlier] = (),
+        within: Mapping[str, BaseDistribution] | None = None,
+        anew: int = 0,
     ) -> None:
-        self._name, self._seed, self._space = name, seed, space
+        self._name, self._seed, self._space, self._prior = name, seed, space, prior
+        self._within, self._anew = within, anew
         self._known: Formulas | None = None
         self._grey: GreySampler | None = None
         self.phase: Phase = "refine"
@@ -72,7 +80,13 @@ class Samplers:
             if self._grey is None:
                 # Whatever is proposed is forecast exactly, so no limit needs a margin.
                 self._grey = GreySampler(
-                    known=self._known, seed=self._seed, margin=None, space=self._space
+                    known=self._known,
+                    seed=self._seed,
+                    margin=None,
+                    space=self._space,
+                    prior=self._prior,
+                    within=self._within,
+                    anew=self._anew,
                 )
             self._grey.phase = self.phase
             return self._grey

@@ -111,7 +111,7 @@ def fill_pool(encoding: Encoding, judge: Judge, seed: int) -> Candidates:
     parts: list[Candidates] = []
     feasible = drawn = 0
     while feasible < ENOUGH and drawn < _MOST_DRAWN:
-        part = judge.of(encoding.snap(sobol.random(1024)))
+        part = judge.of(encoding.snap(encoding.widened(sobol.random(1024))))
         parts.append(part)
         drawn += len(part)
         feasible += int((violation(part.constraints) <= 0).sum())
@@ -154,7 +154,8 @@ def perturb(
             steps[:, i] = anew[:, i] - np.nan_to_num(chosen[:, i], nan=0.5)
     # An absent parameter starts in the middle: whether it is absent is decided later.
     children = np.nan_to_num(chosen, nan=0.5) + np.where(moved, steps, 0.0)
-    return encoding.snap(1.0 - np.abs(1.0 - np.abs(children)))  # reflected at the ends
+    # Reflected at the ends.
+    return encoding.confined(encoding.snap(1.0 - np.abs(1.0 - np.abs(children))))
 
 
 def distinct_rows(units: Array) -> NDArray[np.intp]:
@@ -168,7 +169,7 @@ def _distinct(candidates: Candidates) -> Candidates:
 
 
 def _every(encoding: Encoding) -> Array:
-    counts: list[int] = [axis.count or 1 for axis in encoding.axes.values()]
+    counts: list[int] = [axis.count or 1 for axis in encoding.allowed]
     places = [(np.arange(count) + 0.5) / count for count in counts]
     grid = np.array(list(itertools.product(*places)), dtype=float)
-    return encoding.snap(grid.reshape(-1, len(places)))
+    return encoding.snap(encoding.widened(grid.reshape(-1, len(places))))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fieldtune.server.tuner.beliefs import (
     Belief,
+    Expectation,
     Kernel,
     Observed,
     Sites,
@@ -18,10 +19,11 @@ from fieldtune.server.tuner.beliefs import (
     model,
     probably_feasible,
 )
-from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import Row
 from fieldtune.server.tuner.improvement import Boxes, expected_improvement
-from fieldtune.server.tuner.pool import Candidates, Judge
+from fieldtune.server.tuner.places import Places
+from fieldtune.server.tuner.pool import Candidates
+from fieldtune.server.tuner.prior import Prior
 from fieldtune.server.tuner.process import GaussianProcess
 from fieldtune.server.tuner.scale import Scale
 
@@ -30,74 +32,11 @@ Array = NDArray[np.float64]
 MOST_ROWS = 256
 """Trials that models are made of; of more, the best half as many and an even choice of others."""
 
-_RECENT = 64
-"""Trials by which the presence of conditional parameters is judged, of each kind."""
-
 SHARE = ":share"
 _SPARE = 0.1
 """The reference lies beyond what it is taken from by this share of its distance to the best."""
 _ORDINARY = 0.5
 """The quantile of the evenly spread first trials beyond which a learned objective is worthless."""
-
-
-class Places:
-    """Where trials lie in the space, and what the formulas say of them; each computed once."""
-
-    def __init__(self, encoding: Encoding, judge: Judge) -> None:
-        self.encoding, self.judge = encoding, judge
-        self._units: dict[int, Array] = {}
-        self._known: dict[int, Candidates] = {}
-        self._patterns: tuple[Array, NDArray[np.bool_]] | None = None
-
-    def units(self, rows: Sequence[Row]) -> Array:
-        """Places ``[n, p]`` of trials."""
-        for row in rows:
-            if row.number not in self._units:
-                # Snapped, so that it equals the candidate that it was.
-                unit = self.encoding.unit(row.params)
-                self._units[row.number] = self.encoding.snap(unit[None])[0]
-        places = [self._units[row.number] for row in rows]
-        return np.array(places).reshape(len(rows), len(self.encoding.axes))
-
-    def known(self, rows: Sequence[Row]) -> Candidates:
-        """Trials with what is known of them."""
-        for row, unit in zip(rows, self.units(rows), strict=True):
-            if row.number not in self._known:
-                self._known[row.number] = self.judge.of(unit[None])
-        none = self.judge.of(np.empty((0, len(self.encoding.axes))))
-        return Candidates.join([none, *(self._known[row.number] for row in rows)])
-
-    def learn_presence(self, rows: Sequence[Row]) -> None:
-        """Remember which trials had which conditional parameters."""
-        if not self.encoding.conditional:
-            return
-        kinds: dict[tuple[bool, ...], list[Array]] = {}
-        for unit in self.units([row for row in rows if row.state != "pending"])[::-1]:
-            kind = kinds.setdefault(tuple(np.isnan(unit).tolist()), [])
-            if len(kind) < _RECENT:
-                kind.append(unit)
-        units = np.array([unit for kind in kinds.values() for unit in kind])
-        if len(units):
-            self._patterns = units, np.isnan(units)
-
-    def with_absent(self, units: Array) -> Array:
-        """Places without the parameters that their nearest trial did not have, ``[c, p]``.
-
-        Near means: in the parameters that every configuration has, above all in their choices.
-        """
-        if self._patterns is None:
-            return units
-        always = [i for i, n in enumerate(self.encoding.axes) if n not in self.encoding.conditional]
-        axes = list(self.encoding.axes.values())
-        distance = np.zeros((len(units), len(self._patterns[0])))
-        for i in always:
-            mine, theirs = units[:, i, None], self._patterns[0][None, :, i]
-            if axes[i].choices is None:
-                distance += (mine - theirs) ** 2
-            else:
-                distance += 100.0 * (np.abs(mine - theirs) > 1e-9)
-        absent = self._patterns[1][distance.argmin(axis=1)]
-        return np.where(absent, np.nan, units)
 
 
 class Posterior:
@@ -113,6 +52,7 @@ class Posterior:
         refit: whether to improve on them.
         margin: share of a limit that is kept free until measurements have borne the formulas out;
             None trusts the formulas.
+        prior: what earlier studies say of this one.
     """
 
     def __init__(
@@ -126,8 +66,10 @@ class Posterior:
         kernels: Mapping[str, Kernel],
         refit: bool,
         margin: float | None,
+        prior: Prior | None = None,
     ) -> None:
         self._places, self._objectives, self._margin = places, objectives, margin
+        self._prior, self._trust = prior, dict[int, float]()
         self._kernels_before, self._refit = kernels, refit
         self.kernels: dict[str, Kernel] = {}
         measured = [row for row in rows if row.state == "measured"]
@@ -143,7 +85,14 @@ class Posterior:
         self.beliefs = [self._belief(index) for index in range(objectives)]
         self._limits = self._learned_limits()
         self._allowance = self._known_limits()
-        self._boxes = self._unclaimed(measured[:startup], pool.take(self.feasible(pool)).objectives)
+        allowed = pool.take(self.feasible(pool))
+        self._even = self.sites(allowed.take(slice(0, startup)))
+        self._boxes = self._unclaimed(measured[:startup], allowed.objectives)
+
+    @property
+    def trust(self) -> float:
+        """The least weight that earlier studies have in an objective that they know; else 0."""
+        return min(self._trust.values(), default=0.0)
 
     @property
     def measured(self) -> list[Row]:
@@ -155,7 +104,7 @@ class Posterior:
         x = self._places.encoding.features(candidates.units)
         if self._partial:
             x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
-        return Sites(x, candidates.objectives)
+        return Sites(x, candidates.objectives, candidates.units)
 
     def feasible(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
@@ -205,12 +154,36 @@ class Posterior:
         partial = [row.values[index] for row in self._partial]
         usable = np.array([value for value in [*told, *partial] if np.isfinite(value)])
         scale = Scale.of(usable) if len(usable) else Scale("linear")
-        return Belief(
-            index, scale, self._process(f"objective {index}", told, scale, partial=partial)
+        expectation = self._expectation(index, told, scale)
+        process = self._process(f"objective {index}", told, scale, partial, expectation)
+        return Belief(index, scale, process, expectation=expectation)
+
+    def _expectation(self, index: int, told: Array, scale: Scale) -> Expectation | None:
+        """What earlier studies say of an objective, as far as they rank what was told rightly."""
+        if not self._prior:
+            return None
+        usable = np.isfinite(told)
+        line, x = scale.forward(told[usable]), self._sites.x[: len(told)][usable]
+        none = np.empty((0, x.shape[1]))
+        own, _ = model(
+            Observed(x, told[usable], none, none, self._groups, self._names),
+            scale,
+            self._kernels_before.get(f"objective {index}"),
+            refit=False,
         )
+        units = self._sites.units[: len(told)][usable]
+        found = self._prior.expectation(index, units, line, own)
+        if index in self._prior.says:
+            self._trust[index] = found[0] if found else 0.0
+        return found[1] if found else None
 
     def _process(
-        self, quantity: str, told: Array, scale: Scale, partial: Sequence[float] | None
+        self,
+        quantity: str,
+        told: Array,
+        scale: Scale,
+        partial: Sequence[float] | None,
+        expectation: Expectation | None = None,
     ) -> GaussianProcess:
         x, count = self._sites.x, len(self._measured)
         seen, values, pending = x[:count], told, x[count:]
@@ -226,11 +199,22 @@ class Posterior:
             pending,
             self._groups,
             self._names,
+            self._expected(expectation, usable, with_partial=bool(partial)),
         )
         process, self.kernels[quantity] = model(
             observed, scale, self._kernels_before.get(quantity), refit=self._refit
         )
         return process
+
+    def _expected(
+        self, expectation: Expectation | None, usable: NDArray[np.bool_], *, with_partial: bool
+    ) -> tuple[Array, Array] | None:
+        """What earlier studies expect of what was observed, and of what failed."""
+        if expectation is None:
+            return None
+        rows = [*self._measured, *(self._partial if with_partial else [])]
+        units = self._places.units
+        return expectation(units(rows)[usable]), expectation(units(self._failed))
 
     def _features(self, rows: Sequence[Row]) -> Array:
         x = self._places.encoding.features(self._places.units(rows))
@@ -307,7 +291,9 @@ class Posterior:
         held = np.array(told, dtype=bool) & (self._known.constraints <= 0).all(axis=1)
         pending = slice(len(self._measured), None)
         if self._limits and self._pending:
-            sites = Sites(self._sites.x[pending], self._sites.formulas[pending])
+            sites = Sites(
+                self._sites.x[pending], self._sites.formulas[pending], self._sites.units[pending]
+            )
             held[pending] &= self._chance(sites) >= 0.5
         return held
 
@@ -329,6 +315,8 @@ class Posterior:
                 reference[i] = max(float(costs[:, i].max(initial=-np.inf)), high[i])
                 continue
             told = np.array([row.values[i] for row in first])
+            if i in self._trust and len(self._even.x):
+                told = belief.values(self._even)
             told = told[np.isfinite(told)]
             ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
             reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])

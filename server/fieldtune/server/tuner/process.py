@@ -152,6 +152,15 @@ class GaussianProcess:
         variance = self._signal - (explained**2).sum(axis=0)
         return across @ self._solved, np.sqrt(np.maximum(variance, 1e-10))
 
+    def without_each(self, y: Array) -> Array:
+        """Mean ``[n]`` at each observation, had it not been made: ibid., equation 5.12.
+
+        Args:
+            y: the observations that the process was given.
+        """
+        half = solve_triangular(self._factor, np.eye(len(self._x)), lower=True, check_finite=False)
+        return np.asarray(y - self._solved / (half**2).sum(axis=0))
+
     def _kernel(self, a: Array, b: Array) -> Array:
         squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
         distance = np.sqrt(5 * np.maximum(squared, 0.0))

@@ -14,8 +14,9 @@ from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.grey import GreySampler
 from fieldtune.server.tuner.history import Row
 from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.tuner.places import Places
 from fieldtune.server.tuner.pool import Judge, fill_pool
-from fieldtune.server.tuner.posterior import Places, Posterior
+from fieldtune.server.tuner.posterior import Posterior
 from fieldtune.server.tuner.study import distribution
 from fieldtune.server.tuner.threads import one_thread
 

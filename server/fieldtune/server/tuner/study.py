@@ -7,9 +7,10 @@ never on the process.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,16 +28,20 @@ from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.errors import RunFolderError, StorageError
-from fieldtune.server.space import Configuration, Parameter, Space
+from fieldtune.server.earlier import EarlierStudy
+from fieldtune.server.space import Configuration, Parameter, Space, Value
+from fieldtune.server.steering import Change, Changes, last_limits
 from fieldtune.server.study import COST_MEASURES, Phase
 from fieldtune.server.trials import Completed, Failed, Outcome, Proposal, Stopped, Trained
 from fieldtune.server.tuner.history import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
+from fieldtune.server.tuner.prior import Earlier
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
 _STUDY_KEY = "fieldtune:study"
+_LOG_KEY, _QUEUED_KEY = "fieldtune:changes", "fieldtune:queued"
 
 _STARTUP = 10
 """Trials completed before TPE's model is used; until then the space is sampled evenly."""
@@ -69,6 +74,13 @@ class Tuner(Protocol):
     def history(self) -> Sequence[Outcome]:
         """Every outcome told so far, in the order of the trials' numbers."""
 
+    def revise(self, outcomes: Sequence[Outcome]) -> None:
+        """Take these outcomes for those of the same trials from now on."""
+
+    @property
+    def changes(self) -> tuple[Changes, ...]:
+        """What a person changed while the study ran."""
+
 
 class OptunaTuner:
     """A multi-objective, constrained Optuna study in an SQLite file.
@@ -86,10 +98,14 @@ class OptunaTuner:
         rounds: of a whole trial.
         sampler: its name, as in a study file.
         import_path: folders in which a user's own sampler is looked for first.
+        earlier: finished studies as prior knowledge; the same each time the file is opened.
+        steer: given the identity of the study in the file where it is another than this one, says
+            what a person has changed.
+        queue: parameter values to be tried first; what an entry leaves out is drawn.
 
     Raises:
         StudyError: there is no such sampler.
-        RunFolderError: the file holds a study of another identity.
+        RunFolderError: the file holds a study of another identity, or ``steer`` refuses it.
         StorageError: the file cannot be read or written.
     """
 
@@ -105,6 +121,9 @@ class OptunaTuner:
         rounds: int = 1,
         sampler: str = "grey",
         import_path: Sequence[str] = (),
+        earlier: Sequence[EarlierStudy] = (),
+        steer: Callable[[str], tuple[Change, ...]] | None = None,
+        queue: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path, self._space = path, space
@@ -112,9 +131,6 @@ class OptunaTuner:
         self._distributions = {
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
-        self._samplers = Samplers(
-            sampler, seed=seed, space=self._distributions, import_path=import_path
-        )
         with _storing(path):
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             self._study = optuna.create_study(
@@ -126,12 +142,28 @@ class OptunaTuner:
                 ],
                 load_if_exists=True,
             )
-            if self._study.user_attrs.get(_STUDY_KEY, identity) != identity:
-                raise RunFolderError(f"{path} holds another study: remove it or choose another")
-            self._study.set_user_attr(_STUDY_KEY, identity)
+            self._changes = self._amended(identity, steer)
             with without_experimental_warnings():
                 self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
+        # Trials keep the distributions that the study began with: Optuna takes no others.
+        self._recorded = dict(self._distributions)
+        for trial in stored:
+            self._recorded |= trial.distributions
+        limits = last_limits(self._changes)
+        self._samplers = Samplers(
+            sampler,
+            seed=seed,
+            space=self._recorded,
+            import_path=import_path,
+            prior=[_as_prior(study, self._objectives) for study in earlier],
+            within={
+                key: each
+                for key, each in self._distributions.items()
+                if each != self._recorded[key]
+            },
+            anew=limits.trial if limits else 0,
+        )
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
         self._running: dict[int, optuna.Trial] = {}
         self._outcomes = {
@@ -141,6 +173,7 @@ class OptunaTuner:
         }
         if not stored:
             self.suggest(space.defaults())
+        self._enqueue(queue, stored)
 
     def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
         """The next configuration to try."""
@@ -150,9 +183,9 @@ class OptunaTuner:
                 trial = self._reopen(self._left.popleft())
             else:
                 trial = self._new_trial(configuration)
-            if not self._distributions.keys() <= trial._fixed_params.keys():
+            if not self._recorded.keys() <= trial._fixed_params.keys():
                 self._draw(trial)
-            for key, distribution in self._distributions.items():
+            for key, distribution in self._recorded.items():
                 trial._suggest(key, distribution)
         self._running[trial.number] = trial
         return Proposal(trial.number, self._space.configuration(trial.params), phase)
@@ -212,6 +245,44 @@ class OptunaTuner:
         """All outcomes, by trial number."""
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
+    @property
+    def changes(self) -> tuple[Changes, ...]:
+        """What a person changed while the study ran, oldest first."""
+        return self._changes
+
+    def revise(self, outcomes: Sequence[Outcome]) -> None:
+        """Take these outcomes for those of the same trials, as limits are judged now."""
+        self._outcomes |= {outcome.proposal.number: outcome for outcome in outcomes}
+
+    def _amended(
+        self, identity: str, steer: Callable[[str], tuple[Change, ...]] | None
+    ) -> tuple[Changes, ...]:
+        """All changes of the study so far, these included, which are stored."""
+        log = [Changes.model_validate(each) for each in self._study.user_attrs.get(_LOG_KEY, [])]
+        before = self._study.user_attrs.get(_STUDY_KEY, identity)
+        if before != identity:
+            if steer is None:
+                raise RunFolderError(
+                    f"{self._path} holds another study: remove it or choose another"
+                )
+            if found := steer(before):
+                trials = self._study.get_trials(deepcopy=False)
+                flying = [t.number for t in trials if t.state == TrialState.RUNNING]
+                log.append(Changes(trial=len(trials), changes=found, in_flight=tuple(flying)))
+                self._study.set_user_attr(_LOG_KEY, [each.model_dump() for each in log])
+        self._study.set_user_attr(_STUDY_KEY, identity)
+        return tuple(log)
+
+    def _enqueue(self, queue: Sequence[Mapping[str, Value]], stored: Sequence[FrozenTrial]) -> None:
+        """Queue what a person wants tried, each once."""
+        done = {trial.user_attrs.get(_QUEUED_KEY) for trial in stored}
+        with _storing(self._path):
+            for values in queue:
+                key = json.dumps(dict(values), sort_keys=True)
+                if key not in done:
+                    done.add(key)
+                    self._study.enqueue_trial(dict(values), user_attrs={_QUEUED_KEY: key})
+
     def _new_trial(self, configuration: Configuration | None) -> optuna.Trial:
         trials = self._study.get_trials(deepcopy=False)
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
@@ -238,7 +309,8 @@ class OptunaTuner:
         Were each parameter stored as it is drawn, a kill between two would change the rest.
         """
         seen, whole = trial._get_latest_trial(), dict[str, Any]()
-        for key, distribution in self._distributions.items():
+        anywhere = self._space.sample(1, self._samplers.seed_of(trial.number))[0].flat()
+        for key, distribution in self._recorded.items():
             if trial._is_fixed_param(key, distribution):
                 value = trial._fixed_params[key]
             elif distribution.single():
@@ -247,10 +319,13 @@ class OptunaTuner:
                 value = trial.relative_params[key]
             else:
                 value = self._study.sampler.sample_independent(self._study, seen, key, distribution)
+            if distribution != self._distributions[key] and key not in trial._fixed_params:
+                # Most samplers do not know that the space has become narrower.
+                value = value if self._space.parameters()[key].contains(value) else anywhere[key]
             # As it is read from the storage: of plain types.
             whole[key] = distribution.to_external_repr(distribution.to_internal_repr(value))
             seen.params = dict(whole)
-            seen.distributions = {name: self._distributions[name] for name in whole}
+            seen.distributions = {name: self._recorded[name] for name in whole}
         self._storage.set_trial_system_attr(trial._trial_id, "fixed_params", whole)
         trial._fixed_params = whole
 
@@ -277,3 +352,16 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.integer:
         return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
     return FloatDistribution(low, high, log=parameter.log)
+
+
+def _as_prior(study: EarlierStudy, objectives: Sequence[str]) -> Earlier:
+    """An earlier study with what it measured of these objectives; costs are known without it."""
+    return Earlier(
+        {name: distribution(each) for name, each in study.parameters.items()},
+        [trial.configuration for trial in study.trials],
+        {
+            index: [trial.objectives.get(plain, math.nan) for trial in study.trials]
+            for index, name in enumerate(objectives)
+            if (plain := name.removeprefix("-")) not in COST_MEASURES
+        },
+    )
