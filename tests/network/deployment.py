@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,11 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from commandline import COMMAND
 from fieldtune.client.data import ClientData
 from fieldtune.server.network.folder import CoordinatorFolder
+from fieldtune.server.studyfile import load_study
+from fieldtune.simulations.datasets import load_dataset
+from fieldtune.simulations.fleet import FleetPlan, assign_devices
+from fieldtune.simulations.partition import partition
 from network.superlink import free_port
+
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
+    reason="NO PROXY HERE: nginx is not installed (apt-get install nginx-light), so nothing of a "
+    "deployment was tested",
+)
 
 
 def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> None:
@@ -79,10 +91,11 @@ class Deployment:
 
     Args:
         folder: for everything.
+        host: what devices reach it by.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, host: str = "localhost") -> None:
+        self.folder, self.host = folder, host
         self.path = folder / "coordinator"
         self.port, self.superlink_port = free_port(), free_port()
         self.coordinator = Program(
@@ -93,7 +106,7 @@ class Deployment:
     def init(self) -> str:
         """``fieldtune coordinator init``; what it says."""
         return self.run(
-            "coordinator", "init", self.path, "--host", "localhost", "--port", self.port,
+            "coordinator", "init", self.path, "--host", self.host, "--port", self.port,
             "--superlink-port", self.superlink_port,
         )  # fmt: skip
 
@@ -150,3 +163,16 @@ class Deployment:
                 for child in [] if program.ended() else program.children():
                     os.kill(child, signal.SIGCONT)
                 program.end()
+
+
+def dealt_data(study: Path) -> list[tuple[ClientData, str]]:
+    """The data and the device type of each of a study's clients, as the simulator has them."""
+    plan = FleetPlan.of(load_study(study))
+    profiles = assign_devices(plan.devices, plan.clients, plan.seed)
+    return list(zip(partition(load_dataset(plan.data), plan), profiles, strict=True))
+
+
+def add_devices(deployment: Deployment, study: Path) -> None:
+    """The study's clients as devices, each with the data that the simulator would deal it."""
+    for number, (data, profile) in enumerate(dealt_data(study)):
+        deployment.device(f"pi-{number}", data, profile)

@@ -1,7 +1,7 @@
 """Devices that connect anew during a study are asked again who they are.
 
-Meanwhile an owner may have changed a device's data, or its card may be in another board. A study has
-taken it for what it was when the study began: one that has become another kind of device is left
+Meanwhile an owner may have changed a device's data, or its card may be in another board. A study
+takes it for what it was when the study began: one that has become another kind of device is left
 out until it is that again, since its figures would be believed of the wrong type.
 """
 

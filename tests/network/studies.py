@@ -1,0 +1,63 @@
+"""Small studies of the digits for a few devices of two types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_STUDY = """\
+[study]
+name = "digits"
+trials = {trials}
+rounds = {rounds}
+objectives = ["error", "sent_bytes"]
+
+[task]
+data = "digits"
+model = "mlp"
+metric = "{metric}"
+variants = ["fp32"]
+
+[fleet]
+clients = {clients}
+devices = {{ "raspberry-pi-4b" = 0.5, "raspberry-pi-5" = 0.5 }}
+
+[limits]
+round_s = 300
+coverage = 0.5
+
+[space.model]
+width = {{ choices = [8, 16] }}
+
+[space.client]
+learning_rate = {{ low = 0.01, high = 1.0, log = true, default = 0.1 }}
+local_epochs = {{ low = 1, high = 4 }}
+
+[space.server]
+clients_per_round = {{ low = {least}, high = {clients}, default = {clients} }}
+"""
+
+
+def digits(
+    folder: Path,
+    *,
+    clients: int,
+    trials: int,
+    rounds: int,
+    least: int = 1,
+    metric: str = "accuracy",
+) -> Path:
+    """A study file; its objectives depend on nothing that a device measures.
+
+    Args:
+        folder: where.
+        clients: devices.
+        trials: to train.
+        rounds: of each.
+        least: clients that train in a round.
+        metric: as a study names it.
+    """
+    file = folder / "digits.toml"
+    file.write_text(
+        _STUDY.format(clients=clients, trials=trials, rounds=rounds, least=least, metric=metric)
+    )
+    return file
