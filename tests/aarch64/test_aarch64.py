@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aarch64.guest import Guest, missing_means
+from aarch64.guest import BASE, Guest, build_wheel, missing_means
 from fieldtune.client.datafiles import load_device_data
 from fieldtune.client.messages import TrainRequest
 from fieldtune.client.runtime import Session
@@ -23,21 +23,12 @@ from fieldtune.server.fleet import Addressed
 from network.devices import Device
 from network.superlink import DatabaseGrid, SuperLink
 
-ROOT = Path(__file__).resolve().parents[2]
-PINNED = dict(
-    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-)
 RUNTIMES = {
-    # All that a device installs.
-    "ai-edge-litert": [
-        f"{name}=={PINNED[name]}"
-        for name in ("ai-edge-litert", "numpy", "flwr", "pydantic", "typer", "rich")
-    ],
+    "ai-edge-litert": BASE,
     # The other runtime, built against numpy 1, and what a training step needs beside it.
     "tflite-runtime": ["tflite-runtime==2.14.0", "numpy==1.26.4", "pydantic", "typer", "rich"],
 }
 TRAIN = """
-import sys
 from pathlib import Path
 import numpy as np
 from fieldtune.client.doctor import check_step
@@ -48,6 +39,7 @@ weights = [check_step(Session(Path(file).read_bytes())) for file in sys.argv[2:]
 np.savez(sys.argv[1], *weights)
 print(runtime_name(), detect_profile(probe()))
 """
+GATE = Path(__file__).with_name("gate.py")
 _WANTED = bool(os.environ.get("FIELDTUNE_AARCH64") or os.environ.get("CI"))
 _LACKING = missing_means() or ("" if _WANTED else "FIELDTUNE_AARCH64=1 in the environment")
 pytestmark = pytest.mark.skipif(bool(_LACKING), reason=f"NOT TESTED ON AARCH64: needs {_LACKING}")
@@ -62,13 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    (file,) = out.glob("*.whl")
-    return file
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module", params=sorted(RUNTIMES))
@@ -96,6 +82,32 @@ def test_both_runtimes_train_to_the_weights_of_x86_64_and_know_their_board(
         for name, file in zip(there.files, files, strict=True):
             here = check_step(Session(file.read_bytes()))
             np.testing.assert_allclose(there[name], here, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What TensorFlow computes of the gate's batches, on this machine."""
+    folder = tmp_path_factory.mktemp("gate")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, GATE, "record", folder],
+        env=os.environ | quiet, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_the_gates_batches_come_out_there_as_tensorflow_has_them_here(
+    guest: Guest, gate: Path
+) -> None:
+    done = subprocess.run(
+        guest.command(GATE, "replay", gate),
+        env=guest.environment, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    errors = json.loads(done.stdout)
+    assert sorted(errors) == ["cnn", "ds_cnn", "gru"]
+    assert all(0 < error <= 1e-4 for error in errors.values()), errors
 
 
 @pytest.fixture
