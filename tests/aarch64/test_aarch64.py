@@ -6,22 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aarch64.guest import BASE, Guest, build_wheel, missing_means
-from fieldtune.client.datafiles import load_device_data
-from fieldtune.client.messages import TrainRequest
 from fieldtune.client.runtime import Session
-from fieldtune.client.trainer import train
-from fieldtune.server.app import GridFleet
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.fleet import Addressed
-from network.devices import Device
-from network.superlink import DatabaseGrid, SuperLink
+from fieldtune.server.network import tune
+from network.deployment import Deployment, add_devices, dealt_data, needs_nginx
+from network.recorded import recorded
+from network.studies import digits
 
 RUNTIMES = {
     "ai-edge-litert": BASE,
@@ -110,49 +106,34 @@ def test_the_gates_batches_come_out_there_as_tensorflow_has_them_here(
     assert all(0 < error <= 1e-4 for error in errors.values()), errors
 
 
-@pytest.fixture
-def superlink(tmp_path: Path) -> Iterator[SuperLink]:
-    running = SuperLink(tmp_path)
-    running.start()
-    yield running
-    running.kill()
-
-
-def test_an_emulated_device_takes_part_over_tls(
-    folder: Path, wheel: Path, superlink: SuperLink, mlp_artefact: Artefact, tmp_path: Path
+@needs_nginx
+def test_an_emulated_device_takes_part_in_a_study_beside_others(
+    folder: Path, wheel: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     guest = Guest.build(folder, wheel, "ai-edge-litert", RUNTIMES["ai-edge-litert"])
-    (tmp_path / "data").mkdir()
-    x = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype(np.float32)
-    np.savez(tmp_path / "data/a.npz", x=x, y=np.arange(40) % 10)
-    device = Device(tmp_path / "device", superlink.enroll("emulated"), str(tmp_path / "data"))
-    log = (device.folder / "log").open("wb")
-    arguments = guest.command(
-        "-m", "fieldtune.client", "run", device.folder / "device.bundle.toml",
-        "--data", device.data,
-    )  # fmt: skip
-    process = subprocess.Popen(
-        arguments, env=guest.environment | device.folders, stdout=log, stderr=log
-    )
-    device.processes.append(process)
+    types = '"raspberry-pi-zero-2w" = 0.34, "raspberry-pi-5" = 0.66'
+    study = digits(tmp_path, clients=3, trials=2, rounds=2, least=3, devices=types)
+    dealt = dealt_data(study)
+    (number,) = (n for n, (_, profile) in enumerate(dealt) if profile == "raspberry-pi-zero-2w")
+    deployment = Deployment(tmp_path)
+    deployment.init()
+    add_devices(deployment, study)
+    emulated = deployment.devices[f"pi-{number}"]
+    emulated.command = guest.command("-m", "fieldtune.simulations")
+    emulated.environment |= guest.environment
+    # It says itself what it is, by its device tree.
+    emulated.arguments = emulated.arguments[: emulated.arguments.index("--profile")]
     try:
-        device.until("connected")
-        fleet = GridFleet(DatabaseGrid(superlink))
-        (member,) = fleet.members()
-        assert (member.name, member.profile) == ("emulated", "raspberry-pi-zero-2w")
-        assert member.board == "Raspberry Pi Zero 2 W Rev 1.0"
-        assert member.memory_mib == 426.0
-        request = TrainRequest(
-            trial=0, round=0, artefact=mlp_artefact.manifest.artefact_sha256,
-            weights=mlp_artefact.initial_weights, seed=1, batch_size=8, local_epochs=2,
-            hyperparameter_names=("learning_rate", "momentum"), hyperparameter_values=(0.1, 0.9),
-        )  # fmt: skip
-        fleet.send([Addressed(0, request, mlp_artefact.model)])
-        (reply,) = fleet.receive(120.0)
-        expected = train(Session(mlp_artefact.model), load_device_data(device.data), request)
-        assert reply.report.failure is None, json.dumps(reply.report.detail)
-        np.testing.assert_allclose(reply.report.weights, expected.weights, atol=1e-5)
-        assert device.end() == 0
+        deployment.start()
+        for device in deployment.devices.values():
+            device.start()
+        with recorded(tune, "DeviceFleet") as seen:
+            tune.tune_on_devices(study, tmp_path / "run", deployment.path, trials=None, seed=None)
     finally:
-        device.clean_up()
-        log.close()
+        deployment.end()
+    assert f"pi-{number} (raspberry-pi-zero-2w, " in capfd.readouterr().err
+    assert {client for _, _, client in seen.trained} == {0, 1, 2}
+    assert {report.failure for _, report in seen.reports} == {None}
+    seen.check_training({n: data for n, (data, _) in enumerate(dealt)}, atol=1e-5)
+    assert emulated.said().count("stopped") == 1
+    assert "Traceback" not in emulated.said()

@@ -40,17 +40,18 @@ def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> No
 
 @dataclass
 class Program:
-    """A ``fieldtune`` command that goes on running, and what it says."""
+    """A ``fieldtune`` command, or another program, that goes on running, and what it says."""
 
     arguments: Sequence[str | Path]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    command: Sequence[str] = COMMAND
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*COMMAND, *map(str, self.arguments)],
+                [*self.command, *map(str, self.arguments)],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -137,12 +138,8 @@ class Deployment:
     def device(self, name: str, data: ClientData, profile: str) -> Program:
         """A device with its own data, not yet started."""
         home = self.folder / name
-        (home / "data").mkdir(parents=True)
-        np.savez(
-            home / "data" / "samples.npz",
-            x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
-        )  # fmt: skip
-        (home / "data" / "data.toml").write_text(f"classes = {data.classes}\n")
+        home.mkdir()
+        write_data(home / "data", data)
         _, made = self.opened().enroll(name)  # as the command does; a process costs seconds
         bundle = self.opened().bundle_file(name)
         made.write(bundle)
@@ -163,6 +160,16 @@ class Deployment:
                 for child in [] if program.ended() else program.children():
                     os.kill(child, signal.SIGCONT)
                 program.end()
+
+
+def write_data(folder: Path, data: ClientData) -> None:
+    """A client's data as files that a device reads."""
+    folder.mkdir()
+    np.savez(
+        folder / "samples.npz",
+        x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
+    )  # fmt: skip
+    (folder / "data.toml").write_text(f"classes = {data.classes}\n")
 
 
 def dealt_data(study: Path) -> list[tuple[ClientData, str]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fieldtune.client.data import ClientData
 from fieldtune.client.messages import TrainReport, TrainRequest, VariantRequest, Weights
+from fieldtune.client.runtime import Session
+from fieldtune.client.trainer import train
 from fieldtune.server.federated import Report
 from fieldtune.server.fleet import Addressed, Reply
 
@@ -29,6 +33,24 @@ class Exchanged:
     """Trial, round, client -> the weights that it answered."""
     reports: list[tuple[int, Report]] = field(default_factory=list)
     """Client and report, in the order in which they came."""
+
+    def check_training(self, data: Mapping[int, ClientData], atol: float = 0.0) -> None:
+        """Hold each client's weights to what training on its data gives on this machine."""
+        assert sorted(self.trained) == sorted(self.requests), "not everybody has answered"
+        sessions = {
+            artefact: Session(model)
+            for artefact, model in self.models.items()
+            if any(each.artefact == artefact for each in self.requests.values())
+        }
+        for (trial, round, client), request in self.requests.items():
+            expected = train(sessions[request.artefact], data[client], request).weights
+            np.testing.assert_allclose(
+                self.trained[trial, round, client],
+                expected,
+                rtol=0,
+                atol=atol,
+                err_msg=f"trial {trial}, round {round}, client {client}",
+            )
 
     def asked(self, requests: Sequence[Addressed]) -> None:
         for addressed in requests:

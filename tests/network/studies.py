@@ -19,7 +19,7 @@ variants = ["fp32"]
 
 [fleet]
 clients = {clients}
-devices = {{ "raspberry-pi-4b" = 0.5, "raspberry-pi-5" = 0.5 }}
+devices = {{ {devices} }}
 
 [limits]
 round_s = 300
@@ -45,6 +45,7 @@ def digits(
     rounds: int,
     least: int = 1,
     metric: str = "accuracy",
+    devices: str = '"raspberry-pi-4b" = 0.5, "raspberry-pi-5" = 0.5',
 ) -> Path:
     """A study file; its objectives depend on nothing that a device measures.
 
@@ -55,9 +56,13 @@ def digits(
         rounds: of each.
         least: clients that train in a round.
         metric: as a study names it.
+        devices: types and shares, as in a study file.
     """
     file = folder / "digits.toml"
     file.write_text(
-        _STUDY.format(clients=clients, trials=trials, rounds=rounds, least=least, metric=metric)
-    )
+        _STUDY.format(
+            clients=clients, trials=trials, rounds=rounds, least=least, metric=metric,
+            devices=devices,
+        )
+    )  # fmt: skip
     return file

@@ -6,6 +6,7 @@ import json
 import ssl
 import stat
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -34,8 +35,10 @@ from fieldtune.server.network.certificates import make_device_key
 from fieldtune.server.network.proxy import DEVICE_CALLS
 from fieldtune.simulations import run
 from fieldtune.simulations.datasets import load_dataset
-from network.deployment import Deployment, needs_nginx
+from network.deployment import Deployment, Program, dealt_data, needs_nginx, write_data
 from network.recorded import recorded
+from network.studies import digits
+from network.superlink import QUIET
 
 pytestmark = needs_nginx
 NAMES = ("real", "simulated")
@@ -118,6 +121,43 @@ def test_a_study_on_devices_learns_what_its_simulation_learns_round_by_round(
         for outcome in outcomes
     ]
     assert attempts[0] == attempts[1]
+
+
+@pytest.fixture
+def stock(deployment: Deployment, fleet_study: Path, tmp_path: Path) -> Iterator[Program]:
+    """Flower's own SuperNode as one more device, with the data of the first."""
+    bundle = Bundle.read(deployment.enroll("stock"))
+    (tmp_path / "ca.crt").write_text(bundle.ca_certificate)
+    (tmp_path / "key").write_text(bundle.private_key)
+    write_data(tmp_path / "data", dealt_data(fleet_study)[0][0])
+    node = Program(
+        (
+            "--root-certificates", tmp_path / "ca.crt", "--superlink", bundle.address,
+            "--auth-supernode-private-key", tmp_path / "key", "--node-config",
+            f'name="stock" profile="raspberry-pi-5" data="{tmp_path / "data"}"',
+        ),
+        tmp_path / "stock.log",
+        QUIET | {"FLWR_HOME": str(tmp_path / "flwr"), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        command=[str(Path(sys.executable).with_name("flower-supernode"))],
+    )  # fmt: skip
+    node.start()
+    yield node
+    node.end()
+    deployment.run("coordinator", "remove", deployment.path, "stock")
+
+
+def test_flowers_own_supernode_takes_part_beside_light_nodes(
+    deployment: Deployment, stock: Program, fleet_study: Path, tmp_path: Path
+) -> None:
+    study = digits(tmp_path, clients=5, trials=1, rounds=1, least=5)
+    with recorded(tune, "DeviceFleet") as seen:
+        tune.tune_on_devices(study, tmp_path / "run", deployment.path, trials=None, seed=None)
+    numbers = {device.name: device.number for device in deployment.opened().devices()}
+    light = [data for data, _ in dealt_data(fleet_study)]
+    data = dict(enumerate(light)) | {numbers["stock"]: light[0]}
+    assert {client for _, _, client in seen.trained} == set(data)
+    seen.check_training(data)
+    assert [report.failure for _, report in seen.reports] == [None] * 3 * len(data)
 
 
 @pytest.mark.parametrize("path", [f"/v1/fleet/{name}" for name in DEVICE_CALLS])
