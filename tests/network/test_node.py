@@ -14,6 +14,7 @@ import pytest
 
 from fieldtune.client.datafiles import load_device_data
 from fieldtune.client.messages import EvaluateRequest, TrainReport, TrainRequest
+from fieldtune.client.node import pause_s
 from fieldtune.client.runtime import Session
 from fieldtune.client.trainer import train
 from fieldtune.server.app import GridFleet
@@ -298,3 +299,13 @@ def test_a_device_whose_disk_is_full_trains_from_memory_and_says_so_once(
         assert device.end() == 0
     finally:
         device.clean_up()
+
+
+def test_looks_for_messages_are_a_second_apart_at_most_in_a_study_and_rare_after_it() -> None:
+    silences = np.linspace(0.0, 119.0, 500)
+    pauses = [pause_s(silence) for silence in silences]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1], pause_s(121.0)) == (0.05, 1.0, 2.0)
+    assert all(
+        pause <= max(0.05, silence / 5) for pause, silence in zip(pauses, silences, strict=True)
+    )
