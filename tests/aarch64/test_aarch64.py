@@ -15,9 +15,9 @@ from aarch64.guest import BASE, Guest, build_wheel, missing_means
 from fieldtune.client.runtime import Session
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.network import tune
-from network.deployment import Deployment, add_devices, dealt_data, needs_nginx
+from network.deployment import Deployment, add_devices, needs_nginx, within
 from network.recorded import recorded
-from network.studies import digits
+from network.studies import dealt_data, digits
 
 RUNTIMES = {
     "ai-edge-litert": BASE,
@@ -127,7 +127,7 @@ def test_an_emulated_device_takes_part_in_a_study_beside_others(
         deployment.start()
         for device in deployment.devices.values():
             device.start()
-        with recorded(tune, "DeviceFleet") as seen:
+        with within(900), recorded(tune, "DeviceFleet") as seen:
             tune.tune_on_devices(study, tmp_path / "run", deployment.path, trials=None, seed=None)
     finally:
         deployment.end()

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -17,10 +19,7 @@ import pytest
 from commandline import COMMAND
 from fieldtune.client.data import ClientData
 from fieldtune.server.network.folder import CoordinatorFolder
-from fieldtune.server.studyfile import load_study
-from fieldtune.simulations.datasets import load_dataset
-from fieldtune.simulations.fleet import FleetPlan, assign_devices
-from fieldtune.simulations.partition import partition
+from network.studies import dealt_data
 from network.superlink import free_port
 
 needs_nginx = pytest.mark.skipif(
@@ -36,6 +35,22 @@ def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> No
     while not what():
         assert time.monotonic() < give_up, why
         time.sleep(0.1)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """AssertionError where what is done in the main thread takes longer, such as for ever."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"not done within {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass
@@ -170,13 +185,6 @@ def write_data(folder: Path, data: ClientData) -> None:
         x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
     )  # fmt: skip
     (folder / "data.toml").write_text(f"classes = {data.classes}\n")
-
-
-def dealt_data(study: Path) -> list[tuple[ClientData, str]]:
-    """The data and the device type of each of a study's clients, as the simulator has them."""
-    plan = FleetPlan.of(load_study(study))
-    profiles = assign_devices(plan.devices, plan.clients, plan.seed)
-    return list(zip(partition(load_dataset(plan.data), plan), profiles, strict=True))
 
 
 def add_devices(deployment: Deployment, study: Path) -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fieldtune.client.data import ClientData
+from fieldtune.server.studyfile import load_study
+from fieldtune.simulations.datasets import load_dataset
+from fieldtune.simulations.fleet import FleetPlan, assign_devices
+from fieldtune.simulations.partition import partition
+
 _STUDY = """\
 [study]
 name = "digits"
@@ -66,3 +72,10 @@ def digits(
         )
     )  # fmt: skip
     return file
+
+
+def dealt_data(study: Path) -> list[tuple[ClientData, str]]:
+    """The data and the device type of each of a study's clients, as the simulator has them."""
+    plan = FleetPlan.of(load_study(study))
+    profiles = assign_devices(plan.devices, plan.clients, plan.seed)
+    return list(zip(partition(load_dataset(plan.data), plan), profiles, strict=True))

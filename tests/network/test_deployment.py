@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import stat
 import subprocess
@@ -32,12 +33,16 @@ from fieldtune.client.bundle import Bundle
 from fieldtune.client.flower import KeyRefusedError, Link, NotActivatedError
 from fieldtune.server.network import tune
 from fieldtune.server.network.certificates import make_device_key
+from fieldtune.server.network.fleet import DeviceFleet
 from fieldtune.server.network.proxy import DEVICE_CALLS
+from fieldtune.server.network.superlink import SuperLinkRun
+from fieldtune.server.studyfile import load_study
 from fieldtune.simulations import run
 from fieldtune.simulations.datasets import load_dataset
-from network.deployment import Deployment, Program, dealt_data, needs_nginx, write_data
+from fleet_contract import FleetContract, Opened
+from network.deployment import Deployment, Program, needs_nginx, within, write_data
 from network.recorded import recorded
-from network.studies import digits
+from network.studies import dealt_data, digits
 from network.superlink import QUIET
 
 pytestmark = needs_nginx
@@ -87,7 +92,7 @@ def enrolled_nodes(deployment: Deployment) -> list[Any]:
 def test_a_study_on_devices_learns_what_its_simulation_learns_round_by_round(
     deployment: Deployment, fleet_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with recorded(tune, "DeviceFleet") as real:
+    with within(600), recorded(tune, "DeviceFleet") as real:
         tune.tune_on_devices(
             fleet_study, tmp_path / "real", deployment.path, trials=None, seed=None
         )
@@ -130,6 +135,7 @@ def stock(deployment: Deployment, fleet_study: Path, tmp_path: Path) -> Iterator
     (tmp_path / "ca.crt").write_text(bundle.ca_certificate)
     (tmp_path / "key").write_text(bundle.private_key)
     write_data(tmp_path / "data", dealt_data(fleet_study)[0][0])
+    programs = Path(sys.executable).parent
     node = Program(
         (
             "--root-certificates", tmp_path / "ca.crt", "--superlink", bundle.address,
@@ -137,8 +143,13 @@ def stock(deployment: Deployment, fleet_study: Path, tmp_path: Path) -> Iterator
             f'name="stock" profile="raspberry-pi-5" data="{tmp_path / "data"}"',
         ),
         tmp_path / "stock.log",
-        QUIET | {"FLWR_HOME": str(tmp_path / "flwr"), "XDG_CACHE_HOME": str(tmp_path / "cache")},
-        command=[str(Path(sys.executable).with_name("flower-supernode"))],
+        {
+            **QUIET,
+            "FLWR_HOME": str(tmp_path / "flwr"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "PATH": f"{programs}:{os.environ['PATH']}",  # it starts others of Flower's
+        },
+        command=[str(programs / "flower-supernode")],
     )  # fmt: skip
     node.start()
     yield node
@@ -150,7 +161,7 @@ def test_flowers_own_supernode_takes_part_beside_light_nodes(
     deployment: Deployment, stock: Program, fleet_study: Path, tmp_path: Path
 ) -> None:
     study = digits(tmp_path, clients=5, trials=1, rounds=1, least=5)
-    with recorded(tune, "DeviceFleet") as seen:
+    with within(600), recorded(tune, "DeviceFleet") as seen:
         tune.tune_on_devices(study, tmp_path / "run", deployment.path, trials=None, seed=None)
     numbers = {device.name: device.number for device in deployment.opened().devices()}
     light = [data for data, _ in dealt_data(fleet_study)]
@@ -158,6 +169,27 @@ def test_flowers_own_supernode_takes_part_beside_light_nodes(
     assert {client for _, _, client in seen.trained} == set(data)
     seen.check_training(data)
     assert [report.failure for _, report in seen.reports] == [None] * 3 * len(data)
+
+
+@pytest.fixture(scope="class")
+def opened(deployment: Deployment, fleet_study: Path) -> Iterator[Opened]:
+    place = deployment.opened()
+    with place.in_use():
+        fleet = DeviceFleet(
+            lambda: SuperLinkRun(place, lambda _: None),
+            {device.name: device.number for device in place.devices()},
+            profiles=load_study(fleet_study).fleet.devices,
+            wanted=4,
+            notes=lambda _: None,
+        )
+        try:
+            yield Opened.of(fleet, fleet_study)
+        finally:
+            fleet.close()
+
+
+class TestDeviceFleet(FleetContract):
+    pass
 
 
 @pytest.mark.parametrize("path", [f"/v1/fleet/{name}" for name in DEVICE_CALLS])

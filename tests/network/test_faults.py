@@ -11,7 +11,7 @@ import pytest
 
 from fieldtune.server.network import tune
 from network.control_group import control_group
-from network.deployment import Deployment, Program, add_devices, needs_nginx, wait_until
+from network.deployment import Deployment, Program, add_devices, needs_nginx, wait_until, within
 from network.faults import (
     Fault,
     device_killed,
@@ -114,6 +114,7 @@ def test_a_device_that_runs_out_of_memory_is_a_line_and_the_study_goes_on_withou
     with (
         control_group(256 * 10**6) as group,
         kept_alive(device, group),
+        within(600),
         recorded(tune, "DeviceFleet") as seen,
     ):
         wait_until(lambda: "connected to" in device.said(), "pi-1 never connected")

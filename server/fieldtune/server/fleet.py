@@ -32,7 +32,7 @@ class Reply:
 class Fleet(Protocol):
     """Clients, simulated or real. Every request sent is answered once, if only by a failure.
 
-    ``tests/network/test_fleet_contract.py`` is the contract. A fleet that has been closed raises
+    ``tests/fleet_contract.py`` is the contract. A fleet that has been closed raises
     FleetError whatever it is asked.
     """
 
