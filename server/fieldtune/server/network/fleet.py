@@ -86,6 +86,8 @@ class DeviceFleet:
         self._run = start()
         self._there: dict[int, Node] = {}
         self._next_refresh = 0.0
+        self._pause_s, self._next_look = _POLL_S[0], 0.0
+        """Between two looks for answers, whoever waits for them; a look costs SuperLink 15 ms."""
         self._left: dict[int, float] = {}
         """When a device that is away was last there."""
         self._jobs: list[_Job] = []
@@ -139,19 +141,28 @@ class DeviceFleet:
         refuse_if(self._closed)
         until = self._clock() + self._patience_s
         self._jobs += [_Job(addressed, until) for addressed in requests]
+        self._pause_s = _POLL_S[0]
+        self._next_look = self._clock() + self._pause_s
         self._surviving(self._post)
 
     def receive(self, timeout_s: float) -> list[Reply]:
         """Answers that have come in, and failures of what had none for too long."""
         refuse_if(self._closed)
-        give_up, pause = self._clock() + timeout_s, _POLL_S[0]
+        give_up = self._clock() + timeout_s
         while self._jobs:
-            replies = self._surviving(self._step)
+            if (early_s := self._next_look - self._clock()) > 0:
+                self._sleep(min(early_s, max(give_up - self._clock(), 0.0)))
+            replies = self._look() if self._clock() >= self._next_look else []
             if replies or self._clock() >= give_up:
                 return replies
-            self._sleep(min(pause, max(give_up - self._clock(), 0.0)))
-            pause = min(2 * pause, _POLL_S[1])
         return []
+
+    def _look(self) -> list[Reply]:
+        """Look for answers; the next look is the later the longer there were none."""
+        replies = self._surviving(self._step)
+        self._pause_s = _POLL_S[0] if replies else min(2 * self._pause_s, _POLL_S[1])
+        self._next_look = self._clock() + self._pause_s
+        return replies
 
     def _surviving(self, act: Callable[[], list[Reply]]) -> list[Reply]:
         """Do something with the run; where SuperLink has lost that, send all again in another."""
