@@ -131,7 +131,7 @@ class Board:
         _disk(disk, payload, "payload", _PAYLOAD_MB)
         process = subprocess.Popen(
             [
-                "nice", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2",
+                "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2",
                 "-m", str(MEMORY_MB), "-display", "none", "-monitor", "none", "-no-reboot",
                 "-serial", f"file:{console}",
                 "-kernel", str(self.folder / "vmlinuz"),
