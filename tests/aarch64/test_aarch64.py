@@ -25,6 +25,7 @@ RUNTIMES = {
     "tflite-runtime": ["tflite-runtime==2.14.0", "numpy==1.26.4", "pydantic", "typer", "rich"],
 }
 TRAIN = """
+import sys
 from pathlib import Path
 import numpy as np
 from fieldtune.client.doctor import check_step
