@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data test check format lint types layers fuzz bench clean
+.PHONY: help demo data test check format lint types layers fuzz pi bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -53,6 +53,9 @@ layers: $(READY)
 
 fuzz: $(READY)  ## Compile 300 random models; compare with TensorFlow, in both runtimes (10 minutes)
 	$(BIN)/python tests/server/compiler/fuzz.py --models 300 --seed 0
+
+pi: $(READY)  ## Boot a 512 MB arm64 system and tune on the client in it (20 minutes; root on Debian)
+	$(BIN)/python tests/aarch64/pi.py
 
 bench: data  ## Compare the tuner with other optimizers (about an hour; docs/benchmark.md)
 	$(BIN)/python simulations/benchmarks/tuner

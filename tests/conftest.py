@@ -14,6 +14,9 @@ from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService
 
+# What asserts for several test files, and is none itself.
+pytest.register_assert_rewrite("fleet_contract", "network.recorded")
+
 # CI checks the change at hand, with the same examples each time; a developer's run looks further.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

@@ -25,6 +25,12 @@ def changed(study: Path, folder: Path, old: str, new: str) -> Path:
     [
         ("rounds =", "round =", 2, "study.round is not a known key (did you mean 'rounds'?)"),
         ('data = "digits"', 'data = "digit"', 2, "task.data = 'digit' is not known"),
+        (
+            'data = "digits"',
+            "",
+            2,
+            "task.data is missing: a simulated fleet has no data of its own",
+        ),
         ('data = "digits"', 'data = "nowhere:load"', 2, "'nowhere:load' cannot be imported"),
         ("= 0.2 }", "= 0.3 }", 2, "shares that sum to 1.1: they must sum to 1"),
         ('"raspberry-pi-5" =', '"raspberry-pi-55" =', 2, "'raspberry-pi-5'"),

@@ -75,7 +75,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wall_s, peak_mib, said = run_study(Path(scratch))
         pareto = json.loads((Path(scratch) / "run/pareto.json").read_text())
-    clients = partition(load_dataset(study.task.data), FleetPlan.of(study))
+    plan = FleetPlan.of(study)
+    clients = partition(load_dataset(plan.data), plan)
     defaults = study.full_space.defaults().flat()
     peer = federated_averaging(
         clients,

@@ -14,7 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from commandline import ROOT
+
 _PACKAGES = "python3,libstdc++6,libgcc-s1,ca-certificates,bash,dash,coreutils,base-files,libc-bin"
+PINNED = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+)
+BASE = [
+    f"{name}=={PINNED[name]}"
+    for name in ("ai-edge-litert", "numpy", "flwr", "pydantic", "typer", "rich")
+]
+"""All that a device installs beside fieldtune, as pinned."""
 _TOOLS = {"qemu-aarch64-static": "qemu-user-static", "mmdebstrap": "mmdebstrap"}
 _GLIBC = 36  # bookworm's; wheels for it and older ones fit
 _BOARD = {
@@ -65,7 +75,7 @@ class Guest:
         root, site = folder / "root", folder / name
         if not (root / "usr/bin/python3.11").exists():
             shutil.rmtree(root, ignore_errors=True)
-            _run(
+            run(
                 "mmdebstrap", "--quiet", "--architectures=arm64", "--variant=extract",
                 f"--include={_PACKAGES}", "bookworm", root,
             )  # fmt: skip
@@ -76,7 +86,7 @@ class Guest:
             _install(site, *requirements)
         fieldtune = folder / "fieldtune"
         shutil.rmtree(fieldtune, ignore_errors=True)
-        _run(sys.executable, "-m", "zipfile", "-e", wheel, fieldtune)
+        run(sys.executable, "-m", "zipfile", "-e", wheel, fieldtune)
         return cls(root, site)
 
     def command(self, *arguments: str | Path) -> list[str]:
@@ -97,19 +107,31 @@ class Guest:
 
 
 def _install(site: Path, *requirements: str) -> None:
-    """Wheels for an aarch64 machine with Python 3.11, and no other."""
-    platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(_GLIBC, 16, -1)]
     part = site.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    _run(
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "--target", part, "--only-binary=:all:", "--python-version=3.11", "--implementation=cp",
-        *(f"--platform={name}" for name in [*platforms, "manylinux2014_aarch64"]), *requirements,
-    )  # fmt: skip
+    pip("install", "--target", part, *requirements)
     part.rename(site)
 
 
-def _run(*command: str | Path) -> None:
+def pip(command: str, *arguments: str | Path) -> None:
+    """Have pip take wheels for an aarch64 machine with Python 3.11, and no others."""
+    platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(_GLIBC, 16, -1)]
+    run(
+        sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check",
+        "--only-binary=:all:", "--python-version=3.11", "--implementation=cp",
+        *(f"--platform={name}" for name in [*platforms, "manylinux2014_aarch64"]), *arguments,
+    )  # fmt: skip
+
+
+def build_wheel(folder: Path) -> Path:
+    """A wheel of this source tree."""
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
+    (file,) = folder.glob("fieldtune-*.whl")
+    return file
+
+
+def run(*command: str | Path) -> None:
+    """Run a command; RuntimeError with its last words where it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{command[0]}: {done.stdout[-1000:]}{done.stderr[-2000:]}")

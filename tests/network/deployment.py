@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
+import pytest
 
 from commandline import COMMAND
 from fieldtune.client.data import ClientData
 from fieldtune.server.network.folder import CoordinatorFolder
+from network.studies import dealt_data
 from network.superlink import free_port
+
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
+    reason="NO PROXY HERE: nginx is not installed (apt-get install nginx-light), so nothing of a "
+    "deployment was tested",
+)
 
 
 def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> None:
@@ -26,19 +37,36 @@ def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> No
         time.sleep(0.1)
 
 
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """AssertionError where what is done in the main thread takes longer, such as for ever."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"not done within {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @dataclass
 class Program:
-    """A ``fieldtune`` command that goes on running, and what it says."""
+    """A ``fieldtune`` command, or another program, that goes on running, and what it says."""
 
     arguments: Sequence[str | Path]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    command: Sequence[str] = COMMAND
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*COMMAND, *map(str, self.arguments)],
+                [*self.command, *map(str, self.arguments)],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -79,10 +107,11 @@ class Deployment:
 
     Args:
         folder: for everything.
+        host: what devices reach it by.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, host: str = "localhost") -> None:
+        self.folder, self.host = folder, host
         self.path = folder / "coordinator"
         self.port, self.superlink_port = free_port(), free_port()
         self.coordinator = Program(
@@ -93,7 +122,7 @@ class Deployment:
     def init(self) -> str:
         """``fieldtune coordinator init``; what it says."""
         return self.run(
-            "coordinator", "init", self.path, "--host", "localhost", "--port", self.port,
+            "coordinator", "init", self.path, "--host", self.host, "--port", self.port,
             "--superlink-port", self.superlink_port,
         )  # fmt: skip
 
@@ -124,12 +153,8 @@ class Deployment:
     def device(self, name: str, data: ClientData, profile: str) -> Program:
         """A device with its own data, not yet started."""
         home = self.folder / name
-        (home / "data").mkdir(parents=True)
-        np.savez(
-            home / "data" / "samples.npz",
-            x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
-        )  # fmt: skip
-        (home / "data" / "data.toml").write_text(f"classes = {data.classes}\n")
+        home.mkdir()
+        write_data(home / "data", data)
         _, made = self.opened().enroll(name)  # as the command does; a process costs seconds
         bundle = self.opened().bundle_file(name)
         made.write(bundle)
@@ -150,3 +175,19 @@ class Deployment:
                 for child in [] if program.ended() else program.children():
                     os.kill(child, signal.SIGCONT)
                 program.end()
+
+
+def write_data(folder: Path, data: ClientData) -> None:
+    """A client's data as files that a device reads."""
+    folder.mkdir()
+    np.savez(
+        folder / "samples.npz",
+        x=data.train_x, y=data.train_y, x_test=data.test_x, y_test=data.test_y,
+    )  # fmt: skip
+    (folder / "data.toml").write_text(f"classes = {data.classes}\n")
+
+
+def add_devices(deployment: Deployment, study: Path) -> None:
+    """The study's clients as devices, each with the data that the simulator would deal it."""
+    for number, (data, profile) in enumerate(dealt_data(study)):
+        deployment.device(f"pi-{number}", data, profile)

@@ -32,6 +32,8 @@ class Device:
     folder: Path
     bundle: Bundle
     data: str
+    keeps: Path | None = None
+    """Where it keeps what it writes, in place of its folder."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,10 +64,8 @@ class Device:
     @property
     def folders(self) -> dict[str, str]:
         """Environment that keeps its files apart from others'."""
-        return {
-            "XDG_RUNTIME_DIR": str(self.folder / "run"),
-            "XDG_CACHE_HOME": str(self.folder / "cache"),
-        }
+        kept = self.keeps or self.folder
+        return {"XDG_RUNTIME_DIR": str(kept / "run"), "XDG_CACHE_HOME": str(kept / "cache")}
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import ssl
 import stat
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,20 +29,24 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import Message as Proto
 
-from commandline import Command
 from fieldtune.client.bundle import Bundle
 from fieldtune.client.flower import KeyRefusedError, Link, NotActivatedError
+from fieldtune.server.network import tune
 from fieldtune.server.network.certificates import make_device_key
+from fieldtune.server.network.fleet import DeviceFleet
 from fieldtune.server.network.proxy import DEVICE_CALLS
+from fieldtune.server.network.superlink import SuperLinkRun
+from fieldtune.server.studyfile import load_study
+from fieldtune.simulations import run
 from fieldtune.simulations.datasets import load_dataset
-from network.deployment import Deployment
+from fleet_contract import FleetContract, Opened
+from network.deployment import Deployment, Program, needs_nginx, within, write_data
+from network.recorded import recorded
+from network.studies import dealt_data, digits
+from network.superlink import QUIET
 
-needs_nginx = pytest.mark.skipif(
-    shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
-    reason="NO PROXY HERE: nginx is not installed (apt-get install nginx-light), so nothing of a "
-    "deployment was tested",
-)
 pytestmark = needs_nginx
+NAMES = ("real", "simulated")
 _PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
 
 
@@ -84,36 +89,107 @@ def enrolled_nodes(deployment: Deployment) -> list[Any]:
     return list(ListNodesResponse.FromString(answer.content).nodes_info)
 
 
-def test_a_study_on_devices_learns_what_its_simulation_learns_bit_for_bit(
-    deployment: Deployment, fleet_study: Path, fieldtune: Command, tmp_path: Path
+def test_a_study_on_devices_learns_what_its_simulation_learns_round_by_round(
+    deployment: Deployment, fleet_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = deployment.attempt(
-        "tune", fleet_study, "--superlink", deployment.path, "--out", tmp_path / "real"
-    )
-    assert done.returncode == 0, done.stderr
-    simulated = fieldtune("tune", fleet_study, "--out", tmp_path / "simulated", "--workers", "1")
-    assert simulated.returncode == 0, simulated.stderr
+    with within(600), recorded(tune, "DeviceFleet") as real:
+        tune.tune_on_devices(
+            fleet_study, tmp_path / "real", deployment.path, trials=None, seed=None
+        )
+    said = capfd.readouterr().err
+    with recorded(run, "GridFleet") as simulated:
+        run.tune_in_simulation(
+            fleet_study, tmp_path / "simulated", trials=None, seed=None, workers=2
+        )
 
-    assert "2 of 2 are here: pi-0 (raspberry-pi-" in done.stderr
-    assert "Traceback" not in done.stderr
-    real, model = (
-        json.loads((tmp_path / run / "pareto.json").read_text()) for run in ("real", "simulated")
-    )
-    assert (real["simulated"], model["simulated"]) == (False, True)
-    for key in ("trials", "infeasible", "failed"):
-        assert real[key] == model[key], key
-    assert real["trials"] == 3
-    # Costs are corrected by what devices report, which are their own figures here.
-    learned = [
-        [(each["configuration"], each["state"], each["objectives"]["error"]) for each in run]
-        for run in (real["attempts"], model["attempts"])
+    assert "4 of 4 are here: pi-0 (raspberry-pi-" in said
+    assert sorted(real.weights) == [(trial, round) for trial in range(8) for round in range(4)]
+    for before, after in ((real.weights, simulated.weights), (real.trained, simulated.trained)):
+        assert sorted(before) == sorted(after)
+        for key in before:
+            np.testing.assert_allclose(before[key], after[key], rtol=0, atol=1e-5, err_msg=f"{key}")
+    for trial in range(8):
+        moved = np.abs(real.weights[trial, 3] - real.weights[trial, 0]).max()
+        assert moved > 0.01, "nothing was trained"
+
+    outcomes = [json.loads((tmp_path / name / "pareto.json").read_text()) for name in NAMES]
+    assert [outcome["simulated"] for outcome in outcomes] == [False, True]
+    assert [(each["trials"], each["failed"]) for each in outcomes] == [(8, 0), (8, 0)]
+    # What they depend on is learned or known; only costs are corrected by what devices measure.
+    fronts = [
+        [(each["trial"], each["configuration"], each["objectives"]) for each in outcome["front"]]
+        for outcome in outcomes
     ]
-    assert learned[0] == learned[1]
-    for trial in range(3):
-        name = f"models/trial-{trial:04d}/weights.npy"
-        weights = [np.load(tmp_path / run / name) for run in ("real", "simulated")]
-        np.testing.assert_allclose(*weights, rtol=0, atol=1e-5)
-        assert np.abs(weights[0]).max() > 0.01
+    assert fronts[0] == fronts[1]
+    attempts = [
+        [(each["configuration"], each["state"], each["objectives"]) for each in outcome["attempts"]]
+        for outcome in outcomes
+    ]
+    assert attempts[0] == attempts[1]
+
+
+@pytest.fixture
+def stock(deployment: Deployment, fleet_study: Path, tmp_path: Path) -> Iterator[Program]:
+    """Flower's own SuperNode as one more device, with the data of the first."""
+    bundle = Bundle.read(deployment.enroll("stock"))
+    (tmp_path / "ca.crt").write_text(bundle.ca_certificate)
+    (tmp_path / "key").write_text(bundle.private_key)
+    write_data(tmp_path / "data", dealt_data(fleet_study)[0][0])
+    programs = Path(sys.executable).parent
+    node = Program(
+        (
+            "--root-certificates", tmp_path / "ca.crt", "--superlink", bundle.address,
+            "--auth-supernode-private-key", tmp_path / "key", "--node-config",
+            f'name="stock" profile="raspberry-pi-5" data="{tmp_path / "data"}"',
+        ),
+        tmp_path / "stock.log",
+        {
+            **QUIET,
+            "FLWR_HOME": str(tmp_path / "flwr"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "PATH": f"{programs}:{os.environ['PATH']}",  # it starts others of Flower's
+        },
+        command=[str(programs / "flower-supernode")],
+    )  # fmt: skip
+    node.start()
+    yield node
+    node.end()
+    deployment.run("coordinator", "remove", deployment.path, "stock")
+
+
+def test_flowers_own_supernode_takes_part_beside_light_nodes(
+    deployment: Deployment, stock: Program, fleet_study: Path, tmp_path: Path
+) -> None:
+    study = digits(tmp_path, clients=5, trials=1, rounds=1, least=5)
+    with within(600), recorded(tune, "DeviceFleet") as seen:
+        tune.tune_on_devices(study, tmp_path / "run", deployment.path, trials=None, seed=None)
+    numbers = {device.name: device.number for device in deployment.opened().devices()}
+    light = [data for data, _ in dealt_data(fleet_study)]
+    data = dict(enumerate(light)) | {numbers["stock"]: light[0]}
+    assert {client for _, _, client in seen.trained} == set(data)
+    seen.check_training(data)
+    assert [report.failure for _, report in seen.reports] == [None] * 3 * len(data)
+
+
+@pytest.fixture(scope="class")
+def opened(deployment: Deployment, fleet_study: Path) -> Iterator[Opened]:
+    place = deployment.opened()
+    with place.in_use():
+        fleet = DeviceFleet(
+            lambda: SuperLinkRun(place, lambda _: None),
+            {device.name: device.number for device in place.devices()},
+            profiles=load_study(fleet_study).fleet.devices,
+            wanted=4,
+            notes=lambda _: None,
+        )
+        try:
+            yield Opened.of(fleet, fleet_study)
+        finally:
+            fleet.close()
+
+
+class TestDeviceFleet(FleetContract):
+    pass
 
 
 @pytest.mark.parametrize("path", [f"/v1/fleet/{name}" for name in DEVICE_CALLS])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 
 from fieldtune.client.datafiles import load_device_data
 from fieldtune.client.messages import EvaluateRequest, TrainReport, TrainRequest
+from fieldtune.client.node import pause_s
 from fieldtune.client.runtime import Session
 from fieldtune.client.trainer import train
 from fieldtune.server.app import GridFleet
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.fleet import Addressed
+from network.control_group import control_group
 from network.devices import Device, wait_for
 from network.superlink import DatabaseGrid, SuperLink
 
@@ -58,7 +61,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-CGROUP = Path("/sys/fs/cgroup/memory")
 HUNGRY = """
 def metric(y_true, logits):
     return len(b"x" * (512 << 20)) / (512 << 20), float(len(y_true))
@@ -67,16 +69,9 @@ def metric(y_true, logits):
 
 @pytest.fixture
 def small_board() -> Iterator[Path]:
-    """A control group of 256 MB (cgroups, version 1)."""
-    group = CGROUP / f"fieldtune-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(256 * 10**6))
-    except OSError as refused:
-        pytest.skip(f"OUT OF MEMORY IS NOT TESTED: no memory cgroup can be made here: {refused}")
-    yield group
-    wait_for(lambda: not (group / "cgroup.procs").read_text())
-    group.rmdir()
+    """A control group of 256 MB."""
+    with control_group(256 * 10**6) as group:
+        yield group
 
 
 def request(artefact: Artefact, trial: int = 0, local_epochs: int = 2) -> TrainRequest:
@@ -261,3 +256,56 @@ def test_a_superlink_that_dies_and_comes_back_loses_nothing(
     run.ask(mlp_artefact, trial=1)
     assert run.answer().failure is None
     assert device.end() == 0
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system on which nothing is left."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"A FULL DISK IS NOT TESTED: nothing can be mounted here: {done.stderr}")
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_device_whose_disk_is_full_trains_from_memory_and_says_so_once(
+    superlink: SuperLink, tmp_path: Path, data: Path, full_disk: Path, mlp_artefact: Artefact
+) -> None:
+    device = Device(tmp_path / "cellar", superlink.enroll("full"), str(data), keeps=full_disk)
+    device.start()
+    try:
+        wait_for(lambda: "connected to" in device.log)
+        run = Coordinator(superlink)
+        for trial in range(2):
+            run.ask(mlp_artefact, trial=trial)
+            assert run.answer().failure is None
+        assert device.log.count("an artefact cannot be kept: No space left on device") == 1
+        # Started again it holds nothing, says so, and is sent it once more.
+        assert device.end() == 0
+        device.start()
+        wait_for(lambda: device.log.count("connected to") == 2)
+        run.ask(mlp_artefact, trial=2)
+        assert run.answer().failure is None
+        assert device.log.count("artefact_missing") == 1
+        assert "Traceback" not in device.log
+        assert device.end() == 0
+    finally:
+        device.clean_up()
+
+
+def test_looks_for_messages_are_a_second_apart_at_most_in_a_study_and_rare_after_it() -> None:
+    silences = np.linspace(0.0, 119.0, 500)
+    pauses = [pause_s(silence) for silence in silences]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1], pause_s(121.0)) == (0.05, 1.0, 2.0)
+    assert all(
+        pause <= max(0.05, silence / 5) for pause, silence in zip(pauses, silences, strict=True)
+    )

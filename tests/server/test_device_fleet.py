@@ -7,6 +7,7 @@ import re
 import pytest
 from flwr.app import Error, Message, RecordDict
 
+from fieldtune.profiles.errors import FleetError
 from fieldtune.server.fleet import Addressed
 from fieldtune.server.network.fleet import DeviceFleet
 from fieldtune.server.network.run import Node
@@ -327,3 +328,105 @@ def test_a_fleet_that_is_closed_ends_its_run() -> None:
     scene = Scene(good)
     scene.fleet.close()
     assert scene.run.closed == [None]
+
+
+def test_a_fleet_that_is_closed_refuses_whatever_it_is_asked() -> None:
+    scene = Scene(good)
+    scene.fleet.close()
+    scene.fleet.close()
+    for ask in (scene.fleet.members, lambda: scene.ask(0), lambda: scene.fleet.receive(1.0)):
+        with pytest.raises(FleetError, match="has been closed"):
+            ask()
+    assert scene.run.closed == [None]
+
+
+def come_back(scene: Scene, activated: str, **changes: object) -> None:
+    """Device pi-a connects anew, and describes itself with these changes."""
+
+    def answer(message: Message) -> RecordDict:
+        if message.metadata.message_type != "query.describe":
+            return good(message)
+        return description(message, **changes)
+
+    scene.run.there[0] = Node(100, "pi-a", activated)
+    scene.run.answer = answer
+    scene.time.now += 10
+
+
+def descriptions(scene: Scene) -> int:
+    return [m.metadata.message_type for m in scene.run.sent].count("query.describe")
+
+
+def test_a_device_that_comes_back_as_it_was_is_described_again_and_nothing_is_said() -> None:
+    scene = Scene(good)
+    before, said = descriptions(scene), list(scene.notes)
+    come_back(scene, "t1")
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+    assert descriptions(scene) == before + 1
+    assert scene.notes == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"profile": "raspberry-pi-4b"}, "as a raspberry-pi-4b, not as a raspberry-pi-5"),
+        ({"input_shape": (64,)}, "with samples of shape [64], not [8, 8, 1]"),
+        ({"classes": 9}, "with data of 9 classes, not 10"),
+    ],
+)
+def test_a_device_that_comes_back_as_another_is_left_out_until_it_is_as_before(
+    changes: dict[str, object], sentence: str
+) -> None:
+    scene = Scene(good)
+    come_back(scene, "t1", **changes)
+    scene.ask(0)
+    scene.reports()  # whoever is there is looked at while answers are awaited
+    sent = len(scene.run.trainings())
+    for _ in range(2):
+        scene.ask(0)
+        report = scene.reports()[0]
+        assert (report.failure, report.detail) == ("bad_data", f"pi-a has come back {sentence}")
+    assert len(scene.run.trainings()) == sent
+    said = [note for note in scene.notes if note.endswith("left out until it is as before")]
+    assert said == [f"pi-a has come back {sentence}: left out until it is as before"]
+    come_back(scene, "t2")
+    scene.ask(0)
+    scene.reports()
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+    assert scene.notes.count("pi-a is as before: it takes part again") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"train_samples": 20},
+            "pi-a has come back with other data: 20 + 3 samples, not 9 + 3 (training + test)",
+        ),
+        ({"problem": "no data"}, "pi-a has come back, but cannot train: no data"),
+    ],
+)
+def test_other_data_of_the_same_kind_are_said_and_the_device_is_asked(
+    changes: dict[str, object], sentence: str
+) -> None:
+    scene = Scene(good)
+    come_back(scene, "t1", **changes)
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+    assert scene.notes.count(sentence) == 1
+
+
+def test_a_description_that_was_lost_is_asked_for_again() -> None:
+    scene = Scene(good)
+    come_back(scene, "t1")
+    lost = answers(Error(4, "lost"), description(Message(RecordDict(), 100, "query.describe")))
+    scene.run.answer = lambda message: (
+        lost(message) if message.metadata.message_type == "query.describe" else good(message)
+    )
+    before = descriptions(scene)
+    for _ in range(2):
+        scene.ask(0)
+        assert scene.reports()[0].failure is None
+    assert descriptions(scene) == before + 2

@@ -92,6 +92,7 @@ class Service:
             "Restart=always",
             "RestartSec=5",
             *steps,
+            "TimeoutStartSec=300",  # a small board reads its packages from a slow card first
             "TimeoutStopSec=45",
             "",
             "# Memory: the board stays usable, and what does not fit ends this service alone.",

@@ -29,7 +29,7 @@ from fieldtune.client.messages import (
 )
 from fieldtune.profiles.errors import FleetError
 from fieldtune.server.federated import Report, Request
-from fieldtune.server.fleet import Addressed, Reply
+from fieldtune.server.fleet import Addressed, Reply, refuse_if
 
 _DESCRIBE = "query.describe"
 _KINDS = {
@@ -55,6 +55,11 @@ class GridFleet:
         self._nodes: dict[int, int] = {}
         self._open: dict[str, _Open] = {}
         self._held: set[tuple[int, str]] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Take and give nothing more; the grid is its owner's to end."""
+        self._closed = True
 
     def members(self) -> list[Description]:
         """Ask every node to describe itself; a device with another's number is left out.
@@ -62,6 +67,7 @@ class GridFleet:
         Raises:
             FleetError: no node answers.
         """
+        refuse_if(self._closed)
         nodes = list(self._grid.get_node_ids())
         messages = [describe_message(node, self._ttl_s) for node in nodes]
         found: dict[int, Description] = {}
@@ -77,6 +83,7 @@ class GridFleet:
 
     def send(self, requests: Sequence[Addressed]) -> None:
         """Push the requests, each with its artefact where the device does not hold it."""
+        refuse_if(self._closed)
         expires = time.monotonic() + self._ttl_s
         sent, messages = [], []
         for addressed in requests:
@@ -90,6 +97,7 @@ class GridFleet:
 
     def receive(self, timeout_s: float) -> list[Reply]:
         """Replies that have come in; a device that lacks an artefact is sent it on the way."""
+        refuse_if(self._closed)
         give_up, pause = time.monotonic() + timeout_s, _POLL_S[0]
         while self._open:
             replies = [*self._pull(self._grid.pull_messages(list(self._open))), *self._expired()]

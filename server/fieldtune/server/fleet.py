@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fieldtune.client.messages import Description
+from fieldtune.profiles.errors import FleetError
 from fieldtune.server.federated import Report, Request
 
 
@@ -29,7 +30,11 @@ class Reply:
 
 
 class Fleet(Protocol):
-    """Clients, simulated or real. Every request sent is answered once, if only by a failure."""
+    """Clients, simulated or real. Every request sent is answered once, if only by a failure.
+
+    ``tests/fleet_contract.py`` is the contract. A fleet that has been closed raises
+    FleetError whatever it is asked.
+    """
 
     def members(self) -> Sequence[Description]:
         """Who can be asked."""
@@ -39,3 +44,12 @@ class Fleet(Protocol):
 
     def receive(self, timeout_s: float) -> Sequence[Reply]:
         """Replies that have come in, after waiting up to ``timeout_s`` for the first."""
+
+    def close(self) -> None:
+        """End it; what has not been answered is dropped."""
+
+
+def refuse_if(closed: bool) -> None:
+    """FleetError where a fleet has been closed."""
+    if closed:
+        raise FleetError("This fleet has been closed: open another one")

@@ -98,7 +98,8 @@ class StudySection(Section):
 class TaskSection(Section):
     """``[task]``: data, model and metric."""
 
-    data: str
+    data: str | None = None
+    """What a simulator deals out; real devices have data of their own."""
     model: str | tuple[str, ...]
     """A model's name, or several of which each trial takes one."""
     metric: str = "accuracy"

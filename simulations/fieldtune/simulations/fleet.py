@@ -21,6 +21,7 @@ from fieldtune.client.data import ClientData
 from fieldtune.client.meter import Meter
 from fieldtune.client.runtime import Sessions
 from fieldtune.profiles.catalogue import load_profile
+from fieldtune.profiles.errors import StudyError
 from fieldtune.server.study import StudyConfig
 from fieldtune.simulations.datasets import load_dataset, locate_dataset
 from fieldtune.simulations.meter import ProfileMeter
@@ -49,7 +50,17 @@ class FleetPlan:
 
     @classmethod
     def of(cls, study: StudyConfig, base: Path = Path()) -> FleetPlan:
-        """The fleet that a study describes; ``base`` is the study file's folder."""
+        """The fleet that a study describes; ``base`` is the study file's folder.
+
+        Raises:
+            StudyError: it names no data.
+        """
+        if study.task.data is None:
+            raise StudyError(
+                "task.data is missing: a simulated fleet has no data of its own. Name a data set, "
+                "a folder or 'package.module:function'; only a study on devices (fieldtune tune "
+                "--superlink) does without"
+            )
         dealt = study.task.partition
         return cls(
             locate_dataset(study.task.data, base),

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.errors import InfeasibleError, RunFolderError
+from fieldtune.profiles.errors import InfeasibleError, RunFolderError, UsageError
 from fieldtune.server.app import GridFleet
 from fieldtune.server.command import Notes, run_study
 from fieldtune.server.compiler.service import CompileService
@@ -43,7 +43,7 @@ def tune_in_simulation(
     warm_start: Sequence[Path] = (),
 ) -> None:
     """Run or resume a study; the front on stdout, progress on stderr."""
-    _check_profiles(load_study(study_file))
+    _check(load_study(study_file))
 
     @contextmanager
     def simulated(
@@ -55,7 +55,9 @@ def tune_in_simulation(
             import_path=import_path,
             log=folder.path / "workers.log",
         ) as grid:
-            yield GridFleet(grid)
+            fleet = GridFleet(grid)
+            yield fleet
+            fleet.close()
 
     run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated)
 
@@ -63,7 +65,7 @@ def tune_in_simulation(
 def check_in_simulation(study_file: Path) -> None:
     """Print what a study is about and what its limits leave, training nothing."""
     study = load_study(study_file)
-    _check_profiles(study)
+    _check(study)
     notes = Console(stderr=True)
     import_path = [str(study_file.resolve().parent)]
     with (
@@ -102,14 +104,21 @@ def retarget_in_simulation(path: Path, device: str) -> None:
         completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
         if not completed:
             raise RunFolderError(f"{path} holds no finished trial yet: run 'fieldtune tune' first")
+        if study.task.data is None:
+            raise UsageError(
+                f"{path} was made on devices by a study without task.data, so there is nothing to "
+                "simulate its clients with: name data of the same kind in task.data, and run the "
+                "study anew"
+            )
+        data = study.task.data
         if not all(outcome.learned.simulated for outcome in completed):
             notes.print(
                 f"{path} was made on devices, whose data is not here: costs are scored for "
-                f"{study.fleet.clients} simulated clients with {study.task.data} dealt out among "
+                f"{study.fleet.clients} simulated clients with {data} dealt out among "
                 "them.",
                 highlight=False, soft_wrap=True, markup=False,
             )  # fmt: skip
-        base = next((each for each in places if (each / study.task.data).is_dir()), path)
+        base = next((each for each in places if (each / data).is_dir()), path)
         with (
             tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
             _closing(compile_service(Path(scratch), import_path)) as service,
@@ -128,7 +137,9 @@ def retarget_in_simulation(path: Path, device: str) -> None:
     print_prospects(found, device, Console())
 
 
-def _check_profiles(study: StudyConfig) -> None:
+def _check(study: StudyConfig) -> None:
+    """Find what makes a study impossible to simulate before anything is written."""
+    FleetPlan.of(study)
     for name in study.fleet.devices:
         load_profile(name)
 

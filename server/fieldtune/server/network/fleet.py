@@ -16,8 +16,9 @@ from flwr.app import Message
 
 from fieldtune.client.messages import Description, Failure
 from fieldtune.server.app import failure, reported, request_message
-from fieldtune.server.fleet import Addressed, Reply
+from fieldtune.server.fleet import Addressed, Reply, refuse_if
 from fieldtune.server.network.gathering import UNAVAILABLE, Gathering
+from fieldtune.server.network.returning import Returning
 from fieldtune.server.network.run import Node, Run, RunLostError
 
 PATIENCE_S = 600.0
@@ -85,6 +86,8 @@ class DeviceFleet:
         self._run = start()
         self._there: dict[int, Node] = {}
         self._next_refresh = 0.0
+        self._pause_s, self._next_look = _POLL_S[0], 0.0
+        """Between two looks for answers, whoever waits for them; a look costs SuperLink 15 ms."""
         self._left: dict[int, float] = {}
         """When a device that is away was last there."""
         self._jobs: list[_Job] = []
@@ -92,16 +95,21 @@ class DeviceFleet:
         self._held: set[tuple[int, str]] = set()
         self._reached: dict[int, tuple[float, float]] = {}
         """When the latest message that a device has answered was sent, and when answered."""
+        self._returning = Returning({}, {}, notes)
+        self._closed = False
 
     def close(self, failed: str | None = None) -> None:
-        """End the run."""
-        self._run.close(failed)
+        """End the run; ``failed`` says why where it ends early."""
+        if not self._closed:
+            self._closed = True
+            self._run.close(failed)
 
     def members(self) -> list[Description]:
         """Wait until enough devices have described themselves; they are the fleet.
 
         A device whose description does not fit is left out, and why is said.
         """
+        refuse_if(self._closed)
         while True:
             try:
                 return self._gathered(self._gathering())
@@ -122,26 +130,39 @@ class DeviceFleet:
             else:
                 enough_since = now if enough_since is None else enough_since
                 if not waiting or now - enough_since >= _LATECOMERS_S:
-                    self._there = gathering.nodes()
-                    return gathering.members()
+                    members, self._there = gathering.members(), gathering.nodes()
+                    known = {member.client: member for member in members}
+                    self._returning = Returning(known, self._there, self._notes)
+                    return members
             self._sleep(_POLL_S[1])
 
     def send(self, requests: Sequence[Addressed]) -> None:
         """Send the requests to the devices that are there, and have the others wait for theirs."""
+        refuse_if(self._closed)
         until = self._clock() + self._patience_s
         self._jobs += [_Job(addressed, until) for addressed in requests]
+        self._pause_s = _POLL_S[0]
+        self._next_look = self._clock() + self._pause_s
         self._surviving(self._post)
 
     def receive(self, timeout_s: float) -> list[Reply]:
         """Answers that have come in, and failures of what had none for too long."""
-        give_up, pause = self._clock() + timeout_s, _POLL_S[0]
+        refuse_if(self._closed)
+        give_up = self._clock() + timeout_s
         while self._jobs:
-            replies = self._surviving(self._step)
+            if (early_s := self._next_look - self._clock()) > 0:
+                self._sleep(min(early_s, max(give_up - self._clock(), 0.0)))
+            replies = self._look() if self._clock() >= self._next_look else []
             if replies or self._clock() >= give_up:
                 return replies
-            self._sleep(min(pause, max(give_up - self._clock(), 0.0)))
-            pause = min(2 * pause, _POLL_S[1])
         return []
+
+    def _look(self) -> list[Reply]:
+        """Look for answers; the next look is the later the longer there were none."""
+        replies = self._surviving(self._step)
+        self._pause_s = _POLL_S[0] if replies else min(2 * self._pause_s, _POLL_S[1])
+        self._next_look = self._clock() + self._pause_s
+        return replies
 
     def _surviving(self, act: Callable[[], list[Reply]]) -> list[Reply]:
         """Do something with the run; where SuperLink has lost that, send all again in another."""
@@ -156,6 +177,7 @@ class DeviceFleet:
         self._run.close("lost")
         self._run = self._start()
         self._messages.clear()
+        self._returning.run_is_lost()
         for job in self._jobs:
             job.current = None
 
@@ -187,12 +209,11 @@ class DeviceFleet:
             node = self._there.get(job.addressed.client)
             if node is not None and job.current and job.activated != node.activated:
                 job.current = None
+        self._returning.ask(self._there, self._run)
 
     def _post(self) -> list[Reply]:
         """Send what waits to be sent, where its device is there."""
-        waiting = [
-            job for job in self._jobs if job.current is None and job.addressed.client in self._there
-        ]
+        waiting = [job for job in self._jobs if job.current is None and self._is_ready(job)]
         if not waiting:
             return []
         messages = []
@@ -211,8 +232,17 @@ class DeviceFleet:
                 self._messages[message_id] = job
         return []
 
+    def _is_ready(self, job: _Job) -> bool:
+        """Whether its device is there, and is still what it was."""
+        client = job.addressed.client
+        node = self._there.get(client)
+        knows, change = self._returning.knows, self._returning.change
+        return node is not None and knows(client, node) and not change(client)
+
     def _answers(self) -> Iterator[Reply]:
-        for message in self._run.pull(list(self._messages)):
+        for message in self._run.pull([*self._messages, *self._returning.open_messages]):
+            if self._returning.take(message):
+                continue
             job = self._messages.pop(message.metadata.reply_to_message_id, None)
             if job is None:
                 continue  # its job was done by another message's answer that came with this one
@@ -264,7 +294,9 @@ class DeviceFleet:
         for job in list(self._jobs):
             client = job.addressed.client
             name, left = self._names[client], self._left.get(client)
-            if client in self._there and job.current is None and job.tries >= _MOST_TRIES:
+            if change := self._returning.change(client):
+                yield self._failed(job, "bad_data", f"{name} {change}")
+            elif client in self._there and job.current is None and job.tries >= _MOST_TRIES:
                 yield self._failed(
                     job,
                     "no_reply",

@@ -14,7 +14,7 @@ from fieldtune.server.network.run import Node, Run
 UNAVAILABLE = (3, 4, 5)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
 
-_DESCRIBE_TTL_S = 60.0
+DESCRIBE_TTL_S = 60.0
 _LOOKS = 20
 """So many looks later a device that could not take part is asked again: it may have been mended."""
 
@@ -62,7 +62,7 @@ class Gathering:
             if name in self._numbers and (name, node.activated) not in self._asked
         ]
         if new:
-            ids = self._run.push([describe_message(node.node_id, _DESCRIBE_TTL_S) for node in new])
+            ids = self._run.push([describe_message(node.node_id, DESCRIBE_TTL_S) for node in new])
             for node, message_id in zip(new, ids, strict=True):
                 if message_id is not None:
                     self._asked[node.name, node.activated] = message_id

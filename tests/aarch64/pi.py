@@ -1,0 +1,173 @@
+"""Boot a whole 512 MB arm64 system, install the client in it, and run a study on it: ``make pi``.
+
+The system installs fieldtune's wheel with its base dependencies, asks ``fieldtune client doctor``,
+installs the service with ``fieldtune client install`` and takes part in a study of DS-CNN (49x10x1
+samples, 12 classes, 200 of them) that a coordinator on this machine runs, over TLS. Prints what
+the system says and the client's peak memory: what the kernel counts (VmHWM) and what the client
+reported of its training.
+
+It takes about 20 minutes, most of it emulation, which proves function and memory but never speed.
+It needs root on Debian and installs the packages it lacks. The system's disk is built once where
+``FIELDTUNE_AARCH64_FOLDER`` names a folder to keep it in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from aarch64.board import HOST, MEMORY_MB, Board, get_means
+from aarch64.guest import BASE, build_wheel, pip
+from network.deployment import Deployment, Program
+
+SHAPE, CLASSES, SAMPLES = (49, 10, 1), 12, 200
+LIMIT_S = 3600.0
+STUDY = """\
+[study]
+name = "pi"
+trials = 2
+rounds = 2
+objectives = ["error", "memory_mib"]
+
+[task]
+model = "ds_cnn"
+variants = ["fp32"]
+
+[fleet]
+clients = 1
+devices = { "raspberry-pi-zero-2w" = 1.0 }
+
+[space.client]
+learning_rate = { low = 0.01, high = 0.1, log = true }
+
+[space.server]
+clients_per_round = { choices = [1] }
+"""
+SETUP = """\
+say() { echo "pi: $*"; }
+say "$(uname -srm), $(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo) MiB of memory"
+python3 -m venv /opt/fieldtune
+PATH=/opt/fieldtune/bin:$PATH
+say installing
+pip install --quiet --no-index --find-links /srv/wheels fieldtune || say failed to install
+cd /root
+install -m 600 /srv/pi.bundle.toml .
+device="pi.bundle.toml --data /srv/data --profile raspberry-pi-zero-2w"
+fieldtune client doctor $device
+fieldtune client install $device
+unit=fieldtune-client-pi
+systemctl show -p ActiveState,SubState,MemoryMax $unit
+most=0
+while sleep 1; do
+  pid=$(systemctl show -p MainPID --value $unit)
+  now=$(awk '/VmHWM/ {print $2}' /proc/$pid/status 2>/dev/null)
+  if [ "${now:-0}" -gt $most ]; then most=$now; say "VmHWM $most kB"; fi
+  systemctl show -p NRestarts --value $unit > /run/restarts
+  if [ "$(cat /run/restarts)" != 0 ]; then say "restarts: $(cat /run/restarts)"; fi
+done
+"""
+
+
+def payload(folder: Path, bundle: Path) -> Path:
+    """What the system is given: the wheels, its bundle, its data and what to do with them."""
+    (folder / "wheels").mkdir(parents=True)
+    wheel = build_wheel(folder / "wheels")
+    pip("download", "--dest", folder / "wheels", *BASE, wheel)
+    (folder / "data").mkdir()
+    x = np.random.default_rng(0).normal(size=(SAMPLES, *SHAPE)).astype(np.float32)
+    np.savez(folder / "data/samples.npz", x=x, y=np.arange(SAMPLES) % CLASSES)
+    shutil.copyfile(bundle, folder / "pi.bundle.toml")
+    (folder / "setup.sh").write_text(SETUP)
+    return folder
+
+
+def said(console: Path, seen: int) -> list[str]:
+    """The lines of a console after so many."""
+    if not console.exists():
+        return []
+    text = console.read_bytes().decode(errors="replace").replace("\r", "")
+    return [line for line in text.splitlines() if line.strip()][seen:]
+
+
+def watched(study: Program, system: object, console: Path) -> Iterator[str]:
+    """The console's lines as they come, until the study has ended."""
+    give_up, seen = time.monotonic() + LIMIT_S, 0
+    while not study.ended():
+        if system.poll() is not None or time.monotonic() > give_up:  # type: ignore[attr-defined]
+            raise RuntimeError(
+                f"the system ended, or took too long; the study said:\n{study.said()}"
+            )
+        for line in said(console, seen):
+            seen += 1
+            yield line
+        time.sleep(1.0)
+    yield from said(console, seen)
+
+
+def main() -> int:
+    """Print what is said, then the figures; 0 where the study came to its end."""
+    if lacking := get_means():
+        typer.echo(f"this needs {lacking}", err=True)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="fieldtune-pi-") as scratch:
+        folder = Path(scratch)
+        kept = os.environ.get("FIELDTUNE_AARCH64_FOLDER")
+        place = Path(kept) if kept else folder / "board"
+        place.mkdir(parents=True, exist_ok=True)
+        typer.echo("building the system's disk (a few minutes; once where it is kept)")
+        board = Board.build(place)
+        deployment = Deployment(folder, host=HOST)
+        deployment.init()
+        given = payload(folder / "payload", deployment.enroll("pi"))
+        (folder / "pi.toml").write_text(STUDY)
+        run = folder / "run"
+        study = Program(
+            ("tune", folder / "pi.toml", "--superlink", deployment.path, "--out", run),
+            folder / "study.log",
+        )
+        try:
+            deployment.start()
+            study.start()
+            with board.booted(given, folder / "console") as system:
+                lines = []
+                for line in watched(study, system, folder / "console"):
+                    lines.append(line)
+                    typer.echo(f"  {line}")
+        finally:
+            if study.process is not None and not study.ended():
+                study.end()
+            deployment.end()
+        assert study.process is not None
+        typer.echo(study.said())
+        if study.process.returncode:
+            return 1
+        report(json.loads((run / "pareto.json").read_text()), "\n".join(lines))
+    return 0
+
+
+def report(outcome: dict[str, object], console: str) -> None:
+    """The figures of a study that came to its end."""
+    counted = [int(kb) / 1024 for kb in re.findall(r"VmHWM (\d+) kB", console)]
+    reported = {
+        each["quantity"]: each["reported"]
+        for each in outcome["reported"]["raspberry-pi-zero-2w"]  # type: ignore[index]
+    }
+    typer.echo(f"trials completed: {outcome['trials']}, failed: {outcome['failed']}")
+    typer.echo(f"peak memory of the client in a {MEMORY_MB} MB system: {max(counted):.0f} MiB")
+    typer.echo(f"peak while it trains DS-CNN, as it reported: {reported['memory']:.0f} MiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
