@@ -220,7 +220,7 @@ class _Search:
             fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
         )
         posterior = Posterior(
-            self._places, [] if starting else rows, pool, len(study.directions), startup=startup,
+            self._places, rows if measured else [], pool, len(study.directions), startup=startup,
             kernels=before, refit=refit, margin=sampler.margin, prior=self._prior,
         )  # fmt: skip
         starting |= even and posterior.trust < TRUSTED
