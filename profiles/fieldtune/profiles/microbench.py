@@ -28,6 +28,8 @@ _LEAST_ROUNDS = 3
 PASSES = 3
 """Over all samples: what slows a machine down, other machines on its host say, lasts longer than a
 sample takes, and not as long as a pass."""
+_MOST_S = 150.0
+"""Seconds after which no sample is timed again: a slow board is done with one pass, or two."""
 _DENSE_FLOPS = 1e6
 _REFERENCE_S = 0.3
 _MIXES, _MIXED_OPS, _MIXED_ELEMENTS = 24, 40, 600
@@ -116,10 +118,11 @@ def run(
     began_us = _time(interpreter, reference, "kernel", _REFERENCE_S)
     works: dict[int, Work] = {}
     best: dict[int, float] = {}
+    end = time.monotonic() + _MOST_S
     for turn in range(PASSES):
         for number, (kind, build) in enumerate(jobs):
             progress(turn * len(jobs) + number, PASSES * len(jobs))
-            if turn and number not in works:
+            if turn and (number not in works or time.monotonic() > end):
                 continue
             model = build()
             # A runtime that lacks an op (or a version of it) is measured on the others.

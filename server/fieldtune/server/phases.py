@@ -15,10 +15,11 @@ import numpy as np
 from fieldtune.server.front import non_dominated
 from fieldtune.server.hindsight import Hindsight
 from fieldtune.server.space import Configuration
-from fieldtune.server.study import LEARNED_MEASURES, Phase, StudyConfig
+from fieldtune.server.study import LEARNED_MEASURES, StudyConfig
 from fieldtune.server.trials import Completed, Infeasible, Outcome, Proposal
 from fieldtune.server.tuner.believed import Believed, believe
 from fieldtune.server.tuner.grey import even_start
+from fieldtune.server.tunersection import Phase
 
 _ROUNDING = 1e-9
 

@@ -17,8 +17,8 @@ from fieldtune.server.study import (
     StudyConfig,
     StudySection,
     TaskSection,
-    TunerSection,
 )
+from fieldtune.server.tunersection import TunerSection
 
 
 def load_study(path: Path) -> StudyConfig:

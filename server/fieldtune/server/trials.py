@@ -18,7 +18,7 @@ class Proposal:
     number: int
     configuration: Configuration
     phase: str = ""
-    """That it was asked for in; see :data:`~fieldtune.server.study.Phase`."""
+    """That it was asked for in; see :data:`~fieldtune.server.tunersection.Phase`."""
 
 
 @dataclass(frozen=True)

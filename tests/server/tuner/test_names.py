@@ -11,9 +11,9 @@ from optuna.trial import TrialState
 
 from fieldtune.profiles.errors import StudyError
 from fieldtune.server.space import Parameter, Space
-from fieldtune.server.study import SAMPLERS
 from fieldtune.server.trials import Completed, Failed, Forecast, Learned, Proposal, Stopped
 from fieldtune.server.tuner import OptunaTuner
+from fieldtune.server.tunersection import SAMPLERS
 
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=(1, 2, 3))})
 

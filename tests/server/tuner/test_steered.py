@@ -17,11 +17,11 @@ from optuna.distributions import (
 from fieldtune.profiles.errors import RunFolderError
 from fieldtune.server.space import Parameter, Space, Value
 from fieldtune.server.steering import Change
-from fieldtune.server.study import SAMPLERS
 from fieldtune.server.trials import Completed, Forecast, Learned
 from fieldtune.server.tuner import OptunaTuner
 from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.pool import Judge, fill_pool, perturb
+from fieldtune.server.tunersection import SAMPLERS
 
 WIDE = Space(
     client={

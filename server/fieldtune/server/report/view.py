@@ -10,7 +10,7 @@ from typing import get_args
 from fieldtune.server.budget import Account
 from fieldtune.server.pareto import Attempt, Interval, Point, Summary
 from fieldtune.server.report.format import counted, figure, label, listed, of_limit, setting
-from fieldtune.server.study import Phase
+from fieldtune.server.tunersection import Phase
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from fieldtune.server.study import Phase
 from fieldtune.server.tuner.beliefs import Kernel
 from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.history import History, Row
@@ -39,6 +38,7 @@ from fieldtune.server.tuner.pool import (
 from fieldtune.server.tuner.posterior import Posterior
 from fieldtune.server.tuner.prior import ECHOES, TRUSTED, Earlier, Prior
 from fieldtune.server.tuner.threads import one_thread
+from fieldtune.server.tunersection import Phase
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
 from fieldtune.profiles.errors import StudyError
-from fieldtune.server.study import Phase
 from fieldtune.server.tuner.grey import GreySampler
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.prior import Earlier
+from fieldtune.server.tunersection import Phase
 
 _NSGA2_POPULATION = 20
 

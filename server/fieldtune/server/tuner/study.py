@@ -31,12 +31,13 @@ from fieldtune.profiles.errors import RunFolderError, StorageError
 from fieldtune.server.earlier import EarlierStudy
 from fieldtune.server.space import Configuration, Parameter, Space, Value
 from fieldtune.server.steering import Change, Changes, last_limits
-from fieldtune.server.study import COST_MEASURES, Phase
+from fieldtune.server.study import COST_MEASURES
 from fieldtune.server.trials import Completed, Failed, Outcome, Proposal, Stopped, Trained
 from fieldtune.server.tuner.history import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.prior import Earlier
+from fieldtune.server.tunersection import Phase
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
