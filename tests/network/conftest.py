@@ -23,10 +23,5 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, fleet_study: Path) -> I
     made = Deployment(tmp_path_factory.mktemp("deployment"))
     made.init()
     add_devices(made, fleet_study)
-    try:
-        made.start()
-        for device in made.devices.values():
-            device.start()
+    with made.running():
         yield made
-    finally:
-        made.end()

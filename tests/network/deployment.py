@@ -146,6 +146,17 @@ class Deployment:
         self.coordinator.start()
         self.coordinator.waits_to_say("Ready")
 
+    @contextmanager
+    def running(self) -> Iterator[Deployment]:
+        """The coordinator and all devices, connected meanwhile."""
+        try:
+            self.start()
+            for device in self.devices.values():
+                device.start()
+            yield self
+        finally:
+            self.end()
+
     def enroll(self, name: str) -> Path:
         """``fieldtune coordinator enroll``; the bundle."""
         return Path(self.run("coordinator", "enroll", self.path, name).strip())

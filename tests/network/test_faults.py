@@ -47,13 +47,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     (folder / "hungry.py").write_text(HUNGRY)
     for device in made.devices.values():
         device.environment["PYTHONPATH"] = str(folder)
-    try:
-        made.start()
-        for device in made.devices.values():
-            device.start()
+    with made.running():
         yield made
-    finally:
-        made.end()
 
 
 def test_a_study_outlives_each_fault_and_counts_nothing_twice(

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 from fieldtune.client.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.correction import Correction, Corrections, correction
 from fieldtune.profiles.uncertain import Estimate
-from fieldtune.server.trials import Completed, Failed, Observation, Observed, Outcome, Stopped
+from fieldtune.server.trials import Failed, Observation, Observed, Outcome, Trained
 
 Report = TrainReport | EvaluateReport
 Quantity = Literal["training", "inference", "memory", "power"]
@@ -121,7 +121,7 @@ def pairs_of(outcomes: Iterable[Outcome], profile: str, quantity: str) -> list[O
     said = [
         observation
         for outcome in outcomes
-        if isinstance(outcome, (Completed, Stopped))
+        if isinstance(outcome, Trained)
         and profile in outcome.observed
         and (observation := outcome.observed[profile].quantities.get(quantity)) is not None
     ]
@@ -133,7 +133,7 @@ def corrections(outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
     profiles = {
         profile
         for outcome in outcomes
-        if isinstance(outcome, (Completed, Stopped))
+        if isinstance(outcome, Trained)
         for profile in outcome.observed
     }
     return {
@@ -172,6 +172,4 @@ def known_before(
 
 
 def _was_sent(outcome: Outcome) -> bool:
-    return isinstance(outcome, (Completed, Stopped)) or (
-        isinstance(outcome, Failed) and outcome.sent
-    )
+    return isinstance(outcome, Trained) or (isinstance(outcome, Failed) and outcome.sent)

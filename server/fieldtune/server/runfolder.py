@@ -20,7 +20,7 @@ from fieldtune.profiles.errors import RunFolderError, StorageError
 from fieldtune.server.steering import identity, steered
 from fieldtune.server.study import COST_MEASURES, StudyConfig
 from fieldtune.server.studyfile import load_study, parse_study
-from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
+from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped, Trained
 
 _STUDY_FOLDER = ".study-folder"
 _HINT = "choose another folder with --out, or remove this one"
@@ -198,7 +198,7 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
         constraints: dict[str, float] = {}
         costs: list[float | str] = [""] * (len(devices) * len(COST_MEASURES))
         tail: list[Any] = ["", "", "", "", ""]
-        if isinstance(outcome, (Completed, Stopped, Infeasible)):
+        if isinstance(outcome, (Trained, Infeasible)):
             constraints = dict(outcome.forecast.constraints)
             costs = [
                 ""
@@ -209,7 +209,7 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
             ]
         if isinstance(outcome, Completed):
             values = dict(outcome.objectives)
-        if isinstance(outcome, (Completed, Stopped)):
+        if isinstance(outcome, Trained):
             learned = outcome.learned
             tail[:4] = [learned.rounds, learned.samples, learned.device_s, outcome.seed]
         if isinstance(outcome, Stopped):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fieldtune.server.forecast import fleet_measure
 from fieldtune.server.study import COST_MEASURES, StudyConfig
-from fieldtune.server.trials import Completed, Forecast, Outcome, Stopped
+from fieldtune.server.trials import Completed, Forecast, Outcome, Stopped, Trained
 
 Array = NDArray[np.float64]
 
@@ -59,8 +59,7 @@ class Rungs:
         seen = [
             self._values(outcome.forecast, there)
             for outcome in others
-            if isinstance(outcome, (Completed, Stopped))
-            and (there := at_rung(outcome, rounds)) is not None
+            if isinstance(outcome, Trained) and (there := at_rung(outcome, rounds)) is not None
         ]
         return among_best(own, np.array([v for v in seen if np.isfinite(v).all()]), self._reduction)
 
