@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fieldtune.client.messages import Description, EvaluateReport, TrainReport, TrainRequest
 from fieldtune.profiles.catalogue import load_profile
 from fieldtune.profiles.cost import call_ms
 from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.work import Work, read_work
+from fieldtune.profiles.work import Work
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.coordinator import Coordinator
 from fieldtune.server.expense import altogether
-from fieldtune.server.fleet import Addressed, Reply
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.pareto import to_json
 from fieldtune.server.runfolder import RunFolder, trials_csv
@@ -35,9 +30,8 @@ from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.tune import make_artefacts, make_formulas, open_tuner
+from slower_devices import FIVE, MEMBERS, SLOWER, ZERO, PulledPlugError, SlowFleet
 
-ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
-SLOWER = {ZERO: 2.0, FIVE: 1.0}
 SMALL, LARGE = 8, 1024
 PARALLEL = 3
 STUDY = """
@@ -66,13 +60,6 @@ clients_per_round = { choices = [3] }
 name = "TUNER"
 TUNER_KEYS
 """
-MEMBERS = [
-    Description(
-        client=client, profile=ZERO if client < 2 else FIVE, train_samples=24, test_samples=16,
-        input_shape=(8, 8, 1), classes=10, runtime="x",
-    )
-    for client in range(4)
-]  # fmt: skip
 
 
 def study_text(
@@ -81,61 +68,6 @@ def study_text(
     text = STUDY.replace("LIMIT", f"{limit}").replace("ROUNDS", str(rounds))
     text = text.replace("STUDY_KEYS", study_keys).replace("TUNER_KEYS", tuner_keys)
     return text.replace("TUNER", tuner_name)
-
-
-class PulledPlugError(Exception):
-    """The coordinator's process ends."""
-
-
-@cache
-def work_of(model: bytes) -> dict[str, Work]:
-    return read_work(model)
-
-
-class SlowFleet:
-    """Devices that learn nothing and take so many times as long for a call as was predicted.
-
-    Args:
-        answers: so many are given before the plug is pulled.
-        newest_first: who answers first.
-    """
-
-    def __init__(self, answers: float, *, newest_first: bool) -> None:
-        self._left, self._newest_first = answers, newest_first
-        self._open: deque[Addressed] = deque()
-
-    def members(self) -> Sequence[Description]:
-        return MEMBERS
-
-    def send(self, requests: Sequence[Addressed]) -> None:
-        self._open.extend(requests)
-
-    def receive(self, timeout_s: float) -> Sequence[Reply]:
-        if self._left <= 0:
-            raise PulledPlugError
-        self._left -= 1
-        asked = self._open.pop() if self._newest_first else self._open.popleft()
-        return [Reply(asked.client, self._report(asked))]
-
-    def _report(self, asked: Addressed) -> TrainReport | EvaluateReport:
-        request, profile = asked.request, MEMBERS[asked.client].profile
-        kind = "train" if isinstance(request, TrainRequest) else "evaluate"
-        ms = call_ms(load_profile(profile), work_of(asked.model)[kind]).value * SLOWER[profile]
-        common: dict[str, Any] = {
-            "trial": request.trial,
-            "round": request.round,
-            "wall_s": 3e-3 * ms,
-            "call_p50_ms": ms * (1 + 0.01 * asked.client + 0.003 * request.round),
-        }
-        if isinstance(request, TrainRequest):
-            return TrainReport(**common, weights=request.weights, samples=24, steps=3)
-        seed = f"{request.trial} {asked.client}".encode()
-        hits = hashlib.sha256(seed).digest()[0] % 16
-        counts = (16, *[0] * 9)
-        return EvaluateReport(
-            **common, samples=16, loss_sum=1.0, hits=(hits, *[0] * 9), predicted=counts,
-            actual=counts,
-        )  # fmt: skip
 
 
 class Refusing:
