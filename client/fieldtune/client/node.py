@@ -184,13 +184,13 @@ class Node:
             return
         failure: Failure = "out_of_memory" if left.out_of_memory else "error"
         why = "out of memory" if left.out_of_memory else "its process was killed"
-        _LOG.warning("trial %d, round %d was cut off: %s", left.trial, left.round, why)
         reply = failed_reply(
             message_from_bytes(left.head), left.trial, left.round, failure, f"cut off: {why}"
         )
         with contextlib.suppress(RunEndedError):
             self._link.push(node_id, reply, 0.0)
         self._place.finish()
+        _LOG.warning("trial %d, round %d was cut off: %s", left.trial, left.round, why)
 
     def _do(self, node_id: int, waiting: Waiting) -> None:
         """One message, from fetching its content to sending the reply."""
