@@ -41,13 +41,13 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def rss_mib(pid: int) -> float:
-    """Resident memory of a process, shared pages counted in full."""
+def memory_mib(pid: int) -> float:
+    """Memory of a process, each shared page divided among those that share it (PSS)."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 
 def run_study(folder: Path) -> tuple[float, float, str]:
@@ -62,8 +62,8 @@ def run_study(folder: Path) -> tuple[float, float, str]:
         )
         peak = 0.0
         while study.poll() is None:
-            peak = max(peak, sum(map(rss_mib, tree(study.pid))))
-            time.sleep(0.05)
+            peak = max(peak, sum(map(memory_mib, tree(study.pid))))
+            time.sleep(0.25)
         wall_s = time.monotonic() - began
         said.seek(0)
         return wall_s, peak, said.read()

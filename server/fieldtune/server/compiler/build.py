@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.work import read_work
 from fieldtune.server.compiler.cache import package_versions
-from fieldtune.server.compiler.convert import ConverterError, to_tflite
+from fieldtune.server.compiler.convert import ConverterError
+from fieldtune.server.compiler.converter import converting
 from fieldtune.server.compiler.diagnosis import explain
 from fieldtune.server.compiler.footprint import memory_bytes
-from fieldtune.server.compiler.gate import check
+from fieldtune.server.compiler.gate import Gate
 from fieldtune.server.compiler.manifest import (
     Artefact,
     CompileOptions,
@@ -28,7 +29,7 @@ from fieldtune.server.compiler.manifest import (
 )
 from fieldtune.server.compiler.models import BUILTIN
 from fieldtune.server.compiler.training import Layout, Program
-from fieldtune.server.compiler.variants import SIGNATURE, export_variant
+from fieldtune.server.compiler.variants import SIGNATURE, export_variant, inference
 
 __all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
 
@@ -149,18 +150,22 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
     name = name or model.name
     layout = Layout(model)
     program = Program(layout, options)
-    signatures = program.signatures()
+    initial = layout.flat()
     try:
-        trainable = to_tflite(signatures, program.variables)
-        initial = layout.flat()
-        deployable = export_variant(layout, initial, "fp32")
+        with (
+            converting(program.signatures(), program.variables) as training,
+            converting(inference(layout, initial)) as inferring,
+            ThreadPoolExecutor(1) as beside,
+        ):
+            gate = Gate(layout, options, name)
+            trainable = training.model()
+            train_bytes = beside.submit(memory_bytes, trainable, ("load", "train"))
+            gate.check(trainable)
+            work = training.work()
+            deployable = inferring.model()
+            (infer,) = inferring.work().values()
     except ConverterError as refused:
         raise explain(name, refused) from refused
-    # The graphs of a large model are worth freeing before the reference is traced.
-    del signatures
-    check(trainable, layout, options, name)
-    work = read_work(trainable)
-    infer = next(iter(read_work(deployable).values()))
     manifest = Manifest(
         artefact_sha256=hashlib.sha256(trainable).hexdigest(),
         input_shape=program.input_shape,
@@ -177,7 +182,7 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
             "evaluate": work["evaluate"].to_json(),
             "infer": infer.to_json(),
         },
-        train_arena_bytes=memory_bytes(trainable, ("load", "train")),
+        train_arena_bytes=train_bytes.result(),
         infer_arena_bytes=memory_bytes(deployable, (SIGNATURE,)),
         artefact_bytes=len(trainable),
         model_bytes=len(deployable),

@@ -24,7 +24,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 
 from fieldtune.profiles.errors import CompileError
 
-__all__ = ["ConverterError", "Signature", "saved_model", "to_tflite", "trace"]
+__all__ = ["ConverterError", "Signature", "convert", "saved_model", "to_tflite", "trace"]
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,27 @@ def to_tflite(signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
         ConverterError: an op has no built-in equivalent.
     """
     with saved_model(signatures, variables) as folder:
-        converted: bytes = lite_convert.convert_saved_model(
-            saved_model_dir=folder,
-            saved_model_version=1,
-            saved_model_tags={"serve"},
-            saved_model_exported_names=list(signatures),
-            target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
-            allow_custom_ops=False,
-            enable_tflite_resource_variables=True,
-            # A zero vector is one op that fills it, not bytes in the file.
-            unfold_large_splat_constant=True,
-        )
-        return converted
+        return convert(folder, list(signatures))
+
+
+def convert(folder: str, names: Sequence[str]) -> bytes:
+    """A ``.tflite`` of the signatures of these names in a version-1 SavedModel.
+
+    Raises:
+        ConverterError: an op has no built-in equivalent.
+    """
+    converted: bytes = lite_convert.convert_saved_model(
+        saved_model_dir=folder,
+        saved_model_version=1,
+        saved_model_tags={"serve"},
+        saved_model_exported_names=list(names),
+        target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
+        allow_custom_ops=False,
+        enable_tflite_resource_variables=True,
+        # A zero vector is one op that fills it, not bytes in the file.
+        unfold_large_splat_constant=True,
+    )
+    return converted
 
 
 @contextmanager

@@ -41,34 +41,45 @@ ATTEMPTS = 3
 decide: a model that diverges within five steps shows nothing."""
 
 
-def check(model: bytes, layout: Layout, options: CompileOptions, name: str) -> None:
-    """Compare an artefact with TensorFlow.
+class Gate:
+    """Compares the artefact of one model with TensorFlow.
+
+    It traces the reference when it is made, which may be while the artefact is still being made.
 
     Args:
-        model: the artefact.
-        layout: the model it was made of, holding the weights to start from.
-        options: as it was compiled.
-        name: what errors call the model.
-
-    Raises:
-        CompileError: they disagree (names the worst tensor), or the runtime refuses the artefact.
+        layout: the model, holding the weights to start from.
+        options: as it is compiled.
+        name: what errors call it.
     """
-    worst = ("nothing", 0.0)
-    try:
-        runs = _Runs(model)
-        for attempt in range(ATTEMPTS):
-            worst = _Comparison(runs, layout, options, attempt).worst()
-            if worst[1] <= TOLERANCE:
-                return
-    except (RuntimeError, ValueError) as refused:
+
+    def __init__(self, layout: Layout, options: CompileOptions, name: str) -> None:
+        self._layout, self._options, self._name = layout, options, name
+        self._first = _Comparison(layout, options, 0)
+
+    def check(self, model: bytes) -> None:
+        """Let an artefact through.
+
+        Raises:
+            CompileError: they disagree (names the worst tensor), or the runtime refuses the file.
+        """
+        worst = ("nothing", 0.0)
+        try:
+            runs = _Runs(model)
+            for attempt in range(ATTEMPTS):
+                other = _Comparison(self._layout, self._options, attempt) if attempt else None
+                worst = (other or self._first).worst(runs)
+                if worst[1] <= TOLERANCE:
+                    return
+        except (RuntimeError, ValueError) as refused:
+            raise CompileError(
+                f"model {self._name!r}: the TFLite runtime cannot run the compiled model "
+                f"({refused})"
+            ) from refused
         raise CompileError(
-            f"model {name!r}: the TFLite runtime cannot run the compiled model ({refused})"
-        ) from refused
-    raise CompileError(
-        f"model {name!r}: the compiled model does not train as TensorFlow does "
-        f"({worst[0]} is off by {worst[1]:.1e} of its size, {TOLERANCE:.0e} is allowed); replace "
-        "that layer or report the model"
-    )
+            f"model {self._name!r}: the compiled model does not train as TensorFlow does "
+            f"({worst[0]} is off by {worst[1]:.1e} of its size, {TOLERANCE:.0e} is allowed); "
+            "replace that layer or report the model"
+        )
 
 
 class _Runs:
@@ -92,9 +103,8 @@ class _Runs:
 class _Comparison:
     """One artefact and the reference, fed with the same batches."""
 
-    def __init__(self, runs: _Runs, layout: Layout, options: CompileOptions, attempt: int) -> None:
-        self._runs = runs
-        self._run = runs.delegated
+    def __init__(self, layout: Layout, options: CompileOptions, attempt: int) -> None:
+        self._run: dict[str, Any] = {}
         self._layout = layout
         self._options = options
         self._names = [spec.name for spec in layout.specs]
@@ -104,28 +114,30 @@ class _Comparison:
         self._scalars = {name: np.full(1, v, np.float32) for name, v in self._h.items()}
         self._batches = batches(layout, options, attempt)
         self._rng = np.random.default_rng(attempt)
+        self._reference = Reference(layout, options, self._h)
+        self._reference.trace(self._batches[0])
 
-    def worst(self) -> tuple[str, float]:
+    def worst(self, runs: _Runs) -> tuple[str, float]:
         """The tensor that agrees least, and by how much."""
+        self._run, reference = runs.delegated, self._reference
         start = [v.numpy() for v in self._layout.variables]
         self._load(start)
         loaded = _Errors()
         loaded.tensors("loaded weight", self._names, start, self._weights())
         found = [loaded.worst]
-        reference = Reference(self._layout, self._options, self._h)
         for number, batch in enumerate(self._batches):
             before = self._weights(), self._run["state"](), number
             reference.take(*before)
-            found.append(self._call(reference, batch, f"of call {number + 1}", before))
+            found.append(self._call(batch, f"of call {number + 1}", before))
             if found[-1][1] > TOLERANCE:
                 return found[-1]
         reference.take(self._weights(), self._run["state"](), 0)
-        found += [self._inference(reference), self._counts(), self._reset()]
-        self._run = self._runs.plain()
+        found += [self._inference(), self._counts(), self._reset()]
+        self._run = runs.plain()
         self._load(start)
         before = start, self._run["state"](), 0
         reference.take(*before)
-        found.append(self._call(reference, self._batches[0], "without delegate", before))
+        found.append(self._call(self._batches[0], "without delegate", before))
         return max(found, key=lambda pair: pair[1])
 
     def _load(self, weights: Sequence[Any]) -> None:
@@ -139,10 +151,9 @@ class _Comparison:
         errors.one("reset", np.zeros(1, np.float32), left)
         return errors.worst
 
-    def _call(
-        self, reference: Reference, batch: Batch, where: str, before: tuple[Any, ...]
-    ) -> tuple[str, float]:
+    def _call(self, batch: Batch, where: str, before: tuple[Any, ...]) -> tuple[str, float]:
         """Compare one call of ``train``."""
+        reference = self._reference
         loss = self._run["train"](
             x=batch.x,
             y=batch.y,
@@ -176,8 +187,8 @@ class _Comparison:
         errors.tensors(f"weight {where}", self._names, expected[2], found[2])
         return errors
 
-    def _inference(self, reference: Reference) -> tuple[str, float]:
-        batch = self._batches[0]
+    def _inference(self) -> tuple[str, float]:
+        reference, batch = self._reference, self._batches[0]
         found = self._run["evaluate"](x=batch.x, y=batch.y, sample_weight=batch.weight)
         inferred = self._run["infer"](x=batch.x)["logits"]
         expected = reference.evaluate(batch)

@@ -49,7 +49,7 @@ class Reference:
         self._h = h
         self._calls = 0
         self._anchor = [v.numpy() for v in layout.trainable]
-        self._statistics = [v.value for v in layout.statistics]
+        self._statistics: list[Any] = [v.numpy() for v in layout.statistics]
         self._frozen = [v.value for v in layout.frozen]
         self._trainable = [keras.Variable(v.numpy()) for v in layout.trainable]
         self._optimizer = _keras_optimizer(options, h)
@@ -87,6 +87,10 @@ class Reference:
         if "step" in state:
             self._optimizer.iterations.assign(int(state["step"][0]))
         self._calls = calls
+
+    def trace(self, batch: Batch) -> None:
+        """Do once, for nothing, what is slow the first time; :meth:`take` must follow."""
+        self._accumulate(batch)
 
     def call(self, batch: Batch) -> After:
         """One call of ``train``: its loss, then ``state`` and ``weights`` after it."""

@@ -42,6 +42,14 @@ def export_variant(
         CompileError: the weights do not fit, or int8 lacks calibration.
         ConverterError: an op has no built-in equivalent.
     """
+    signatures = inference(layout, flat_weights)
+    if name == "fp32":
+        return to_tflite(signatures)
+    return _quantized(signatures, name, calibration)
+
+
+def inference(layout: Layout, flat_weights: NDArray[np.float32]) -> dict[str, Signature]:
+    """The traced signature of a variant; arguments and errors as :func:`export_variant`."""
     specs = layout.specs
     expected = sum(spec.size for spec in specs)
     if flat_weights.shape != (expected,):
@@ -63,18 +71,15 @@ def export_variant(
             logits, _, _ = layout.call(trainable, statistics, frozen, x, training=False)
         return {"logits": logits}
 
-    signature = trace(infer, {"x": tf.TensorSpec([1, *layout.model.inputs[0].shape[1:]])})
-    if name == "fp32":
-        return to_tflite({SIGNATURE: signature})
-    return _quantized(signature, name, calibration)
+    return {SIGNATURE: trace(infer, {"x": tf.TensorSpec([1, *layout.model.inputs[0].shape[1:]])})}
 
 
 def _quantized(
-    signature: Signature, name: Variant, calibration: NDArray[np.float32] | None
+    signatures: dict[str, Signature], name: Variant, calibration: NDArray[np.float32] | None
 ) -> bytes:
     if name == "int8" and (calibration is None or not len(calibration)):
         raise CompileError("variant 'int8' needs calibration samples: pass some training data")
-    with saved_model({SIGNATURE: signature}) as folder:
+    with saved_model(signatures) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if name == "fp16":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -24,6 +23,7 @@ def main(argv: list[str]) -> int:
     sys.path[:0] = filter(None, os.environ.get("FIELDTUNE_IMPORT_PATH", "").split(os.pathsep))
     footprint.start()
     _import_tensorflow()
+    importlib.import_module("fieldtune.server.compiler.converter").start()
     while True:
         try:
             header, blobs = unpack_frame(connection.recv_bytes())
@@ -84,10 +84,7 @@ def _forget() -> None:
     importlib.import_module("keras").backend.clear_session()
     importlib.import_module("fieldtune.server.compiler.gradients.registry").forget_graphs()
     gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return  # not glibc
+    importlib.import_module("fieldtune.server.compiler.converter").hand_back()
 
 
 if __name__ == "__main__":
