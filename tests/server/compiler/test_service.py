@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,44 @@ def test_a_killed_child_fails_its_job_and_the_next_one_starts_another(service):
     with pytest.raises(CompileError, match="compile process ended with status -9"):
         futures[0].result()
     assert futures[1].result().manifest.parameters > 0
+
+
+def converter(service: CompileService) -> int:
+    """The process that converts: the fork of the compile process, with the same command line."""
+    parent = service._running_child().process.pid
+    children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    command = Path(f"/proc/{parent}/cmdline").read_bytes()
+    (found,) = [c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == command]
+    return found
+
+
+def ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_converter_that_was_killed_is_done_without_and_the_file_is_the_same(service, folder):
+    artefact = service.submit(mlp(13)).result()
+    os.kill(converter(service), signal.SIGKILL)
+    with CompileService(ArtefactCache(folder / "anew")) as other:
+        assert other.submit(mlp(13)).result().model == artefact.model
+    service.cache = ArtefactCache(folder / "again")
+    again = service.submit(mlp(13)).result()
+    assert (again.model, again.manifest) == (artefact.model, artefact.manifest)
+
+
+def test_the_converter_ends_with_the_compile_process(folder):
+    with CompileService(ArtefactCache(folder / "short")) as service:
+        service.submit(mlp(14)).result()
+        beside = converter(service)
+        os.kill(service._running_child().process.pid, signal.SIGKILL)
+    for _ in range(100):
+        if ended(beside):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"process {beside} goes on")
 
 
 def test_variants_carry_the_given_weights(service):
