@@ -19,6 +19,7 @@ from fieldtune.server.tuner.beliefs import (
     model,
     probably_feasible,
 )
+from fieldtune.server.tuner.features import Features
 from fieldtune.server.tuner.history import Row
 from fieldtune.server.tuner.improvement import Boxes, expected_improvement
 from fieldtune.server.tuner.places import Places
@@ -35,7 +36,7 @@ MOST_ROWS = 256
 SHARE = ":share"
 _SPARE = 0.1
 """The reference lies beyond what it is taken from by this share of its distance to the best."""
-_ORDINARY = 0.5
+_ORDINARY = 0.35
 """The quantile of the evenly spread first trials beyond which a learned objective is worthless."""
 
 
@@ -77,9 +78,11 @@ class Posterior:
         self._partial = _partial_results(rows, self._measured)
         self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
         self._pending = [row for row in rows if row.state == "pending"]
-        names = list(places.encoding.groups) + [SHARE] * bool(self._partial)
-        self._names = list(dict.fromkeys(names))
-        self._groups = [self._names.index(name) for name in names]
+        self._columns = Features(places.encoding, pool)
+        self._names, self._groups = self._columns.names, self._columns.groups
+        if self._partial:
+            self._groups = [*self._groups, len(self._names)]
+            self._names = [*self._names, SHARE]
         self._known = places.known([*self._measured, *self._pending])
         self._sites = self.sites(self._known)
         self.beliefs = [self._belief(index) for index in range(objectives)]
@@ -101,7 +104,7 @@ class Posterior:
 
     def sites(self, candidates: Candidates) -> Sites:
         """Candidates as the models read them, after all of their rounds."""
-        x = self._places.encoding.features(candidates.units)
+        x = self._columns.of(candidates)
         if self._partial:
             x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
         return Sites(x, candidates.objectives, candidates.units)
@@ -217,8 +220,7 @@ class Posterior:
         return expectation(units(rows)[usable]), expectation(units(self._failed))
 
     def _features(self, rows: Sequence[Row]) -> Array:
-        x = self._places.encoding.features(self._places.units(rows))
-        return np.concatenate([x, np.zeros((len(x), 1))], axis=1) if self._partial else x
+        return self.sites(self._places.known(rows)).x
 
     def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Scale]]:
         """A model of each constraint that was told and has no formula."""
@@ -302,7 +304,7 @@ class Posterior:
 
         Of a known objective it is the largest value of the feasible set: a reference that followed
         the front would shrink with it, and the search would never leave a cheap corner. Of a
-        learned one it is what half of the evenly spread first trials reached: the cheapest
+        learned one it is what a third of the evenly spread first trials reached: the cheapest
         configuration is on the front however badly it predicts, and an error of 90 % is worth
         nothing. Where nothing is known, the front's own extent counts too.
         """
