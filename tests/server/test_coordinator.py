@@ -23,9 +23,11 @@ from fieldtune.server.coordinator import Coordinator
 from fieldtune.server.expense import altogether
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.pareto import to_json
+from fieldtune.server.rejudge import rejudged
 from fieldtune.server.runfolder import RunFolder, trials_csv
 from fieldtune.server.space import Configuration
 from fieldtune.server.spending import Spending
+from fieldtune.server.steering import last_limits
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
@@ -116,14 +118,18 @@ def run(artefact_cache: Path) -> Run:
             tuner_name: str = "tpe",
             refused: int | None = None,
             trials: int | None = None,
+            wider: float = 1.0,
             **keys: Any,
         ) -> tuple[list[Outcome], str]:
-            text = study_text(limit, tuner_name, **keys)
+            text = study_text(limit * wider, tuner_name, **keys)
             with RunFolder(path, text, trials=trials) as folder:
                 tuner = open_tuner(folder)
                 profiles = {name: load_profile(name) for name in SLOWER}
                 forecaster = Forecaster(folder.study, MEMBERS, profiles)
                 artefacts: Any = Refusing(make_artefacts(folder.study, MEMBERS, service), refused)
+                if limits := last_limits(tuner.changes):
+                    judged = rejudged(folder.study, tuner.history(), forecaster, artefacts, limits)
+                    tuner.revise(judged)
                 Coordinator(
                     folder,
                     tuner,
@@ -254,6 +260,24 @@ def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(
     run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
 ) -> None:
     assert killed_again_and_again(run, tmp_path / "slow") == finished[1]
+
+
+@pytest.mark.parametrize("tuner_name", ["grey", "tpe"])
+def test_a_study_killed_after_its_limits_were_changed_goes_on_as_if_it_had_not_been(
+    run: Run, tmp_path: Path, tuner_name: str
+) -> None:
+    keys: dict[str, Any] = {"tuner_name": tuner_name}
+    for folder in ("once", "killed"):
+        before, _ = run(tmp_path / folder, trials=5, **keys)
+    changed = {**keys, "wider": 100.0, "trials": 14}
+    after, files = run(tmp_path / "once", **changed)
+    for old, new in zip(before, after, strict=False):
+        if isinstance(new, Completed):
+            assert isinstance(old, Completed)
+            limit = "inference_ms"
+            assert new.forecast.constraints[limit] < old.forecast.constraints[limit]
+    assert len(sent(after)) == 14
+    assert killed_again_and_again(run, tmp_path / "killed", **changed) == files
 
 
 RUNGS: dict[str, Any] = {

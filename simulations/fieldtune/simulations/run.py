@@ -14,6 +14,7 @@ from fieldtune.profiles.errors import InfeasibleError, RunFolderError, UsageErro
 from fieldtune.server.app import GridFleet
 from fieldtune.server.command import Notes, run_study
 from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.rejudge import check_queue
 from fieldtune.server.report.check import print_check
 from fieldtune.server.report.prospects import print_prospects
 from fieldtune.server.report.table import print_summary
@@ -77,19 +78,24 @@ def check_in_simulation(study_file: Path) -> None:
             import_path=import_path,
             log=Path(scratch) / "log",
         ) as grid,
-        notes.status("describing the fleet") as status,
     ):
-        members = GridFleet(grid).members()
-        screening = screen(
-            study,
-            make_forecaster(study, members),
-            make_artefacts(study, members, service),
-            seed=study.study.seed,
-            on_progress=lambda done, total: status.update(f"compiled {done}/{total} architectures"),
-        )
-    print_check(study, members, screening, Console(), dealt=grid.dealt)
-    if not screening.feasible:
-        raise InfeasibleError(impossible(study, screening))
+        with notes.status("describing the fleet") as status:
+            members = GridFleet(grid).members()
+            forecaster = make_forecaster(study, members)
+            artefacts = make_artefacts(study, members, service)
+            screening = screen(
+                study,
+                forecaster,
+                artefacts,
+                seed=study.study.seed,
+                on_progress=lambda done, total: status.update(
+                    f"compiled {done}/{total} architectures"
+                ),
+            )
+        print_check(study, members, screening, Console(), dealt=grid.dealt)
+        if not screening.feasible:
+            raise InfeasibleError(impossible(study, screening))
+        check_queue(study, [], forecaster, artefacts)
 
 
 def retarget_in_simulation(path: Path, device: str) -> None:
