@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from fieldtune.client.messages import Description, TrainReport, Weights
 from fieldtune.profiles.errors import CompileError
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.budget import Budget
+from fieldtune.server.candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.expense import Bill
 from fieldtune.server.federated import (
@@ -31,6 +32,7 @@ from fieldtune.server.federated import (
     Report,
     federated_averaging,
 )
+from fieldtune.server.fedex import fedex
 from fieldtune.server.fleet import Addressed, Fleet, Reply
 from fieldtune.server.forecast import Forecaster, fleet_measure
 from fieldtune.server.formulas import Formulas
@@ -65,7 +67,8 @@ class _Training:
     """A trial in flight."""
 
     plan: Plan
-    forecast: Forecast
+    candidates: Sequence[Candidate]
+    """Configurations that share it, the one that was asked for first."""
     proposal: Proposal
     model: bytes
     steps: Generator[Exchange, Answers, tuple[Weights, Learned]]
@@ -221,9 +224,12 @@ class Coordinator:
         return True
 
     def _start(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
+        seed = trial_seed(self._study.study.seed, proposal.number)
+        candidates = self._candidates(proposal, forecast, artefact, seed)
+        participants = tuple(who_may_train(candidates))
         deadlines = {
             client: cap
-            for client in forecast.participants
+            for client in participants
             if (cap := self._forecaster.deadline_s(self._profile_of[client])) is not None
         }
 
@@ -237,24 +243,55 @@ class Coordinator:
             artefact=artefact.manifest.artefact_sha256,
             hyperparameters=artefact.manifest.hyperparameters,
             initial_weights=artefact.initial_weights,
-            participants=forecast.participants,
+            participants=participants,
             classes=0 if self._study.task.reconstructs else artefact.manifest.classes,
             rounds=self._study.study.rounds,
             metric=self._study.task.metric,
             deadline_s=deadlines,
-            seed=trial_seed(self._study.study.seed, proposal.number),
+            seed=seed,
             # Whoever asks for another run of a finalist wants to know how it ends.
             rungs=() if proposal.phase == "validate" else self._rungs.rounds,
             goes_on=goes_on,
         )
         expected = self._forecaster.expected(proposal.configuration, artefact.manifest)
         training = _Training(
-            plan, forecast, proposal, artefact.model, federated_averaging(plan), Watch(expected),
-            Bill(expected, forecast),
+            plan, candidates, proposal, artefact.model, self._steps(plan, candidates),
+            Watch(expected), Bill(expected, forecast),
         )  # fmt: skip
         self._in_flight.append(training)
         self._share = None
         self._advance(training, None)
+
+    def _candidates(
+        self, proposal: Proposal, forecast: Forecast, artefact: Artefact, seed: int
+    ) -> list[Candidate]:
+        """The configurations that share a training: the one asked for and, in FedEx, others.
+
+        The first trial is of the study's defaults, which are trained alone: what is recommended is
+        compared with them.
+        """
+        asked, options = (
+            Candidate(proposal.configuration, forecast),
+            self._study.tuner.exploration,
+        )
+        if options is None or proposal.number == 0:
+            return [asked]
+        return candidates_around(
+            asked,
+            space=self._study.space,
+            count=options.configurations,
+            radius=options.radius,
+            forecast=lambda other: self._forecaster.forecast(other, artefact.manifest),
+            seed=seed,
+        )
+
+    def _steps(
+        self, plan: Plan, candidates: Sequence[Candidate]
+    ) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
+        options = self._study.tuner.exploration
+        if options is None or len(candidates) == 1:
+            return federated_averaging(plan)
+        return fedex(plan, candidates, options)
 
     def _receive(self) -> None:
         """Take what the clients have answered, or wait a moment for the compiler."""
@@ -301,20 +338,22 @@ class Coordinator:
             )
 
     def _outcome(self, training: _Training, weights: Weights, learned: Learned) -> Outcome:
+        chosen = training.candidates[learned.choice.mode if learned.choice else 0]
+        proposal = replace(training.proposal, configuration=chosen.configuration)
         objectives = {
-            name: fleet_measure(training.forecast, name)
+            name: fleet_measure(chosen.forecast, name)
             if name in COST_MEASURES
             else learned.measures[name]
             for name in (key.removeprefix("-") for key in self._study.study.objectives)
         }
-        about = training.proposal, training.forecast, learned, objectives, training.plan.seed
+        about = proposal, chosen.forecast, learned, objectives, training.plan.seed
         observed, expense = training.watch.observed(), training.bill.total()
         if learned.stopped:
             return Stopped(*about, learned.rounds, observed, expense)
         for name, value in objectives.items():
             if not math.isfinite(value):
                 reason = f"{name} is {value}: not a finite number"
-                return Failed(training.proposal, reason, expense=expense)
+                return Failed(proposal, reason, expense=expense)
         self._folder.save_weights(training.plan.trial, weights)
         return Completed(*about, observed, expense)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from fieldtune.server.aggregate import ServerOptimizer
 from fieldtune.server.forecast import client_settings, server_settings
 from fieldtune.server.measures import from_counts
 from fieldtune.server.space import Configuration
-from fieldtune.server.trials import Learned
+from fieldtune.server.trials import Choice, Learned
 
 Request = TrainRequest | EvaluateRequest | VariantRequest
 Report = TrainReport | EvaluateReport
@@ -75,6 +75,45 @@ class NothingLearnedError(Exception):
         self.failures = failures
 
 
+@dataclass
+class Tally:
+    """What a training took so far, and what went wrong."""
+
+    failures: Counter[str] = field(default_factory=Counter)
+    device_s: float = 0.0
+    elapsed_s: float = 0.0
+    simulated: bool = False
+
+    def take(self, answers: Answers, deadline_s: Mapping[int, float]) -> None:
+        """Charge one exchange, which is as long as its slowest client may take."""
+        slowest = 0.0
+        for client in sorted(answers):
+            busy_s = answers[client].wall_s or 0.0
+            self.device_s += busy_s
+            slowest = max(slowest, min(busy_s, deadline_s.get(client, busy_s)))
+            self.simulated = self.simulated or answers[client].simulated
+        self.elapsed_s += slowest
+
+
+@dataclass(frozen=True)
+class LocallyTrained:
+    """What became of one round's local trainings; each client of the round is in one of both."""
+
+    usable: Mapping[int, TrainReport]
+    failed: Mapping[int, str]
+    """Client -> kind of failure."""
+    answers: Answers
+
+    @property
+    def updates(self) -> list[tuple[Weights, int]]:
+        """Weights and samples of the usable ones, by client."""
+        return [
+            (report.weights, report.samples)
+            for report in self.usable.values()
+            if report.weights is not None
+        ]
+
+
 def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
     """Rounds of local training and averaging, then one evaluation on every participant.
 
@@ -88,66 +127,101 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
     Raises:
         NothingLearnedError: no client could train or evaluate.
     """
-    server = server_settings(plan.configuration)
-    optimizer = ServerOptimizer(
-        float(server["server_learning_rate"]), float(server["server_momentum"])
-    )
-    weights, failures = plan.initial_weights, Counter[str]()
-    device_s = elapsed_s = 0.0
-    simulated = False
+    optimizer, weights, tally = server_optimizer(plan), plan.initial_weights, Tally()
     done, curve = 0, dict[int, dict[str, float]]()
 
     for number in range(plan.rounds):
-        chosen = _choose(plan, number, int(server["clients_per_round"]))
-        answers = yield {client: _train_request(plan, number, client, weights) for client in chosen}
-        updates, slowest = [], 0.0
-        for client in chosen:
-            report = answers[client]
-            failure = _failure(report, plan.deadline_s.get(client), weights)
-            busy_s = report.wall_s or 0.0
-            device_s += busy_s
-            slowest = max(slowest, min(busy_s, plan.deadline_s.get(client, busy_s)))
-            simulated = simulated or report.simulated
-            if failure:
-                failures[failure] += 1
-            elif isinstance(report, TrainReport) and report.weights is not None:
-                updates.append((report.weights, report.samples))
-        elapsed_s += slowest
-        if not updates:
-            if failures["diverged"]:
+        configurations = dict.fromkeys(round_clients(plan, number), plan.configuration)
+        trained = yield from train_locally(plan, number, weights, configurations, tally)
+        if not trained.usable:
+            if tally.failures["diverged"]:
                 break
-            raise NothingLearnedError(failures, answers.values())
-        proposed = optimizer.step(weights, updates)
+            raise NothingLearnedError(tally.failures, trained.answers.values())
+        proposed = optimizer.step(weights, trained.updates)
         if not np.isfinite(proposed).all():
-            failures["diverged"] += 1
+            tally.failures["diverged"] += 1
             break
         weights, done = proposed, number + 1
         if done in plan.rungs and done < plan.rounds:
-            answers = yield _evaluate_requests(plan, done, weights)
-            measures, samples = evaluation(answers, plan.classes, plan.metric, failures)
+            answers = yield evaluate_requests(plan, done, weights)
+            measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
             curve[done] = measures
             if not plan.goes_on(done, measures):
-                return weights, Learned(
-                    measures, samples, device_s, elapsed_s, dict(failures), simulated, done, curve,
-                    stopped=True,
-                )  # fmt: skip
+                return weights, learned(tally, measures, samples, done, curve, stopped=True)
 
-    answers = yield _evaluate_requests(plan, plan.rounds, weights)
-    measures, samples = evaluation(answers, plan.classes, plan.metric, failures)
-    return weights, Learned(
-        measures, samples, device_s, elapsed_s, dict(failures), simulated, done, curve
+    answers = yield evaluate_requests(plan, plan.rounds, weights)
+    measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
+    return weights, learned(tally, measures, samples, done, curve)
+
+
+def learned(
+    tally: Tally,
+    measures: Mapping[str, float],
+    samples: int,
+    rounds: int,
+    curve: Mapping[int, Mapping[str, float]],
+    *,
+    stopped: bool = False,
+    choice: Choice | None = None,
+) -> Learned:
+    """What a training taught."""
+    return Learned(
+        measures=measures,
+        samples=samples,
+        device_s=tally.device_s,
+        elapsed_s=tally.elapsed_s,
+        failures=dict(tally.failures),
+        simulated=tally.simulated,
+        rounds=rounds,
+        curve=curve,
+        stopped=stopped,
+        choice=choice,
     )
 
 
-def _choose(plan: Plan, number: int, count: int) -> list[int]:
+def server_optimizer(plan: Plan) -> ServerOptimizer:
+    """The one that a plan's configuration asks for."""
+    server = server_settings(plan.configuration)
+    return ServerOptimizer(float(server["server_learning_rate"]), float(server["server_momentum"]))
+
+
+def round_clients(plan: Plan, number: int) -> list[int]:
     """The round's clients, drawn without replacement, in ascending order."""
     rng = np.random.default_rng([plan.seed, number])
+    count = int(server_settings(plan.configuration)["clients_per_round"])
     count = min(count, len(plan.participants))
     return sorted(int(c) for c in rng.choice(plan.participants, size=count, replace=False))
 
 
-def _train_request(plan: Plan, number: int, client: int, weights: Weights) -> TrainRequest:
-    settings = client_settings(plan.configuration)
+def train_locally(
+    plan: Plan,
+    number: int,
+    weights: Weights,
+    configurations: Mapping[int, Configuration],
+    tally: Tally,
+) -> Generator[Exchange, Answers, LocallyTrained]:
+    """Have each client train these weights with its configuration."""
+    answers = yield {
+        client: _train_request(plan, number, client, weights, configuration)
+        for client, configuration in configurations.items()
+    }
+    tally.take(answers, plan.deadline_s)
+    usable, failed = dict[int, TrainReport](), dict[int, str]()
+    for client in configurations:
+        report = answers[client]
+        failure = _failure(report, plan.deadline_s.get(client), weights)
+        if failure:
+            failed[client] = failure
+            tally.failures[failure] += 1
+        elif isinstance(report, TrainReport):
+            usable[client] = report
+    return LocallyTrained(usable, failed, answers)
+
+
+def _train_request(
+    plan: Plan, number: int, client: int, weights: Weights, configuration: Configuration
+) -> TrainRequest:
+    settings = client_settings(configuration)
     names = tuple(name for name in plan.hyperparameters if name != "seed")
     return TrainRequest(
         trial=plan.trial,
@@ -162,16 +236,20 @@ def _train_request(plan: Plan, number: int, client: int, weights: Weights) -> Tr
     )
 
 
-def _evaluate_requests(plan: Plan, rounds: int, weights: Weights) -> Exchange:
+def evaluate_requests(plan: Plan, rounds: int, weights: Weights) -> Exchange:
     """Every participant evaluates the weights that so many rounds came to."""
-    request = EvaluateRequest(
+    return dict.fromkeys(plan.participants, evaluate_request(plan, rounds, weights))
+
+
+def evaluate_request(plan: Plan, number: int, weights: Weights) -> EvaluateRequest:
+    """Asks a client what these weights are worth on its test data."""
+    return EvaluateRequest(
         trial=plan.trial,
-        round=rounds,
+        round=number,
         artefact=plan.artefact,
         weights=weights,
         metric=plan.metric,
     )
-    return dict.fromkeys(plan.participants, request)
 
 
 def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str | None:

@@ -103,10 +103,10 @@ class ProgressDisplay:
         front = non_dominated(self._study, [o for o in self._completed if o.forecast.feasible])
         values = [_shown(name, value) for name, value in outcome.objectives.items()]
         best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
+        how = outcome.learned.choice or outcome.proposal.phase or "trained"
         self._say(
-            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · "
-            f"{outcome.proposal.phase or 'trained'} · front of {len(front)}, "
-            f"best {best} · {self._so_far()}"
+            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · {how} · "
+            f"front of {len(front)}, best {best} · {self._so_far()}"
         )
 
     def _so_far(self) -> str:

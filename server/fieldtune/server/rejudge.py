@@ -9,6 +9,7 @@ from fieldtune.profiles.errors import InfeasibleError
 from fieldtune.server.artefacts import Artefacts
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.observations import corrections, known_before
+from fieldtune.server.space import Value
 from fieldtune.server.steering import Changes
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.summary import worst_constraint
@@ -52,7 +53,7 @@ def check_queue(
     Raises:
         InfeasibleError: there is one; the message says which limit it exceeds.
     """
-    tried = [outcome.proposal.configuration.flat() for outcome in history]
+    tried = [values for outcome in history for values in _tried(outcome)]
     names = study.full_space.parameters()
     for number, entry in enumerate(study.queue, start=1):
         if entry.keys() != names.keys() or any(values == entry for values in tried):
@@ -66,3 +67,11 @@ def check_queue(
                 f"queue, entry {number}: the limits rule it out; it exceeds {limit} by "
                 f"{100 * forecast.constraints[limit]:.0f} %: change it, or raise the limit"
             )
+
+
+def _tried(outcome: Outcome) -> list[dict[str, Value]]:
+    """The configuration of a trial, and those that shared its training."""
+    values = outcome.proposal.configuration.flat()
+    choice = outcome.learned.choice if isinstance(outcome, Completed) else None
+    others = choice.configurations if choice else ()
+    return [values, *({**values, **other} for other in others)]

@@ -212,6 +212,7 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
         if isinstance(outcome, Trained):
             learned = outcome.learned
             tail[:4] = [learned.rounds, learned.samples, learned.device_s, outcome.seed]
+            tail[4] = str(learned.choice or "")
         if isinstance(outcome, Stopped):
             there = [f"{name} {value:.6g}" for name, value in outcome.objectives.items()
                      if name in learned.measures]  # fmt: skip

@@ -128,6 +128,26 @@ class Parameter(BaseModel):
             return min(max(value, low), high)
         return low + fraction * (high - low)
 
+    def fraction(self, value: Value) -> float:
+        """Where a value of the parameter lies, 0..1: in the middle of what :meth:`at` maps to it.
+
+        Raises:
+            ValueError: it is none of the choices.
+        """
+        if self.choices is not None:
+            return (self.choices.index(value) + 0.5) / len(self.choices)
+        (low, high), number = self.bounds(), float(value)
+        if self.integer and not self.log:
+            step = self.step or 1
+            return (int(number - low) // step + 0.5) / (int(high - low) // step + 1)
+        if self.integer:
+            low, high = low - 0.5, high + 0.5
+        if low == high:
+            return 0.5
+        if self.log:
+            return math.log(number / low) / math.log(high / low)
+        return (number - low) / (high - low)
+
     def count(self) -> int | None:
         """How many values there are; None where they are not countable."""
         if self.choices is not None:

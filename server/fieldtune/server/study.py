@@ -267,6 +267,11 @@ class StudyConfig(Section):
                     f"limits.{name!r} narrows a device type that the fleet does not have"
                     f"{did_you_mean(name, self.fleet.devices)}"
                 )
+        if self.tuner.exploration and all(p.count() == 1 for p in self.space.client.values()):
+            raise ValueError(
+                "tuner.name = 'fedex' chooses among client configurations, and space.client varies "
+                "nothing: give it a parameter with several values, or choose 'random'"
+            )
         self._check_queue()
         self._check_known("client", self.client_settings)
         self._check_known("server", tuple(SERVER_DEFAULTS))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fieldtune.profiles.correction import NONE, Corrections
 from fieldtune.profiles.cost import Cost
 from fieldtune.profiles.uncertain import Estimate
-from fieldtune.server.space import Configuration
+from fieldtune.server.space import Configuration, Value
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,33 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Client configurations that shared one training, and how sure it is of them in the end."""
+
+    configurations: tuple[Mapping[str, Value], ...]
+    """Values of ``[space.client]``; the first are those that were asked for."""
+    probabilities: tuple[float, ...]
+    """They sum to 1."""
+
+    @property
+    def mode(self) -> int:
+        """Index of the most probable one, of equals the first."""
+        return self.probabilities.index(max(self.probabilities))
+
+    @property
+    def entropy(self) -> float:
+        """In nats: 0 where it is sure, ``ln k`` where it knows nothing of ``k``."""
+        return -sum(each * math.log(each) for each in self.probabilities if each > 0)
+
+    def __str__(self) -> str:
+        count = len(self.probabilities)
+        return (
+            f"{100 * max(self.probabilities):.0f} % for this of {count} configurations, entropy "
+            f"{self.entropy:.2f} of {math.log(count):.2f}"
+        )
+
+
+@dataclass(frozen=True)
 class Learned:
     """What training a configuration taught, over the test samples of all participants."""
 
@@ -74,6 +102,8 @@ class Learned:
     """Rounds -> what was measured after so many, at each rung that was reached."""
     stopped: bool = False
     """Whether a rung ended it."""
+    choice: Choice | None = None
+    """Where several client configurations shared the training; its trial is that of the mode."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from functools import cache
 from typing import Self
 
 from tuner.federated import Federated
-from tuner.peer import Peer
+from tuner.peer import Peer, Proposal
 from tuner.peers import chosen_peers
-from tuner.problem import Problem
+from tuner.problem import Evaluation, Problem, Values
 from tuner.registry import STUDIES, make_problem
 from tuner.scoring import (
     Picker,
@@ -99,15 +99,23 @@ def run(problem: Problem, peer: Peer, seed: int, trials: int) -> list[Tried]:
     while paid_rounds < trials * problem.rounds:
         proposal = peer.ask()
         training = seed * 100_000 + proposal.seed
-        evaluation = problem.evaluate(proposal.values, proposal.rounds, training)
+        values, evaluation = _try(problem, proposal, training)
         # What an earlier rung ran is not run again; time grows with rounds.
         new_rounds = proposal.rounds - proposal.paid_rounds
         paid_rounds += new_rounds
         device_s += evaluation.device_s * new_rounds / proposal.rounds
         paid = paid_rounds / problem.rounds
-        tried.append(Tried(proposal.values, proposal.rounds, evaluation, paid, device_s))
+        tried.append(Tried(values, proposal.rounds, evaluation, paid, device_s))
         peer.tell(proposal, evaluation)
     return tried
+
+
+def _try(problem: Problem, proposal: Proposal, training: int) -> tuple[Values, Evaluation]:
+    """What was tried in the end, and what it taught."""
+    if proposal.explores is None:
+        return proposal.values, problem.evaluate(proposal.values, proposal.rounds, training)
+    assert isinstance(problem, Federated), "only clients of a training explore"
+    return problem.explore(proposal.values, proposal.rounds, training, proposal.explores)
 
 
 def score(problem: Problem, tried: Sequence[Tried], pick: Picker) -> Score:

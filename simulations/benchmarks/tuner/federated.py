@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,23 +17,34 @@ from pathlib import Path
 import numpy as np
 
 from fieldtune.client import trainer
-from fieldtune.client.messages import Description, EvaluateReport, TrainReport, TrainRequest
+from fieldtune.client.messages import (
+    Description,
+    EvaluateReport,
+    TrainReport,
+    TrainRequest,
+    Weights,
+)
 from fieldtune.client.runtime import Session, runtime_name
 from fieldtune.profiles.catalogue import load_profile
+from fieldtune.server.candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.federated import (
+    Answers,
+    Exchange,
     NothingLearnedError,
     Plan,
     Report,
     Request,
     federated_averaging,
 )
+from fieldtune.server.fedex import fedex
 from fieldtune.server.forecast import fleet_measure
 from fieldtune.server.space import Configuration, Parameter
 from fieldtune.server.study import COST_MEASURES, StudyConfig
 from fieldtune.server.studyfile import load_study
 from fieldtune.server.trials import Forecast, Learned
 from fieldtune.server.tune import compile_service, make_artefacts, make_forecaster
+from fieldtune.server.tunersection import Fedex
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.fleet import FleetPlan, assign_devices
 from fieldtune.simulations.meter import ProfileMeter
@@ -161,16 +172,44 @@ class Federated:
         return self._learned[key]
 
     def _trained(self, values: Values, rounds: int, seed: int, *, everyone: bool) -> Learned | None:
-        configuration = self._configuration(values)
-        name = self._key(configuration)
-        artefact = self._artefacts[name]
-        if name not in self._sessions:
-            self._sessions[name] = Session(artefact.model)
-        session = self._sessions[name]
         # A configuration over a limit is trained all the same, so that samplers without formulas
         # learn something of it: more than a device that runs out of memory would tell them.
         participants = self.forecast(values).participants or tuple(range(len(self.members)))
-        plan = Plan(
+        plan = self._plan(values, participants, rounds, seed)
+        asked = participants if everyone else _some(participants, self._share, seed)
+        return self._converse(federated_averaging(plan), plan, asked)
+
+    def explore(
+        self, values: Values, rounds: int, seed: int, options: Fedex
+    ) -> tuple[Values, Evaluation]:
+        """Train by FedEx around a configuration: the one that it came to, and what it measured."""
+
+        def candidate(configuration: Configuration) -> Candidate:
+            return Candidate(configuration, self.forecast(configuration.flat()))
+
+        asked = candidate(self._configuration(values))
+        if not asked.forecast.feasible:
+            return values, self.evaluate(values, rounds, seed)
+        candidates = candidates_around(
+            asked,
+            space=self.study.space,
+            count=options.configurations,
+            radius=options.radius,
+            forecast=lambda configuration: candidate(configuration).forecast,
+            seed=seed,
+        )
+        participants = tuple(who_may_train(candidates))
+        plan = self._plan(values, participants, rounds, seed)
+        asks = participants if self._share == 1.0 else _some(participants, self._share, seed)
+        found = self._converse(fedex(plan, candidates, options), plan, asks)
+        chosen = found.choice.mode if found and found.choice else 0
+        came_to = candidates[chosen].configuration.flat()
+        return came_to, self._evaluation(came_to, [found])
+
+    def _plan(self, values: Values, participants: tuple[int, ...], rounds: int, seed: int) -> Plan:
+        configuration = self._configuration(values)
+        artefact = self._artefacts[self._key(configuration)]
+        return Plan(
             trial=0,
             configuration=configuration,
             artefact=artefact.manifest.artefact_sha256,
@@ -183,8 +222,18 @@ class Federated:
             deadline_s={},
             seed=seed,
         )
-        asked = participants if everyone else _some(participants, self._share, seed)
-        steps = federated_averaging(plan)
+
+    def _converse(
+        self,
+        steps: Generator[Exchange, Answers, tuple[Weights, Learned]],
+        plan: Plan,
+        evaluate: Collection[int],
+    ) -> Learned | None:
+        """Answer for the clients; at the end only these evaluate. None where nothing is learned."""
+        name = self._key(plan.configuration)
+        if name not in self._sessions:
+            self._sessions[name] = Session(self._artefacts[name].model)
+        session = self._sessions[name]
         try:
             exchange = next(steps)
             while True:
@@ -192,7 +241,7 @@ class Federated:
                     {
                         client: self._answer(session, client, request)
                         for client, request in exchange.items()
-                        if isinstance(request, TrainRequest) or client in asked
+                        if request.round < plan.rounds or client in evaluate
                     }
                 )
         except StopIteration as end:
@@ -203,9 +252,9 @@ class Federated:
 
     def _answer(self, session: Session, client: int, request: Request) -> Report:
         data = self._data[client]
+        meter = ProfileMeter(_profile(self._profiles[client]), 1.0)
         if isinstance(request, TrainRequest):
             trained = trainer.train(session, data, request)
-            meter = ProfileMeter(_profile(self._profiles[client]), 1.0)
             return TrainReport(
                 trial=request.trial,
                 round=request.round,
@@ -227,6 +276,8 @@ class Federated:
             actual=tuple(counted.actual.tolist()),
             value=counted.value,
             weight=counted.weight,
+            wall_s=meter.stop(session, samples=counted.samples).wall_s,
+            simulated=True,
         )
 
     def _configuration(self, values: Values) -> Configuration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from fieldtune.server.tunersection import Fedex
 from tuner.problem import Evaluation, Known, Problem, Values, ruled_out
 
 MOST_REJECTIONS = 200
@@ -21,6 +22,7 @@ class Proposal:
         rounds: for how long.
         paid_rounds: how many of them were run for an earlier proposal of the same ``seed``.
         seed: index of the training; the same index continues the same one.
+        explores: how the training itself chooses other values nearby, where it does.
     """
 
     number: int
@@ -28,6 +30,7 @@ class Proposal:
     rounds: int
     paid_rounds: int
     seed: int
+    explores: Fedex | None = None
 
 
 class Peer(Protocol):

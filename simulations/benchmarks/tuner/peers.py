@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fieldtune.profiles.errors import UsageError, did_you_mean
 from tuner import optuna_peers, warm
 from tuner.asha import MoAsha
+from tuner.exploring import FedexPeer
+from tuner.federated import Federated
 from tuner.peer import Filtered, Peer
 from tuner.problem import Problem
 from tuner.remote import Botorch, RemoteGp, missing
@@ -40,6 +42,8 @@ class Entry:
         """Why it cannot take part, in a sentence; None where it can."""
         if self.name in {"mo-asha", "grey+rungs"} and problem.rounds == 1:
             return f"{problem.name} has no partial evaluations"
+        if self.make is _fedex and not isinstance(problem, Federated):
+            return f"{problem.name} has no clients to try several configurations"
         if self.make is warm.after_other_data and problem.name not in warm.OTHER_DATA:
             return f"{problem.name} has no study of other data beside it"
         return missing(python, self.needs) if self.needs else None
@@ -53,6 +57,10 @@ def _sampler(make: optuna_peers.MakeSampler, *, filtered: bool = False) -> Make:
     return made
 
 
+def _fedex(problem: Problem, seed: int, python: str | None) -> Peer:
+    return FedexPeer(problem, seed)
+
+
 PEERS = (
     Entry("random", _sampler(optuna_peers.random), optuna=True),
     Entry("nsga2", _sampler(optuna_peers.nsga2), optuna=True),
@@ -61,6 +69,7 @@ PEERS = (
     Entry("random+filter", _sampler(optuna_peers.random, filtered=True)),
     Entry("tpe+filter", _sampler(optuna_peers.tpe_multivariate, filtered=True)),
     Entry("mo-asha", lambda problem, seed, _: Filtered(MoAsha(problem, seed), problem)),
+    Entry("fedex", _fedex),
     Entry("botorch", Botorch, needs=("torch", "botorch"), posterior=True),
     Entry(
         "grey+rungs",

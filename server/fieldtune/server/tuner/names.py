@@ -26,9 +26,9 @@ class Samplers:
     """Makes the sampler for each trial, so that a proposal never depends on the process.
 
     Args:
-        name: ``grey``, ``tpe``, ``nsga2``, ``gp``, ``random``, or ``package.module:factory``. The
-            factory is called for each trial with ``seed`` and ``known`` as keyword arguments and
-            returns an Optuna sampler.
+        name: one of :data:`~fieldtune.server.tunersection.SAMPLERS`, or
+            ``package.module:factory``. The factory is called for each trial with ``seed`` and
+            ``known`` as keyword arguments and returns an Optuna sampler.
         seed: of the study.
         space: the parameters.
         import_path: folders in which a user's factory is looked for first.
@@ -93,7 +93,7 @@ class Samplers:
         seed = self.seed_of(number)
         with without_experimental_warnings():
             match self._name:
-                case "random" | "mo-asha":  # the rungs make the difference
+                case "random" | "mo-asha" | "fedex":  # what happens in a trial makes the difference
                     return optuna.samplers.RandomSampler(seed=seed)
                 case "nsga2":
                     return optuna.samplers.NSGAIISampler(
