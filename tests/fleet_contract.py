@@ -21,9 +21,10 @@ from fieldtune.client.messages import (
     EvaluateRequest,
     TrainReport,
     TrainRequest,
+    Weights,
 )
 from fieldtune.client.runtime import Session
-from fieldtune.client.trainer import train
+from fieldtune.client.trainer import evaluate, train
 from fieldtune.profiles.errors import FleetError
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.federated import Request
@@ -134,6 +135,29 @@ class FleetContract:
             assert reply.report.actual == tuple(labels.tolist())
             assert reply.report.samples == sum(reply.report.predicted) == labels.sum()
             assert reply.report.inference_ms is not None
+
+    def test_a_client_evaluates_the_weights_that_it_has_just_come_to(
+        self, opened: Opened, mlp_artefact: Artefact
+    ) -> None:
+        """The same round's, so nothing tells the two requests apart but their kind."""
+        asked: list[Asked] = [(c, training(mlp_artefact, trial=4, round=1)) for c in range(CLIENTS)]
+        trained: dict[int, Weights] = {}
+        for reply in opened.answers(asked, mlp_artefact.model):
+            assert isinstance(reply.report, TrainReport)
+            assert reply.report.weights is not None
+            trained[reply.client] = reply.report.weights
+        requests: list[Asked] = [
+            (client, EvaluateRequest(trial=4, round=1, artefact=asked[0][1].artefact,
+                                     weights=weights, metric="accuracy"))
+            for client, weights in trained.items()
+        ]  # fmt: skip
+        session = Session(mlp_artefact.model)
+        for reply in opened.answers(requests, mlp_artefact.model):
+            assert isinstance(reply.report, EvaluateReport)
+            request = dict(requests)[reply.client]
+            assert isinstance(request, EvaluateRequest)
+            expected = evaluate(session, opened.data[reply.client], request)
+            assert reply.report.hits == tuple(expected.hits.tolist())
 
     def test_an_artefact_travels_to_a_client_only_once(
         self, opened: Opened, mlp_artefact: Artefact

@@ -31,6 +31,16 @@ def test_every_fraction_gives_a_value_that_the_parameter_contains(
     assert parameter.contains(parameter.at(fraction))
 
 
+@given(parameters(), st.floats(0, 1, exclude_max=True))
+def test_a_value_lies_where_its_fraction_says(parameter: Parameter, fraction: float) -> None:
+    value = parameter.at(fraction)
+    place = parameter.fraction(value)
+    assert 0 <= place <= 1
+    assert parameter.at(place) == pytest.approx(value)
+    if parameter.count() is None:
+        assert place == pytest.approx(fraction, abs=1e-6)
+
+
 @given(parameters())
 def test_the_default_is_a_value_of_the_parameter(parameter: Parameter) -> None:
     assert parameter.contains(parameter.default_value())

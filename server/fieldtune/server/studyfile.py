@@ -18,7 +18,7 @@ from fieldtune.server.study import (
     StudySection,
     TaskSection,
 )
-from fieldtune.server.tunersection import TunerSection
+from fieldtune.server.tunersection import Fedex, TunerSection
 
 
 def load_study(path: Path) -> StudyConfig:
@@ -92,6 +92,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         ("fleet",): FleetSection,
         ("limits",): LimitsSection,
         ("tuner",): TunerSection,
+        ("tuner", "fedex"): Fedex,
         ("space",): Space,
     }
     place = tuple(str(part) for part in location)

@@ -71,7 +71,7 @@ class Choice:
     @property
     def entropy(self) -> float:
         """In nats: 0 where it is sure, ``ln k`` where it knows nothing of ``k``."""
-        return -sum(each * math.log(each) for each in self.probabilities if each > 0)
+        return sum(each * math.log(1 / each) for each in self.probabilities if each > 0)
 
     def __str__(self) -> str:
         count = len(self.probabilities)
