@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from fieldtune.server import study
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.partition import Partition, PartitionKind
 from fieldtune.server.space import Parameter
+from fieldtune.server.tunersection import Fedex
 from fieldtune.simulations.cli import app
 from fieldtune.simulations.datasets import BUILT_IN
 
@@ -94,6 +96,13 @@ def test_every_key_and_kind_of_a_partition_is_documented() -> None:
     for key in ("alpha", "shards", "test_share"):
         default = Partition.model_fields[key].default
         assert f"| `{key}` | `{default}` |" in section("Partitions")
+
+
+def test_every_option_of_fedex_is_documented_with_its_default() -> None:
+    for key, field in Fedex.model_fields.items():
+        default = field.default
+        shown = "none" if default is None else f"`{json.dumps(default)}`"
+        assert f"| `fedex.{key}` | {shown} |" in section("`[tuner]`")
 
 
 def test_every_data_set_is_documented() -> None:

@@ -390,13 +390,13 @@ def test_a_trial_of_fedex_is_that_of_the_configuration_which_it_came_to(
     for outcome in trained[1:]:
         choice = outcome.learned.choice
         assert choice is not None
-        assert len(choice.configurations) == 9
+        assert len(choice.configurations) == 4
         assert outcome.proposal.configuration.client == choice.configurations[choice.mode]
         assert sum(choice.probabilities) == pytest.approx(1)
-        assert choice.probabilities[choice.mode] > 1 / 9
+        assert choice.probabilities[choice.mode] > 1 / 4
         moved += choice.mode > 0
     assert moved
-    assert "of 9 configurations" in explored[1]
+    assert "of 4 configurations" in explored[1]
 
 
 def test_a_trial_of_fedex_is_charged_for_what_its_clients_evaluate_too(

@@ -270,10 +270,8 @@ class Coordinator:
         The first trial is of the study's defaults, which are trained alone: what is recommended is
         compared with them.
         """
-        asked, options = (
-            Candidate(proposal.configuration, forecast),
-            self._study.tuner.exploration,
-        )
+        asked = Candidate(proposal.configuration, forecast)
+        options = self._study.tuner.exploration
         if options is None or proposal.number == 0:
             return [asked]
         return candidates_around(
@@ -288,6 +286,7 @@ class Coordinator:
     def _steps(
         self, plan: Plan, candidates: Sequence[Candidate]
     ) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
+        """The federated algorithm for so many configurations."""
         options = self._study.tuner.exploration
         if options is None or len(candidates) == 1:
             return federated_averaging(plan)

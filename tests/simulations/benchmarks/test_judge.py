@@ -137,11 +137,14 @@ def test_a_budget_cuts_a_run_where_it_is_spent() -> None:
 
 
 def test_all_peers_at_one_seed_are_repeatable() -> None:
-    job = Job("tnk", Variation(), ("random", "tpe+filter", "mo-asha"), 7, 12, None)
+    job = Job("tnk", Variation(), ("random", "tpe+filter", "mo-asha", "fedex"), 7, 12, None)
     first, notes = work(job)
     assert first == work(job)[0]
     assert [outcome.peer for outcome in first] == ["random", "tpe+filter"]
-    assert notes == ["mo-asha is left out: tnk has no partial evaluations"]
+    assert notes == [
+        "mo-asha is left out: tnk has no partial evaluations",
+        "fedex is left out: tnk has no clients to try several configurations",
+    ]
     assert first[1].infeasible <= first[0].infeasible
     assert first[0].final == first[0].value_pick
 

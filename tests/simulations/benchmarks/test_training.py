@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import optuna
 import pytest
 
 from commandline import Command
+from fieldtune.server.tunersection import Fedex
 from tuner.experiment import run, score
+from tuner.exploring import FedexPeer
 from tuner.federated import Federated
 from tuner.optuna_peers import OptunaPeer, random
 from tuner.peer import Filtered
@@ -66,6 +69,25 @@ def test_a_trial_gives_what_the_command_line_gives_bit_for_bit(
     assert found.objectives[2] == float(row["objective:energy_j"])
 
 
+def test_fedex_comes_to_what_the_command_line_comes_to_bit_for_bit(
+    fieldtune: Command, study: Path, problem: Federated, tmp_path: Path
+) -> None:
+    file = tmp_path / "fedex.toml"
+    file.write_text(study.read_text() + '[tuner]\nname = "fedex"\n')
+    ran = fieldtune("tune", file, "--out", tmp_path / "run", "--trials", "3")
+    assert ran.returncode == 0, ran.stderr
+    with (tmp_path / "run" / "trials.csv").open() as lines:
+        *_, row = (line for line in csv.DictReader(lines) if line["state"] == "completed")
+    asked = optuna.load_study(
+        study_name="one", storage=f"sqlite:///{tmp_path / 'run' / 'study.db'}"
+    ).trials[int(row["number"])]
+    values, found = problem.explore(asked.params, 3, int(row["seed"]), Fedex())
+    assert values["learning_rate"] == float(row["learning_rate"])
+    assert values["local_epochs"] == int(row["local_epochs"])
+    assert found.objectives[0] == float(row["objective:error"])
+    assert found.objectives[2] == float(row["objective:energy_j"])
+
+
 def test_the_truth_is_the_mean_of_fresh_seeds_and_costs_are_known(problem: Federated) -> None:
     values = problem.study.full_space.defaults().flat()
     truth, known = problem.truth(values), problem.known(values)
@@ -111,7 +133,10 @@ def test_a_filtered_run_trains_nothing_that_is_over_a_limit(problem: Federated) 
         reference = Reference((0.0, -1.0, 0.0), (1.0, 0.0, 1.0), 1.331, "the whole range")
 
     problem.__class__ = Scaled
-    peer = Filtered(OptunaPeer(problem, random, 0), problem)
-    tried = run(problem, peer, 0, 3)
-    assert all(each.evaluation.feasible for each in tried)
-    assert 0 < score(problem, tried, by_value).true < 1
+    for peer in (
+        Filtered(OptunaPeer(problem, random, 0), problem),
+        FedexPeer(problem, 0),
+    ):
+        tried = run(problem, peer, 0, 3)
+        assert all(each.evaluation.feasible for each in tried)
+        assert 0 < score(problem, tried, by_value).true < 1
