@@ -1,14 +1,14 @@
 """Boot a whole 512 MB arm64 system, install the client in it, and run a study on it: ``make pi``.
 
-The system installs fieldtune's wheel with its base dependencies, asks ``fieldtune client doctor``,
-installs the service with ``fieldtune client install`` and takes part in a study of DS-CNN (49x10x1
-samples, 12 classes, 200 of them) that a coordinator on this machine runs, over TLS. Prints what
-the system says and the client's peak memory: what the kernel counts (VmHWM) and what the client
-reported of its training.
+fieldtune's wheel and its base dependencies for arm64 are unpacked on this machine. The system asks
+``fieldtune client doctor``, installs the service with ``fieldtune client install`` and takes part
+in a study of DS-CNN (49x10x1 samples, 12 classes, 200 of them) that a coordinator on this machine
+runs, over TLS. Prints what the system says and the client's peak memory: what the kernel counts of
+its process (VmHWM) and of the service (memory.peak), and what it reported of its training.
 
-It takes about 20 minutes, most of it emulation, which proves function and memory but never speed.
-It needs root on Debian and installs the packages it lacks. The system's disk is built once where
-``FIELDTUNE_AARCH64_FOLDER`` names a folder to keep it in.
+Emulation proves function and memory but never speed. It needs root on Debian and installs the
+packages it lacks. The system's disk is built once where ``FIELDTUNE_AARCH64_FOLDER`` names a folder
+to keep it in.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import typer
@@ -58,33 +60,42 @@ clients_per_round = { choices = [1] }
 SETUP = """\
 say() { echo "pi: $*"; }
 say "$(uname -srm), $(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo) MiB of memory"
-python3 -m venv /opt/fieldtune
-PATH=/opt/fieldtune/bin:$PATH
-say installing
-pip install --quiet --no-index --find-links /srv/wheels fieldtune || say failed to install
-cd /root
-install -m 600 /srv/pi.bundle.toml .
-device="pi.bundle.toml --data /srv/data --profile raspberry-pi-zero-2w"
+PATH=/srv/venv/bin:$PATH
+chmod 600 /srv/pi.bundle.toml
+device="/srv/pi.bundle.toml --data /srv/data --profile raspberry-pi-zero-2w"
 fieldtune client doctor $device
 fieldtune client install $device
 unit=fieldtune-client-pi
-systemctl show -p ActiveState,SubState,MemoryMax $unit
-most=0
+systemctl show -p ActiveState,SubState,NRestarts,MemoryMax $unit
+group=/sys/fs/cgroup$(systemctl show -p ControlGroup --value $unit)
 while sleep 1; do
   pid=$(systemctl show -p MainPID --value $unit)
-  now=$(awk '/VmHWM/ {print $2}' /proc/$pid/status 2>/dev/null)
-  if [ "${now:-0}" -gt $most ]; then most=$now; say "VmHWM $most kB"; fi
-  systemctl show -p NRestarts --value $unit > /run/restarts
-  if [ "$(cat /run/restarts)" != 0 ]; then say "restarts: $(cat /run/restarts)"; fi
+  process=$(awk '/VmHWM/ {print int($2 / 1024)}' /proc/$pid/status 2>/dev/null)
+  service=$(($(cat $group/memory.peak 2>/dev/null || echo 0) >> 20))
+  restarts=$(systemctl show -p NRestarts --value $unit)
+  now="process $process MiB, service $service MiB, restarts $restarts"
+  if [ "$now" != "$before" ]; then say "$now"; before=$now; fi
 done
 """
+_SITE = Path("venv/lib/python3.11/site-packages")
 
 
 def payload(folder: Path, bundle: Path) -> Path:
-    """What the system is given: the wheels, its bundle, its data and what to do with them."""
-    (folder / "wheels").mkdir(parents=True)
-    wheel = build_wheel(folder / "wheels")
-    pip("download", "--dest", folder / "wheels", *BASE, wheel)
+    """What the system is given: its packages, its bundle, its data and what to do with them."""
+    folder.mkdir()
+    wheel = build_wheel(folder.parent / "wheel")
+    pip("install", "--target", folder / _SITE, *BASE, wheel)
+    # As on the board; in what pip wrote there is the path of this machine's Python.
+    shutil.rmtree(folder / _SITE / "bin")
+    programs = folder / "venv/bin"
+    programs.mkdir()
+    (folder / "venv/pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
+    (programs / "python3").symlink_to("/usr/bin/python3")
+    (programs / "fieldtune").write_text(
+        "#!/srv/venv/bin/python3\nimport sys\nfrom fieldtune.simulations.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    (programs / "fieldtune").chmod(0o755)
     (folder / "data").mkdir()
     x = np.random.default_rng(0).normal(size=(SAMPLES, *SHAPE)).astype(np.float32)
     np.savez(folder / "data/samples.npz", x=x, y=np.arange(SAMPLES) % CLASSES)
@@ -121,15 +132,17 @@ def main() -> int:
     if lacking := get_means():
         typer.echo(f"this needs {lacking}", err=True)
         return 2
+    signal.signal(signal.SIGTERM, stop)
     with tempfile.TemporaryDirectory(prefix="fieldtune-pi-") as scratch:
         folder = Path(scratch)
         kept = os.environ.get("FIELDTUNE_AARCH64_FOLDER")
         place = Path(kept) if kept else folder / "board"
         place.mkdir(parents=True, exist_ok=True)
-        typer.echo("building the system's disk (a few minutes; once where it is kept)")
+        typer.echo("building the system's disk (once where it is kept)")
         board = Board.build(place)
         deployment = Deployment(folder, host=HOST)
         deployment.init()
+        typer.echo("installing the client, for an arm64 system")
         given = payload(folder / "payload", deployment.enroll("pi"))
         (folder / "pi.toml").write_text(STUDY)
         run = folder / "run"
@@ -140,6 +153,7 @@ def main() -> int:
         try:
             deployment.start()
             study.start()
+            typer.echo("booting")
             with board.booted(given, folder / "console") as system:
                 lines = []
                 for line in watched(study, system, folder / "console"):
@@ -157,17 +171,27 @@ def main() -> int:
     return 0
 
 
+def stop(number: int, frame: FrameType | None) -> None:
+    """End as after Ctrl-C: all that was started is ended too."""
+    raise KeyboardInterrupt
+
+
 def report(outcome: dict[str, object], console: str) -> None:
     """The figures of a study that came to its end."""
-    counted = [int(kb) / 1024 for kb in re.findall(r"VmHWM (\d+) kB", console)]
+    said = re.findall(r"pi: process (\d+) MiB, service (\d+) MiB", console)
+    process, service = (max(map(int, peaks)) for peaks in zip(*said, strict=True))
     reported = {
         each["quantity"]: each["reported"]
         for each in outcome["reported"]["raspberry-pi-zero-2w"]  # type: ignore[index]
     }
     typer.echo(f"trials completed: {outcome['trials']}, failed: {outcome['failed']}")
-    typer.echo(f"peak memory of the client in a {MEMORY_MB} MB system: {max(counted):.0f} MiB")
+    typer.echo(f"peak memory of the client in a {MEMORY_MB} MB system: {process} MiB (VmHWM)")
+    typer.echo(f"peak of its service, with cached files: {service} MiB (memory.peak)")
     typer.echo(f"peak while it trains DS-CNN, as it reported: {reported['memory']:.0f} MiB")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
