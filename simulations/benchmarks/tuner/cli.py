@@ -17,13 +17,14 @@ from rich.table import Table
 from fieldtune.profiles.errors import DataError, FieldtuneError, UsageError
 from tuner.asks import ask_costs
 from tuner.defaults import STUDIES as PRODUCT_STUDIES
-from tuner.defaults import gains
+from tuner.defaults import Gain, gains
 from tuner.experiment import Job, Outcome, Variation, Workers
 from tuner.peers import OURS, WARM, chosen_peers
 from tuner.registry import STUDIES, make_problem
 from tuner.report import (
     by_peer,
     curve_table,
+    defaults_table,
     device_time_line,
     few_clients_table,
     fronts_table,
@@ -49,6 +50,7 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--part", action="append", choices=PARTS, default=[], help="only this; may be repeated")
     add("--problem", action="append", default=[], help="a name or package.module:Class; repeatable")
+    add("--study", action="append", default=[], help="of those in simulations/studies; repeatable")
     add("--peer", action="append", default=[], help="only this peer; may be repeated")
     add("--seeds", type=int, help="paired seeds; by default those that were pre-registered")
     add("--first-seed", type=int, help="the lowest seed; by default that of judged runs")
@@ -71,6 +73,9 @@ class Plan:
     first_seed: int
     seeds: Mapping[str, int]
     """``training`` and ``formulas_and_tables`` -> how many."""
+    studies: Sequence[str]
+    """Of the product, to be compared with their defaults; empty for all."""
+    study_seeds: int
     trials: int | None
     sizes: tuple[int, ...]
     workers: int
@@ -104,6 +109,8 @@ class Plan:
             peers=peers,
             first_seed=chosen["first_seed"] if given.first_seed is None else given.first_seed,
             seeds=seeds,
+            studies=given.study,
+            study_seeds=given.seeds or 1,
             trials=given.trials or (12 if given.small else None),
             sizes=(50, 200) if given.small else (200, 1000, 5000),
             workers=given.workers,
@@ -127,6 +134,7 @@ class Run:
     def __init__(self, plan: Plan, console: Console, workers: Workers) -> None:
         self._plan, self._console, self._workers = plan, console, workers
         self.outcomes: list[Outcome] = []
+        self.gains: list[Gain] = []
         self._made: dict[str, bool] = {}
 
     def everything(self) -> None:
@@ -207,22 +215,19 @@ class Run:
         self._console.print(table)
 
     def defaults(self) -> None:
-        """Tuned against default, on every study of the product."""
-        table = Table(
-            title="Tuned against default, each trained afresh from 3 seeds", title_justify="left"
-        )
-        for column in ("study", "device", "error", "inference", "energy", "memory"):
-            table.add_column(column, justify="left" if column in ("study", "device") else "right")
+        """Tuned against default, on the studies of the product."""
         for file in sorted(PRODUCT_STUDIES.glob("*.toml")):
-            try:
-                found = gains(file, trials=self._plan.trials, workers=self._plan.workers)
-            except (DataError, RuntimeError) as why:
-                self._say(f"{file.stem} is left out: {why}")
+            if self._plan.studies and file.stem not in self._plan.studies:
                 continue
-            for gain in found:
-                changes = (gain.error, *(gain.costs[name] for name in _COSTS))
-                table.add_row(gain.study, gain.device, *map(_change, changes))
-        self._console.print(table)
+            for seed in range(self._plan.study_seeds):
+                try:
+                    self.gains += gains(
+                        file, seed=seed, trials=self._plan.trials, workers=self._plan.workers
+                    )
+                except (DataError, RuntimeError) as why:
+                    self._say(f"{file.stem} is left out: {why}")
+        if self.gains:
+            self._console.print(defaults_table(self.gains))
 
     def _compare(
         self,
@@ -281,14 +286,6 @@ class Run:
 _RESOURCES = ("nas-bench-201", "hpolib-naval", "hpolib-protein", "digits")
 """Problems whose limits are resources, of which formulas can be wrong."""
 
-_COSTS = ("inference_ms", "energy_j", "memory_mib")
-
-
-def _change(pair: tuple[float, float]) -> str:
-    before, after = pair
-    share = 100 * (after / before - 1) if before else 0.0
-    return f"{before:.3g} → {after:.3g} ({share:+.0f} %)"
-
 
 def main(argv: Sequence[str]) -> int:
     """Run; 0, or the exit code of what was wrong."""
@@ -305,5 +302,6 @@ def main(argv: Sequence[str]) -> int:
         print(wrong, file=sys.stderr)
         return wrong.exit_code
     if given.json:
-        given.json.write_text(json.dumps([dataclasses.asdict(o) for o in run.outcomes], indent=1))
+        kept = {"outcomes": run.outcomes, "gains": run.gains}
+        given.json.write_text(json.dumps(kept, default=dataclasses.asdict, indent=1))
     return 0

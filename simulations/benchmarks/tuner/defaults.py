@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,27 +20,54 @@ from tuner.federated import Federated
 from tuner.problem import Values
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
-SHOWN = ("inference_ms", "energy_j", "memory_mib")
+SHOWN = ("inference_ms", "energy_j", "memory_mib", "sent_bytes")
+WORTH = 0.2
+"""What tuning is to save: this share of the error at no higher cost, or of a cost at no higher
+error."""
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a device type gains: (default, tuned) for each measure."""
+    """What a device type gains: (default, tuned) for each measure.
+
+    Attributes:
+        study: its name.
+        seed: with which it was run.
+        device: the device type.
+        error: mean over fresh seeds, on every client's test data.
+        costs: of this device type, by measure.
+        traded: which of the costs are objectives of the study.
+    """
 
     study: str
+    seed: int
     device: str
     error: tuple[float, float]
     costs: dict[str, tuple[float, float]]
+    traded: tuple[str, ...]
+
+    @property
+    def saves(self) -> bool:
+        """Whether it saves :data:`WORTH` of the error or of a cost, and nothing became worse."""
+        shares = [_share(self.error), *(_share(self.costs[name]) for name in self.traded)]
+        return max(shares) <= 1.0 and min(shares) <= 1.0 - WORTH
 
 
-def run_study(file: Path, out: Path, *, trials: int | None, workers: int) -> dict[str, object]:
+def _share(pair: tuple[float, float]) -> float:
+    before, after = pair
+    return after / before if before else 1.0
+
+
+def run_study(
+    file: Path, out: Path, *, seed: int, trials: int | None, workers: int
+) -> dict[str, object]:
     """``fieldtune tune``; its ``pareto.json``.
 
     Raises:
         RuntimeError: the command failed; its last line is the message.
     """
     command = [sys.executable, "-m", "fieldtune.simulations", "tune", str(file), "--out", str(out)]
-    command += ["--workers", str(workers)]
+    command += ["--workers", str(workers), "--seed", str(seed)]
     command += ["--trials", str(trials)] if trials else []
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
@@ -49,23 +77,24 @@ def run_study(file: Path, out: Path, *, trials: int | None, workers: int) -> dic
     return found
 
 
-def gains(file: Path, *, trials: int | None, workers: int) -> list[Gain]:
+def gains(file: Path, *, seed: int, trials: int | None, workers: int) -> Iterator[Gain]:
     """Each device type's recommendation against the study's defaults, both trained afresh."""
     with tempfile.TemporaryDirectory() as scratch:
         outcome: dict[str, object] = run_study(
-            file, Path(scratch) / "run", trials=trials, workers=workers
+            file, Path(scratch) / "run", seed=seed, trials=trials, workers=workers
         )
-    problem = Federated(file)
+    # The data is dealt out as the study was dealt it, which its seed decides.
+    problem = Federated(file, data_seed=seed)
     default: Values = problem.study.full_space.defaults().flat()
     points = {point["trial"]: point["configuration"] for point in outcome["front"]}  # type: ignore[attr-defined]
     recommended: dict[str, dict[str, int]] = outcome["recommended"]  # type: ignore[assignment]
-    return [
-        _gain(problem, file.stem, device, default, points[chosen["trial"]])
-        for device, chosen in recommended.items()
-    ]
+    for device, chosen in recommended.items():
+        yield _gain(problem, file.stem, seed, device, default, points[chosen["trial"]])
 
 
-def _gain(problem: Federated, study: str, device: str, default: Values, tuned: Values) -> Gain:
+def _gain(
+    problem: Federated, study: str, seed: int, device: str, default: Values, tuned: Values
+) -> Gain:
     def costs(values: Values) -> dict[str, float]:
         cost = problem.forecast(values).devices[device].cost
         return {name: getattr(cost, name).value for name in COST_MEASURES}
@@ -73,7 +102,9 @@ def _gain(problem: Federated, study: str, device: str, default: Values, tuned: V
     before, after = costs(default), costs(tuned)
     return Gain(
         study,
+        seed,
         device,
         (problem.true_error(default), problem.true_error(tuned)),
         {name: (before[name], after[name]) for name in SHOWN},
+        tuple(name for name in problem.objectives if name in SHOWN),
     )

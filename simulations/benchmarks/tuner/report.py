@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from rich.table import Table
 
+from tuner.defaults import Gain
 from tuner.experiment import Outcome
 from tuner.peers import OURS, PEERS, WARM
 from tuner.significance import holm, paired_p, spread
@@ -214,3 +215,36 @@ def warm_table(problem: str, runs: Runs) -> Table:
             p = [f"{paired_p(*pair):.3f}" for pair in ((with_it, without), (without, with_it))]
         table.add_row(name, *(f"{value:.2f}" for value in np.mean(curves, axis=0)), *p)
     return table
+
+
+def defaults_table(gains: Sequence[Gain]) -> Table:
+    """What each device type gains over a study's defaults, and how many gain enough."""
+    saved = sum(gain.saves for gain in gains)
+    table = Table(
+        title=f"Tuned against default, each trained afresh from 3 seeds: {saved} of {len(gains)} "
+        "save a fifth of the error or of a cost, and nothing is worse",
+        title_justify="left",
+    )
+    for column in ("study", "seed", "device", "error", "inference", "energy", "memory", "sent"):
+        table.add_column(column, justify="left" if column in ("study", "device") else "right")
+    table.add_column("saves", justify="right")
+    for gain in gains:
+        costs = gain.costs
+        table.add_row(
+            gain.study,
+            str(gain.seed),
+            gain.device,
+            _change(gain.error, 100, " %"),
+            _change(costs["inference_ms"], 1000, " µs"),
+            _change(costs["energy_j"], 1000, " mJ"),
+            _change(costs["memory_mib"], 1, " MiB"),
+            _change(costs["sent_bytes"], 1 / 1024, " KiB"),
+            "yes" if gain.saves else "no",
+        )
+    return table
+
+
+def _change(pair: tuple[float, float], factor: float, unit: str) -> str:
+    before, after = pair
+    share = f"{100 * (after / before - 1):+.0f} %" if before else "-"
+    return f"{factor * before:.3g} → {factor * after:.3g}{unit}, {share}"

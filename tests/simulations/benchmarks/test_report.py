@@ -15,12 +15,14 @@ import pytest
 from rich.console import Console
 
 from tuner.cli import PARTS, PREREGISTRATION
+from tuner.defaults import Gain
 from tuner.experiment import Outcome, Score, Variation
 from tuner.peers import PEERS
 from tuner.registry import own_problems
 from tuner.report import (
     best_optuna,
     by_peer,
+    defaults_table,
     device_time_line,
     few_clients_table,
     fronts_table,
@@ -132,6 +134,38 @@ def test_wrong_formulas_are_shown_by_kind() -> None:
     assert "10.0 %" in shown
 
 
+def gain(error: float, inference_ms: float, sent_bytes: float, **costs: float) -> Gain:
+    tuned = {"inference_ms": inference_ms, "sent_bytes": sent_bytes, "energy_j": 1.0} | costs
+    pairs = {name: (1.0, value) for name, value in ({"memory_mib": 1.0} | tuned).items()}
+    return Gain("toy", 3, "a-board", (1.0, error), pairs, ("inference_ms", "energy_j"))
+
+
+@pytest.mark.parametrize(
+    ("error", "inference_ms", "sent_bytes", "saves"),
+    [
+        (0.8, 1.0, 1.0, True),
+        (0.81, 1.0, 1.0, False),
+        (1.0, 0.8, 1.0, True),
+        (1.001, 0.5, 1.0, False),
+        (0.5, 1.01, 1.0, False),
+        (1.0, 1.0, 0.1, False),
+        (0.5, 1.0, 9.0, True),
+    ],
+)
+def test_a_fifth_of_the_error_or_of_a_cost_is_a_saving_if_no_objective_pays_for_it(
+    error: float, inference_ms: float, sent_bytes: float, saves: bool
+) -> None:
+    found = gain(error, inference_ms, sent_bytes)  # bytes are no objective of this study
+    assert found.saves == saves
+    assert f"{int(saves)} of 1 save" in text(defaults_table([found]))
+
+
+def test_gains_are_shown_from_default_to_tuned_in_units_of_their_own() -> None:
+    shown = text(defaults_table([gain(0.25, 0.5, 0.1, energy_j=1.5)]))
+    for cell in ("100 → 25 %, -75 %", "1e+03 → 500 µs, -50 %", "1e+03 → 1.5e+03 mJ, +50 %"):
+        assert cell in shown
+
+
 @pytest.fixture(scope="module")
 def benchmark() -> object:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,7 +185,9 @@ def test_the_small_benchmark_runs_every_part_it_promises(benchmark, tmp_path: Pa
     for words in ("[judged]", "tnk, 2 seeds", "c2-dtlz2", "Formulas wrong by 30 %", "An ask"):
         assert words in ran.stdout
     assert "torch" in ran.stdout  # who is left out, and why
-    outcomes = json.loads(file.read_text())
+    kept = json.loads(file.read_text())
+    assert kept["gains"] == []
+    outcomes = kept["outcomes"]
     assert {each["peer"] for each in outcomes} >= {"random", "tpe", "tpe+filter", "grey"}
     ours = [each for each in outcomes if each["peer"] == "grey"]
     assert all(each["evaluations"] == 12 for each in ours)
