@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldtune.server.study import COST_MEASURES
+from fieldtune.server.studyfile import load_study
 from tuner.federated import Federated
 from tuner.problem import Values
 
@@ -83,13 +84,14 @@ def gains(file: Path, *, seed: int, trials: int | None, workers: int) -> Iterato
         outcome: dict[str, object] = run_study(
             file, Path(scratch) / "run", seed=seed, trials=trials, workers=workers
         )
-    # The data is dealt out as the study was dealt it, which its seed decides.
-    problem = Federated(file, data_seed=seed)
-    default: Values = problem.study.full_space.defaults().flat()
+    default: Values = load_study(file).full_space.defaults().flat()
     points = {point["trial"]: point["configuration"] for point in outcome["front"]}  # type: ignore[attr-defined]
     recommended: dict[str, dict[str, int]] = outcome["recommended"]  # type: ignore[assignment]
-    for device, chosen in recommended.items():
-        yield _gain(problem, file.stem, seed, device, default, points[chosen["trial"]])
+    tuned = {device: points[chosen["trial"]] for device, chosen in recommended.items()}
+    # The data is dealt out as the study was dealt it, which its seed decides.
+    problem = Federated(file, data_seed=seed, only=[default, *tuned.values()])
+    for device, values in tuned.items():
+        yield _gain(problem, file.stem, seed, device, default, values)
 
 
 def _gain(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -64,12 +64,19 @@ class Federated:
         file: the study.
         evaluation_share: share of the clients that evaluate a trial; the truth always asks all.
         data_seed: in place of the study's seed, so that its data is dealt out to other clients.
+        only: configurations that are to be evaluated, where no others are: their models alone are
+            compiled.
     """
 
     shares: frozenset[int]
 
     def __init__(
-        self, file: Path, *, evaluation_share: float = 1.0, data_seed: int | None = None
+        self,
+        file: Path,
+        *,
+        evaluation_share: float = 1.0,
+        data_seed: int | None = None,
+        only: Sequence[Values] | None = None,
     ) -> None:
         self.study: StudyConfig = load_study(file)
         if data_seed is not None:
@@ -106,7 +113,12 @@ class Federated:
         self._sessions: dict[str, Session] = {}
         self._forecasts: dict[Key, Forecast] = {}
         self._learned: dict[tuple[Key, int, int, bool], Learned | None] = {}
-        self._compile_all()
+        # A sample this large misses none of the few dozen architectures of a benchmark.
+        self._compile(
+            full.sample(5000, seed=0)
+            if only is None
+            else [full.configuration(values) for values in only]
+        )
 
     @property
     def reference(self) -> Reference:
@@ -287,15 +299,13 @@ class Federated:
         model, knobs = self.study.model_of(configuration)
         return repr((model, sorted(knobs.items())))
 
-    def _compile_all(self) -> None:
-        """Every architecture of the space; the compiler's cache on disk keeps them."""
+    def _compile(self, configurations: Iterable[Configuration]) -> None:
+        """Every architecture among them; the compiler's cache on disk keeps them."""
         with tempfile.TemporaryDirectory() as scratch:
             service = compile_service(Path(scratch), self._import_path)
             try:
                 artefacts = make_artefacts(self.study, self.members, service)
-                # A sample this large misses none of the few dozen architectures of a benchmark.
-                sample = self.study.full_space.sample(5000, seed=0)
-                found = {self._key(each): each for each in sample}
+                found = {self._key(each): each for each in configurations}
                 futures = {key: artefacts.of(each) for key, each in found.items()}
                 self._artefacts = {key: future.result() for key, future in futures.items()}
             finally:

@@ -247,4 +247,8 @@ def defaults_table(gains: Sequence[Gain]) -> Table:
 def _change(pair: tuple[float, float], factor: float, unit: str) -> str:
     before, after = pair
     share = f"{100 * (after / before - 1):+.0f} %" if before else "-"
-    return f"{factor * before:.3g} → {factor * after:.3g}{unit}, {share}"
+    return f"{_figure(factor * before)} → {_figure(factor * after)}{unit}, {share}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -162,7 +162,7 @@ def test_a_fifth_of_the_error_or_of_a_cost_is_a_saving_if_no_objective_pays_for_
 
 def test_gains_are_shown_from_default_to_tuned_in_units_of_their_own() -> None:
     shown = text(defaults_table([gain(0.25, 0.5, 0.1, energy_j=1.5)]))
-    for cell in ("100 → 25 %, -75 %", "1e+03 → 500 µs, -50 %", "1e+03 → 1.5e+03 mJ, +50 %"):
+    for cell in ("100 → 25 %, -75 %", "1,000 → 500 µs, -50 %", "1,000 → 1,500 mJ, +50 %"):
         assert cell in shown
 
 
