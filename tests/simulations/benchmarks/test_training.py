@@ -88,6 +88,14 @@ def test_fedex_comes_to_what_the_command_line_comes_to_bit_for_bit(
     assert found.objectives[2] == float(row["objective:energy_j"])
 
 
+def test_a_problem_of_one_configuration_trains_it_as_the_whole_problem_does(
+    study: Path, problem: Federated
+) -> None:
+    values = problem.study.full_space.defaults().flat()
+    alone = Federated(study, only=[values])
+    assert alone.evaluate(values, 1, 5) == problem.evaluate(values, 1, 5)
+
+
 def test_the_truth_is_the_mean_of_fresh_seeds_and_costs_are_known(problem: Federated) -> None:
     values = problem.study.full_space.defaults().flat()
     truth, known = problem.truth(values), problem.known(values)
