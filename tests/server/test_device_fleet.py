@@ -57,6 +57,21 @@ def test_a_message_that_is_lost_each_time_is_a_failure() -> None:
     assert len(scene.run.trainings()) == 3
 
 
+def test_a_device_that_superlink_has_not_heard_of_for_a_while_is_waited_for() -> None:
+    scene = Scene(answers(*[Error(5, "no heartbeat")] * 5))
+    scene.ask(0)
+    assert scene.reports()[0].failure is None
+    assert len(scene.run.trainings()) == 6
+
+
+def test_one_that_is_never_heard_of_again_is_a_failure_in_the_end() -> None:
+    scene = Scene(lambda _: Error(5, "no heartbeat"))
+    scene.ask(0)
+    report = scene.reports()[0]
+    assert (report.failure, report.detail) == ("no_reply", "pi-a has not answered for 600 s")
+    assert len(scene.run.trainings()) <= 301  # one each 2 s
+
+
 def test_a_client_that_dies_twice_of_a_message_has_run_out_of_memory() -> None:
     scene = Scene(lambda _: Error(8, "crashed"))
     scene.ask(0)

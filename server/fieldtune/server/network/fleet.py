@@ -17,7 +17,7 @@ from flwr.app import Message
 from fieldtune.client.messages import Description, Failure
 from fieldtune.server.app import failure, reported, request_message
 from fieldtune.server.fleet import Addressed, Reply, refuse_if
-from fieldtune.server.network.gathering import UNAVAILABLE, Gathering
+from fieldtune.server.network.gathering import AWAY, UNAVAILABLE, Gathering
 from fieldtune.server.network.returning import Returning
 from fieldtune.server.network.run import Node, Run, RunLostError
 
@@ -45,6 +45,8 @@ class _Job:
     current: str | None = None
     """Id of the message last sent for it; None while it waits to be sent."""
     sent: float = 0.0
+    not_before: float = 0.0
+    """When it may be sent again."""
     activated: str = ""
     """When the device had last connected as that was sent."""
     with_model: bool = False
@@ -234,6 +236,8 @@ class DeviceFleet:
 
     def _is_ready(self, job: _Job) -> bool:
         """Whether its device is there, and is still what it was."""
+        if self._clock() < job.not_before:
+            return False
         client = job.addressed.client
         node = self._there.get(client)
         knows, change = self._returning.knows, self._returning.change
@@ -272,6 +276,11 @@ class DeviceFleet:
                 "out_of_memory",
                 f"the client on {name} died twice of this, most likely for want of memory",
             )
+        elif code == AWAY:
+            # It is waited for like any device that is away: whether it is there, SuperLink says
+            # late, above all after it was away itself.
+            job.current, job.tries = None, job.tries - 1
+            job.not_before, self._next_refresh = self._clock() + _REFRESH_S, 0.0
         elif code in UNAVAILABLE and job.tries >= _MOST_TRIES:
             yield self._failed(job, "no_reply", f"{name} was asked {job.tries} times: {reason}")
         elif code == _CRASHED or code in UNAVAILABLE:

@@ -11,7 +11,10 @@ from fieldtune.client.messages import Description
 from fieldtune.server.app import describe_message, described
 from fieldtune.server.network.run import Node, Run
 
-UNAVAILABLE = (3, 4, 5)
+AWAY = 5
+"""Flower's error for a node that has not been heard of for a while."""
+
+UNAVAILABLE = (3, 4, AWAY)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
 
 DESCRIBE_TTL_S = 60.0
