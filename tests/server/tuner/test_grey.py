@@ -129,6 +129,23 @@ def test_formulas_that_are_wrong_by_a_third_are_mended_by_measurements() -> None
     assert volume(study) > 0
 
 
+def test_where_no_margin_is_left_it_tries_what_the_formulas_think_safest() -> None:
+    def used(p: Mapping[str, Any]) -> float:
+        return 0.9 + 0.0015 * float(p["width"])  # of 1: everything fits, nothing by much
+
+    study = optuna.create_study(
+        sampler=GreySampler(known=lambda p: Known({}, {"memory": used(p) - 1}), space=SPACE),
+        directions=["minimize"],
+    )
+    for _ in range(20):
+        trial = study.ask(SPACE)
+        measured = used(trial.params) * (1 + 0.2 * math.sin(50 * math.log10(trial.params["lr"])))
+        trial.set_constraint("memory", measured - 1)
+        study.tell(trial, error(trial.params))
+    # Not those of the least error, which the formulas allow as well.
+    assert {trial.params["width"] for trial in study.trials} == {8}
+
+
 @pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize", "minimize"],
                                         ["minimize"] * 4])  # fmt: skip
 def test_one_to_four_objectives_in_either_direction(directions: list[str]) -> None:

@@ -47,6 +47,8 @@ _DIGITS = 9
 _KERNEL_KEY = "fieldtune:kernel"
 _SEARCH_SCALES = (0.15, 0.05, 0.015)
 _PARENTS, _CHILDREN = 12, 80
+_SAFEST = 0.1
+"""Where margins leave nothing, the least risky share of what the formulas allow is left."""
 _SPREAD = 3
 """Trials spread evenly, at least, also where earlier studies are believed."""
 _REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
@@ -229,7 +231,9 @@ class _Search:
         allowed = pool.take(posterior.feasible(pool))
         if not len(allowed):  # a limit is closer than its margin, or nothing is feasible at all
             worst = violation(pool.constraints)
-            allowed = pool.take(worst <= max(0.0, float(worst.min())))
+            left = pool.take(worst <= max(0.0, float(worst.min())))
+            excess = posterior.excess(left)
+            allowed = left.take(excess <= np.quantile(excess, _SAFEST))
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
             spread = fresh if len(fresh) else allowed

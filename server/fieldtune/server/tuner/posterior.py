@@ -113,6 +113,11 @@ class Posterior:
         """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
         return np.asarray((candidates.constraints <= self._allowance).all(axis=1))
 
+    def excess(self, candidates: Candidates) -> Array:
+        """How far each is over what the known limits allow, at worst, ``[c]``; 0 where nowhere."""
+        over = candidates.constraints - self._allowance
+        return np.asarray(np.maximum(over, 0.0).max(axis=1, initial=0.0))
+
     def improvement(self, candidates: Candidates) -> Array:
         """Expected hypervolume that each would add to the front, if it is feasible, ``[c]``."""
         if not len(candidates):
