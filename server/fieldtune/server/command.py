@@ -11,6 +11,7 @@ from rich.console import Console
 from fieldtune.profiles.errors import InterruptError
 from fieldtune.server.earlier import stored
 from fieldtune.server.fleet import Fleet
+from fieldtune.server.interrupts import interruptible
 from fieldtune.server.progress import ProgressDisplay
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.runfolder import RunFolder
@@ -57,9 +58,10 @@ def run_study(
         try:
             with (
                 ProgressDisplay(folder.study, history, console) as display,
+                interruptible(display) as heard,
                 fleet_of(folder, import_path, note) as fleet,
             ):
-                summary = run_session(folder, tuner, fleet, service, display, spending)
+                summary = run_session(folder, tuner, fleet, service, heard, spending)
         except KeyboardInterrupt:
             raise InterruptError(
                 f"interrupted; {len(tuner.history())} trials are kept in {path}: run the same "
