@@ -165,3 +165,33 @@ def test_the_coordinators_side_imports_no_tensorflow():
     script = "import fieldtune.server.compiler.service, sys; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+GIVES_UP = """
+import shutil
+import threading
+from itertools import count
+from pathlib import Path
+from fieldtune.server.compiler.convert import saved_model
+
+over = threading.Event()
+
+def write(folder):
+    for number in count():
+        if over.is_set():
+            return
+        Path(folder, str(number)).touch()
+
+with saved_model({}) as folder:
+    writer = threading.Thread(target=write, args=[folder])
+    writer.start()
+    while not Path(folder, "0").exists():
+        pass
+over.set()
+writer.join()
+shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
+def test_who_gives_up_a_conversion_is_not_held_up_by_what_is_still_written():
+    subprocess.run([sys.executable, "-c", GIVES_UP], check=True, timeout=120)

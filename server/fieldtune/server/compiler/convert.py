@@ -85,7 +85,8 @@ def saved_model(
     signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
 ) -> Iterator[str]:
     """A temporary folder with a version-1 SavedModel of these signatures."""
-    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+    # A process beside may still write there when whoever asked has given up.
+    with tempfile.TemporaryDirectory(prefix="fieldtune-", ignore_cleanup_errors=True) as folder:
         model = _saved_model(signatures, variables)
         Path(folder, "saved_model.pb").write_bytes(model.SerializeToString())
         yield folder

@@ -209,7 +209,9 @@ class CompileService:
                 self._log_file = self._log.open("ab")
             if self._scratch is None:
                 # The child's temporary files go when the service does, also if it is killed.
-                self._scratch = tempfile.TemporaryDirectory(prefix="fieldtune-")
+                self._scratch = tempfile.TemporaryDirectory(
+                    prefix="fieldtune-", ignore_cleanup_errors=True
+                )
             env = _ENVIRONMENT | {"TMPDIR": self._scratch.name}
             if self.import_path:
                 env["FIELDTUNE_IMPORT_PATH"] = os.pathsep.join(self.import_path)
