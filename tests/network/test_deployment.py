@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import ssl
 import stat
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from google.protobuf.message import Message as Proto
 
 from fieldtune.client.bundle import Bundle
 from fieldtune.client.flower import KeyRefusedError, Link, NotActivatedError
+from fieldtune.server.app import describe_message
 from fieldtune.server.network import tune
 from fieldtune.server.network.certificates import make_device_key
 from fieldtune.server.network.fleet import DeviceFleet
@@ -282,6 +286,29 @@ def test_one_study_at_a_time_has_the_devices(
         )
     assert done.returncode == 2
     assert "Another study runs on the devices" in done.stderr
+
+
+def test_a_run_outlives_a_database_that_others_keep_busy(deployment: Deployment) -> None:
+    """SuperLink waits 5 s for its turn to write, then answers that it has failed (status 500)."""
+    place = deployment.opened()
+    deployment.devices["pi-0"].waits_to_say("connected to")
+    database = sqlite3.connect(deployment.path / "superlink.db", check_same_thread=False)
+    with place.in_use(), closing(database):
+        run = SuperLinkRun(place, lambda _: None)
+        free = threading.Timer(8.0, database.rollback)
+        try:
+            question = describe_message(run.nodes()[0].node_id, 60.0)
+            database.execute("BEGIN IMMEDIATE")
+            free.start()
+            (asked,) = run.push([question])
+            assert asked is not None
+            with within(60.0):
+                while not (replies := run.pull([asked])):
+                    time.sleep(0.2)
+            assert not replies[0].has_error()
+        finally:
+            free.join()
+            run.close()
 
 
 def test_the_coordinator_runs_once(deployment: Deployment) -> None:

@@ -61,12 +61,13 @@ _COORDINATOR = 1  # Flower's node id of whoever sends a run's messages
 _SUPERLINK = ProtoNode(node_id=_COORDINATOR)
 _REPLY_LOST = 4  # Flower's ErrorCode.REPLY_MESSAGE_UNAVAILABLE
 _ARRIVES_S = 60.0
-_HEARTBEAT_S = 20.0  # SuperLink gives a run up after 60 s without one
+_HEARTBEAT_S, _AGAIN_S = 20.0, 2.0
+"""Between two signs of life, and after one that failed: SuperLink gives up a run after 60 s."""
 _GIVE_UP_S = 900.0
 _BLINK_S = 2.0
 """A connection that was idle is often closed and opened anew; that is not worth a word."""
-_PASSING = (502, 503, 504)
-"""What a busy or restarting SuperLink answers."""
+_PASSING = (500, 502, 503, 504)
+"""What a busy or restarting SuperLink answers; 500 where its database was kept busy for 5 s."""
 
 
 Request = TypeVar("Request")
@@ -196,15 +197,16 @@ class SuperLinkRun:
 
     def _beat(self, token: str) -> None:
         client = _runtime_client(self._folder, RuntimeTokenHttpInterceptor(token=token))
-        while not self._closing.wait(_HEARTBEAT_S):
+        pause_s = _HEARTBEAT_S
+        while not self._closing.wait(pause_s):
+            pause_s = _HEARTBEAT_S
             try:
                 if not client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
                     self._lost.set()
-            except httpx.TransportError:
-                continue  # not there just now
-            except httpx.HTTPStatusError as refused:
-                if _is_final(refused):
+            except (httpx.TransportError, httpx.HTTPStatusError) as failed:
+                if _is_final(failed):
                     self._lost.set()
+                pause_s = _AGAIN_S
         client.close()
 
 
