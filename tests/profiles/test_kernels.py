@@ -5,10 +5,10 @@ import pytest
 
 from fieldtune.profiles.delegate import delegated, partitions
 from fieldtune.profiles.flops import Tensor
-from fieldtune.profiles.graphs import Sample, chain, graph, variable
+from fieldtune.profiles.graphs import GraphBuilder, Sample, chain, graph, variable
 from fieldtune.profiles.reuse import FAR_BYTES, REMOTE_BYTES, far_bytes
 from fieldtune.profiles.samples import MAKERS, samples
-from fieldtune.profiles.work import Work, read_work
+from fieldtune.profiles.work import OpWork, Work, read_work
 
 
 def kernels(sample: Sample, copies: int = 1) -> list[str]:
@@ -70,11 +70,18 @@ def test_a_chain_of_additions_is_one_partition_with_two_inputs_at_its_border():
          "move.transpose.blocks", 6),
         (Sample("TRANSPOSE", ((1, 3, 5), np.array([1, 0, 2], np.int32)), ((3, 1, 5),)),
          "move.transpose.still", 1),
-        # 5 rows are 2 tiles of 4, 20 columns 2 of 16; 3 deep.
-        (Sample("BATCH_MATMUL", ((5, 3), (3, 20)), ((5, 20),), ("BatchMatMulOptions", {})),
+        # 7 rows are 2 tiles of 6, 20 columns 2 of 16; 3 deep.
+        (Sample("BATCH_MATMUL", ((7, 3), (3, 20)), ((7, 20),), ("BatchMatMulOptions", {})),
          "matmul.batch_matmul", 12),
+        # Eigen: a tile of 4 rows and one row left over, 2 panels of 8 columns and 4 left over.
+        (Sample("FULLY_CONNECTED", ((5, 3), (20, 3)), ((5, 20),), ("FullyConnectedOptions", {})),
+         "matmul.fully_connected.plain", pytest.approx(2 * (2 + 4 * 0.2) * 3)),
         (Sample("FULLY_CONNECTED", ((1, 3), (20, 3)), ((1, 20),), ("FullyConnectedOptions", {})),
-         "matmul.fully_connected.plain", 6),
+         "matmul.fully_connected.row.plain", 0),
+        # 8 channels at once; 3x3 taps are one pass of 9, as are the 2x2 of a pooling window
+        (Sample("AVERAGE_POOL_2D", ((1, 4, 4, 12),), ((1, 2, 2, 12),),
+                ("Pool2DOptions", {"strideW": 2, "strideH": 2, "filterWidth": 2,
+                                   "filterHeight": 2})), "pool.average_pool_2d", 4 * 2 * 9),
         # a slice of the columns is a stretch a row, of the rows one stretch
         (Sample("SLICE", ((4, 6), np.array([0, 1], np.int32), np.array([4, 3], np.int32)),
                 ((4, 3),)), "move.slice", 4),
@@ -121,18 +128,83 @@ def test_a_result_that_keeps_its_place_for_long_is_written_to_memory_and_read_fr
     assert remote == [big + 2 * big, 2 * big, 0, big]
 
 
-def test_products_by_constant_weights_count_half_tiles():
-    def runs(columns, rows=1):
-        weights = np.ones((columns, 32), np.float32)
-        bias = np.zeros(columns, np.float32)
-        sample = Sample("FULLY_CONNECTED", ((rows, 32), weights, bias), ((rows, columns),),
-                        ("FullyConnectedOptions", {}))  # fmt: skip
-        (work,) = [w for n, w in read_work(graph([sample]))["main"].classes.items()
-                   if not n.startswith("call")]  # fmt: skip
-        return work.runs / 32
+def only(sample: Sample) -> OpWork:
+    (work,) = [
+        w for n, w in read_work(graph([sample]))["main"].classes.items() if not n.startswith("call")
+    ]
+    return work
 
-    assert [runs(columns) for columns in (8, 16, 24, 31, 32, 33)] == [1, 1, 3, 2, 2, 5]
-    assert [runs(columns, rows=4) for columns in (8, 12, 16, 24, 32)] == [0.6, 1.2, 1, 2, 2]
+
+def dense(columns: int, rows: int) -> OpWork:
+    weights, bias = np.ones((columns, 60), np.float32), np.zeros(columns, np.float32)
+    shapes = ((rows, 60), weights, bias), ((rows, columns),)
+    return only(Sample("FULLY_CONNECTED", *shapes, ("FullyConnectedOptions", {})))
+
+
+def test_products_by_constant_weights_count_half_tiles():
+    # Of a vector the end of a tile's sum overlaps the start of the next one's by 20 steps.
+    steps = [dense(columns, 1).runs for columns in (8, 16, 24, 31, 32, 33)]
+    assert steps == [60 * n - 20 * (n - 1) for n in (1, 1, 3, 2, 2, 5)]
+    tiles = [dense(columns, 6).runs / 60 for columns in (8, 12, 16, 24, 32)]
+    assert tiles == pytest.approx([0.6, 1.2, 1, 1.8, 2])
+    assert [dense(16, rows).starts for rows in (5, 6, 7)] == [1, 1, 2]
+
+
+def test_a_product_of_two_results_packs_one_of_them_and_one_by_weights_does_not():
+    options = ("BatchMatMulOptions", {})
+    assert only(Sample("BATCH_MATMUL", ((7, 3), (3, 20)), ((7, 20),), options)).outer == 2 * 3
+    assert dense(20, 7).outer == 0
+
+
+@pytest.mark.parametrize(("taps", "paid"), [(2, 4), (3, 9), (5, 25), (6, 36)])
+def test_a_depthwise_window_is_paid_up_to_the_taps_of_its_kernel(taps, paid):
+    weights, bias = np.ones((1, taps, taps, 16), np.float32), np.zeros(16, np.float32)
+    options = ("DepthwiseConv2DOptions", {"strideW": 1, "strideH": 1, "depthMultiplier": 1})
+    image = (1, 8, 8, 16)
+    work = only(Sample("DEPTHWISE_CONV_2D", (image, weights, bias), (image,), options))
+    assert (work.runs, work.starts, work.outer) == (64 * 2 * paid, 64 * 2, 0)
+
+
+def a_graph(build) -> dict[str, OpWork]:
+    """The work of a graph of vectors of 40 numbers, in which ``build`` puts more ops."""
+    builder = GraphBuilder()
+    first = builder.tensor((40,))
+    made = builder.tensor((40,))
+    builder.op("NEG", [first], [made])
+    return dict(read_work(builder.finish([first], build(builder, made)))["main"].classes)
+
+
+def reshaped(builder: GraphBuilder, made: int, *more: int) -> list[int]:
+    flat = builder.tensor((4, 10))
+    builder.op("RESHAPE", [made, builder.constant(np.array([4, 10], np.int32))], [flat])
+    result = builder.tensor((4, 10))
+    builder.op("NEG", [flat], [result])
+    return [result, *more]
+
+
+def assigned(builder: GraphBuilder, value: int) -> None:
+    handle = builder.tensor((), "RESOURCE")
+    builder.op("VAR_HANDLE", [], [handle], ("VarHandleOptions", {"sharedName": "v"}))
+    builder.op("ASSIGN_VARIABLE", [handle, value], [], ("AssignVariableOptions", {}))
+
+
+def test_a_result_that_only_a_reshape_wants_is_not_copied():
+    alone = a_graph(reshaped)["move.reshape"]
+    assert (alone.count, alone.moved_bytes) == (1, 0)
+    kept = a_graph(lambda builder, made: reshaped(builder, made, made))["move.reshape"]
+    assert (kept.count, kept.moved_bytes) == (1, 2 * 160 + 8)  # and the shape
+
+
+def test_a_result_that_only_a_variable_wants_is_made_in_its_memory():
+    def build(builder, made, *more):
+        assigned(builder, made)
+        result = builder.tensor((40,))
+        builder.op("NEG", [builder.constant(np.ones(40, np.float32))], [result])
+        return [result, *more]
+
+    assert a_graph(build)["variable.assign_variable"].moved_bytes == 0
+    kept = a_graph(lambda builder, made: build(builder, made, made))
+    assert kept["variable.assign_variable"].moved_bytes == 2 * 160
 
 
 def test_what_a_model_computes_is_the_same_in_copies():

@@ -49,6 +49,7 @@ def readings() -> Readings:
     chains = [chain(op, 16, count) for op in ("ADD", "ADD_N") for count in (1, 2, 4, 16, 48)]
     return Readings(
         kernels=tuple(timing(model) for model in (*chains, *(graph([s] * 2) for s in drawn))),
+        parts=tuple(timing(chain("ADD", 16, count, "ADD_N")) for count in (3, 8)),
         far=(timing(spread(60_000, 8)),),
         mixes=(timing(graph(drawn[:10])), timing(graph(drawn[10:20]))),
         calls=tuple(call(chain("ADD", size, 1)) for size in (1, 100, 1_000))
@@ -194,7 +195,7 @@ def test_the_runtime_of_this_machine_runs_every_graph_of_the_benchmark(monkeypat
     told = []
     found = run(0.0, progress=lambda done, of: told.append((done, of)))
     assert told[-1][0] == told[-1][1] == len(told) - 1
-    graphs = len(found.kernels) + len(found.far) + len(found.mixes) + len(found.calls)
+    graphs = sum(map(len, (found.kernels, found.parts, found.far, found.mixes, found.calls)))
     assert graphs == told[-1][1]
     assert all(timing.us >= 0 for timing in (*found.kernels, *found.calls))
 

@@ -119,6 +119,7 @@ class KernelRates(BaseModel):
     mrun_us: Rate = 0.0  # a million runs of the inner loop
     mwide_us: Rate = 0.0  # a million steps over wide tiles
     mouter_us: Rate = 0.0  # a million runs of the outer loop
+    mstart_us: Rate = 0.0  # a million starts of the inner loop
     far_mb_us: Rate = 0.0  # a million bytes from afar, on top
     remote_mb_us: Rate = 0.0  # a million of these that no cache holds, on top of that
     low: Annotated[float, Field(gt=0, le=1)]
@@ -129,9 +130,10 @@ class KernelRates(BaseModel):
     @cached_property
     def us(self) -> tuple[float, ...]:
         """Microseconds of one of each thing, in the order of the fields of an OpWork."""
-        millions = (self.mflop_us, self.mb_us, self.mrun_us, self.mwide_us, self.mouter_us)
+        moved = (self.mflop_us, self.mb_us)
+        loops = (self.mrun_us, self.mwide_us, self.mouter_us, self.mstart_us)
         gone = (self.far_mb_us, self.remote_mb_us)
-        return (self.op_us, *(us * 1e-6 for us in (*millions, *gone)))
+        return (self.op_us, *(us * 1e-6 for us in (*moved, *loops, *gone)))
 
 
 class DeviceProfile(BaseModel):

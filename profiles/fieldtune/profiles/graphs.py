@@ -140,26 +140,41 @@ class Sample:
     result_kind: str = "FLOAT32"
 
     @property
+    def keeps_shape(self) -> bool:
+        """Whether its result can be its own first operand."""
+        first = self.operands[0]
+        kind = self.kinds[0] if self.kinds else "FLOAT32"
+        return not isinstance(first, np.ndarray) and (first, kind) == (
+            self.results[0],
+            self.result_kind,
+        )
+
+    @property
     def elements(self) -> int:
         """Numbers that it reads and writes."""
         shapes = [o.shape if isinstance(o, np.ndarray) else o for o in self.operands]
         return sum(prod(shape) for shape in (*shapes, *self.results))
 
 
-def graph(ops: Sequence[Sample]) -> bytes:
-    """A graph of ops that do not wait for each other, each with results of its own.
+def graph(ops: Sequence[Sample], *, chained: bool = False) -> bytes:
+    """A graph of ops, each with results of its own.
 
-    The second copy of a sample has inputs of its own, further ones share with those two.
+    The second copy of a sample has inputs of its own, further ones share with those two. No op
+    waits for another, unless they are ``chained``: then the first operand of each is the result of
+    the one before, which is still in a cache, as in a model, and only the last result leaves.
     """
     builder = GraphBuilder()
     fed: dict[tuple[int, int, int], int] = {}
     results: list[int] = []
     seen: dict[int, int] = {}
-    for sample in ops:
+    for number, sample in enumerate(ops):
         copy = seen.get(id(sample), 0)
         seen[id(sample)] = copy + 1
         operands = []
         for place, operand in enumerate(sample.operands):
+            if chained and number and not place:
+                operands.append(results.pop())
+                continue
             if isinstance(operand, np.ndarray):
                 operands.append(builder.constant(operand))
                 continue
@@ -174,16 +189,44 @@ def graph(ops: Sequence[Sample]) -> bytes:
     return builder.finish(list(fed.values()), results)
 
 
-def chain(op: str, size: int, copies: int) -> bytes:
-    """A graph in which each addition (``ADD`` or ``ADD_N``) takes the sum of the one before."""
+def chain(op: str, size: int, copies: int, other_op: str | None = None) -> bytes:
+    """A graph in which each addition (``ADD`` or ``ADD_N``) takes the sum of the one before.
+
+    With ``other_op`` every second one is of that kind.
+    """
     builder = GraphBuilder()
     first, other = builder.tensor((size,)), builder.tensor((size,))
     last = first
-    for _ in range(copies):
+    for copy in range(copies):
         result = builder.tensor((size,))
-        builder.op(op, [last, other], [result], ("AddOptions", {}) if op == "ADD" else None)
+        now = other_op if other_op and copy % 2 else op
+        builder.op(now, [last, other], [result], ("AddOptions", {}) if now == "ADD" else None)
         last = result
     return builder.finish([first, other], [last])
+
+
+def before_work(size: int, fed: int, fetched: int) -> bytes:
+    """A graph that takes ``fed`` vectors, gives some of them negated, and runs a small network.
+
+    When it returns, that network's weights are in the caches and not what the caller needs next, as
+    it is when a model returns.
+    """
+    builder = GraphBuilder()
+    first = [builder.tensor((size,)) for _ in range(fed)]
+    results = [builder.tensor((size,)) for _ in range(fetched)]
+    for source, result in zip(first, results, strict=False):
+        builder.op("NEG", [source], [result])
+    width = 64
+    last = builder.tensor((1, width))
+    first.append(last)
+    for layer in range(8):
+        weights = builder.constant(np.full((width, width), 1e-2, np.float32))
+        bias = builder.constant(np.zeros(width, np.float32))
+        dense, active = builder.tensor((1, width)), builder.tensor((1, width))
+        builder.op("FULLY_CONNECTED", [last, weights, bias], [dense], ("FullyConnectedOptions", {}))
+        builder.op(("TANH", "LOGISTIC")[layer % 2], [dense], [active])
+        last = active
+    return builder.finish(first, [*results, last])
 
 
 def spread(size: int, copies: int) -> bytes:

@@ -38,16 +38,24 @@ _BINARY = {
     "ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "DIV", "GREATER",
     "GREATER_EQUAL", "LESS", "LESS_EQUAL", "EQUAL", "NOT_EQUAL", "POW",
 }  # fmt: skip
-# Tiles of a matrix product, rows and columns that one inner loop computes at once: about what
-# NEON and AVX2 kernels take, and what AVX-512 kernels take. A profile's rates are fitted to both
-# counts, and the better one explains the time.
-_ROWS, _LANES = 4, 16
+# Tiles of a matrix product, rows and columns that one inner loop computes at once: what AVX2's
+# kernels take and NEON's about, of convolutions with a window fewer rows; and what AVX-512's take.
+# A profile's rates are fitted to both counts, and the better one explains the time.
+_ROWS, _WINDOW_ROWS, _LANES = 6, 5, 16
 _WIDE_ROWS, _WIDE_LANES = 7, 32
-# XNNPACK multiplies by constant weights in tiles of half the width where those leave less empty: a
-# vector always, a matrix where there is one tile only. Such a tile takes a matrix 0.6 of a whole
-# one's time, and a vector, which waits for the weights, all of it (measured on AVX2).
+# XNNPACK multiplies by constant weights in tiles of half the width where those leave less empty.
+# Such a tile takes 0.6 of a whole one's time for each number of the sum (measured on AVX2). A
+# vector waits for one addition after the other, whatever the width; the end of a tile's sum and
+# the start of the next one's overlap, by this many additions or a third of them.
 _HALF_LANES, _HALF_TILE = _LANES // 2, 0.6
+_OVERLAP, _OVERLAPPING = 20.0, 1 / 3
+# Eigen's tiles, and the share of a panel's time that a column left over takes.
+_PLAIN_ROWS, _PLAIN_LANES, _PLAIN_REST = 4, 8, 0.2
 _WINDOW = 36  # taps
+# Depthwise and pooling kernels: channels at once, and taps that they come in.
+_CHANNELS = 8
+_DEPTHWISE_TAPS = (3, 4, 9, 25)
+_POOL_TAPS = (9, 8)  # at first, and each further time
 
 
 class Runs(NamedTuple):
@@ -55,7 +63,8 @@ class Runs(NamedTuple):
 
     inner: float = 0.0  # steps over narrow tiles; taps; contiguous stretches
     wide: float = 0.0  # steps over wide tiles
-    outer: float = 0.0  # tiles started; numbers gathered by the runtime's own convolutions; ends
+    outer: float = 0.0  # taps of tiles; steps of packing; numbers gathered by the runtime; ends
+    starts: float = 0.0  # tiles, or panels of channels at a pixel
     variant: str = ""  # tells apart kernels of one op
 
 
@@ -86,7 +95,8 @@ def kernel(
         runs = _product_runs(name, inputs, outputs, options, delegated)
     else:
         inner, variant = _runs(name, op_class, inputs, outputs, options)
-        runs = Runs(inner=float(inner), outer=_ends(name, inputs, outputs), variant=variant)
+        outer, starts = _windows(name, inputs, outputs)
+        runs = Runs(float(inner), 0.0, outer, starts, variant)
     return ".".join(filter(None, [family, runs.variant, "" if delegated else "plain"])), runs
 
 
@@ -115,28 +125,29 @@ def _runs(
             whole = inputs[1]
         return sum(_cut_runs(whole.shape, part.shape) for part in parts), ""
     if name == "DEPTHWISE_CONV_2D":
-        height, width = inputs[1].shape[1:3]
-        out = outputs[0].shape
-        return prod(out[:-1]) * _panels(out[-1]) * height * width, ""
+        taps = prod(inputs[1].shape[1:3])
+        taps, many = next(((n, "") for n in _DEPTHWISE_TAPS if taps <= n), (taps, "window"))
+        return _panels(outputs[0]) * taps, many
     if op_class == "pool":
-        taps = options.filterHeight * options.filterWidth
-        return outputs[0].elements / outputs[0].shape[-1] * taps * _panels(outputs[0].shape[-1]), ""
+        first, more = _POOL_TAPS
+        beyond = max(options.filterHeight * options.filterWidth - first, 0)
+        return _panels(outputs[0]) * (first + more * -(-beyond // more)), ""
     return 0.0, ""
 
 
-def _ends(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
-    """Taps of a window that end with part of a panel of channels, which takes a path of its own."""
+def _windows(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[float, float]:
+    """Taps that end with part of a panel of channels, which takes a path of its own; and panels."""
     if name not in ("DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D"):
-        return 0.0
-    out = outputs[0].shape
-    if out[-1] % _LANES == 0:
-        return 0.0
-    taps = prod(inputs[1].shape[1:3]) if name == "DEPTHWISE_CONV_2D" else 1
-    return float(prod(out[:-1]) * taps)
+        return 0.0, 0.0
+    out, ends = outputs[0].shape, 0
+    if out[-1] % _CHANNELS:
+        ends = prod(out[:-1]) * (prod(inputs[1].shape[1:3]) if name == "DEPTHWISE_CONV_2D" else 1)
+    return float(ends), float(_panels(outputs[0]))
 
 
-def _panels(width: int) -> int:
-    return -(-width // _LANES)
+def _panels(output: Tensor) -> int:
+    """Pixels, times the panels of channels of each."""
+    return prod(output.shape[:-1]) * -(-output.shape[-1] // _CHANNELS)
 
 
 def _product_runs(
@@ -148,7 +159,7 @@ def _product_runs(
 ) -> Runs:
     """Loops of a matrix product; a convolution is one of a row per pixel of its results."""
     out = outputs[0].shape
-    batches, taps, variant = 1, 1, ""
+    batches, taps, variant, gathered = 1, 1, "", False
     if name == "FULLY_CONNECTED":
         columns, depth = inputs[1].shape
         rows = outputs[0].elements // max(columns, 1)
@@ -164,23 +175,46 @@ def _product_runs(
         rows, columns = prod(out[:-1]), out[-1]
         taps = prod(inputs[1].shape[1:3])
         depth = taps * inputs[1].shape[3]
-        variant = "pointwise" if taps == 1 else ""
+        # The runtime's own kernel gathers what a stride leaves of an image, as it does a window.
+        gathered = not delegated and (taps > 1 or prod(inputs[0].shape[1:3]) > prod(out[1:3]))
+        variant = "" if taps > 1 else "strided" if gathered else "pointwise"
         if taps >= _WINDOW and not delegated:
             variant = "window"  # the gradient of a filter: few results, each of a long sum
     else:
         return Runs()
-    across = float(_panels(columns))
+    if not delegated:
+        return _plain_runs(rows, columns, depth, variant, gathered)
+    panels = -(-columns // _LANES)
+    halves = -(-columns // _HALF_LANES)
+    share = 1.0
     if delegated and name != "BATCH_MATMUL":
-        halves = -(-columns // _HALF_LANES)
+        if columns < _LANES or (taps == 1 and halves < 2 * panels):
+            panels, share = halves, _HALF_TILE
         if rows == 1:
+            overlap = min(_OVERLAP, _OVERLAPPING * depth)
+            steps = panels * (depth - overlap) + overlap
             variant = f"{variant}.row" if variant else "row"  # a matrix times a vector
-            across = float(halves) if 0 < columns % _LANES <= _HALF_LANES else across
-        elif columns < _LANES:
-            across = _HALF_TILE * halves
-    tiles = batches * -(-rows // _ROWS) * across
-    wide = batches * -(-rows // _WIDE_ROWS) * -(-columns // _WIDE_LANES)
-    outer = tiles * taps if delegated else batches * rows * depth
-    return Runs(float(tiles * depth), float(wide * depth), float(outer), variant)
+            return Runs(steps, outer=float(panels * taps), variant=variant)
+    tiles = batches * -(-rows // (_ROWS if taps == 1 else _WINDOW_ROWS)) * panels
+    steps = tiles * share * depth
+    wide = float(batches * -(-rows // _WIDE_ROWS) * -(-columns // _WIDE_LANES) * depth)
+    # The right-hand side of a product of two results is packed at each call.
+    outer = batches * panels * depth if name == "BATCH_MATMUL" else tiles * taps * (taps > 1)
+    return Runs(steps, wide, float(outer), float(tiles), variant)
+
+
+def _plain_runs(rows: int, columns: int, depth: int, variant: str, gathered: bool) -> Runs:
+    """Loops of the runtime's own products, which are Eigen's; a vector has a kernel of its own."""
+    if rows == 1:
+        return Runs(variant=f"{variant}.row" if variant else "row")
+    down = rows // _PLAIN_ROWS + rows % _PLAIN_ROWS  # rows left over are done one by one
+    across = columns // _PLAIN_LANES + _PLAIN_REST * (columns % _PLAIN_LANES)
+    return Runs(
+        down * across * depth,
+        outer=float((rows + columns) * depth),  # both sides are packed
+        starts=float(rows if gathered else down * across),
+        variant=variant,
+    )
 
 
 def _broadcast_runs(inputs: Sequence[Tensor], output: Tensor) -> float:

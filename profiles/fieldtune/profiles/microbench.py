@@ -17,14 +17,24 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles.errors import UsageError
-from fieldtune.profiles.graphs import Sample, chain, forth_and_back, graph, spread, variable
+from fieldtune.profiles.graphs import (
+    Sample,
+    before_work,
+    chain,
+    forth_and_back,
+    graph,
+    spread,
+    variable,
+)
 from fieldtune.profiles.samples import samples
 from fieldtune.profiles.work import Work, read_work
 
 # Copies in a graph, by the numbers that one copy reads and writes.
 _COPIES = ((60_000, 1), (4_000, 4), (0, 12))
+_LEAST_CHAIN = 6
 _ROUND_S = 1e-3
 _LEAST_ROUNDS = 3
+_TURNS = 3  # of calls from Python and invocations alone
 PASSES = 3
 """Over all samples: what slows a machine down, other machines on its host say, lasts longer than a
 sample takes, and not as long as a pass."""
@@ -32,6 +42,9 @@ _MOST_S = 150.0
 """Seconds after which no sample is timed again: a slow board is done with one pass, or two."""
 _DENSE_FLOPS = 1e6
 _REFERENCE_S = 0.3
+_LOOK_EVERY = 80
+"""Graphs between two looks at the reference in the last pass. Heat slows all of them, and other
+machines on the host some."""
 _MIXES, _MIXED_OPS, _MIXED_ELEMENTS = 24, 40, 600
 FAR_CLASSES = ("elementwise", "matmul", "move")
 """Classes of ops that are timed on tensors that have left the caches."""
@@ -51,11 +64,12 @@ class Readings:
     """What a microbenchmark read."""
 
     kernels: tuple[Timing, ...]  # graphs of one kernel (or of variables), without Python
+    parts: tuple[Timing, ...]  # graphs that XNNPACK takes a part of, then the runtime, and so on
     far: tuple[Timing, ...]  # graphs whose operands leave the caches
     mixes: tuple[Timing, ...]  # graphs of many kernels, without Python
     calls: tuple[Timing, ...]  # what a call from Python took more than the invocation alone
     runtime: str  # name of the runtime's package
-    steady: float  # speed of a reference graph at the end as a share of that at the start
+    steady: float  # speed of a reference graph in the last pass as a share of that at the start
 
 
 def interpreter_class() -> tuple[Any, str]:
@@ -116,12 +130,15 @@ def run(
     jobs = _jobs(seed)
     reference = chain("ADD_N", 2_000, 48)
     began_us = _time(interpreter, reference, "kernel", _REFERENCE_S)
+    later_us: list[float] = []
     works: dict[int, Work] = {}
     best: dict[int, float] = {}
     end = time.monotonic() + _MOST_S
     for turn in range(PASSES):
         for number, (kind, build) in enumerate(jobs):
             progress(turn * len(jobs) + number, PASSES * len(jobs))
+            if turn == PASSES - 1 and number % _LOOK_EVERY == 0:
+                later_us.append(_time(interpreter, reference, "kernel", _REFERENCE_S / 4))
             if turn and (number not in works or time.monotonic() > end):
                 continue
             model = build()
@@ -134,16 +151,17 @@ def run(
                 works[number] = read_work(model)["main"]
             best[number] = min(best.get(number, timed), timed)
     progress(PASSES * len(jobs), PASSES * len(jobs))
-    found: dict[str, list[Timing]] = {kind: [] for kind in ("kernel", "far", "mix", "call")}
+    found: dict[str, list[Timing]] = {kind: [] for kind in ("kernel", "part", "far", "mix", "call")}
     for number, work in works.items():
         found[jobs[number][0]].append(Timing(work, best[number]))
     return Readings(
         kernels=tuple(found["kernel"]),
+        parts=tuple(found["part"]),
         far=tuple(found["far"]),
         mixes=tuple(found["mix"]),
         calls=tuple(found["call"]),
         runtime=package,
-        steady=began_us / _time(interpreter, reference, "kernel", _REFERENCE_S),
+        steady=began_us / min(later_us),
     )
 
 
@@ -151,10 +169,13 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
     """What to time: what it is for, and what builds its graph."""
     drawn = samples(seed)
     jobs: list[tuple[str, Callable[[], bytes]]] = [
-        ("kernel", partial(graph, [sample] * _copies(sample))) for sample in drawn
+        ("kernel", partial(graph, [sample] * _copies(sample), chained=sample.keeps_shape))
+        for sample in drawn
     ]
     for count in (1, 2, 4, 16, 48):
         jobs += [("kernel", partial(chain, op, 16, count)) for op in ("ADD", "ADD_N")]
+    for count in (2, 3, 8, 9, 32, 33):
+        jobs.append(("part", partial(chain, "ADD", 16, count, "ADD_N")))
     for size in (8, 1_000, 10_000, 100_000, 1_000_000):
         jobs += [("kernel", partial(variable, size, count)) for count in (1, 4)]
     # Past the second-level cache, and past any: a few MB, and 25 to 60 MB.
@@ -168,14 +189,9 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
     small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
     jobs += [("mix", partial(graph, rng.sample(small, _MIXED_OPS))) for _ in range(_MIXES)]
     for size in (1, 1_000, 10_000, 100_000):
-        jobs += [("call", partial(chain, "ADD", size, count)) for count in (1, 4)]
-    jobs += [("call", partial(_fan, count)) for count in (1, 2, 4, 8)]
+        jobs += [("call", partial(before_work, size, *ends)) for ends in ((1, 1), (4, 1), (4, 4))]
+    jobs += [("call", partial(before_work, 1, *ends)) for ends in ((2, 1), (8, 1), (16, 1), (8, 8))]
     return jobs
-
-
-def _fan(count: int) -> bytes:
-    """A graph of ``count`` inputs of one number, and as many outputs."""
-    return graph([Sample("NEG", ((1,),), ((1,),)) for _ in range(count)])
 
 
 def _weights(count: int) -> bytes:
@@ -188,7 +204,8 @@ def _weights(count: int) -> bytes:
 
 
 def _copies(sample: Sample) -> int:
-    return next(copies for most, copies in _COPIES if sample.elements >= most)
+    copies = next(copies for most, copies in _COPIES if sample.elements >= most)
+    return max(copies, _LEAST_CHAIN) if sample.keeps_shape else copies
 
 
 def _time(interpreter: Any, model: bytes, kind: str, seconds: float) -> float:
@@ -205,9 +222,13 @@ def _time(interpreter: Any, model: bytes, kind: str, seconds: float) -> float:
         ready.set_tensor(details["index"], arguments[f"i{place}"])
     if kind != "call":
         return fastest_us(ready.invoke, seconds)
-    invocation = fastest_us(ready.invoke, seconds / 2)
-    runner = ready.get_signature_runner("main")
-    return max(fastest_us(lambda: runner(**arguments), seconds / 2) - invocation, 0.0)
+    # An interpreter of its own: what a runner has given must not be held when the other invokes.
+    runner = interpreter(model_content=model, num_threads=1).get_signature_runner("main")
+    invocation = call = float("inf")
+    for _ in range(_TURNS):
+        invocation = min(invocation, fastest_us(ready.invoke, seconds / 2 / _TURNS))
+        call = min(call, fastest_us(lambda: runner(**arguments), seconds / 2 / _TURNS))
+    return max(call - invocation, 0.0)
 
 
 def dense_gflop_s(kernels: tuple[Timing, ...]) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ training.
 
 from collections.abc import Collection, Sequence
 
-FAR_BYTES = 2.0**19
+FAR_BYTES = 2.0**20
 """Distance at which a tensor counts as far: the second-level cache of a core, on boards as on a PC
 (the four cores of a Pi 4 share 1 MiB)."""
 REMOTE_BYTES = 16 * 2.0**20

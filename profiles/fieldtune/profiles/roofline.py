@@ -120,8 +120,8 @@ class Roofline:
             us = rates.us
             spent = (
                 us[0] * op.count + us[1] * op.flops + us[2] * op.moved_bytes + us[3] * op.runs
-                + us[4] * op.wide + us[5] * op.outer + us[6] * op.far_bytes
-                + us[7] * op.remote_bytes
+                + us[4] * op.wide + us[5] * op.outer + us[6] * op.starts
+                + us[7] * op.far_bytes + us[8] * op.remote_bytes
             )  # fmt: skip
             measured += spent
             below += spent * (rates.low - 1.0)

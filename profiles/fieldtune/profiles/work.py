@@ -5,10 +5,12 @@ class of op, because devices reach very different shares of their peak in a conv
 addition (nn-Meter, Zhang et al., MobiSys 2021). It is read from the file alone: nothing is run.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -23,7 +25,7 @@ __all__ = ["FEATURES", "OP_CLASSES", "OpClass", "OpWork", "Work", "read_work"]
 OP_CLASSES: tuple[OpClass, ...] = get_args(OpClass)
 _KNOWN = {*OP_CLASSES, "call"}
 FEATURES = (
-    "count", "flops", "moved_bytes", "runs", "wide", "outer", "far_bytes", "remote_bytes",
+    "count", "flops", "moved_bytes", "runs", "wide", "outer", "starts", "far_bytes", "remote_bytes",
 )  # fmt: skip
 """Fields of an :class:`OpWork`: what the time of a kernel is taken to be linear in."""
 
@@ -32,7 +34,7 @@ FEATURES = (
 class OpWork:
     """The ops of one kernel: how many, their floating-point operations, the bytes they move.
 
-    ``runs``, ``wide`` and ``outer`` count the kernel's loops, as
+    ``runs``, ``wide``, ``outer`` and ``starts`` count the kernel's loops, as
     :class:`fieldtune.profiles.kernels.Runs` describes them.
     """
 
@@ -42,10 +44,11 @@ class OpWork:
     runs: float = 0.0
     wide: float = 0.0
     outer: float = 0.0
+    starts: float = 0.0
     far_bytes: float = 0.0  # of the moved bytes, those that come from afar
     remote_bytes: float = 0.0  # that memory moves, since no cache holds them
 
-    def __add__(self, other: "OpWork") -> "OpWork":
+    def __add__(self, other: OpWork) -> OpWork:
         return OpWork(
             self.count + other.count,
             self.flops + other.flops,
@@ -53,6 +56,7 @@ class OpWork:
             self.runs + other.runs,
             self.wide + other.wide,
             self.outer + other.outer,
+            self.starts + other.starts,
             self.far_bytes + other.far_bytes,
             self.remote_bytes + other.remote_bytes,
         )
@@ -85,7 +89,7 @@ class Work:
         """Ops that the call dispatches."""
         return sum(work.count for name, work in self.classes.items() if _is_op(name))
 
-    def by_class(self) -> "Work":
+    def by_class(self) -> Work:
         """The same work with the kernels of each class summed; class ``call`` is left out."""
         classes: dict[str, OpWork] = {}
         for name, work in self.classes.items():
@@ -99,7 +103,7 @@ class Work:
         return {name: asdict(work) for name, work in self.classes.items()}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Mapping[str, float]]) -> "Work":
+    def from_json(cls, data: Mapping[str, Mapping[str, float]]) -> Work:
         """Read what :meth:`to_json` gave; an unknown class or a missing number is a UsageError."""
         classes: dict[str, OpWork] = {}
         for name, work in data.items():
@@ -193,46 +197,94 @@ class _Reader:
 
     def _walk(self, index: int, into: dict[str, OpWork], above: frozenset[int]) -> None:
         graph = self._tree.subgraphs[index]
-        far = self._far(graph)
-        taken: list[bool] = []
-        for number, op in enumerate(graph.operators or ()):
-            name = self._name(op)
-            inputs = [self._tensor(graph, i) for i in op.inputs if i >= 0]
-            outputs = [self._tensor(graph, i) for i in op.outputs]
-            cost = op_cost(name, inputs, outputs, op.builtinOptions)
-            taken.append(delegated(name, inputs, outputs))
+        ops = [self._op(graph, op) for op in graph.operators or ()]
+        taken = [delegated(op.name, op.inputs, op.outputs) for op in ops]
+        place = self._places(graph, taken)
+        still = self._still(graph, ops, place, taken)
+        far = self._far(graph, ops, still)
+        for number, op in enumerate(ops):
+            cost = op_cost(op.name, op.inputs, op.outputs, op.options)
             key, runs = kernel(
-                name, cost.op_class, inputs, outputs, op.builtinOptions, delegated=taken[-1]
+                op.name, cost.op_class, op.inputs, op.outputs, op.options, delegated=taken[number]
             )
+            if number in still:
+                into[key] += OpWork(1, 0.0, 0.0)
+                continue
             fetched, remote = far[number]
             gone = min(fetched, cost.moved_bytes), min(remote, 2.0 * cost.moved_bytes)
-            into[key] += OpWork(1, cost.flops, cost.moved_bytes, *runs[:3], *gone)
-            for body in _bodies(name, op.builtinOptions):
+            into[key] += OpWork(1, cost.flops, cost.moved_bytes, *runs[:4], *gone)
+            for body in _bodies(op.name, op.options):
                 if body not in above:
                     self._walk(body, into, above | {index})
         if any(taken):
-            into["call.partition"] += self._partitions(graph, taken)
+            into["call.partition"] += self._partitions(graph, taken, place)
 
-    def _far(self, graph: Any) -> list[tuple[float, float]]:
-        sizes = [self._tensor(graph, number).bytes for number in range(len(graph.tensors or ()))]
-        operands = [
-            [[(int(i), sizes[i]) for i in tensors if i >= 0] for tensors in (op.inputs, op.outputs)]
+    def _op(self, graph: Any, op: Any) -> _Op:
+        ins, outs = [int(i) for i in op.inputs if i >= 0], [int(i) for i in op.outputs]
+        tensors = [[self._tensor(graph, i) for i in numbers] for numbers in (ins, outs)]
+        return _Op(self._name(op), ins, outs, tensors[0], tensors[1], op.builtinOptions)
+
+    def _places(self, graph: Any, taken: Sequence[bool]) -> list[int]:
+        """The partition of each op."""
+        maker = _makers(graph)
+        needs = [
+            [maker[tensor] for tensor in op.inputs if tensor in maker]
             for op in graph.operators or ()
         ]
-        reads, writes = zip(*operands, strict=True) if operands else ((), ())
-        return far_bytes(reads, writes, kept=_numbers(graph.outputs))
+        return partitions(taken, needs)
 
-    def _partitions(self, graph: Any, taken: list[bool]) -> OpWork:
+    def _still(
+        self, graph: Any, ops: Sequence[_Op], place: Sequence[int], taken: Sequence[bool]
+    ) -> set[int]:
+        """Ops of XNNPACK that move nothing, for the memory just changes its name.
+
+        A reshape of a result that nothing else wants, an assignment of one (it is made in the
+        variable's own memory), and a variable that is read within the partition. Timed on
+        ai-edge-litert 2.3; elsewhere these are copies.
+        """
+        maker, wanted = _makers(graph), defaultdict[int, set[int]](set)
+        for number, op in enumerate(ops):
+            for tensor in op.ins:
+                wanted[tensor].add(number)
+        leaving = set(_numbers(graph.outputs))
+
+        def within(tensor: int, number: int) -> bool:
+            parts = {place[reader] for reader in wanted[tensor]} | {place[maker[tensor]]}
+            return tensor not in leaving and parts == {place[number]}
+
+        still: set[int] = set()
+        for number, op in enumerate(ops):
+            if not taken[number]:
+                continue
+            if op.name == "READ_VARIABLE":
+                if within(op.outs[0], number):
+                    still.add(number)
+            elif op.name in _RENAMES or op.name == "ASSIGN_VARIABLE":
+                value = op.ins[0] if op.name in _RENAMES else op.ins[1]
+                alone = value in maker and wanted[value] == {number}
+                if alone and within(value, number):
+                    still.add(number)
+        return still
+
+    def _far(
+        self, graph: Any, ops: Sequence[_Op], still: Collection[int]
+    ) -> list[tuple[float, float]]:
+        sizes = [self._tensor(graph, number).bytes for number in range(len(graph.tensors or ()))]
+        same: dict[int, int] = {}
+        reads: list[list[tuple[int, float]]] = []
+        writes: list[list[tuple[int, float]]] = []
+        for number, op in enumerate(ops):
+            if number in still and op.name in _RENAMES:
+                same[op.outs[0]] = same.get(op.ins[0], op.ins[0])
+            for tensors, into in ((op.ins, reads), (op.outs, writes)):
+                moved = () if number in still else tensors
+                into.append([(same.get(tensor, tensor), sizes[tensor]) for tensor in moved])
+        kept = [same.get(tensor, tensor) for tensor in _numbers(graph.outputs)]
+        return far_bytes(reads, writes, kept=kept)
+
+    def _partitions(self, graph: Any, taken: Sequence[bool], place: Sequence[int]) -> OpWork:
         """Partitions of a graph that go to XNNPACK, and the tensors that cross their borders."""
-        maker = {
-            int(tensor): number
-            for number, op in enumerate(graph.operators)
-            for tensor in op.outputs
-        }
-        needs = [
-            [maker[tensor] for tensor in op.inputs if tensor in maker] for op in graph.operators
-        ]
-        place = partitions(taken, needs)
+        maker = _makers(graph)
         ours = {part for part, is_taken in zip(place, taken, strict=True) if is_taken}
         borders: set[tuple[int, int]] = set()
         for number, op in enumerate(graph.operators):
@@ -270,6 +322,25 @@ class _Reader:
 
 # Axes, permutations and paddings are short.
 _MOST_VALUES = 16
+_RENAMES = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")
+
+
+class _Op(NamedTuple):
+    name: str
+    ins: list[int]
+    outs: list[int]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    options: Any
+
+
+def _makers(graph: Any) -> dict[int, int]:
+    """The op that makes each tensor."""
+    return {
+        int(tensor): number
+        for number, op in enumerate(graph.operators or ())
+        for tensor in op.outputs
+    }
 
 
 def _names(enumeration: Any) -> dict[int, str]:
