@@ -45,7 +45,7 @@ _REFERENCE_S = 0.3
 _LOOK_EVERY = 80
 """Graphs between two looks at the reference in the last pass. Heat slows all of them, and other
 machines on the host some."""
-_MIXES, _MIXED_OPS, _MIXED_ELEMENTS = 24, 40, 600
+_MIXES, _MIXED_OPS, _MIXED_KINDS, _MIXED_ELEMENTS = 24, 40, 10, 600
 FAR_CLASSES = ("elementwise", "matmul", "move")
 """Classes of ops that are timed on tensors that have left the caches."""
 Progress = Callable[[int, int], None]
@@ -176,6 +176,7 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
         jobs += [("kernel", partial(chain, op, 16, count)) for op in ("ADD", "ADD_N")]
     for count in (2, 3, 8, 9, 32, 33):
         jobs.append(("part", partial(chain, "ADD", 16, count, "ADD_N")))
+    jobs += [("part", partial(spread, 16, count)) for count in (2, 8, 24, 48)]
     for size in (8, 1_000, 10_000, 100_000, 1_000_000):
         jobs += [("kernel", partial(variable, size, count)) for count in (1, 4)]
     # Past the second-level cache, and past any: a few MB, and 25 to 60 MB.
@@ -187,7 +188,9 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
             jobs.append(("far", partial(forth_and_back, kind, rows, count)))
     rng = random.Random(seed)
     small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
-    jobs += [("mix", partial(graph, rng.sample(small, _MIXED_OPS))) for _ in range(_MIXES)]
+    for _ in range(_MIXES):
+        few = rng.sample(small, _MIXED_KINDS)
+        jobs.append(("mix", partial(graph, rng.choices(few, k=_MIXED_OPS))))
     for size in (1, 1_000, 10_000, 100_000):
         jobs += [("call", partial(before_work, size, *ends)) for ends in ((1, 1), (4, 1), (4, 4))]
     jobs += [("call", partial(before_work, 1, *ends)) for ends in ((2, 1), (8, 1), (16, 1), (8, 8))]
