@@ -1,4 +1,4 @@
-"""What fieldtune uses of Flower beyond its public API, in one place.
+"""What devices, and all who make messages, use of Flower beyond its public API, in one place.
 
 Holds for the versions in :data:`HOLDS_FOR`; ``tests/client/test_flower.py`` is the contract. Two
 things need it: a process that makes messages itself, without SuperLink, has to say whose they are,
@@ -60,7 +60,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
@@ -255,6 +255,8 @@ def _called(request: Callable[[], _Got]) -> _Got:
         raise _refusal(refused.response) from None
     except httpx.TransportError as failed:
         said = re.sub(r"^\[Errno -?\d+\] ", "", str(failed)) or type(failed).__name__
+        if "WRONG_VERSION_NUMBER" in said:
+            said = "what listens there speaks no TLS, so it is not the coordinator"
         if "CERTIFICATE_VERIFY_FAILED" in said:
             raise UntrustedError(said.partition("failed: ")[2].partition(" (_ssl")[0]) from None
         raise UnreachableError(said) from None
