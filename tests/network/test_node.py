@@ -168,7 +168,7 @@ def test_a_device_that_the_kernel_kills_for_memory_reports_just_that(
     device.start()
     (reply,) = wait_for(lambda: run.fleet.receive(1.0))
     assert (reply.report.trial, reply.report.failure) == (7, "out_of_memory")
-    assert device.log.count("was cut off: out of memory") == 1
+    wait_for(lambda: device.log.count("was cut off: out of memory") == 1)  # said after it is sent
     run.ask(mlp_artefact)
     assert run.answer().failure is None
     device.clean_up()

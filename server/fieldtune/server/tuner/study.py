@@ -203,14 +203,11 @@ class OptunaTuner:
             trial.set_user_attr(_OUTCOME_KEY, _OUTCOME.dump_json(outcome).decode())
             if not isinstance(outcome, Failed):
                 constraints = outcome.forecast.constraints
-                for key in sorted(constraints):
-                    trial.set_constraint(key, constraints[key])
+                # Not by ``set_constraint``, which would keep what a tell that was cut short wrote.
+                written = {f"constraints:{key}": constraints[key] for key in sorted(constraints)}
                 # Optuna Dashboard reads only the list that Optuna wrote before version 5.
-                self._storage.set_trial_system_attr(
-                    trial._trial_id,
-                    "constraints",
-                    [constraints[key] for key in sorted(constraints)],
-                )
+                for key, value in [*written.items(), ("constraints", [*written.values()])]:
+                    self._storage.set_trial_system_attr(trial._trial_id, key, value)
             if isinstance(outcome, Completed):
                 trial.set_user_attr(
                     CURVE_KEY,
