@@ -18,7 +18,7 @@ from fieldtune.client.flower import (
     identify_process,
     number_message,
 )
-from fieldtune.client.node import Node
+from fieldtune.client.node import Backoff, Node
 from fieldtune.client.place import Place, Status
 
 
@@ -95,3 +95,15 @@ def test_an_outage_is_said_once_when_it_begins_and_once_when_it_ends(
     assert link.heartbeats == 2
     assert caplog.text.count("waits for the connection: no route") == 1
     assert caplog.text.count("got through") == 1
+
+
+def test_waiting_times_double_to_a_bound_are_jittered_and_begin_anew() -> None:
+    backoff = Backoff(1.0, 60.0, random.Random(0))
+    waits = [backoff.next_s() for _ in range(10)]
+    for wait_s, whole_s in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60], strict=True):
+        assert whole_s / 2 <= wait_s <= whole_s
+    assert len(set(waits[-4:])) == 4
+    other = Backoff(1.0, 60.0, random.Random(1))
+    assert other.next_s() != waits[0], "a fleet would come back all at once"
+    backoff.reset()
+    assert backoff.next_s() <= 1.0
