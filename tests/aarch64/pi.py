@@ -17,13 +17,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import typer
@@ -32,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from aarch64.board import HOST, MEMORY_MB, Board, get_means
 from aarch64.guest import BASE, build_wheel, pip
-from network.deployment import Deployment, Program
+from network.deployment import Deployment, Program, run_script
 
 SHAPE, CLASSES, SAMPLES = (49, 10, 1), 12, 200
 LIMIT_S = 3600.0
@@ -132,7 +130,6 @@ def main() -> int:
     if lacking := get_means():
         typer.echo(f"this needs {lacking}", err=True)
         return 2
-    signal.signal(signal.SIGTERM, stop)
     with tempfile.TemporaryDirectory(prefix="fieldtune-pi-") as scratch:
         folder = Path(scratch)
         kept = os.environ.get("FIELDTUNE_AARCH64_FOLDER")
@@ -171,11 +168,6 @@ def main() -> int:
     return 0
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    """End as after Ctrl-C: all that was started is ended too."""
-    raise KeyboardInterrupt
-
-
 def report(outcome: dict[str, object], console: str) -> None:
     """The figures of a study that came to its end."""
     said = re.findall(r"pi: process (\d+) MiB, service (\d+) MiB", console)
@@ -191,7 +183,4 @@ def report(outcome: dict[str, object], console: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_script(main)

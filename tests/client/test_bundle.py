@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def test_what_is_not_a_bundle_is_refused_in_a_sentence_without_the_key(
     assert "\n" not in str(refused.value)
     assert "OPENSSH PRIVATE" not in str(refused.value)
     assert "enrolled again" in str(refused.value)
+
+
+def test_a_bundle_that_cannot_be_written_whole_leaves_nothing_behind(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.bundle.toml"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written: File too large"):
+            bundle.write(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not file.exists()
+    bundle.write(file)
 
 
 def _toml(value: Any) -> str:

@@ -149,6 +149,22 @@ def test_a_function_gives_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert "4711" not in str(refused.value)
 
 
+def test_what_a_function_gives_is_described_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "named_device_data.py").write_text(
+        "import numpy as np\ndef load(): return np.ones((8, 3)), np.array(['on', 'off'] * 4)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match=r"say their order in data\.toml"):
+        load_device_data("named_device_data:load")
+    (tmp_path / "data.toml").write_text('labels = ["off", "on", "broken"]\ntest_share = 0.5\n')
+    data = load_device_data("named_device_data:load")
+    assert (data.classes, len(data.test_y)) == (3, 4)
+    assert sorted({*data.train_y, *data.test_y}) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("module", "text", "sentence"),
     [

@@ -32,7 +32,9 @@ def refusal(port: int, ca_certificate: str | None = None) -> LinkError:
 
 
 def test_nobody_listening_is_unreachable() -> None:
-    assert isinstance(refusal(1), UnreachableError)
+    refused = refusal(1)
+    assert type(refused) is UnreachableError
+    assert str(refused) == "Connection refused"
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_an_expired_certificate_is_not_trusted_and_said_to_be_expired(tmp_path: 
         (403, b'{"code": 2007, "detail": "over"}', RunEndedError, "2007"),
         (403, b"<html>proxy</html>", UnreachableError, "HTTP status 403 at /v1/fleet/"),
         (404, b"", UnreachableError, "HTTP status 404"),
-        (502, b"", UnreachableError, "HTTP status 502"),
+        (502, b"", UnreachableError, "its SuperLink does not answer the proxy (HTTP status 502)"),
         (401, b"{}", KeyRefusedError, "does not know its key"),
         (200, b"\xff\xff\xff", UnreachableError, "not a SuperLink's answer"),
     ],

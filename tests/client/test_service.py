@@ -15,7 +15,7 @@ import pytest
 from fieldtune.client import service as service_module
 from fieldtune.client.bundle import Bundle
 from fieldtune.client.service import Service, install, memory_limit_mib, systemd_version
-from fieldtune.profiles.errors import UsageError
+from fieldtune.profiles.errors import FleetError, UsageError
 from fieldtune.profiles.probe import probe
 from identities import key_pair, server
 
@@ -138,3 +138,26 @@ def test_only_root_installs(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="only root can install a service: sudo"):
         install(service, bundle)
+
+
+def test_nobody_is_installed_for_a_user_that_does_not_exist(
+    service: Service, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(UsageError, match="no user is called 'nobody-here'"):
+        install(replace(service, user="nobody-here"), bundle)
+    assert not Path("/etc/systemd/system", service.unit).exists()
+
+
+def test_without_systemd_the_command_that_starts_the_client_is_said_whole(
+    service: Service, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(service_module, "_BOOTED", tmp_path / "none")
+    monkeypatch.setattr(service_module, "_SETTINGS", tmp_path / "etc")
+    monkeypatch.setattr(service_module, "_UNITS", tmp_path / "units")
+    with pytest.raises(FleetError, match="systemd does not run this machine") as refused:
+        install(service, bundle)
+    kept, data = f"{tmp_path}/etc/kitchen.bundle.toml", f"'{service.data}'"
+    command = f"client run {kept} --data {data} --profile raspberry-pi-zero-2w"
+    assert str(refused.value).endswith(command)

@@ -21,7 +21,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fieldtune.server.network.certificates import Pair, make_server
-from network.deployment import Deployment, Program, add_devices
+from network.deployment import Deployment, Program, add_devices, run_script
 from network.studies import digits
 
 TRIALS = 6
@@ -123,13 +123,16 @@ def broken(name: str, deployment: Deployment, file: Path, folder: Path) -> str:
     log = folder / f"{name}.log"
     study = Program(("tune", file, "--superlink", deployment.path, "--out", run), log)
     study.start()
-    study.waits_to_say("trial   0", 600)
-    began = time.monotonic()
-    fault, wait_s = FAULTS[name]
-    study = fault(deployment, study, wait_s)
-    assert study.process is not None
-    code = study.process.wait(900)
-    took = time.monotonic() - began
+    try:
+        study.waits_to_say("trial   0", 600)
+        began = time.monotonic()
+        fault, wait_s = FAULTS[name]
+        study = fault(deployment, study, wait_s)
+        assert study.process is not None
+        code = study.process.wait(900)
+        took = time.monotonic() - began
+    finally:
+        study.end()  # where this is interrupted
     found = states(run)
     right = code == 0 and found.count("completed") == TRIALS
     said = [line for line in log.read_text().splitlines() if line and "trial " not in line[:6]]
@@ -158,4 +161,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

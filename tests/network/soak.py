@@ -31,7 +31,7 @@ from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.fleet import Addressed
 from fieldtune.server.network.fleet import DeviceFleet
 from fieldtune.server.network.superlink import SuperLinkRun
-from network.deployment import Deployment
+from network.deployment import Deployment, run_script
 
 TYPE = "x86-mini-pc"
 SAMPLE_EVERY_S = 10.0
@@ -173,4 +173,4 @@ def database_mib(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -5,12 +5,14 @@ That SuperLink takes our requests is tested in ``test_deployment``; here is what
 
 from __future__ import annotations
 
+import ast
 import io
 import subprocess
 import sys
 import zipfile
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
@@ -18,12 +20,29 @@ from flwr.cli.config_utils import get_fab_config, get_fab_metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from fieldtune.client.flower import identify_process, number_message
+from fieldtune.client.flower import HOLDS_FOR, identify_process, number_message
 from fieldtune.server.network import control, fleet, gathering, superlink
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 
 
 def test_this_contract_holds_for_the_installed_flower() -> None:
-    assert version("flwr").split(".")[:2] == ["1", "41"]
+    assert ".".join(version("flwr").split(".")[:2]) == HOLDS_FOR
+
+
+def test_what_is_private_to_flower_is_used_in_two_modules_one_on_either_side() -> None:
+    using = set()
+    for file in ROOT.glob("*/fieldtune/**/*.py"):
+        for each in ast.walk(ast.parse(file.read_text())):
+            names = [each.module or ""] if isinstance(each, ast.ImportFrom) else []
+            names += [name.name for name in each.names] if isinstance(each, ast.Import) else []
+            if any(name.partition(".")[0] == "flwr" and name not in PUBLIC for name in names):
+                using.add(str(file.relative_to(ROOT)))
+    assert using == {
+        "client/fieldtune/client/flower.py",
+        "server/fieldtune/server/network/flower.py",
+    }
 
 
 def test_the_numbers_are_flowers() -> None:

@@ -168,7 +168,7 @@ def test_a_device_that_the_kernel_kills_for_memory_reports_just_that(
     device.start()
     (reply,) = wait_for(lambda: run.fleet.receive(1.0))
     assert (reply.report.trial, reply.report.failure) == (7, "out_of_memory")
-    assert device.log.count("was cut off: out of memory") == 1
+    wait_for(lambda: device.log.count("was cut off: out of memory") == 1)  # said after it is sent
     run.ask(mlp_artefact)
     assert run.answer().failure is None
     device.clean_up()
@@ -189,17 +189,37 @@ def test_a_device_that_is_stopped_while_it_works_says_so_and_ends_at_once(
     assert run.grid.get_node_ids() == []
 
 
-def test_data_that_does_not_fit_is_a_sentence_at_the_coordinator(
+def test_data_that_cannot_be_used_is_a_sentence_at_the_coordinator(
     superlink: SuperLink, start: Start, tmp_path: Path
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    device = start("porch", str(tmp_path / "empty"))
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    device = start("porch", str(samples))
     device.until("connected")
     run = Coordinator(superlink)
     (member,) = run.fleet.members()
     assert "holds no data" in member.problem
     assert member.train_samples == 0
     assert "cannot take part" in device.log
+    # Mended while it runs, but not for good: labels that the task does not have.
+    np.savez(samples / "a.npz", x=np.ones((9, 8, 8, 1), np.float32), y=np.arange(9) + 50)
+    (samples / "data.toml").write_text("classes = 10\n")
+    (member,) = Coordinator(superlink).fleet.members()
+    assert "in a task of 10 classes: they must be 0..9" in member.problem
+
+
+def test_samples_of_another_shape_than_the_models_are_a_sentence_at_the_coordinator(
+    superlink: SuperLink, start: Start, tmp_path: Path, mlp_artefact: Artefact
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.ones((40, 4, 8, 1), np.float32), y=np.arange(40) % 10)
+    device = start("fence", str(tmp_path))
+    device.until("connected")
+    run = Coordinator(superlink)
+    run.ask(mlp_artefact)
+    report = run.answer()
+    assert report.failure == "bad_data"
+    assert "shape" in report.detail
+    wait_for(lambda: "refused, bad_data" in device.log)
 
 
 def test_a_second_device_with_the_same_key_waits_and_the_first_goes_on(

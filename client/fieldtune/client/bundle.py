@@ -130,8 +130,12 @@ class Bundle(BaseModel):
                 lines.append(f'{key} = "{value}"')
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(file, "w", encoding="utf-8") as out:
-                out.write("\n".join(lines) + "\n")
+            try:
+                with os.fdopen(file, "w", encoding="utf-8") as out:
+                    out.write("\n".join(lines) + "\n")
+            except OSError:
+                path.unlink()  # half a bundle would only be in the way of the next try
+                raise
         except FileExistsError:
             raise StorageError(f"{path} exists already: move it away or give another") from None
         except OSError as failed:

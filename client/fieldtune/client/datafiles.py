@@ -32,7 +32,7 @@ _Samples = tuple[NDArray[np.float32], NDArray[Any]]
 
 
 class DataDescription(BaseModel):
-    """What ``data.toml``, beside the data, may say of it.
+    """What ``data.toml`` may say of data: beside files, or in the working directory of a function.
 
     Args:
         classes: of the whole task, the same on every device.
@@ -309,10 +309,11 @@ def _from_function(where: str) -> ClientData:
         raise DataError(f"{where} raised {type(failed).__name__}") from failed
     if isinstance(returned, ClientData):
         return returned
-    return _client_data(where, *_returned(where, returned), DataDescription())
+    about = _description(Path.cwd())
+    return _client_data(where, *_returned(where, returned, about.test_share), about)
 
 
-def _returned(where: str, returned: Any) -> tuple[_Samples, _Samples]:
+def _returned(where: str, returned: Any, test_share: float) -> tuple[_Samples, _Samples]:
     """``(x, y)``, ``(x, y, owner)`` as a study's function gives, or ``(x, y, x_test, y_test)``."""
     if not isinstance(returned, tuple) or len(returned) not in (2, 3, 4):
         raise DataError(f"{where} must return (x, y), (x, y, x_test, y_test) or a ClientData")
@@ -325,7 +326,7 @@ def _returned(where: str, returned: Any) -> tuple[_Samples, _Samples]:
     train = _samples(where, arrays[0], arrays[1])
     if len(arrays) == 4:
         return train, _samples(where, arrays[2], arrays[3])
-    return _split(train, DataDescription().test_share)
+    return _split(train, test_share)
 
 
 def summary(data: ClientData) -> str:

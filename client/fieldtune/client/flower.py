@@ -1,4 +1,4 @@
-"""What fieldtune uses of Flower beyond its public API, in one place.
+"""What devices, and all who make messages, use of Flower beyond its public API, in one place.
 
 Holds for the versions in :data:`HOLDS_FOR`; ``tests/client/test_flower.py`` is the contract. Two
 things need it: a process that makes messages itself, without SuperLink, has to say whose they are,
@@ -9,6 +9,7 @@ protocol that Flower's own SuperNode speaks (protobuf over HTTP, each request si
 
     LinkError
     ├── UnreachableError     the network, the proxy or the SuperLink is down: try again
+    │   └── ArrivingError    the coordinator is still sending what was asked for: wait a moment
     ├── UntrustedError       the coordinator's certificate is not valid for this device
     ├── KeyRefusedError      the device's key is unknown, or its clock is wrong
     ├── NotActivatedError    Flower's error 2004: the key is unknown, or counts as connected already
@@ -18,6 +19,7 @@ protocol that Flower's own SuperNode speaks (protobuf over HTTP, each request si
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
@@ -58,7 +60,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
@@ -69,6 +71,7 @@ HEARTBEAT_S = 30.0
 _NOT_ACTIVATED = 2004
 """Flower's FLEET_NODE_ACTIVATION_FAILED; its error module would bring fastapi along."""
 _CLOCK_TOLERANCE_S = 5.0
+_NOT_BEHIND_THE_PROXY = (502, 503, 504)
 _Got = TypeVar("_Got")
 
 
@@ -108,6 +111,10 @@ class LinkError(Exception):
 
 class UnreachableError(LinkError):
     """The network, the proxy or the SuperLink is down."""
+
+
+class ArrivingError(UnreachableError):
+    """A message's head is here before its content, which the coordinator is still sending."""
 
 
 class UntrustedError(LinkError):
@@ -203,7 +210,7 @@ class Link:
             if not got.object_found:
                 raise RunEndedError("the SuperLink has dropped the message's content")
             if not got.object_available:
-                raise UnreachableError("the message's content has not arrived yet")
+                raise ArrivingError("the message's content has not arrived yet")
             contents[object_id] = got.object_content
         received = ConfirmMessageReceivedRequest(
             node=node, run_id=run_id, message_object_id=message_id
@@ -247,7 +254,9 @@ def _called(request: Callable[[], _Got]) -> _Got:
     except httpx.HTTPStatusError as refused:
         raise _refusal(refused.response) from None
     except httpx.TransportError as failed:
-        said = str(failed) or type(failed).__name__
+        said = re.sub(r"^\[Errno -?\d+\] ", "", str(failed)) or type(failed).__name__
+        if "WRONG_VERSION_NUMBER" in said:
+            said = "what listens there speaks no TLS, so it is not the coordinator"
         if "CERTIFICATE_VERIFY_FAILED" in said:
             raise UntrustedError(said.partition("failed: ")[2].partition(" (_ssl")[0]) from None
         raise UnreachableError(said) from None
@@ -282,6 +291,8 @@ def _refusal(response: httpx.Response) -> LinkError:
         return NotActivatedError(f"Flower error {code}")
     if status == httpx.codes.FORBIDDEN and code is not None:
         return RunEndedError(f"Flower error {code}")
+    if status in _NOT_BEHIND_THE_PROXY:
+        return UnreachableError(f"its SuperLink does not answer the proxy (HTTP status {status})")
     return UnreachableError(f"HTTP status {status} at {response.request.url.path}")
 
 

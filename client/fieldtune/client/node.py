@@ -25,6 +25,7 @@ from flwr.clientapp import ClientApp
 from fieldtune.client.app import failed_reply
 from fieldtune.client.flower import (
     HEARTBEAT_S,
+    ArrivingError,
     KeyRefusedError,
     Link,
     LinkError,
@@ -50,6 +51,8 @@ _SHARE_OF_SILENCE = 0.12
 HEARD_S = 2.0
 """Between the last reply and goodbye: a SuperLink hands out no reply of a device that has gone."""
 _REACTIVATED_S = 2 * HEARTBEAT_S + 15
+_ARRIVES_S = 10.0
+"""A message's head is often a moment ahead of its content; so long that is not worth a word."""
 _CLIENT_ERROR = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
@@ -253,6 +256,7 @@ class Node:
         heard. Once the node has been told to stop, the request is tried only once.
         """
         backoff, troubled = Backoff(0.2, 10.0, self._rng), False
+        quiet_until = time.monotonic() + _ARRIVES_S
         while True:
             try:
                 if troubled:
@@ -262,7 +266,8 @@ class Node:
                 _LOG.info("%s is dropped: %s", what, ended)
                 return None
             except LinkError as lost:
-                if not troubled:
+                early = isinstance(lost, ArrivingError) and time.monotonic() < quiet_until
+                if not troubled and not early:
                     _LOG.warning("%s waits for the connection: %s", what, lost)
                     troubled = True
                 if self._stop.is_set() or time.time() > expires:

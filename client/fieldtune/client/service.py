@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -188,7 +189,7 @@ def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
         The unit file.
 
     Raises:
-        UsageError: the user is not root.
+        UsageError: the user is not root, or whom it should run as is unknown.
         StorageError: a file cannot be written.
         FleetError: systemd refuses the unit.
     """
@@ -198,6 +199,8 @@ def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
             f"only root can install a service: sudo {sys.argv[0]} client install ... "
             "(or 'fieldtune client run' without one)"
         )
+    if live and service.user is not None:
+        _check_user(service.user)
     settings, unit = root / _SETTINGS, root / _UNITS / service.unit
     try:
         settings.mkdir(parents=True, exist_ok=True)
@@ -210,13 +213,24 @@ def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
         raise StorageError(f"{failed.filename}: cannot be written: {failed.strerror}") from None
     if live:
         if not _BOOTED.is_dir():
+            options = ["--data", service.data, "--profile", service.profile]
+            command = shlex.join(["fieldtune", "client", "run", str(kept), *options])
             raise FleetError(
-                f"{unit} is written, but systemd does not run this machine: start the client with "
-                f"'fieldtune client run /{_SETTINGS}/{kept.name} --data {service.data}'"
+                f"{unit} is written, but systemd does not run this machine: start the client with: "
+                f"{command}"
             )
         for arguments in (["daemon-reload"], ["enable", service.unit], ["restart", service.unit]):
             _systemctl(arguments)
     return unit
+
+
+def _check_user(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise UsageError(
+            f"no user is called {name!r} on this machine: give another --user"
+        ) from None
 
 
 def _systemctl(arguments: Sequence[str]) -> None:

@@ -1,5 +1,19 @@
-"""``python -m fieldtune.simulations`` is the command ``fieldtune``."""
+"""The command ``fieldtune``, also as ``python -m fieldtune.simulations``.
 
-from fieldtune.simulations.cli import main
+Reading the modules of all packages takes a second or more: Ctrl-C is quiet already then.
+"""
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from fieldtune.simulations.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

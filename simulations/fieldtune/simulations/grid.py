@@ -18,9 +18,9 @@ from typing import Self
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fieldtune.client.flower import (
+    Run,
     empty_run,
     identify_process,
     message_from_bytes,

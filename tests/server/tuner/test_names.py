@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -46,6 +48,33 @@ def test_it_asks_and_tells_and_an_interrupted_study_goes_on_alike(
         for each, proposal in ((whole, ours), (halves, theirs)):
             each.tell(Failed(proposal, "no reason"))
     assert [outcome.proposal.number for outcome in whole.history()] == [0, 1, 2, 3]
+
+
+def test_a_tell_that_was_cut_short_is_told_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(proposal: Proposal, memory: float) -> Completed:
+        forecast = Forecast({}, (), {"memory": memory, "storage": -1.0})
+        return replace(completed(proposal, 0.5), forecast=forecast)
+
+    study = tuner(tmp_path, "random")
+    write = optuna.storages.RDBStorage.set_trial_system_attr
+
+    def killed(storage: optuna.storages.RDBStorage, trial_id: int, key: str, value: Any) -> None:
+        if key == "constraints:storage":
+            raise KeyboardInterrupt
+        write(storage, trial_id, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages.RDBStorage, "set_trial_system_attr", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.tell(outcome(study.ask(), -0.1))
+    again = tuner(tmp_path, "random")
+    proposal = again.ask()
+    again.tell(outcome(proposal, -0.2))
+    (trial,) = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db").trials
+    assert trial.state == TrialState.COMPLETE
+    assert [trial.constraints[name] for name in ("memory", "storage")] == [-0.2, -1.0]
 
 
 @pytest.mark.parametrize("finished", [1, 11])

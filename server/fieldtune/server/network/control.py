@@ -1,9 +1,6 @@
 """What the coordinator's owner tells SuperLink: which devices there are, and to start a run.
 
-SuperLink's Control API is protobuf over HTTP, on loopback. This module and
-:mod:`fieldtune.server.network.superlink` hold what the coordinator uses of Flower beyond its public
-API (the device's part is :mod:`fieldtune.client.flower`); they hold for flwr 1.41, and
-``tests/network/test_flower.py`` is the contract.
+SuperLink's Control API is protobuf over HTTP, on loopback.
 """
 
 from __future__ import annotations
@@ -14,20 +11,20 @@ import logging
 import zipfile
 
 import httpx
-from flwr.proto.control_pb2 import (
+
+from fieldtune.profiles.errors import FleetError
+from fieldtune.server.network.flower import (
+    ControlHttpClient,
+    Fab,
     ListNodesRequest,
     ListRunsRequest,
+    NodeInfo,
     RegisterNodeRequest,
+    RuntimeVersionHttpInterceptor,
     StartRunRequest,
     StopRunRequest,
     UnregisterNodeRequest,
 )
-from flwr.proto.fab_pb2 import Fab
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-
-from fieldtune.profiles.errors import FleetError
 from fieldtune.server.network.folder import CoordinatorFolder
 from fieldtune.server.network.run import Node
 

@@ -48,16 +48,16 @@ def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
         for port in (folder.settings.superlink_port, folder.settings.port):
             _check_free(port)
         children = _Children(folder)
+        notes("Starting SuperLink, which takes up to a minute")
         try:
             with _stopping() as asked_to_stop:
                 children.start(
                     "SuperLink", superlink_command(folder), os.environ | _environment(folder)
                 )
-                if not _wait_for(folder, children, asked_to_stop):
-                    return
-                register_devices(folder)
-                _start_proxy(folder, children, notes)
-                notes(f"Ready: devices connect to {folder.settings.address}. Ctrl-C stops")
+                if _wait_for(folder, children, asked_to_stop):
+                    register_devices(folder)
+                    _start_proxy(folder, children, notes)
+                    notes(f"Ready: devices connect to {folder.settings.address}. Ctrl-C stops")
                 while not asked_to_stop():
                     children.check()
                     time.sleep(0.2)

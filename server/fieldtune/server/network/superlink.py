@@ -17,43 +17,41 @@ from typing import TypeVar
 
 import httpx
 from flwr.app import Error, Message, Metadata
-from flwr.app.message import make_message, remove_content_from_message
-from flwr.common.constant import SubStatus
-from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    PullObjectRequest,
-    PushObjectRequest,
-)
-from flwr.proto.node_pb2 import Node as ProtoNode
-from flwr.proto.runtime_pb2 import (
-    AcquireTaskRequest,
-    GetNodesRequest,
-    PullAppMessagesRequest,
-    PullTaskInputRequest,
-    PushAppMessagesRequest,
-    PushTaskOutputRequest,
-    SendTaskHeartbeatRequest,
-)
-from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE, TaskType
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
-    RuntimeVersionHttpInterceptor,
-    SuperExecAuthHttpInterceptor,
-)
-from flwr.supercore.retry import RetryInvoker, exponential
-from flwr.supercore.runtime import RuntimeHttpClient
 
 from fieldtune.client.flower import identify_process, number_message
 from fieldtune.profiles.errors import FleetError
 from fieldtune.server.network.control import node_of, start_hint, start_run, told
+from fieldtune.server.network.flower import (
+    SYSTEM_MESSAGE_TYPE,
+    AcquireTaskRequest,
+    ConfirmMessageReceivedRequest,
+    GetNodesRequest,
+    ProtoNode,
+    PullAppMessagesRequest,
+    PullObjectRequest,
+    PullTaskInputRequest,
+    PushAppMessagesRequest,
+    PushObjectRequest,
+    PushTaskOutputRequest,
+    RetryInvoker,
+    RuntimeHttpClient,
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SendTaskHeartbeatRequest,
+    SubStatus,
+    SuperExecAuthHttpInterceptor,
+    TaskType,
+    exponential,
+    get_all_nested_objects,
+    get_object_tree,
+    inflate_object_from_contents,
+    iterate_object_tree,
+    make_message,
+    message_from_proto,
+    message_to_proto,
+    no_object_id_recompute,
+    remove_content_from_message,
+)
 from fieldtune.server.network.folder import CoordinatorFolder
 from fieldtune.server.network.run import Node, RunLostError
 

@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -203,14 +204,12 @@ class OptunaTuner:
             trial.set_user_attr(_OUTCOME_KEY, _OUTCOME.dump_json(outcome).decode())
             if not isinstance(outcome, Failed):
                 constraints = outcome.forecast.constraints
+                write = partial(self._storage.set_trial_system_attr, trial._trial_id)
                 for key in sorted(constraints):
-                    trial.set_constraint(key, constraints[key])
+                    # Not by ``set_constraint``: it keeps what a tell that was cut short wrote.
+                    write(f"constraints:{key}", constraints[key])
                 # Optuna Dashboard reads only the list that Optuna wrote before version 5.
-                self._storage.set_trial_system_attr(
-                    trial._trial_id,
-                    "constraints",
-                    [constraints[key] for key in sorted(constraints)],
-                )
+                write("constraints", [constraints[key] for key in sorted(constraints)])
             if isinstance(outcome, Completed):
                 trial.set_user_attr(
                     CURVE_KEY,
