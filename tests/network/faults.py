@@ -20,8 +20,10 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fieldtune.server.network.certificates import Pair, make_server
+from fieldtune.client.bundle import Bundle
+from fieldtune.server.network.certificates import Pair, make_device_key, make_server
 from network.deployment import Deployment, Program, add_devices, run_script
+from network.full_disk import filled
 from network.studies import digits
 
 TRIALS = 6
@@ -96,6 +98,55 @@ def certificate_expired(deployment: Deployment, study: Program, wait_s: float) -
     return study
 
 
+def strangers_knock(deployment: Deployment, study: Program, wait_s: float) -> Program:
+    """One device with a copy of another's bundle, and one with a key that nobody enrolled."""
+    known = deployment.opened().bundle_file("pi-0")
+    private, public = make_device_key()
+    unknown = Bundle.read(known).model_copy(update={"private_key": private, "public_key": public})
+    strangers = []
+    for name in ("copy", "unknown"):
+        home = deployment.folder / f"{study.log.stem}-{name}"
+        home.mkdir()
+        bundle = home / known.name
+        (Bundle.read(known) if name == "copy" else unknown).write(bundle)
+        arguments = list(deployment.devices["pi-0"].arguments)
+        arguments[2] = bundle
+        strangers.append(Program(
+            arguments, home / "client.log",
+            {"XDG_RUNTIME_DIR": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+        ))  # fmt: skip
+    for stranger in strangers:
+        stranger.start()
+    try:
+        for stranger in strangers:
+            stranger.waits_to_say("not connected to")
+        time.sleep(wait_s)
+    finally:
+        for stranger in strangers:
+            stranger.end()
+    for stranger in strangers:
+        assert "as node" not in stranger.said(), stranger.said()
+        (refused, *_) = [line for line in stranger.said().splitlines() if "not connected" in line]
+        typer.echo(f"    {refused}")
+    return study
+
+
+def disk_full(deployment: Deployment, study: Program, wait_s: float) -> Program:
+    """A device has no room to keep anything for a while, from its start."""
+    device = deployment.devices["pi-1"]
+    before = device.environment
+    with filled(deployment.folder / f"{study.log.stem}-full") as full:
+        device.end()
+        device.environment = before | {"XDG_CACHE_HOME": str(full), "XDG_RUNTIME_DIR": str(full)}
+        device.start()
+        device.waits_to_say("an artefact cannot be kept: No space left on device")
+        time.sleep(wait_s)
+        device.end()
+    device.environment = before
+    device.start()
+    return study
+
+
 FAULTS: dict[str, tuple[Fault, float]] = {
     fault.__name__: (fault, wait_s)
     for fault, wait_s in (
@@ -105,6 +156,8 @@ FAULTS: dict[str, tuple[Fault, float]] = {
         (device_killed, 10.0),
         (device_gone, 40.0),
         (certificate_expired, 20.0),
+        (strangers_knock, 20.0),
+        (disk_full, 10.0),
     )
 }
 

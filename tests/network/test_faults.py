@@ -15,9 +15,12 @@ from network.control_group import control_group
 from network.deployment import Deployment, Program, add_devices, needs_nginx, wait_until, within
 from network.faults import (
     Fault,
+    certificate_expired,
     device_killed,
+    disk_full,
     network_cut,
     states,
+    strangers_knock,
     study_killed,
     superlink_killed,
 )
@@ -30,6 +33,9 @@ IN_TURN: tuple[tuple[Fault, float], ...] = (
     (superlink_killed, 2.0),
     (study_killed, 0.0),
     (network_cut, 5.0),
+    (strangers_knock, 0.0),
+    (disk_full, 0.0),
+    (certificate_expired, 0.0),
 )
 TRIALS = 2 * len(IN_TURN)
 HUNGRY = """
@@ -59,15 +65,19 @@ def test_a_study_outlives_each_fault_and_counts_nothing_twice(
     run, log = tmp_path / "run", tmp_path / "study.log"
     study = Program(("tune", file, "--superlink", broken.path, "--out", run), log)
     study.start()
-    for number, (fault, wait_s) in enumerate(IN_TURN):
-        wait_for_trial(study, 2 * number)
-        study = fault(broken, study, wait_s)
-    assert study.process is not None
-    assert study.process.wait(300) == 0, study.said()
+    try:
+        for number, (fault, wait_s) in enumerate(IN_TURN):
+            wait_for_trial(study, 2 * number)
+            study = fault(broken, study, wait_s)
+        assert study.process is not None
+        assert study.process.wait(300) == 0, study.said()
+    finally:
+        study.end()
     assert states(run) == ["completed"] * TRIALS
     said = study.said()
-    assert said.count("SuperLink does not answer: waiting for it") == 1
-    assert said.count("SuperLink is back after") == 1
+    # Once where it was killed, once where its certificate was renewed.
+    assert said.count("SuperLink does not answer: waiting for it") == 2
+    assert said.count("SuperLink is back after") == 2
     assert said.count(f"Going on with {run}: ") == 1
     assert "Traceback" not in said
     device = broken.devices["pi-0"].said()

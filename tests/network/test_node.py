@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.fleet import Addressed
 from network.control_group import control_group
 from network.devices import Device, wait_for
+from network.full_disk import filled
 from network.superlink import DatabaseGrid, SuperLink
 
 Start = Callable[..., Device]
@@ -280,20 +279,8 @@ def test_a_superlink_that_dies_and_comes_back_loses_nothing(
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system on which nothing is left."""
-    folder = tmp_path / "full"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        pytest.skip(f"A FULL DISK IS NOT TESTED: nothing can be mounted here: {done.stderr}")
-    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
-        while True:
-            filler.write(bytes(4096))
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with filled(tmp_path / "full") as folder:
+        yield folder
 
 
 def test_a_device_whose_disk_is_full_trains_from_memory_and_says_so_once(

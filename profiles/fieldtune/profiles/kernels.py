@@ -183,11 +183,11 @@ def _product_runs(
     else:
         return Runs()
     if not delegated:
-        return _plain_runs(rows, columns, depth, variant, gathered)
+        return _plain_runs(batches * rows, columns, depth, variant, gathered)
     panels = -(-columns // _LANES)
     halves = -(-columns // _HALF_LANES)
     share = 1.0
-    if delegated and name != "BATCH_MATMUL":
+    if name != "BATCH_MATMUL":
         if columns < _LANES or (taps == 1 and halves < 2 * panels):
             panels, share = halves, _HALF_TILE
         if rows == 1:
