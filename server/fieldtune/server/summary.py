@@ -259,6 +259,7 @@ def _attempt(outcome: Outcome) -> Attempt:
                 objectives={},
                 constraints=dict(outcome.forecast.constraints),
                 reason=worst_constraint(outcome.forecast.constraints),
+                rounds=outcome.learned.rounds if isinstance(outcome, Completed) else 0,
             )
         case Failed():
             return Attempt(
