@@ -346,6 +346,11 @@ def test_a_budget_ends_the_study_at_the_same_trial_whoever_answers_first_and_aft
     assert PARALLEL < len(sent(outcomes)) < 14
     assert altogether(sent(outcomes)[: 1 - PARALLEL]).sent_bytes >= budget
     assert altogether(sent(outcomes)[:-PARALLEL]).sent_bytes < budget
+    # So what is overdrawn is less than what as many trials take as may be in flight.
+    summary = json.loads(files.partition("\n}\n")[0] + "}")
+    (bytes_used,) = (each for each in summary["budget"] if each["budget"] == "sent_bytes")
+    overdrawn = bytes_used["used"] - bytes_used["of"]
+    assert 0 < overdrawn < altogether(sent(outcomes)[-PARALLEL:]).sent_bytes
     assert outcomes == whole[: len(outcomes)]
     assert killed_again_and_again(run, tmp_path / "s", newest_first=True, **keys) == files
     keys["study_keys"] = ""  # with more to spend it goes on

@@ -162,6 +162,48 @@ def test_a_metric_of_ones_own_is_the_weighted_mean_over_clients() -> None:
     assert learned.measures["metric"] == 7.0
 
 
+def test_the_clients_that_are_worst_off_are_measured_by_themselves() -> None:
+    def client(number: int, request: Any) -> Report:
+        report = honest(number, request)
+        if number == 3 and isinstance(report, EvaluateReport):
+            return report.model_copy(update={"hits": (1, 0), "predicted": (3, 1)})
+        return report
+
+    _, learned, _ = converse(plan(), client)
+    assert learned.measures["error"] == pytest.approx(0.3)
+    assert learned.measures["worst_error"] == 0.75
+    assert learned.measures["error_spread"] == pytest.approx(0.05)
+    _, own, _ = converse(
+        plan(metric="mine:metric"),
+        lambda number, request: (
+            report.model_copy(update={"value": number / 10, "weight": 1.0})
+            if isinstance(report := honest(number, request), EvaluateReport)
+            else report
+        ),
+    )
+    assert own.measures["worst_error"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"),
+    [
+        ({"value": float("nan"), "weight": 1.0}, "its metric is nan"),
+        ({"loss_sum": float("inf")}, "its loss is inf"),
+        ({"samples": 5}, "its counts do not add up"),
+    ],
+)
+def test_figures_that_no_client_can_have_are_said_to_be_why(
+    forged: dict[str, Any], said: str
+) -> None:
+    def client(number: int, request: Any) -> Report:
+        report = honest(number, request)
+        trains = isinstance(report, TrainReport)
+        return report if trains else report.model_copy(update=forged)
+
+    with pytest.raises(NothingLearnedError, match=rf"\(10 x error\): {said}"):
+        converse(plan(metric="mine:metric"), client)
+
+
 def test_at_a_rung_everyone_evaluates_and_training_goes_on_or_ends_there() -> None:
     asked: list[tuple[int, float]] = []
 

@@ -13,6 +13,7 @@ from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.forecast import Forecaster
 from fieldtune.server.rejudge import check_queue, rejudged
+from fieldtune.server.report.view import phases, why_empty
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.space import Configuration
 from fieldtune.server.steering import Changes, identity, steered
@@ -161,8 +162,8 @@ def test_changed_limits_judge_finished_trials_anew(artefact_cache: Path) -> None
                 "error": 0.3 / width,
                 "inference_ms": forecast.devices["raspberry-pi-5"].cost.inference_ms.value,
             }
-            learned = Learned({"error": 0.3 / width}, 10, 0, 0, {}, True)
-            proposal = Proposal(number, configuration)
+            learned = Learned({"error": 0.3 / width}, 10, 0, 0, {}, True, rounds=3)
+            proposal = Proposal(number, configuration, "refine")
             outcomes.append(Completed(proposal, forecast, learned, objectives, 0))
         small, large = (o.objectives["inference_ms"] for o in outcomes[:2])
         between = f"inference_ms = {(small * large) ** 0.5}"
@@ -182,4 +183,12 @@ def test_changed_limits_judge_finished_trials_anew(artefact_cache: Path) -> None
     assert {p.trial for p in summarise(loose, outcomes[:2]).front} == {0, 1}
     summary = summarise(tight, judged, [changed])
     assert {point.trial for point in summary.front} == {0}
+    # What was trained and no longer fits is still a trial of its phase, and says so.
+    assert [(a.state, a.rounds) for a in summary.attempts] == [("completed", 3), ("infeasible", 3)]
+    assert phases(summary) == [("refine", 2)]
+    nothing = summary.model_copy(update={"attempts": summary.attempts[1:], "front": []})
+    assert why_empty(nothing) == (
+        "The front is empty: of 1 configuration tried, 1 was ruled out by the limits on inference "
+        "(1), 1 of these only once trained."
+    )
     assert summary.changes == [changed]

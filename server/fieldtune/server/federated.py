@@ -23,7 +23,7 @@ from fieldtune.client.messages import (
 )
 from fieldtune.server.aggregate import ServerOptimizer
 from fieldtune.server.forecast import client_settings, server_settings
-from fieldtune.server.measures import from_counts
+from fieldtune.server.measures import between_clients, from_counts
 from fieldtune.server.space import Configuration
 from fieldtune.server.trials import Choice, Learned
 
@@ -267,17 +267,21 @@ def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str 
     return None
 
 
-def _counts_add_up(report: EvaluateReport, classes: int) -> bool:
-    """Whether the counts are those of ``samples`` samples in so many classes."""
+def _not_usable(report: EvaluateReport, classes: int) -> str | None:
+    """Why a client's figures cannot be used, if so: its counts are of its samples and classes."""
+    if not np.isfinite(report.loss_sum):
+        return f"its loss is {report.loss_sum}"
+    if report.value is not None and not np.isfinite(report.value):
+        return f"its metric is {report.value}"
     counts = (report.hits, report.predicted, report.actual)
     counted = report.samples if classes else 0
-    return (
+    if (
         all(len(count) == classes and min(count, default=0) >= 0 for count in counts)
         and sum(report.actual) == sum(report.predicted) == counted
         and all(hit <= min(p, a) for hit, p, a in zip(*counts, strict=True))
-        and np.isfinite(report.loss_sum)
-        and (report.value is None or np.isfinite(report.value))
-    )
+    ):
+        return None
+    return "its counts do not add up"
 
 
 def evaluation(
@@ -286,22 +290,25 @@ def evaluation(
     """Measures over the test samples of all clients that answered, and how many samples.
 
     Without classes, as where a model reconstructs its input, there are the loss and, where the
-    metric is a function of the user's, the metric and its error.
+    metric is a function of the user's, the metric and its error. Where there is an error, there is
+    what single clients' errors say (:func:`~fieldtune.server.measures.between_clients`).
 
     Raises:
         NothingLearnedError: none of them did.
     """
-    usable: list[EvaluateReport] = []
+    usable, others = list[EvaluateReport](), list[Report]()
     for client in sorted(answers):
         report = answers[client]
         if report.failure or not isinstance(report, EvaluateReport):
             failures[report.failure or "error"] += 1
-        elif not _counts_add_up(report, classes):
+            others.append(report)
+        elif reason := _not_usable(report, classes):
             failures["error"] += 1
+            others.append(report.model_copy(update={"detail": reason}))
         elif report.samples:
             usable.append(report)
     if not usable:
-        raise NothingLearnedError(failures, answers.values())
+        raise NothingLearnedError(failures, others)
     samples = sum(report.samples for report in usable)
     counts = [
         np.sum([getattr(report, name) for report in usable], axis=0)
@@ -319,4 +326,18 @@ def evaluation(
         )
     if "metric" in measures:
         measures["error"] = 1 - measures["metric"]
+        own = [(1 - value, weight) for r in usable for value, weight in _own(r, metric)]
+        if own:
+            measures |= between_clients(*zip(*own, strict=True))
     return measures, samples
+
+
+def _own(report: EvaluateReport, metric: str) -> list[tuple[float, float]]:
+    """The metric of one client, and what it weighs; none where it does not say."""
+    if report.value is not None:
+        return [(report.value, report.weight)] if report.weight else []
+    if not report.hits:
+        return []
+    counts = [np.array(count) for count in (report.hits, report.predicted, report.actual)]
+    alone = from_counts(*counts)
+    return [(alone[metric], report.samples)] if metric in alone else []

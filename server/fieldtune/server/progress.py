@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -37,16 +37,18 @@ class ProgressDisplay:
 
     Args:
         study: what is run.
-        history: outcomes of earlier sessions.
+        history: gives all outcomes so far, as the limits have them by then.
         console: on stderr.
     """
 
-    def __init__(self, study: StudyConfig, history: Sequence[Outcome], console: Console) -> None:
-        self._study, self._console = study, console
-        self._sent = [outcome for outcome in history if not isinstance(outcome, Infeasible)]
-        self._completed = [outcome for outcome in history if isinstance(outcome, Completed)]
+    def __init__(
+        self, study: StudyConfig, history: Callable[[], Sequence[Outcome]], console: Console
+    ) -> None:
+        self._study, self._history, self._console = study, history, console
+        earlier = history()
+        self._sent = [outcome for outcome in earlier if not isinstance(outcome, Infeasible)]
         self._budget = Budget(study.study)
-        self._ruled_out = len(history) - len(self._sent)
+        self._ruled_out = len(earlier) - len(self._sent)
         self._rounds: dict[int, int] = {}
         self._began, self._done_before = time.monotonic(), len(self._sent)
         self._share_before = self._budget.share(len(self._sent), self._sent)
@@ -99,8 +101,8 @@ class ProgressDisplay:
                 f"{self._so_far()}"
             )
             return
-        self._completed.append(outcome)
-        front = non_dominated(self._study, [o for o in self._completed if o.forecast.feasible])
+        feasible = [o for o in self._history() if isinstance(o, Completed) and o.forecast.feasible]
+        front = non_dominated(self._study, feasible)
         values = [_shown(name, value) for name, value in outcome.objectives.items()]
         best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
         how = outcome.learned.choice or outcome.proposal.phase or "trained"

@@ -34,6 +34,9 @@ class Retargeted:
     """Of what fits the device, the share that the limits of the study's own fleet ruled out."""
     prospects: Sequence[Prospect]
     """Trials that would settle the front; none where it is settled."""
+    extrapolated: Sequence[bool]
+    """Of each prospect, whether the study's own fleet ruled out what it asks for, so that nothing
+    like it was tried. Points of the front were all trained."""
 
 
 def retarget(
@@ -83,17 +86,19 @@ def retarget(
     sample = [c.flat() for c in study.full_space.sample(500, study.study.seed)]
     fits_now = [values for values in sample if _allowed(formulas, values)]
     new = [values for values in fits_now if not _allowed(before, values)]
+    wanted = prospects(
+        study.full_space,
+        study.study.objectives,
+        fitting,
+        formulas,
+        seed=study.study.seed,
+        most=MOST_PROSPECTS,
+    )
     return Retargeted(
         summarise(target, rescored),
         len(new) / len(fits_now) if fits_now else 0.0,
-        prospects(
-            study.full_space,
-            study.study.objectives,
-            fitting,
-            formulas,
-            seed=study.study.seed,
-            most=MOST_PROSPECTS,
-        ),
+        wanted,
+        [not _allowed(before, each.configuration.flat()) for each in wanted],
     )
 
 

@@ -25,7 +25,16 @@ from fieldtune.server.section import Section
 from fieldtune.server.space import SECTIONS, Configuration, Parameter, Scalar, Space, Value
 from fieldtune.server.tunersection import TunerSection
 
-LEARNED_MEASURES = ("error", "accuracy", "macro_f1", "precision", "recall", "loss", "metric")
+LEARNED_MEASURES = (
+    "error",
+    "worst_error",
+    "accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "loss",
+    "metric",
+)
 COST_MEASURES = (
     "inference_ms",
     "energy_j",
@@ -286,7 +295,11 @@ class StudyConfig(Section):
 
     def _check_objectives(self) -> None:
         """A model that reconstructs its input has a loss, and right or wrong answers none."""
-        known = ("loss", *(("error", "metric") if self.task.own_metric else ()), *COST_MEASURES)
+        known = (
+            "loss",
+            *(("error", "worst_error", "metric") if self.task.own_metric else ()),
+            *COST_MEASURES,
+        )
         for name in self.study.objectives if self.task.reconstructs else ():
             if name.removeprefix("-") not in known:
                 raise ValueError(

@@ -13,6 +13,7 @@ from fieldtune.server.budget import Budget
 from fieldtune.server.expense import by_device
 from fieldtune.server.front import non_dominated
 from fieldtune.server.hindsight import Hindsight
+from fieldtune.server.measures import effective_samples
 from fieldtune.server.observations import QUANTITIES, pairs_of
 from fieldtune.server.pareto import (
     Attempt,
@@ -164,7 +165,7 @@ def _reported(completed: Sequence[Completed], device: str, hindsight: Hindsight)
     return reported
 
 
-def wilson(share: float, samples: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(share: float, samples: float, z: float = 1.959964) -> tuple[float, float]:
     """The 95 % interval of a share observed in so many samples (Wilson 1927)."""
     if samples == 0:
         return 0.0, 1.0
@@ -206,7 +207,9 @@ def _interval(name: str, value: float, outcome: Completed) -> Interval:
     if name in LEARNED_MEASURES:
         if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
             return Interval(value=value, low=value, high=value)
-        low, high = wilson(value, outcome.learned.samples)
+        learned = outcome.learned
+        few = effective_samples(name, value, learned.samples, learned.measures)
+        low, high = wilson(value, few if learned.samples else 0)
         return Interval(value=value, low=min(low, value), high=max(high, value))
     estimates = [
         getattr(device.cost, name) for device in outcome.forecast.devices.values() if device.fitting
@@ -256,6 +259,7 @@ def _attempt(outcome: Outcome) -> Attempt:
                 objectives={},
                 constraints=dict(outcome.forecast.constraints),
                 reason=worst_constraint(outcome.forecast.constraints),
+                rounds=outcome.learned.rounds if isinstance(outcome, Completed) else 0,
             )
         case Failed():
             return Attempt(

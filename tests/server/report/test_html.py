@@ -186,7 +186,7 @@ def test_the_same_summary_gives_the_same_bytes(html: str, summary: Summary) -> N
 
 def test_the_notes_tell_predicted_from_measured(page: Page, summary: Summary) -> None:
     assert "Predicted, not measured" in page.text
-    assert "95 % Wilson interval over 360 test samples" in page.text
+    assert "the Wilson interval over 360 test samples" in page.text
     measured = Page(render_html(summary.model_copy(update={"simulated": False})))
     assert "Predicted, not measured" not in measured.text
 

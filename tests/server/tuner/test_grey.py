@@ -182,6 +182,39 @@ def test_conditional_parameters_are_proposed_where_they_are_used() -> None:
     assert min((abs(t.params["kernel"] - 5) for t in relative), default=0) <= 1
 
 
+def test_limits_hold_for_conditional_parameters_once_a_trial_has_shown_who_has_them() -> None:
+    def cost(params: Mapping[str, Any]) -> float:
+        return float(params["width"] * params.get("epochs", 3))
+
+    def said(params: Mapping[str, Any]) -> Known:
+        return Known({1: cost(params)}, {"cost": cost(params) / 60 - 1})
+
+    study = optuna.create_study(
+        sampler=GreySampler(known=said, seed=1), directions=["minimize", "minimize"]
+    )
+    queue = {
+        0: {"width": 4, "kind": "a", "epochs": 5},
+        1: {"width": 4, "kind": "c"},
+        # That these have epochs, or none, is shown after others were proposed.
+        6: {"width": 4, "kind": "b", "epochs": 5},
+        7: {"width": 4, "kind": "d"},
+    }
+    over = []
+    for number in range(20):
+        if number in queue:
+            study.enqueue_trial(queue[number])
+        trial = study.ask()
+        width = trial.suggest_int("width", 1, 64, log=True)
+        kind = trial.suggest_categorical("kind", ["a", "b", "c", "d"])
+        if kind in ("a", "b"):
+            trial.suggest_int("epochs", 1, 9, step=2)
+        if number > 7 and cost(trial.params) > 60:
+            over.append(trial.params)
+        error = (0.2 if kind in ("b", "d") else 0.5) + 1 / (1 + width)
+        study.tell(trial, [error, cost(trial.params)])
+    assert not over
+
+
 def test_failed_stopped_and_meaningless_trials_teach_it_to_go_elsewhere() -> None:
     study = optuna.create_study(sampler=GreySampler(known=known), directions=["minimize"] * 2)
     for number in range(24):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,15 @@ def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None
 def test_a_sampler_that_cannot_be_had_is_a_sentence(name: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"tuner\.name"):
         tuner(tmp_path, name)
+
+
+def test_gp_without_torch_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "torch" else find(name)
+    )
+    with pytest.raises(StudyError, match="which needs torch: pip install torch, or choose 'grey'"):
+        tuner(tmp_path, "gp")
 
 
 @pytest.mark.parametrize(("code", "told"), [

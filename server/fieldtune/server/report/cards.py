@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from fieldtune.server.pareto import Summary
+from fieldtune.server.pareto import Point, Summary
 from fieldtune.server.report.format import (
     change,
     clients_of,
+    figure,
     label,
     listed,
     of_limit,
@@ -50,9 +51,19 @@ def _card(summary: Summary, device: str, clients: int) -> Markup:
             class_="chips",
         ),
         tag("p", f"{recommendation.why}.", class_="why"),
+        _worst_off(point),
         _command(device),
         class_="card",
     )
+
+
+def _worst_off(point: Point) -> Markup:
+    """What the mean error hides, where it is not an objective anyway."""
+    worst = point.measures.get("worst_error")
+    if worst is None or "worst_error" in point.objectives:
+        return Markup()
+    said = f"On the tenth of the clients that are worst off, its error is {figure('error', worst)}."
+    return tag("p", said, class_="why")
 
 
 def _sub(clients: int, fitting: int) -> Markup:

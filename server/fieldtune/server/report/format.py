@@ -15,6 +15,7 @@ from fieldtune.server.space import Value
 
 LABELS = {
     "error": "Error",
+    "worst_error": "Worst tenth's error",
     "accuracy": "Accuracy",
     "macro_f1": "Macro F1",
     "precision": "Precision",
@@ -30,7 +31,7 @@ LABELS = {
     "received_bytes": "Received",
     "coverage": "Coverage",
 }
-SHARES = ("error", "accuracy", "macro_f1", "precision", "recall")
+SHARES = ("error", "worst_error", "accuracy", "macro_f1", "precision", "recall")
 """Measures from 0 to 1 that are written in per cent."""
 
 _MIB = 2.0**20

@@ -6,6 +6,7 @@ from fieldtune.server.pareto import Summary
 from fieldtune.server.report.format import SHARES, listed
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.view import objectives
+from fieldtune.server.tuner.believed import FEWEST
 
 _MEAN_OF_FLEET = ("energy_j", "sent_bytes", "received_bytes")
 
@@ -35,8 +36,11 @@ def notes(summary: Summary) -> Markup:
     if share and samples:
         count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
         entries[f"Interval of {listed([title.lower() for title in share])}"] = (
-            f"The 95 % Wilson interval over {count} test samples, pooled over all clients that "
-            "took part. Two points whose intervals overlap a lot may differ by chance."
+            f"95 %, for clients like these. Of fewer than {FEWEST} trials it is the Wilson "
+            f"interval over {count} test samples, pooled over all clients that took part; they "
+            "count as fewer where clients differ by more than chance. Of more trials it is that of "
+            "the model of all of them, which has this in it. Two points whose intervals overlap a "
+            "lot may differ by chance."
         )
     if summary.front and ("loss" in goals or "metric" in goals):
         entries["No interval"] = "The loss and a metric of one's own may come without an interval."

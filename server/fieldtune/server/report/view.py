@@ -174,7 +174,9 @@ def budget(summary: Summary) -> list[str]:
 def phases(summary: Summary) -> list[tuple[str, int]]:
     """Trials sent to devices in each phase, in the order of the phases."""
     counted_by = Counter(
-        attempt.phase for attempt in summary.attempts if attempt.state != "infeasible"
+        attempt.phase
+        for attempt in summary.attempts
+        if attempt.state != "infeasible" or attempt.rounds
     )
     return [(phase, counted_by[phase]) for phase in get_args(Phase) if counted_by[phase]]
 
@@ -192,7 +194,13 @@ def why_empty(summary: Summary) -> str:
     )
     causes = []
     if limits:
-        causes.append(f"{summary.infeasible} were ruled out by the limits on {listed(limits)}")
+        out = [attempt for attempt in summary.attempts if attempt.state == "infeasible"]
+        trained = sum(attempt.rounds > 0 for attempt in out)
+        verb, later = "was" if len(out) == 1 else "were", f", {trained} of these only once trained"
+        causes.append(
+            f"{len(out)} {verb} ruled out by the limits on {listed(limits)}"
+            + (later if trained else "")
+        )
     if over:
         causes.append(f"{over} went over a limit once trained")
     if failures:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.server.measures import effective_samples
 from fieldtune.server.space import Space
 from fieldtune.server.trials import Completed
 from fieldtune.server.tuner.beliefs import Observed, model
@@ -44,8 +45,8 @@ def believe(
     """What is believed of a learned objective, by the trials' numbers.
 
     The interval is that of the value itself under the model and, for a share of the test samples,
-    of having so few of them. Empty where there are fewer than :data:`FEWEST` trials, or all results
-    are equal.
+    of having so few of them, on clients that differ. Empty where there are fewer than
+    :data:`FEWEST` trials, or all results are equal.
 
     Args:
         space: of the study.
@@ -69,7 +70,7 @@ def believe(
     with one_thread():
         process, _ = model(Observed(x, y, none, none, groups, names), scale, None, refit=True)
         mean, deviation = process.predict(x)
-    few = _sampling(mean, scale, outcomes) if sampling else 0.0
+    few = _sampling(mean, scale, objective, outcomes) if sampling else 0.0
     spread = np.sqrt(deviation**2 + few**2)
     bands = [scale.backward(mean + z * spread).tolist() for z in (0.0, -_Z95, _Z95)]
     return {
@@ -79,11 +80,19 @@ def believe(
 
 
 def _sampling(
-    mean: NDArray[np.float64], scale: Scale, outcomes: Sequence[Completed]
+    mean: NDArray[np.float64], scale: Scale, objective: str, outcomes: Sequence[Completed]
 ) -> NDArray[np.float64]:
-    """Standard deviation of a share of so many samples, on the model's line: by its logit."""
+    """Standard deviation of a share of so many samples, on the model's line: by its logit.
+
+    Where clients differ by more than chance, the samples count as fewer.
+    """
     if scale.kind != "logit":
         return np.zeros(len(mean))
     share = np.clip(scale.backward(mean) - scale.offset, 1e-6, 1 - 1e-6)
-    samples = np.array([max(outcome.learned.samples, 1) for outcome in outcomes])
+    samples = np.array(
+        [
+            effective_samples(objective, each, outcome.learned.samples, outcome.learned.measures)
+            for each, outcome in zip(share.tolist(), outcomes, strict=True)
+        ]
+    )
     return np.asarray(1 / np.sqrt(samples * share * (1 - share)) / scale.deviation)

@@ -192,6 +192,8 @@ class _Search:
         self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
         self._places = Places(encoding, judge)
         self._pool: Candidates | None = None
+        self._seen: tuple[Array, Candidates] | None = None
+        """The pool less what its configurations would not have: places, and those judged."""
 
     def next(
         self,
@@ -305,19 +307,24 @@ class _Search:
 
     def _pool_with(self, fixed: Mapping[str, Any]) -> Candidates:
         if self._pool is None:
-            pool = fill_pool(self._encoding, self._judge, self._seed)
-            self._pool = self._present(pool)
+            self._pool = fill_pool(self._encoding, self._judge, self._seed)
+        pool = self._present(self._pool)
         if not fixed:
-            return self._pool
-        units = self._fix(self._pool.units, fixed)
+            return pool
+        units = self._fix(pool.units, fixed)
         return self._judge.of(units[distinct_rows(units)])
 
     def _present(self, pool: Candidates) -> Candidates:
-        """The pool without parameters that its configurations would not have."""
+        """The pool without parameters that its configurations would not have.
+
+        Which those are is learned as trials show it, so it is asked each time.
+        """
         if not self._encoding.conditional:
             return pool
         units = self._places.with_absent(pool.units)
-        return self._judge.of(units[distinct_rows(units)])
+        if self._seen is None or not np.array_equal(units, self._seen[0], equal_nan=True):
+            self._seen = units, self._judge.of(units[distinct_rows(units)])
+        return self._seen[1]
 
     def _fix(self, units: Array, fixed: Mapping[str, Any]) -> Array:
         """Places with the parameters that someone has fixed, less those that are absent."""

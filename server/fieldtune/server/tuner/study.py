@@ -38,6 +38,7 @@ from fieldtune.server.tuner.history import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.tuner.known import Formulas
 from fieldtune.server.tuner.names import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.prior import Earlier
+from fieldtune.server.tuner.restated import RestatedStudy
 from fieldtune.server.tunersection import Phase
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
@@ -135,7 +136,7 @@ class OptunaTuner:
         }
         with _storing(path):
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-            self._study = optuna.create_study(
+            optuna.create_study(
                 storage=self._storage,
                 study_name=name,
                 directions=[
@@ -144,6 +145,7 @@ class OptunaTuner:
                 ],
                 load_if_exists=True,
             )
+            self._study = RestatedStudy(name, self._storage)
             self._changes = self._amended(identity, steer)
             with without_experimental_warnings():
                 self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
@@ -238,7 +240,8 @@ class OptunaTuner:
             self._study.enqueue_trial(configuration.flat())
 
     def know(self, formulas: Formulas) -> None:
-        """Search by these formulas from now on."""
+        """Search by these formulas from now on, and by what they say of the trials so far."""
+        self._study.know(formulas)
         self._samplers.know(formulas)
 
     def history(self) -> list[Outcome]:

@@ -1,0 +1,55 @@
+"""How far the answer for another device can be trusted, as it is printed."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from fieldtune.server.pareto import Summary
+from fieldtune.server.report.prospects import print_prospects
+from fieldtune.server.retarget import MOST_PROSPECTS, Retargeted
+from fieldtune.server.space import Configuration
+from fieldtune.server.tuner.prospects import Prospect
+
+
+def printed(found: Retargeted) -> str:
+    text = io.StringIO()
+    print_prospects(found, "raspberry-pi-3b", Console(file=text, width=200))
+    return text.getvalue()
+
+
+def wanted(count: int) -> list[Prospect]:
+    return [
+        Prospect(Configuration({"width": width}, {}, {}), gain=0.5 / (1 + width))
+        for width in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "About 1 more trial would settle it"),
+        (4, "About 4 more trials would settle it"),
+        (MOST_PROSPECTS, f"At least {MOST_PROSPECTS} more trials would settle it"),
+    ],
+)
+def test_it_says_how_many_trials_would_settle_the_front(
+    count: int, said: str, summary: Summary
+) -> None:
+    text = printed(Retargeted(summary, 0.0, wanted(count), [False] * count))
+    assert said in text
+    assert text.count("width=") == min(count, 3)
+    assert "extrapolat" not in text
+
+
+def test_trials_that_the_studys_own_fleet_ruled_out_are_marked(summary: Summary) -> None:
+    text = printed(Retargeted(summary, 0.25, wanted(2), [True, False]))
+    assert "25 % of what fits it was ruled out by the study's own fleet and never tried" in text
+    assert "width=0 (+50 %), extrapolated\n" in text
+    assert "width=1 (+25 %)\n" in text
+
+
+def test_a_settled_front_needs_no_further_trial(summary: Summary) -> None:
+    assert "it is settled" in printed(Retargeted(summary, 0.0, [], []))
