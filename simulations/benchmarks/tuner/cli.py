@@ -177,8 +177,8 @@ class Run:
     def few_clients(self) -> None:
         """Real training, evaluated on 5 % of the clients."""
         for problem in self._plan.problems:
-            if not is_training(problem) or (problem != "digits" and len(self._plan.problems) > 1):
-                continue  # by default one is enough: each takes minutes
+            if not is_training(problem) or self._left_to_digits(problem):
+                continue
             whole = [
                 o for o in self.outcomes if o.problem == problem and o.variation == Variation()
             ]
@@ -190,10 +190,14 @@ class Run:
             if whole and few:
                 self._console.print(few_clients_table(problem, by_peer(whole), by_peer(few), BASE))
 
+    def _left_to_digits(self, problem: str) -> bool:
+        """Of real training one problem is enough where several are run: each takes minutes."""
+        return is_training(problem) and problem != "digits" and "digits" in self._plan.problems
+
     def warm_start(self) -> None:
         """Ours after earlier studies, related and not, against ours without."""
         for problem in self._plan.problems:
-            if not has_related(problem):
+            if not has_related(problem) or self._left_to_digits(problem):
                 continue
             found = self._compare([problem], [Variation()], [OURS, *(each.name for each in WARM)])
             if found:
