@@ -35,9 +35,9 @@ _LEAST_CHAIN = 6
 _ROUND_S = 1e-3
 _LEAST_ROUNDS = 3
 _TURNS = 3  # of calls from Python and invocations alone
-PASSES = 3
+PASSES = 6
 """Over all samples: what slows a machine down, other machines on its host say, lasts longer than a
-sample takes, and not as long as a pass."""
+sample takes, and seldom as long as all passes."""
 _MOST_S = 150.0
 """Seconds after which no sample is timed again: a slow board is done with one pass, or two."""
 _DENSE_FLOPS = 1e6
