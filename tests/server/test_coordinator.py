@@ -3,158 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.cost import MESSAGE_BYTES, call_ms
-from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.work import Work
-from fieldtune.server.artefacts import Artefacts
-from fieldtune.server.compiler.cache import ArtefactCache
-from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.coordinator import Coordinator
 from fieldtune.server.expense import altogether
-from fieldtune.server.forecast import Forecaster
 from fieldtune.server.pareto import to_json
-from fieldtune.server.rejudge import rejudged
-from fieldtune.server.runfolder import RunFolder, trials_csv
-from fieldtune.server.space import Configuration
-from fieldtune.server.spending import Spending
-from fieldtune.server.steering import last_limits
 from fieldtune.server.studyfile import parse_study
 from fieldtune.server.summary import summarise
 from fieldtune.server.trials import Completed, Failed, Infeasible, Outcome, Stopped
-from fieldtune.server.tune import make_artefacts, make_formulas, open_tuner
-from slower_devices import FIVE, MEMBERS, SLOWER, ZERO, PulledPlugError, SlowFleet
-
-SMALL, LARGE = 8, 1024
-PARALLEL = 3
-STUDY = """
-[study]
-name = "slow"
-trials = 10
-rounds = ROUNDS
-STUDY_KEYS
-objectives = ["error", "inference_ms"]
-parallel = 3
-[task]
-data = "digits"
-model = "mlp"
-[fleet]
-clients = 4
-devices = { "raspberry-pi-zero-2w" = 0.5, "raspberry-pi-5" = 0.5 }
-[limits."raspberry-pi-zero-2w"]
-inference_ms = LIMIT
-[space.model]
-width = { choices = [8, 1024], default = 1024 }
-[space.client]
-learning_rate = { low = 0.01, high = 1.0, log = true }
-[space.server]
-clients_per_round = { choices = [3] }
-[tuner]
-name = "TUNER"
-TUNER_KEYS
-"""
-
-
-def study_text(
-    limit: float, tuner_name: str, *, rounds: int = 2, study_keys: str = "", tuner_keys: str = ""
-) -> str:
-    text = STUDY.replace("LIMIT", f"{limit}").replace("ROUNDS", str(rounds))
-    text = text.replace("STUDY_KEYS", study_keys).replace("TUNER_KEYS", tuner_keys)
-    return text.replace("TUNER", tuner_name)
-
-
-class Refusing:
-    """Artefacts, but for models that are refused."""
-
-    def __init__(self, artefacts: Artefacts, width: int | None) -> None:
-        self._artefacts, self._width, self.key = artefacts, width, artefacts.key
-
-    def of(self, configuration: Configuration) -> Future[Artefact]:
-        if configuration.model["width"] != self._width:
-            return self._artefacts.of(configuration)
-        refused: Future[Artefact] = Future()
-        refused.set_exception(CompileError("too wide"))
-        return refused
-
-
-class Silent:
-    def round_started(self, trial: int, number: int) -> None: ...
-    def told(self, outcome: Outcome) -> None: ...
-
-
-Run = Callable[..., tuple[list[Outcome], str]]
+from slow_studies import (
+    LARGE,
+    PARALLEL,
+    SMALL,
+    Run,
+    killed_again_and_again,
+    slow_studies,
+    study_text,
+    width,
+)
+from slower_devices import FIVE, ZERO
 
 
 @pytest.fixture(scope="module")
-def run(artefact_cache: Path) -> Run:
-    """Run, or go on with, the study in a folder: its outcomes, and as the files say them."""
-    with CompileService(ArtefactCache(artefact_cache)) as service:
-        study = parse_study(study_text(1.0, "tpe"), "s")
-        artefacts = make_artefacts(study, MEMBERS, service)
-
-        def inference_ms(width: int) -> float:
-            configuration = Configuration(model={"width": width}, client={}, server={})
-            manifest = artefacts.of(configuration).result().manifest
-            return call_ms(load_profile(ZERO), Work.from_json(manifest.work["infer"])).value
-
-        # The large one fits as predicted; as measured only the small one does.
-        limit = SLOWER[ZERO] * (inference_ms(SMALL) * inference_ms(LARGE)) ** 0.5
-        assert inference_ms(LARGE) < limit
-
-        def run(
-            path: Path,
-            *,
-            answers: float = float("inf"),
-            newest_first: bool = False,
-            tuner_name: str = "tpe",
-            refused: int | None = None,
-            trials: int | None = None,
-            wider: float = 1.0,
-            **keys: Any,
-        ) -> tuple[list[Outcome], str]:
-            text = study_text(limit * wider, tuner_name, **keys)
-            with RunFolder(path, text, trials=trials) as folder:
-                tuner = open_tuner(folder)
-                profiles = {name: load_profile(name) for name in SLOWER}
-                forecaster = Forecaster(folder.study, MEMBERS, profiles)
-                artefacts: Any = Refusing(make_artefacts(folder.study, MEMBERS, service), refused)
-                if limits := last_limits(tuner.changes):
-                    judged = rejudged(folder.study, tuner.history(), forecaster, artefacts, limits)
-                    tuner.revise(judged)
-                Coordinator(
-                    folder,
-                    tuner,
-                    SlowFleet(answers, newest_first=newest_first),
-                    MEMBERS,
-                    forecaster,
-                    artefacts,
-                    make_formulas(folder.study, forecaster, artefacts, tuner.history()),
-                    Silent(),
-                    Spending(),
-                ).run()
-                told = tuner.history()
-                files = to_json(summarise(folder.study, told)) + trials_csv(folder.study, told)
-                return told, files
-
+def run(artefact_cache: Path) -> Iterator[Run]:
+    with slow_studies(artefact_cache) as run:
         yield run
 
 
 @pytest.fixture(scope="module")
 def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], str]:
     return run(tmp_path_factory.mktemp("run") / "slow")
-
-
-def width(outcome: Outcome) -> object:
-    return outcome.proposal.configuration.model["width"]
 
 
 def test_what_devices_report_rules_out_what_was_allowed_before(
@@ -240,20 +122,6 @@ def test_a_model_that_is_refused_fails_its_trial_in_a_study_that_goes_on_too(
     for trials in range(1, 7):
         parts, _ = run(tmp_path / "parts", trials=trials, **together)
     assert [type(o) for o in parts] == [type(o) for o in whole]
-
-
-def killed_again_and_again(run: Run, path: Path, **keys: Any) -> str:
-    """What the files say in the end."""
-    kills = 0
-    while True:
-        try:
-            _, files = run(path, answers=23 + 10 * kills, **keys)
-        except PulledPlugError:
-            kills += 1
-        else:
-            break
-    assert kills > 1
-    return files
 
 
 def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(
@@ -375,59 +243,3 @@ def test_phases_follow_each_other_and_finalists_are_run_again(run: Run, tmp_path
     seeds = [outcome.seed for outcome in outcomes if isinstance(outcome, Completed)]
     assert len(set(seeds)) == len(seeds)
     assert killed_again_and_again(run, tmp_path / "s", newest_first=True, **keys) == files
-
-
-FEDEX: dict[str, Any] = {"rounds": 3, "tuner_name": "fedex"}
-
-
-@pytest.fixture(scope="module")
-def explored(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], str]:
-    return run(tmp_path_factory.mktemp("fedex") / "slow", **FEDEX)
-
-
-def test_a_trial_of_fedex_is_that_of_the_configuration_which_it_came_to(
-    explored: tuple[list[Outcome], str],
-) -> None:
-    trained = [outcome for outcome in explored[0] if isinstance(outcome, Completed)]
-    assert trained[0].proposal.number == 0  # the defaults, which are trained alone
-    assert trained[0].learned.choice is None
-    moved = 0
-    for outcome in trained[1:]:
-        choice = outcome.learned.choice
-        assert choice is not None
-        assert len(choice.configurations) == 4
-        assert outcome.proposal.configuration.client == choice.configurations[choice.mode]
-        assert sum(choice.probabilities) == pytest.approx(1)
-        assert choice.probabilities[choice.mode] > 1 / 4
-        moved += choice.mode > 0
-    assert moved
-    assert "of 4 configurations" in explored[1]
-
-
-def test_a_trial_of_fedex_is_charged_for_what_its_clients_evaluate_too(
-    run: Run, explored: tuple[list[Outcome], str], tmp_path: Path
-) -> None:
-    def messages(outcome: Outcome) -> float:
-        assert isinstance(outcome, Completed)
-        return sum(each.sent_bytes for each in outcome.expense.values())
-
-    plain = run(tmp_path / "plain", rounds=3, tuner_name="random")[0]
-    pairs = [
-        (ours, theirs)
-        for ours, theirs in zip(explored[0], plain, strict=False)
-        if isinstance(ours, Completed)
-        and isinstance(theirs, Completed)
-        and width(ours) == width(theirs)
-        and ours.learned.choice
-    ]
-    assert pairs
-    for ours, theirs in pairs:
-        # Three clients in each of three rounds answer once more, without weights.
-        assert messages(ours) - messages(theirs) == pytest.approx(9 * MESSAGE_BYTES.value)
-        assert ours.learned.device_s > theirs.learned.device_s
-
-
-def test_a_study_by_fedex_is_the_same_whoever_answers_first_and_after_kills(
-    run: Run, explored: tuple[list[Outcome], str], tmp_path: Path
-) -> None:
-    assert killed_again_and_again(run, tmp_path / "s", newest_first=True, **FEDEX) == explored[1]
