@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_equal_specs_share_one_compilation_and_then_come_from_the_cache(service)
     assert kept.manifest == artefact.manifest
     assert kept.model == artefact.model
     np.testing.assert_array_equal(kept.initial_weights, artefact.initial_weights)
+
+
+def test_what_another_process_has_kept_meanwhile_is_what_all_use(service):
+    theirs = service.submit(mlp()).result()
+    theirs = replace(theirs, manifest=theirs.manifest.model_copy(update={"train_arena_bytes": 1}))
+    ours = service.submit(mlp(6))
+    service.cache.put(mlp(6), theirs)
+    assert ours.result().manifest == theirs.manifest
+    assert service.submit(mlp(6)).result().manifest == theirs.manifest
 
 
 def test_the_seed_decides_the_initial_weights(service):

@@ -2,7 +2,9 @@
 
 Bytes that ``malloc`` has handed out differ a little with what the heap went through before. So the
 count is taken in a process of its own, which imports numpy and the runtime, nothing else, and forks
-for each model: every count starts from the same heap, and the same file gives the same number.
+for each model: every count starts from the same heap, and the same file gives the same number. The
+process begins anew once its modules are compiled, with no more environment than it needs, and its
+``malloc`` takes no shortcuts that depend on the past.
 """
 
 from __future__ import annotations
@@ -22,8 +24,17 @@ from fieldtune.server.child import Child, pack_frame, parent_connection, unpack_
 from fieldtune.server.compiler.arena import arena_bytes
 
 _ROUND = 16384
-# The heap depends on the environment a little: the last digits mean nothing.
+# The heap depends on where things are installed a little: the last digits mean nothing.
+_FIXED = {
+    # Equal hashes make equal dictionaries, down to the byte.
+    "PYTHONHASHSEED": "0",
+    # Without caches of freed memory and thresholds that move (mallopt(3), GNU C library manual).
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=33554432",
+}
+_AGAIN = "again"
+_NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH")
 _CLOSED = 3
+_MODULE = "fieldtune.server.compiler.footprint"
 _MALLINFO_FIELDS = (
     "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"  # of malloc.h
 )
@@ -33,12 +44,7 @@ class Footprint:
     """Measures models in a process of its own, which ends with this one."""
 
     def __init__(self) -> None:
-        # Equal hashes make equal dictionaries, down to the byte.
-        self._child = Child(
-            "fieldtune.server.compiler.footprint",
-            log=subprocess.DEVNULL,
-            env={"PYTHONHASHSEED": "0"},
-        )
+        self._child = Child(_MODULE, log=subprocess.DEVNULL, env={})
 
     def measure(self, model: bytes, signatures: tuple[str, ...]) -> int | None:
         """Bytes that an interpreter of this model holds after calls of these signatures.
@@ -77,7 +83,11 @@ def memory_bytes(model: bytes, signatures: tuple[str, ...]) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Fork for each model that the parent sends; end when it closes the connection."""
+    """Begin anew, then fork for each model that the parent sends, until it closes."""
+    if argv[-1] != _AGAIN:
+        kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+        again = [sys.executable, "-m", _MODULE, *argv[1:], _AGAIN]
+        os.execve(sys.executable, again, kept | _FIXED)
     connection = parent_connection(argv)
     while True:
         connection.poll(None)

@@ -95,6 +95,9 @@ class CompileService:
             self._shared[key] = future
 
         def finish(header: dict[str, Any], blobs: list[bytes]) -> Artefact:
+            # All who share a cache use the same: another may have kept its own meanwhile.
+            if (kept := self.cache.get(spec, self.import_path)) is not None:
+                return kept
             artefact = artefact_from_frame(header, blobs)
             self.cache.put(spec, artefact, self.import_path)
             return artefact
