@@ -251,7 +251,7 @@ def test_a_profile_may_carry_measured_rates_of_kernels(write_profile):
 )
 def test_a_kernel_falls_back_to_the_nearest_that_was_measured(write_profile, kernel, found):
     profile = load_profile(with_rates(write_profile(), RATES))
-    assert (profile.rates_of(kernel) is not None) == found
+    assert (profile.rates[kernel] is not None) == found
 
 
 @pytest.mark.parametrize(

@@ -86,13 +86,14 @@ def test_an_interval_is_narrower_than_if_every_figure_were_off_at_once(make_prof
 
 def test_measured_rates_stand_in_the_place_of_shares(make_profile):
     rates = {"op_us": 2.0, "mflop_us": 50.0, "mb_us": 10.0, "mrun_us": 1.0, "mwide_us": 2.0,
-             "mouter_us": 3.0, "mstart_us": 7.0, "far_mb_us": 4.0, "remote_mb_us": 6.0,
-             "low": 0.5, "high": 2.0, "basis": "measured", "source": "a bench"}  # fmt: skip
+             "mouter_us": 3.0, "mstart_us": 7.0, "near_mb_us": 5.0, "far_mb_us": 4.0,
+             "remote_mb_us": 6.0, "low": 0.5, "high": 2.0,
+             "basis": "measured", "source": "a bench"}  # fmt: skip
     profile = DeviceProfile.model_validate(
         make_profile().model_dump() | {"classes": {"conv": rates}}
     )
-    work = Work({"conv.conv_2d": OpWork(5, 8e6, 1e6, 2e6, 3e6, 4e6, 9e6, 5e6, 1e6)})
-    spent = (5 * 2 + 8 * 50 + 10 + 2 + 3 * 2 + 4 * 3 + 9 * 7 + 5 * 4 + 6) / 1e3
+    work = Work({"conv.conv_2d": OpWork(5, 8e6, 1e6, 2e6, 3e6, 4e6, 9e6, 8e6, 5e6, 1e6)})
+    spent = (5 * 2 + 8 * 50 + 10 + 2 + 3 * 2 + 4 * 3 + 9 * 7 + 8 * 5 + 5 * 4 + 6) / 1e3
     estimate = call_ms(profile, work)
     assert estimate.value == pytest.approx(spent + 0.1)
     assert estimate.high == pytest.approx(2 * spent + 0.1)

@@ -5,8 +5,8 @@ import pytest
 
 from fieldtune.profiles.delegate import delegated, partitions
 from fieldtune.profiles.flops import Tensor
-from fieldtune.profiles.graphs import GraphBuilder, Sample, chain, graph, variable
-from fieldtune.profiles.reuse import FAR_BYTES, REMOTE_BYTES, far_bytes
+from fieldtune.profiles.graphs import GraphBuilder, Sample, chain, graph, spread, variable
+from fieldtune.profiles.reuse import FAR_BYTES, NEAR_BYTES, REMOTE_BYTES, gone_bytes
 from fieldtune.profiles.samples import MAKERS, samples
 from fieldtune.profiles.work import OpWork, Work, read_work
 
@@ -106,14 +106,17 @@ def test_a_pointwise_convolution_is_a_kernel_of_its_own():
     assert kernels(conv(3)) == ["conv.conv_2d"]
 
 
-def test_tensors_that_stay_in_the_cache_are_near_and_others_come_from_afar():
-    small, large, huge = FAR_BYTES / 10, 0.6 * FAR_BYTES, 0.6 * REMOTE_BYTES
-    # The second op reads what the first has just written, the first what nobody touched for long.
-    assert far_bytes([[(0, small)], [(1, small)]], [[(1, small)], [(2, small)]]) == [(0, 0)] * 2
-    far = far_bytes([[(0, large)], [(1, large)]], [[(1, large)], [(2, large)]])
-    assert far == [(large, 0), (0, 0)]
-    far = far_bytes([[(0, huge)], [(1, huge)]], [[(1, huge)], [(2, huge)]])
-    assert far == [(huge, huge), (huge, 0)]
+def test_tensors_that_stay_in_a_cache_are_near_and_others_come_from_afar():
+    def of_two_ops(size):
+        """The second op reads what the first has just written, the first what is long ago."""
+        return gone_bytes([[(0, size)], [(1, size)]], [[(1, size)], [(2, size)]])
+
+    tiny, small = NEAR_BYTES / 5, FAR_BYTES / 10
+    large, huge = 0.6 * FAR_BYTES, 0.6 * REMOTE_BYTES
+    assert of_two_ops(tiny) == [(0, 0, 0)] * 2
+    assert of_two_ops(small) == [(small, 0, 0)] * 2
+    assert of_two_ops(large) == [(large, large, 0), (large, 0, 0)]
+    assert of_two_ops(huge) == [(huge, huge, huge), (huge, huge, 0)]
 
 
 def test_a_result_that_keeps_its_place_for_long_is_written_to_memory_and_read_from_it():
@@ -121,10 +124,10 @@ def test_a_result_that_keeps_its_place_for_long_is_written_to_memory_and_read_fr
     # 0 -> 1 is wanted again by the last op, as an activation is; the others are done with at once.
     reads = [[(0, big)], [(1, big)], [(2, big)], [(3, big), (1, big)]]
     writes = [[(1, big)], [(2, big)], [(3, big)], [(4, big)]]
-    remote = [moved for _, moved in far_bytes(reads, writes)]
+    remote = [gone.remote for gone in gone_bytes(reads, writes)]
     assert remote == [big + 2 * big, 0, 0, big]
     # An output of the graph has a place of its own, whoever reads it.
-    remote = [moved for _, moved in far_bytes(reads, writes, kept={2})]
+    remote = [gone.remote for gone in gone_bytes(reads, writes, kept={2})]
     assert remote == [big + 2 * big, 2 * big, 0, big]
 
 
@@ -219,6 +222,13 @@ def test_class_call_is_no_op():
     assert work.ops == 5
     assert set(work.by_class().classes) == {"elementwise"}
     assert Work({"call.feed": work.classes["call.feed"]}).moved_bytes == 0
+
+
+def test_a_large_graph_leaves_its_caller_with_cold_caches():
+    cold = [
+        read_work(spread(size, 4))["main"].classes["call.feed"].runs for size in (8, 10_000, 10**6)
+    ]
+    assert cold[0] < 0.001 < 0.4 < cold[1] < 0.6 < 0.95 < cold[2] < 1
 
 
 def test_every_class_of_op_has_a_sample():

@@ -5,6 +5,7 @@ times a 3B+, depending on whom one asks), so a figure states how far it may be o
 from, and everything predicted from it carries that interval on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
@@ -15,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    PrivateAttr,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -120,6 +120,7 @@ class KernelRates(BaseModel):
     mwide_us: Rate = 0.0  # a million steps over wide tiles
     mouter_us: Rate = 0.0  # a million runs of the outer loop
     mstart_us: Rate = 0.0  # a million starts of the inner loop
+    near_mb_us: Rate = 0.0  # a million bytes that left the first-level cache, on top
     far_mb_us: Rate = 0.0  # a million bytes from afar, on top
     remote_mb_us: Rate = 0.0  # a million of these that no cache holds, on top of that
     low: Annotated[float, Field(gt=0, le=1)]
@@ -132,7 +133,7 @@ class KernelRates(BaseModel):
         """Microseconds of one of each thing, in the order of the fields of an OpWork."""
         moved = (self.mflop_us, self.mb_us)
         loops = (self.mrun_us, self.mwide_us, self.mouter_us, self.mstart_us)
-        gone = (self.far_mb_us, self.remote_mb_us)
+        gone = (self.near_mb_us, self.far_mb_us, self.remote_mb_us)
         return (self.op_us, *(us * 1e-6 for us in (*moved, *loops, *gone)))
 
 
@@ -211,28 +212,35 @@ class DeviceProfile(BaseModel):
     ] = None
     classes: dict[str, KernelRates] = Field(default_factory=dict)
 
-    _found: dict[str, KernelRates | None] = PrivateAttr(default_factory=dict)
+    @cached_property
+    def rates(self) -> Mapping[str, KernelRates | None]:
+        """Measured rates by any kernel's name: its own, or those of the nearest that was measured.
 
-    def rates_of(self, kernel: str) -> KernelRates | None:
-        """Measured rates of a kernel, or of the nearest kernel that was measured.
-
-        Args:
-            kernel: such as ``conv.conv_2d.plain``; then ``conv.conv_2d``, ``conv``, and last the
-                dearest op of its class that was measured are tried.
+        Of ``conv.conv_2d.plain`` these are ``conv.conv_2d``, ``conv``, and last the dearest op of
+        its class. None where nothing like it was measured.
         """
-        if kernel not in self._found:
-            self._found[kernel] = self._nearest(kernel)
-        return self._found[kernel]
+        return _Nearest(self.classes)
 
-    def _nearest(self, kernel: str) -> KernelRates | None:
-        parts = kernel.split(".")
+
+class _Nearest(dict[str, KernelRates | None]):
+    """Rates that are looked for once for each name: the cost model asks thousands of times."""
+
+    def __init__(self, classes: Mapping[str, KernelRates]) -> None:
+        super().__init__(classes)
+        self._classes = classes
+
+    def __missing__(self, kernel: str) -> KernelRates | None:
+        self[kernel] = found = self._find(kernel.split("."))
+        return found
+
+    def _find(self, parts: list[str]) -> KernelRates | None:
         for length in range(len(parts), 0, -1):
-            found = self.classes.get(".".join(parts[:length]))
+            found = self._classes.get(".".join(parts[:length]))
             if found is not None:
                 return found
         for length in range(len(parts) - 1, 0, -1):
             start = ".".join(parts[:length]) + "."
-            kin = [rates for name, rates in self.classes.items() if name.startswith(start)]
+            kin = [rates for name, rates in self._classes.items() if name.startswith(start)]
             if kin:
                 return max(kin, key=lambda rates: (rates.op_us, rates.mb_us))
         return None

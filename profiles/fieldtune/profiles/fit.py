@@ -25,7 +25,7 @@ _TURNS = 4
 _PARSIMONY = 0.02
 _VARIABLE = "variable"
 _ADDITIONS = ("elementwise.binary", "elementwise.add_n.plain")
-_GONE = [FEATURES.index(name) for name in ("far_bytes", "remote_bytes")]
+_GONE = [FEATURES.index(name) for name in ("near_bytes", "far_bytes", "remote_bytes")]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,10 @@ def _invocation(kernels: Sequence[Timing]) -> tuple[float, Vector]:
 
 
 def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> dict[str, Vector]:
-    """Microseconds that a byte from afar takes more than one from a near cache, and a remote one.
+    """Microseconds that a byte takes more than one in the first-level cache.
+
+    That is: one from the next cache, one from beyond that, and one from memory, each on top of the
+    one before.
 
     By class of op: additions stream through memory and hardly notice, products wait for the rows of
     their tiles, and copies for each stretch.
@@ -243,8 +246,10 @@ def _mix_error(mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: flo
 def _calls(calls: Sequence[Timing]) -> tuple[Fitted, Fitted, float]:
     """Feeding a tensor, fetching one, and what is left of a call from Python, in microseconds."""
     ends = [[timing.work.classes[name] for name in ("call.feed", "call.fetch")] for timing in calls]
-    x = np.array([[1.0, *(n for end in pair for n in (end.count, end.moved_bytes))]
-                  for pair in ends])  # fmt: skip
+    x = np.array([
+        [1.0, fed.count, fed.moved_bytes, fetched.count, fetched.moved_bytes, fed.runs]
+        for fed, fetched in ends
+    ])  # fmt: skip
     taken = np.array([timing.us for timing in calls])
     found, error = robust(x, taken, taken)
     fitted = []
@@ -252,4 +257,5 @@ def _calls(calls: Sequence[Timing]) -> tuple[Fitted, Fitted, float]:
         us = np.zeros(len(FEATURES))
         us[0], us[FEATURES.index("moved_bytes")] = found[at], found[at + 1]
         fitted.append(Fitted(us, error))
+    fitted[0].us[FEATURES.index("runs")] = found[5]
     return fitted[0], fitted[1], float(found[0])

@@ -205,11 +205,11 @@ def chain(op: str, size: int, copies: int, other_op: str | None = None) -> bytes
     return builder.finish([first, other], [last])
 
 
-def before_work(size: int, fed: int, fetched: int) -> bytes:
+def before_work(size: int, fed: int, fetched: int, layers: int = 8) -> bytes:
     """A graph that takes ``fed`` vectors, gives some of them negated, and runs a small network.
 
     When it returns, that network's weights are in the caches and not what the caller needs next, as
-    it is when a model returns.
+    it is when a model returns: the more so, the more ``layers`` it has.
     """
     builder = GraphBuilder()
     first = [builder.tensor((size,)) for _ in range(fed)]
@@ -219,14 +219,14 @@ def before_work(size: int, fed: int, fetched: int) -> bytes:
     width = 64
     last = builder.tensor((1, width))
     first.append(last)
-    for layer in range(8):
+    for layer in range(layers):
         weights = builder.constant(np.full((width, width), 1e-2, np.float32))
         bias = builder.constant(np.zeros(width, np.float32))
         dense, active = builder.tensor((1, width)), builder.tensor((1, width))
         builder.op("FULLY_CONNECTED", [last, weights, bias], [dense], ("FullyConnectedOptions", {}))
         builder.op(("TANH", "LOGISTIC")[layer % 2], [dense], [active])
         last = active
-    return builder.finish(first, [*results, last])
+    return builder.finish(first, [*results, last] if layers else results)
 
 
 def spread(size: int, copies: int) -> bytes:

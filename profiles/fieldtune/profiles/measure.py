@@ -201,8 +201,8 @@ def _board(told: Host) -> str | None:
 def _rates(kernel: Fitted, least: float, how: str) -> Mapping[str, Any]:
     op, *others = kernel.us
     names = (
-        "mflop_us", "mb_us", "mrun_us", "mwide_us", "mouter_us", "mstart_us", "far_mb_us",
-        "remote_mb_us",
+        "mflop_us", "mb_us", "mrun_us", "mwide_us", "mouter_us", "mstart_us",
+        "near_mb_us", "far_mb_us", "remote_mb_us",
     )  # fmt: skip
     rates = {"op_us": _rounded(op)} | {
         name: _rounded(us * 1e6) for name, us in zip(names, others, strict=True)

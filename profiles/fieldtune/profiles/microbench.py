@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -34,7 +35,6 @@ _COPIES = ((60_000, 1), (4_000, 4), (0, 12))
 _LEAST_CHAIN = 6
 _ROUND_S = 1e-3
 _LEAST_ROUNDS = 3
-_TURNS = 3  # of calls from Python and invocations alone
 PASSES = 6
 """Over all samples: what slows a machine down, other machines on its host say, lasts longer than a
 sample takes, and seldom as long as all passes."""
@@ -45,9 +45,14 @@ _REFERENCE_S = 0.3
 _LOOK_EVERY = 80
 """Graphs between two looks at the reference in the last pass. Heat slows all of them, and other
 machines on the host some."""
-_MIXES, _MIXED_OPS, _MIXED_KINDS, _MIXED_ELEMENTS = 24, 40, 10, 600
+_MIXES, _MIXED_OPS, _MIXED_KINDS, _MIXED_ELEMENTS = 24, 40, 10, (600, 6_000)
+_FORTH_AND_BACK = (
+    (40, 24), (100, 16), (250, 10), (600, 8), (1_500, 4),
+    (4_000, 40), (10_000, 20), (24_000, 10), (48_000, 6), (96_000, 4),
+)  # fmt: skip
+"""Rows and copies: those of the first line leave the first-level cache, the others the second."""
 FAR_CLASSES = ("elementwise", "matmul", "move")
-"""Classes of ops that are timed on tensors that have left the caches."""
+"""Classes of ops that are timed on tensors that have left a cache."""
 Progress = Callable[[int, int], None]
 
 
@@ -65,7 +70,7 @@ class Readings:
 
     kernels: tuple[Timing, ...]  # graphs of one kernel (or of variables), without Python
     parts: tuple[Timing, ...]  # graphs that XNNPACK takes a part of, then the runtime, and so on
-    far: tuple[Timing, ...]  # graphs whose operands leave the caches
+    far: tuple[Timing, ...]  # graphs whose operands leave a cache
     mixes: tuple[Timing, ...]  # graphs of many kernels, without Python
     calls: tuple[Timing, ...]  # what a call from Python took more than the invocation alone
     runtime: str  # name of the runtime's package
@@ -151,15 +156,19 @@ def run(
                 works[number] = read_work(model)["main"]
             best[number] = min(best.get(number, timed), timed)
     progress(PASSES * len(jobs), PASSES * len(jobs))
-    found: dict[str, list[Timing]] = {kind: [] for kind in ("kernel", "part", "far", "mix", "call")}
+    kinds = ("kernel", "part", "far", "mix", "invocation", "call")
+    found: dict[str, list[Timing]] = {kind: [] for kind in kinds}
     for number, work in works.items():
         found[jobs[number][0]].append(Timing(work, best[number]))
+    # Of the same graphs, in the same order. The difference is one of the fastest, for that of a
+    # single pass tells more of the machine's moods than of calls.
+    calls = zip(found["call"], found["invocation"], strict=True)
     return Readings(
         kernels=tuple(found["kernel"]),
         parts=tuple(found["part"]),
         far=tuple(found["far"]),
         mixes=tuple(found["mix"]),
-        calls=tuple(found["call"]),
+        calls=tuple(Timing(call.work, max(call.us - alone.us, 0.0)) for call, alone in calls),
         runtime=package,
         steady=began_us / min(later_us),
     )
@@ -183,17 +192,21 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
     for size, count in ((20_000, 14), (40_000, 7), (90_000, 3), (20_000, 110), (100_000, 32)):
         jobs.append(("far", partial(spread, size, count)))
     jobs += [("far", partial(_weights, count)) for count in (12, 32, 48)]
-    for rows, count in ((4_000, 40), (10_000, 20), (24_000, 10), (48_000, 6), (96_000, 4)):
+    for rows, count in _FORTH_AND_BACK:
         for kind in FAR_CLASSES:
             jobs.append(("far", partial(forth_and_back, kind, rows, count)))
     rng = random.Random(seed)
-    small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
-    for _ in range(_MIXES):
-        few = rng.sample(small, _MIXED_KINDS)
+    for number in range(_MIXES):
+        most = _MIXED_ELEMENTS[number % 2]
+        some = [sample for sample in drawn if sample.elements <= most]
+        few = rng.sample(some, _MIXED_KINDS)
         jobs.append(("mix", partial(graph, rng.choices(few, k=_MIXED_OPS))))
+    ends: list[tuple[int, ...]] = [(1, fed, 1, layers) for fed in (1, 8) for layers in (0, 64)]
     for size in (1, 1_000, 10_000, 100_000):
-        jobs += [("call", partial(before_work, size, *ends)) for ends in ((1, 1), (4, 1), (4, 4))]
-    jobs += [("call", partial(before_work, 1, *ends)) for ends in ((2, 1), (8, 1), (16, 1), (8, 8))]
+        ends += [(size, 1, 1), (size, 4, 1), (size, 4, 4)]
+    ends += [(1, 2, 1), (1, 8, 1), (1, 16, 1), (1, 8, 8)]
+    for kind, end in product(("invocation", "call"), ends):
+        jobs.append((kind, partial(before_work, *end)))
     return jobs
 
 
@@ -225,13 +238,8 @@ def _time(interpreter: Any, model: bytes, kind: str, seconds: float) -> float:
         ready.set_tensor(details["index"], arguments[f"i{place}"])
     if kind != "call":
         return fastest_us(ready.invoke, seconds)
-    # An interpreter of its own: what a runner has given must not be held when the other invokes.
-    runner = interpreter(model_content=model, num_threads=1).get_signature_runner("main")
-    invocation = call = float("inf")
-    for _ in range(_TURNS):
-        invocation = min(invocation, fastest_us(ready.invoke, seconds / 2 / _TURNS))
-        call = min(call, fastest_us(lambda: runner(**arguments), seconds / 2 / _TURNS))
-    return max(call - invocation, 0.0)
+    runner = ready.get_signature_runner("main")
+    return fastest_us(lambda: runner(**arguments), seconds)
 
 
 def dense_gflop_s(kernels: tuple[Timing, ...]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
-"""How many of the bytes that an op moves are not in the caches.
+"""How many of the bytes that an op moves are not in the nearest caches.
 
-Between two uses of a tensor other ops move bytes; once these are more than a second-level cache
-holds, the tensor comes from the cache behind it or from memory, and once they are more than the
+Between two uses of a tensor other ops move bytes; once these are more than a cache holds, the
+tensor comes from the cache behind it or from memory, and once they are more than the
 last cache holds, from memory (reuse distance: Mattson et al., "Evaluation techniques for storage
 hierarchies", IBM Systems Journal 9(2), 1970). A result is written where the arena has room: over a
 tensor just done with, which is near, unless its own place is kept for long, as that of an
@@ -10,7 +10,10 @@ training.
 """
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
+NEAR_BYTES = 2.0**15
+"""Distance at which a tensor has left the first-level cache: 32 KiB on most cores."""
 FAR_BYTES = 2.0**20
 """Distance at which a tensor counts as far: the second-level cache of a core, on boards as on a PC
 (the four cores of a Pi 4 share 1 MiB)."""
@@ -22,10 +25,21 @@ Tensors = Sequence[tuple[int, float]]
 """Number and bytes of each."""
 
 
-def far_bytes(
+class Gone(NamedTuple):
+    """Bytes of an op that are not where they are quickest."""
+
+    near: float
+    """Read from the second-level cache or beyond."""
+    far: float
+    """Of these, read from beyond the second-level cache."""
+    remote: float
+    """That memory moves: reads, and twice what is written."""
+
+
+def gone_bytes(
     reads: Sequence[Tensors], writes: Sequence[Tensors], kept: Collection[int] = ()
-) -> list[tuple[float, float]]:
-    """Bytes that each op reads from afar, and those that memory moves for it.
+) -> list[Gone]:
+    """How far away the bytes are that each op moves.
 
     Args:
         reads: for each op in order, the tensors that it reads.
@@ -41,7 +55,7 @@ def far_bytes(
         clock += sum(size for _, size in (*ins, *outs))
         written.update((tensor, clock) for tensor, _ in outs)
         last.update((tensor, clock) for tensor, _ in (*ins, *outs))
-    far, used = [], {tensor: at - clock for tensor, at in last.items()}
+    found, used = list[Gone](), {tensor: at - clock for tensor, at in last.items()}
     for now, ins, outs in zip(begun, reads, writes, strict=True):
         gone = [(now - used[tensor] + size, size) for tensor, size in ins]
         fetched = sum(size for distance, size in gone if distance > REMOTE_BYTES)
@@ -51,10 +65,9 @@ def far_bytes(
             held = clock - written[tensor] if tensor in kept else span
             if min(held, clock - span) > REMOTE_BYTES:
                 changed += size
-        far.append((
-            sum(size for distance, size in gone if distance > FAR_BYTES),
-            fetched + 2.0 * changed,
-        ))  # fmt: skip
+        near = sum(size for distance, size in gone if distance > NEAR_BYTES)
+        far = sum(size for distance, size in gone if distance > FAR_BYTES)
+        found.append(Gone(near, far, fetched + 2.0 * changed))
         after = now + sum(size for _, size in (*ins, *outs))
         used.update((tensor, after) for tensor, _ in (*ins, *outs))
-    return far
+    return found

@@ -112,8 +112,9 @@ class Roofline:
             return self._by_shares(work.classes)
         measured, below, above = 0.0, 0.0, 0.0
         rest: dict[str, OpWork] = {}
+        all_rates = self._profile.rates
         for name, op in work.classes.items():
-            rates = self._profile.rates_of(name)
+            rates = all_rates[name]
             if rates is None:
                 rest[name] = op
                 continue
@@ -121,7 +122,7 @@ class Roofline:
             spent = (
                 us[0] * op.count + us[1] * op.flops + us[2] * op.moved_bytes + us[3] * op.runs
                 + us[4] * op.wide + us[5] * op.outer + us[6] * op.starts
-                + us[7] * op.far_bytes + us[8] * op.remote_bytes
+                + us[7] * op.near_bytes + us[8] * op.far_bytes + us[9] * op.remote_bytes
             )  # fmt: skip
             measured += spent
             below += spent * (rates.low - 1.0)
