@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
 
 from fieldtune.profiles.cost import Cost
-from fieldtune.profiles.uncertain import Estimate
+from fieldtune.profiles.uncertain import Z90, Estimate
 
-_Z90 = 1.645  # of a normal distribution: 90 % lie within so many standard deviations
 # Scatter of single reports around a device type's own factor, as a standard deviation of
 # logarithms: units, temperatures and what else runs differ. A prior worth one report; the reports'
 # own scatter takes over.
@@ -138,8 +137,8 @@ def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = Fal
     centre, deviation = mean * weight / precision, sqrt(1 / precision + scatter**2)
     return Correction(
         factor=exp(centre),
-        low=exp(centre - _Z90 * deviation),
-        high=exp(centre + _Z90 * deviation),
+        low=exp(centre - Z90 * deviation),
+        high=exp(centre + Z90 * deviation),
         reports=count,
         simulated=simulated,
     )
@@ -153,7 +152,7 @@ def _scatter(ratios: Sequence[float], mean: float) -> float:
 def _prior_deviation(predicted: Estimate) -> float:
     """Standard deviation of the logarithm, from a prediction's 90 % interval."""
     low = max(predicted.low, predicted.value * 1e-3)
-    return max(log(predicted.high / low) / (2 * _Z90), _LEAST_PRIOR)
+    return max(log(predicted.high / low) / (2 * Z90), _LEAST_PRIOR)
 
 
 def _is_positive(number: float) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.profiles.microbench import FAR_CLASSES, Readings, Timing
+from fieldtune.profiles.uncertain import Z90
 from fieldtune.profiles.work import FEATURES, OpWork
 
 Vector = NDArray[np.float64]
@@ -239,8 +240,9 @@ def _predicted(timing: Timing, kernels: dict[str, Fitted], base_us: float) -> fl
 
 
 def _mix_error(mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: float) -> float:
-    off = [np.log(_predicted(mix, kernels, base_us) / mix.us) for mix in mixes]
-    return float(np.sqrt(np.mean(np.square(off)))) if off else 0.0
+    """Standard deviation of a normal error that nine mixes in ten would be within."""
+    off = [abs(np.log(_predicted(mix, kernels, base_us) / mix.us)) for mix in mixes]
+    return float(np.quantile(off, 0.9)) / Z90 if off else 0.0
 
 
 def _calls(calls: Sequence[Timing]) -> tuple[Fitted, Fitted, float]:

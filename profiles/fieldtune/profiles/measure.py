@@ -20,6 +20,7 @@ from fieldtune.profiles.errors import ProfileError
 from fieldtune.profiles.fit import Fit, Fitted, fit
 from fieldtune.profiles.microbench import Progress, Readings, dense_gflop_s, run, speedup
 from fieldtune.profiles.probe import Host, probe
+from fieldtune.profiles.uncertain import Z90
 
 # Models as probe() gives them, the longest start first, and their profiles in the catalogue.
 _BOARDS = {
@@ -31,7 +32,6 @@ _BOARDS = {
     "NVIDIA Jetson Orin Nano": "jetson-orin-nano",
     "Freescale i.MX8MQ Phanbell": "coral-dev-board",
 }
-_Z90 = 1.645  # of a normal distribution: 90 % lie within so many standard deviations
 # Share of speed above which a difference is noise; what lasting heat may leave of the speed.
 _STEADY, _HOT = 0.95, 0.9
 _LEAST_ERROR = 0.04  # clocks and neighbours vary by this much from run to run
@@ -123,7 +123,7 @@ class _Writer:
 
     def about(self, name: str, value: float, error: float, why: str) -> None:
         """A figure whose relative error is known."""
-        factor = exp(_Z90 * max(error, _LEAST_ERROR))
+        factor = exp(Z90 * max(error, _LEAST_ERROR))
         self.figure(name, value, value / factor, value * factor, why)
 
 
@@ -207,7 +207,7 @@ def _rates(kernel: Fitted, least: float, how: str) -> Mapping[str, Any]:
     rates = {"op_us": _rounded(op)} | {
         name: _rounded(us * 1e6) for name, us in zip(names, others, strict=True)
     }
-    factor = exp(_Z90 * max(kernel.error, least, _LEAST_ERROR))
+    factor = exp(Z90 * max(kernel.error, least, _LEAST_ERROR))
     return {
         **{name: rate for name, rate in rates.items() if rate > 0},
         "low": _rounded(1 / factor),

@@ -45,7 +45,7 @@ _REFERENCE_S = 0.3
 _LOOK_EVERY = 80
 """Graphs between two looks at the reference in the last pass. Heat slows all of them, and other
 machines on the host some."""
-_MIXES, _MIXED_OPS, _MIXED_KINDS, _MIXED_ELEMENTS = 24, 40, 10, (600, 6_000)
+_MIXES, _MIXED_OPS, _MIXED_KINDS, _MIXED_ELEMENTS = 24, 40, 10, 600
 _FORTH_AND_BACK = (
     (40, 24), (100, 16), (250, 10), (600, 8), (1_500, 4),
     (4_000, 40), (10_000, 20), (24_000, 10), (48_000, 6), (96_000, 4),
@@ -196,10 +196,9 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
         for kind in FAR_CLASSES:
             jobs.append(("far", partial(forth_and_back, kind, rows, count)))
     rng = random.Random(seed)
-    for number in range(_MIXES):
-        most = _MIXED_ELEMENTS[number % 2]
-        some = [sample for sample in drawn if sample.elements <= most]
-        few = rng.sample(some, _MIXED_KINDS)
+    small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
+    for _ in range(_MIXES):
+        few = rng.sample(small, _MIXED_KINDS)
         jobs.append(("mix", partial(graph, rng.choices(few, k=_MIXED_OPS))))
     ends: list[tuple[int, ...]] = [(1, fed, 1, layers) for fed in (1, 8) for layers in (0, 64)]
     for size in (1, 1_000, 10_000, 100_000):

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import NamedTuple
 
+Z90 = 1.645
+"""Of a normal distribution, nine tenths lie within so many standard deviations."""
+
 
 @dataclass(frozen=True)
 class Estimate:
