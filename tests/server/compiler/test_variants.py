@@ -73,3 +73,24 @@ def test_memory_is_measured_the_same_twice_and_grows_with_the_model(
     assert again == artefact.manifest.train_arena_bytes
     assert other < again
     assert refused is None
+
+
+def test_memory_is_the_same_to_the_byte_whatever_the_process_came_from(
+    compiler, tmp_path, monkeypatch
+):
+    from fieldtune.server.compiler import footprint
+
+    monkeypatch.setattr(footprint, "_ROUND", 1)
+    model = compiler.submit(SPEC).result().model
+    counts = set()
+    for environment in ({}, {"LARGE": "x" * 3000}, {"PYTHONPYCACHEPREFIX": str(tmp_path)},
+                        {"PYTHONDONTWRITEBYTECODE": "1", "HOME": "/"}):  # fmt: skip
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            measuring = footprint.Footprint()
+        try:
+            counts.add(measuring.measure(model, ("load", "train")))
+        finally:
+            measuring.close()
+    assert len(counts) == 1

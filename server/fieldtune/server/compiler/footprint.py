@@ -3,8 +3,9 @@
 Bytes that ``malloc`` has handed out differ a little with what the heap went through before. So the
 count is taken in a process of its own, which imports numpy and the runtime, nothing else, and forks
 for each model: every count starts from the same heap, and the same file gives the same number. The
-process begins anew once its modules are compiled, with no more environment than it needs, and its
-``malloc`` takes no shortcuts that depend on the past.
+process begins anew once its modules are compiled, with no more environment than it needs, its
+``malloc`` takes no shortcuts that depend on the past, and each count is made by a new thread, which
+has a heap of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,9 +30,14 @@ _ROUND = 16384
 _FIXED = {
     # Equal hashes make equal dictionaries, down to the byte.
     "PYTHONHASHSEED": "0",
+    # Threads of others would leave their heaps to the next thread.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
     # Without caches of freed memory and thresholds that move (mallopt(3), GNU C library manual).
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=33554432",
 }
+# Modules are compiled before the process begins anew, wherever others keep what they compile.
+_COMPILING = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
 _AGAIN = "again"
 _NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH")
 _CLOSED = 3
@@ -44,7 +51,7 @@ class Footprint:
     """Measures models in a process of its own, which ends with this one."""
 
     def __init__(self) -> None:
-        self._child = Child(_MODULE, log=subprocess.DEVNULL, env={})
+        self._child = Child(_MODULE, log=subprocess.DEVNULL, env=_COMPILING)
 
     def measure(self, model: bytes, signatures: tuple[str, ...]) -> int | None:
         """Bytes that an interpreter of this model holds after calls of these signatures.
@@ -107,10 +114,12 @@ def _serve(connection: Connection) -> int:
         header, blobs = unpack_frame(connection.recv_bytes())
     except (EOFError, OSError):
         return _CLOSED
-    try:
-        held = _held(blobs[0], tuple(header["signatures"]))
-    except (RuntimeError, ValueError):
-        return 1
+    # A new thread gets a heap of its own, in which nothing was freed yet.
+    with ThreadPoolExecutor(1) as fresh:
+        try:
+            held = fresh.submit(_held, blobs[0], tuple(header["signatures"])).result()
+        except (RuntimeError, ValueError):
+            return 1
     connection.send_bytes(pack_frame({"bytes": held}))
     return 0
 
