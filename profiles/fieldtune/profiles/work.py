@@ -197,10 +197,9 @@ class _Reader:
             if numbers:
                 classes[name] = OpWork(len(numbers), 0.0, moved)
         self._walk(subgraph, classes, frozenset())
-        work = Work(dict(sorted(classes.items())))
         if "call.feed" in classes:
-            cold = work.moved_bytes / (work.moved_bytes + _COLD_BYTES)
-            classes["call.feed"] += OpWork(0, 0.0, 0.0, cold)
+            moved = Work(classes).moved_bytes
+            classes["call.feed"] += OpWork(0, 0.0, 0.0, moved / (moved + _COLD_BYTES))
         return Work(dict(sorted(classes.items())))
 
     def _walk(self, index: int, into: dict[str, OpWork], above: frozenset[int]) -> None:

@@ -52,6 +52,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--problem", action="append", default=[], help="a name or package.module:Class; repeatable")
     add("--study", action="append", default=[], help="of those in simulations/studies; repeatable")
     add("--peer", action="append", default=[], help="only this peer; may be repeated")
+    add("--ours", default=OURS, help="the peer with which the others are compared; default grey")
     add("--seeds", type=int, help="paired seeds; by default those that were pre-registered")
     add("--first-seed", type=int, help="the lowest seed; by default that of judged runs")
     add("--trials", type=int, help="budget in full evaluations; by default the problem's own")
@@ -70,6 +71,8 @@ class Plan:
     parts: Sequence[str]
     problems: Sequence[str]
     peers: Sequence[str]
+    ours: str
+    """The peer with which the others are compared."""
     first_seed: int
     seeds: Mapping[str, int]
     """``training`` and ``formulas_and_tables`` -> how many."""
@@ -98,6 +101,7 @@ class Plan:
         if given.seeds or given.small:
             seeds = dict.fromkeys(seeds, given.seeds or 2)
         peers = [entry.name for entry in chosen_peers(given.peer)]
+        (ours,) = chosen_peers([given.ours])
         problems = given.problem or (["tnk", "c2-dtlz2"] if given.small else chosen["problems"])
         if given.small:
             parts = given.part or ["fronts", "wrong", "asks"]
@@ -107,6 +111,7 @@ class Plan:
             parts=parts,
             problems=problems,
             peers=peers,
+            ours=ours.name,
             first_seed=chosen["first_seed"] if given.first_seed is None else given.first_seed,
             seeds=seeds,
             studies=given.study,
@@ -158,9 +163,9 @@ class Run:
             if not found:
                 continue
             runs = by_peer(found)
-            self._console.print(fronts_table(problem, runs))
+            self._console.print(fronts_table(problem, runs, self._plan.ours))
             self._console.print(curve_table(problem, runs))
-            self._say(device_time_line(runs))
+            self._say(device_time_line(runs, self._plan.ours))
 
     def wrong(self) -> None:
         """Formulas off by 30 %, with the peers that use them."""

@@ -99,7 +99,7 @@ def chosen_peers(names: list[str]) -> list[Entry]:
     for name in names:
         if name not in known:
             raise UsageError(
-                f"--peer {name} is not known{did_you_mean(name, known)}: give one of "
+                f"the peer {name} is not known{did_you_mean(name, known)}: give one of "
                 f"{', '.join(known)}"
             )
     return [known[name] for name in names] if names else list(PEERS)

@@ -24,7 +24,7 @@ def by_peer(outcomes: Iterable[Outcome]) -> Runs:
     return {name: seeds for name, seeds in runs.items() if seeds}
 
 
-def fronts_table(problem: str, runs: Runs) -> Table:
+def fronts_table(problem: str, runs: Runs, ours: str = OURS) -> Table:
     """Every peer's score, what it claimed, and how ours compares with it, seed by seed."""
     seeds = max(len(each) for each in runs.values())
     table = Table(title=f"{problem}, {seeds} seeds", title_justify="left")
@@ -35,14 +35,14 @@ def fronts_table(problem: str, runs: Runs) -> Table:
         "true, were it by value",
         "true, were it by model",
         "infeasible",
-        "ours higher: p",
+        f"{ours} higher: p",
         "Holm",
     ):
         table.add_column(column, justify="left" if column == "peer" else "right")
     p = {
-        name: paired_p(*_paired(runs[OURS], seeds))
+        name: paired_p(*_paired(runs[ours], seeds))
         for name, seeds in runs.items()
-        if OURS in runs and name != OURS
+        if ours in runs and name != ours
     }
     corrected = holm(p)
     for name, each in runs.items():
@@ -84,20 +84,20 @@ def reached_s(outcome: Outcome, target: float) -> float | None:
     return next((at.device_s for at in outcome.curve if at.true >= target), None)
 
 
-def device_time_line(runs: Runs) -> str:
+def device_time_line(runs: Runs, ours: str = OURS) -> str:
     """Device-seconds of ours for the best Optuna sampler's final score, over that sampler's own.
 
     Either time is that of the first checkpoint at which the score is reached; no interpolation.
     """
     best = best_optuna(runs)
-    if best is None or OURS not in runs:
+    if best is None or ours not in runs:
         return ""
     ratios, never = [], 0
-    for seed in sorted(set(runs[OURS]) & set(runs[best])):
-        theirs, ours = runs[best][seed], runs[OURS][seed]
+    for seed in sorted(set(runs[ours]) & set(runs[best])):
+        theirs, own = runs[best][seed], runs[ours][seed]
         if theirs.final.true <= 0:
             continue  # it found nothing that the limits allow: any run is worth as much at once
-        needed, spent = (reached_s(each, theirs.final.true) for each in (theirs, ours))
+        needed, spent = (reached_s(each, theirs.final.true) for each in (theirs, own))
         assert needed is not None  # its last checkpoint reaches its final score
         if spent is None:
             never += 1

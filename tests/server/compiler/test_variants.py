@@ -53,14 +53,9 @@ def test_weights_of_another_model_are_refused(compiler):
         compiler.variant(SPEC, np.zeros(3, np.float32)).result()
 
 
-def test_memory_is_measured_the_same_twice_and_grows_with_the_model(
-    compiler, tmp_path, monkeypatch
-):
+def test_memory_is_measured_the_same_twice_and_grows_with_the_model(compiler, tmp_path):
     from fieldtune.server.compiler.footprint import Footprint
 
-    # Neither a large environment nor modules that are not compiled yet change the heap.
-    monkeypatch.setenv("LARGE", "x" * 3000)
-    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
     artefact = compiler.submit(SPEC).result()
     small = compiler.submit(ModelSpec("logistic", {}, (4,), 2)).result()
     footprint = Footprint()

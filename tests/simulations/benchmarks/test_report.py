@@ -105,6 +105,12 @@ def test_the_fronts_table_compares_ours_seed_by_seed() -> None:
     assert "0.0312" in row  # one of 2^5 sign patterns
 
 
+def test_another_peer_than_ours_can_be_held_against_the_others() -> None:
+    runs = by_peer([outcome("tpe", 0, 0.5), outcome("grey+rungs", 0, 0.5), outcome("grey", 0, 0.1)])
+    assert "median 1.00 of tpe's own" in device_time_line(runs, "grey+rungs")
+    assert "grey+rungs" in text(fronts_table("toy", runs, "grey+rungs")).splitlines()[2]
+
+
 def test_what_is_kept_is_measured_against_both_random_searches() -> None:
     few = Variation(evaluation_share=0.05)
     everyone = by_peer([outcome("random+filter", 0, 0.4), outcome("grey", 0, 0.8)])

@@ -3,9 +3,8 @@
 Bytes that ``malloc`` has handed out differ a little with what the heap went through before. So the
 count is taken in a process of its own, which imports numpy and the runtime, nothing else, and forks
 for each model: every count starts from the same heap, and the same file gives the same number. The
-process begins anew once its modules are compiled, with no more environment than it needs, its
-``malloc`` takes no shortcuts that depend on the past, and each count is made by a new thread, which
-has a heap of its own.
+process begins anew once its modules are compiled, and each count is made by a new thread, which has
+a heap of its own.
 """
 
 from __future__ import annotations
@@ -27,19 +26,13 @@ from fieldtune.server.compiler.arena import arena_bytes
 
 _ROUND = 16384
 # The heap depends on where things are installed a little: the last digits mean nothing.
-_FIXED = {
-    # Equal hashes make equal dictionaries, down to the byte.
-    "PYTHONHASHSEED": "0",
-    # Threads of others would leave their heaps to the next thread.
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    # Without caches of freed memory and thresholds that move (mallopt(3), GNU C library manual).
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=33554432",
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",  # equal hashes make equal dictionaries, down to the byte
+    # Compiled modules are kept, and where they are found again.
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": "",
 }
-# Modules are compiled before the process begins anew, wherever others keep what they compile.
-_COMPILING = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
 _AGAIN = "again"
-_NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH")
 _CLOSED = 3
 _MODULE = "fieldtune.server.compiler.footprint"
 _MALLINFO_FIELDS = (
@@ -51,7 +44,7 @@ class Footprint:
     """Measures models in a process of its own, which ends with this one."""
 
     def __init__(self) -> None:
-        self._child = Child(_MODULE, log=subprocess.DEVNULL, env=_COMPILING)
+        self._child = Child(_MODULE, log=subprocess.DEVNULL, env=_ENVIRONMENT)
 
     def measure(self, model: bytes, signatures: tuple[str, ...]) -> int | None:
         """Bytes that an interpreter of this model holds after calls of these signatures.
@@ -92,9 +85,7 @@ def memory_bytes(model: bytes, signatures: tuple[str, ...]) -> int:
 def main(argv: list[str]) -> int:
     """Begin anew, then fork for each model that the parent sends, until it closes."""
     if argv[-1] != _AGAIN:
-        kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
-        again = [sys.executable, "-m", _MODULE, *argv[1:], _AGAIN]
-        os.execve(sys.executable, again, kept | _FIXED)
+        os.execv(sys.executable, [sys.executable, "-m", _MODULE, *argv[1:], _AGAIN])
     connection = parent_connection(argv)
     while True:
         connection.poll(None)
