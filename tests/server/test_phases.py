@@ -93,6 +93,15 @@ def test_the_finalist_in_doubt_that_was_run_least_comes_next() -> None:
     assert second not in (None, first)
 
 
+def test_of_finalists_run_as_often_what_beats_the_defaults_comes_first() -> None:
+    (rate,) = study().full_space.defaults().client.values()
+    defaults = completed(0, float(rate), 0.3, 2.0)
+    known = [defaults, completed(1, 0.2, 0.2, 3.0), completed(2, 0.6, 0.25, 1.9)]
+    assert next_finalist(study(), known, known, []) == configuration(0.6)
+    again = Proposal(3, configuration(0.6))
+    assert next_finalist(study(), known, known, [again]) == configuration(0.2)
+
+
 def test_what_the_limits_have_come_to_rule_out_is_no_finalist() -> None:
     known = spread(20, noise=0.03)
     first = next_finalist(study(), known, known, [])

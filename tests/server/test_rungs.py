@@ -99,6 +99,27 @@ def test_trials_are_compared_by_what_they_were_at_the_same_rung() -> None:
     assert not rungs.goes_on(1, NOWHERE, measures(float("nan")), [])
 
 
+@pytest.mark.parametrize(
+    ("name", "budget", "rounds", "rungs"),
+    [
+        ("grey", "trials = 9", 9, ()),  # stopping one of nine trials would buy no tenth
+        ("grey", "device_hours = 9", 9, (3,)),
+        ("grey", "trials = 9\nenergy_j = 9", 9, (3,)),
+        ("grey", "sent_bytes = 9", 2, ()),
+        ("mo-asha", "trials = 9", 9, (1, 3)),
+        ("mo-asha", "trials = 9", 3, (1,)),
+        ("random", "device_hours = 9", 9, ()),
+    ],
+)
+def test_rungs_that_a_study_has_unless_it_names_them(
+    name: str, budget: str, rounds: int, rungs: tuple[int, ...]
+) -> None:
+    text = STUDY.replace("NAME", name).replace("trials = 9", budget)
+    text = text.replace("rounds = 9", f"rounds = {rounds}")
+    assert parse_study(text, "s").rungs == rungs
+    assert parse_study(text + "rungs = []", "s").rungs == ()
+
+
 def test_what_diverged_before_a_rung_is_there_what_it_came_to() -> None:
     diverged = trial({2: measures(0.9)})
     diverged.learned.curve.clear()  # type: ignore[attr-defined]
@@ -122,7 +143,7 @@ def test_each_outcome_is_read_back_as_what_it_was() -> None:
         ("rungs = [3, 9]", "rungs has 9, but a trial has 9 rounds: a rung must come before"),
         ("rungs = [3, 1]", "list each round once, in ascending order"),
         ("rungs = [0]", "greater than or equal to 1"),
-        ("reduction = 2.0", "no rungs at which it would hold: set rungs too"),
+        ("reduction = 2.0", "no rungs at which it would hold: set tuner.rungs too"),
         ("rungs = [3]\nreduction = 1.0", "greater than 1"),
     ],
 )

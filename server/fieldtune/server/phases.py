@@ -63,7 +63,8 @@ def next_finalist(
 
     A configuration is in doubt where its place on the front hangs on where in its interval the
     truth is: it is on the front as believed, but would not be at its worse end, or the other way
-    round. Of these the one that was run least comes next, of equals the earliest.
+    round. Of these the one that was run least comes next; of equals the one that is no worse than
+    the study's defaults in most objectives, for that is what may be recommended.
 
     Args:
         study: its objectives.
@@ -94,8 +95,23 @@ def next_finalist(
         for each, believed_one in zip(candidates, middle, strict=True)
         if _in_doubt(study, each, believed_one, middle, front, believed)
     ]
-    doubtful.sort(key=lambda each: (runs[each.proposal.configuration.key], each.proposal.number))
+    defaults = study.full_space.defaults().key
+    today = next((m for m in middle if m.proposal.configuration.key == defaults), None)
+    kept = {m.proposal.number: _no_worse(study, m, today) if today else 0 for m in middle}
+    doubtful.sort(
+        key=lambda each: (
+            runs[each.proposal.configuration.key],
+            -kept[each.proposal.number],
+            each.proposal.number,
+        )
+    )
     return doubtful[0].proposal.configuration if doubtful else None
+
+
+def _no_worse(study: StudyConfig, outcome: Completed, than: Completed) -> int:
+    """In how many objectives one outcome is no worse than another."""
+    signed = [(-1 if n.startswith("-") else 1, n.removeprefix("-")) for n in study.study.objectives]
+    return sum(sign * outcome.objectives[n] <= sign * than.objectives[n] for sign, n in signed)
 
 
 def _in_doubt(

@@ -105,6 +105,11 @@ class StudySection(Section):
             raise ValueError(f"has no end: set trials, or a budget ({', '.join(BUDGETS[1:])})")
         return self
 
+    @property
+    def counts_costs(self) -> bool:
+        """Whether a budget is in what trials cost, and not in their number alone."""
+        return any(getattr(self, budget) is not None for budget in BUDGETS[1:])
+
 
 class TaskSection(Section):
     """``[task]``: data, model and metric."""
@@ -270,6 +275,11 @@ class StudyConfig(Section):
                 f"tuner.rungs has {self.rungs[-1]}, but a trial has {self.study.rounds} rounds: "
                 "a rung must come before the last one"
             )
+        if "reduction" in self.tuner.model_fields_set and not self.rungs:
+            raise ValueError(
+                "tuner.reduction is set, but there are no rungs at which it would hold: set "
+                "tuner.rungs too"
+            )
         for name in self.limits.devices:
             if name not in self.fleet.devices:
                 raise ValueError(
@@ -332,11 +342,19 @@ class StudyConfig(Section):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Rounds after which trials are compared, ascending; the last round is none."""
-        if self.tuner.rungs is None and self.tuner.name == "mo-asha":
-            ninths = {self.study.rounds // 9, self.study.rounds // 3}
-            return tuple(sorted(ninths - {0, self.study.rounds}))
-        return self.tuner.rungs or ()
+        """Rounds after which trials are compared, ascending; the last round is none.
+
+        Where the study does not say, ``mo-asha`` has two, and ``grey`` has one if the budget is in
+        what trials cost: of a number of trials, stopping one would buy no other.
+        """
+        if self.tuner.rungs is not None:
+            return self.tuner.rungs
+        rounds, parts = self.study.rounds, set[int]()
+        if self.tuner.name == "mo-asha":
+            parts = {9, 3}
+        elif self.tuner.name == "grey" and self.study.counts_costs:
+            parts = {3}
+        return tuple(sorted({rounds // part for part in parts} - {0, rounds}))
 
     @property
     def client_settings(self) -> tuple[str, ...]:

@@ -45,8 +45,8 @@ class TunerSection(Section):
 
     name: str = "grey"
     rungs: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    """Rounds after which a trial that is not among the best is stopped. None: none, but for
-    ``mo-asha`` at a ninth and a third of the rounds."""
+    """Rounds after which a trial that is not among the best is stopped. None: see
+    :attr:`fieldtune.server.study.StudyConfig.rungs`."""
     reduction: float = Field(default=3.0, gt=1, le=100)
     """One in so many goes on from a rung."""
     phases: dict[Phase, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
@@ -77,8 +77,6 @@ class TunerSection(Section):
                     f"has the phase {phase}, which {self.name!r} does not know: choose 'grey', or "
                     "set validate alone"
                 )
-        if "reduction" in self.model_fields_set and not self.rungs and self.name != "mo-asha":
-            raise ValueError("has a reduction, but no rungs at which it would hold: set rungs too")
         return self
 
     @model_validator(mode="after")

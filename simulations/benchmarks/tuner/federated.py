@@ -88,8 +88,7 @@ class Federated:
         self.objectives = tuple(name.removeprefix("-") for name in names)
         self._signs = [-1.0 if name.startswith("-") else 1.0 for name in names]
         self.shares = frozenset(n for n, name in enumerate(names) if name == "error")
-        assert self.study.study.trials is not None, "a benchmark's study says how many trials"
-        self.rounds, self.trials = self.study.study.rounds, self.study.study.trials
+        self.rounds = self.study.study.rounds
         full = self.study.full_space
         self.space: Mapping[str, Parameter] = full.parameters()
         plan = FleetPlan.of(self.study)
@@ -119,6 +118,13 @@ class Federated:
             if only is None
             else [full.configuration(values) for values in only]
         )
+
+    @property
+    def trials(self) -> int:
+        """The budget, in full evaluations."""
+        trials = self.study.study.trials
+        assert trials is not None, "a benchmark's study says how many trials"
+        return trials
 
     @property
     def reference(self) -> Reference:

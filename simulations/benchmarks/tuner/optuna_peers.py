@@ -22,7 +22,7 @@ from fieldtune.server.rungs import among_best
 from fieldtune.server.space import Parameter
 from fieldtune.server.tuner import history
 from fieldtune.server.tuner.prior import Earlier
-from tuner.peer import Proposal
+from tuner.peer import Peer, Proposal
 from tuner.problem import Evaluation, Known, Problem
 
 REDUCTION = 3.0
@@ -104,7 +104,7 @@ class RungPeer:
 
     def __init__(self, problem: Problem, make: MakeSampler, seed: int) -> None:
         self._peer, self._problem = OptunaPeer(problem, make, seed), problem
-        self._rung = max(1, problem.rounds // 3)
+        self._rung = problem.rounds // 3
         self._there: dict[int, tuple[float, ...]] = {}
         self._going_on: Proposal | None = None
 
@@ -139,6 +139,12 @@ class RungPeer:
 
     def _partial(self, objectives: Sequence[float]) -> dict[str, Any]:
         return {"share": self._rung / self._problem.rounds, "values": list(objectives)}
+
+
+def as_product(problem: Problem, make: MakeSampler, seed: int) -> Peer:
+    """A sampler as a study with a budget in device time has it: with a rung, where there is one."""
+    kind = RungPeer if problem.rounds // 3 else OptunaPeer
+    return kind(problem, make, seed)
 
 
 def random(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:

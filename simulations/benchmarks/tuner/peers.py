@@ -40,7 +40,7 @@ class Entry:
 
     def unavailable(self, problem: Problem, python: str | None) -> str | None:
         """Why it cannot take part, in a sentence; None where it can."""
-        if self.name in {"mo-asha", "grey+rungs"} and problem.rounds == 1:
+        if self.name in {"mo-asha", "grey, no rung"} and problem.rounds == 1:
             return f"{problem.name} has no partial evaluations"
         if self.make is _fedex and not isinstance(problem, Federated):
             return f"{problem.name} has no clients to try several configurations"
@@ -71,12 +71,12 @@ PEERS = (
     Entry("mo-asha", lambda problem, seed, _: Filtered(MoAsha(problem, seed), problem)),
     Entry("fedex", _fedex),
     Entry("botorch", Botorch, needs=("torch", "botorch"), posterior=True),
+    Entry("grey, no rung", _sampler(optuna_peers.grey), posterior=True),
     Entry(
-        "grey+rungs",
-        lambda problem, seed, _: optuna_peers.RungPeer(problem, optuna_peers.grey, seed),
+        OURS,
+        lambda problem, seed, _: optuna_peers.as_product(problem, optuna_peers.grey, seed),
         posterior=True,
     ),
-    Entry(OURS, _sampler(optuna_peers.grey), posterior=True),
 )
 
 WARM = (

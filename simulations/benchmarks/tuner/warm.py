@@ -1,10 +1,10 @@
 """Peers that start with what an earlier study found: related to the problem, or not at all.
 
-The earlier study is a run of ours on a related problem with a seed of its own, as long as that
-problem's budget. Of real training that is the same task with its data dealt out to other clients,
-and other initial weights; of HPOLib's tables another regression set. ``permuted`` and ``opposed``
-are the same study with its learned results in random order, and turned upside down: what the worst
-of earlier studies would teach. What the earlier study cost is not counted.
+The earlier study is a run of ours, without a rung, on a related problem with a seed of its own, as
+long as that problem's budget. Of real training that is the same task with its data dealt out to
+other clients, and other initial weights; of HPOLib's tables another regression set. ``permuted``
+and ``opposed`` are the same study with its learned results in random order, and turned upside down:
+what the worst of earlier studies would teach. What the earlier study cost is not counted.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def after_both(problem: Problem, seed: int, python: str | None) -> Peer:
 
 
 def _after(problem: Problem, seed: int, earlier: list[Earlier]) -> Peer:
-    return optuna_peers.OptunaPeer(problem, optuna_peers.grey_after(earlier), seed)
+    return optuna_peers.as_product(problem, optuna_peers.grey_after(earlier), seed)
 
 
 def _earlier(problem: str, seed: int) -> Earlier:

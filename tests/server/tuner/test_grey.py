@@ -98,6 +98,26 @@ def test_the_same_seed_gives_the_same_study_even_from_its_storage(tmp_path: Any)
     assert [t.params for t in other.trials] != [t.params for t in whole.trials]
 
 
+def test_every_other_proposal_looks_for_what_beats_a_configuration_and_finds_more_of_it() -> None:
+    today = {"width": 16, "epochs": 4, "kind": "b", "lr": 0.01}
+
+    def beats(trial: optuna.trial.FrozenTrial) -> bool:
+        cheap = energy(trial.params) <= energy(today)
+        return bool(cheap and trial.values[0] < error(today))
+
+    found: list[tuple[int, int]] = []
+    for seed in range(3):
+        ours, without = (
+            run(GreySampler(known=known, space=SPACE, seed=seed, beat=beat), 24)
+            for beat in (today, None)
+        )
+        found.append((sum(map(beats, ours.trials)), sum(map(beats, without.trials))))
+        aimed = [trial for trial in ours.trials if trial.number >= 6 and trial.number % 2 == 0]
+        assert max(energy(trial.params) for trial in aimed) <= energy(today)
+        assert max(energy(trial.params) for trial in ours.trials[6:]) > energy(today)
+    assert sum(more for more, _ in found) > sum(fewer for _, fewer in found)
+
+
 def test_trials_in_flight_differ() -> None:
     study = run(GreySampler(known=known, space=SPACE), 24, in_flight=8)
     seen = [tuple(sorted(trial.params.items())) for trial in study.trials]

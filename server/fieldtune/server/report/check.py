@@ -34,6 +34,12 @@ def print_check(
         f"{study.study.parallel} in flight, minimising {', '.join(study.study.objectives)}",
         highlight=False,
     )
+    if study.rungs:
+        console.print(
+            f"Early stopping: of the trials that come to round {_either(study.rungs)}, the best "
+            f"1 in {study.tuner.reduction:g} go on",
+            highlight=False,
+        )
     console.print(
         f"{study.task.data}: {samples} training and {tests} test samples, "
         f"model {' or '.join(study.task.models)}",
@@ -79,6 +85,10 @@ def _size(study: StudySection) -> str:
     trials = "trials" if study.trials is None else f"{study.trials} trials"
     within = " and ".join(budgets)
     return f"{trials} of {study.rounds} rounds" + (f" within {within}" if within else "")
+
+
+def _either(rounds: Sequence[int]) -> str:
+    return " or ".join(map(str, rounds))
 
 
 def _values(parameter: Parameter) -> str:

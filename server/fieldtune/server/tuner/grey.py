@@ -35,7 +35,7 @@ from fieldtune.server.tuner.pool import (
     perturb,
     violation,
 )
-from fieldtune.server.tuner.posterior import Posterior
+from fieldtune.server.tuner.posterior import Goal, Posterior
 from fieldtune.server.tuner.prior import ECHOES, TRUSTED, Earlier, Prior
 from fieldtune.server.tuner.threads import one_thread
 from fieldtune.server.tunersection import Phase
@@ -51,6 +51,10 @@ _SAFEST = 0.1
 """Where margins leave nothing, the least risky share of what the formulas allow is left."""
 _SPREAD = 3
 """Trials spread evenly, at least, also where earlier studies are believed."""
+_BEATING = 2
+"""One proposal in so many is for what beats the configuration that is to be beaten."""
+_SETTLED = 0.01
+"""That is, unless none is expected to gain this share of all that there may be to gain."""
 _REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
 """Hyperparameters are fitted anew after so many observations more, and so many times as many."""
 
@@ -76,6 +80,8 @@ class GreySampler(BaseSampler):
         within: parameters that may only take some of their values from now on; trials with others
             are learned from all the same.
         anew: what was ruled out before the trial of this number may be proposed again.
+        beat: a configuration to be beaten, such as what is in use today: every other proposal is
+            for what may be better and no worse in any objective, as long as there is hope of it.
     """
 
     def __init__(
@@ -89,8 +95,10 @@ class GreySampler(BaseSampler):
         prior: Sequence[Earlier] = (),
         within: Mapping[str, BaseDistribution] | None = None,
         anew: int = 0,
+        beat: Mapping[str, Any] | None = None,
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
+        self.beat = beat
         self._earlier, self._within, self.anew = prior, dict(within or {}), anew
         self._space = dict(space or {})
         self.phase: Phase | None = None
@@ -247,7 +255,14 @@ class _Search:
         if sampler.phase == "tune":
             close = self._close(posterior, used, fixed, rng)
             start = close if len(close) else start
-        best = self._climb(posterior, start, used, fixed, rng)
+        if sampler.beat and sampler.phase != "tune" and trial.number % _BEATING == 0:
+            target = self._judge.of(self._encoding.snap(self._encoding.unit(sampler.beat)[None]))
+            goal = posterior.no_worse_than(target)
+            if goal.room:
+                best, gain = self._climb(posterior, start, used, fixed, rng, goal)
+                if gain > _SETTLED * goal.room:
+                    return self._encoding.values(best[None])[0]
+        best, _ = self._climb(posterior, start, used, fixed, rng)
         return self._encoding.values(best[None])[0]
 
     def _close(
@@ -283,9 +298,13 @@ class _Search:
         used: set[bytes],
         fixed: Mapping[str, Any],
         rng: np.random.Generator,
-    ) -> Array:
-        """The candidate that is expected to improve most, after improving on the pool's best."""
-        found, gains = start, posterior.improvement(start)
+        goal: Goal | None = None,
+    ) -> tuple[Array, float]:
+        """The candidate that is expected to improve most, and by how much.
+
+        After improving on the pool's best; given a goal, improvement there alone counts.
+        """
+        found, gains = start, posterior.improvement(start, goal)
         tried = self._places.units(posterior.measured)
         # Around the front, too: its neighbours differ too little to be in the pool.
         elite = tried[posterior.feasible_rows()[: len(tried)]][-_PARENTS:]
@@ -300,10 +319,11 @@ class _Search:
             children = self._judge.of(units)
             children = children.take(posterior.feasible(children))
             found = Candidates.join([found.take(top), children])
-            gains = np.concatenate([gains[top], posterior.improvement(children)])
-        if gains.max() <= 0:
+            gains = np.concatenate([gains[top], posterior.improvement(children, goal)])
+        gain = float(gains.max())
+        if gain <= 0:
             gains = posterior.ignorance(found)
-        return np.asarray(found.units[int(np.argmax(gains))])
+        return np.asarray(found.units[int(np.argmax(gains))]), gain
 
     def _pool_with(self, fixed: Mapping[str, Any]) -> Candidates:
         if self._pool is None:

@@ -35,6 +35,7 @@ class Samplers:
         prior: finished studies, for ``grey``.
         within: parameters that may only take some of their values from now on, for ``grey``.
         anew: what was ruled out before the trial of this number may be proposed again, likewise.
+        beat: the configuration to be beaten, likewise.
 
     Raises:
         StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
@@ -51,9 +52,10 @@ class Samplers:
         prior: Sequence[Earlier] = (),
         within: Mapping[str, BaseDistribution] | None = None,
         anew: int = 0,
+        beat: Mapping[str, object] | None = None,
     ) -> None:
         self._name, self._seed, self._space, self._prior = name, seed, space, prior
-        self._within, self._anew = within, anew
+        self._within, self._anew, self._beat = within, anew, beat
         self._known: Formulas | None = None
         self._grey: GreySampler | None = None
         self.phase: Phase = "refine"
@@ -87,6 +89,7 @@ class Samplers:
                     prior=self._prior,
                     within=self._within,
                     anew=self._anew,
+                    beat=self._beat,
                 )
             self._grey.phase = self.phase
             return self._grey

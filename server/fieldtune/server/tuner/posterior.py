@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import moocore
 import numpy as np
@@ -38,6 +38,22 @@ _SPARE = 0.1
 """The reference lies beyond what it is taken from by this share of its distance to the best."""
 _ORDINARY = 0.35
 """The quantile of the evenly spread first trials beyond which a learned objective is worthless."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where an improvement is looked for.
+
+    Attributes:
+        boxes: of what no trial claims there.
+        most: what known objectives may be ``[m]``; infinite for those that are learned.
+        room: the volume of it all, claimed or not, as far as anything is known to reach; 0 where
+            nothing does.
+    """
+
+    boxes: Boxes
+    most: Array
+    room: float
 
 
 class Posterior:
@@ -90,7 +106,8 @@ class Posterior:
         self._allowance = self._known_limits()
         allowed = pool.take(self.feasible(pool))
         self._even = self.sites(allowed.take(slice(0, startup)))
-        self._boxes = self._unclaimed(measured[:startup], allowed.objectives)
+        tried = [row for row in rows if row.state in ("measured", "stopped")]
+        self._boxes = self._unclaimed(tried[:startup], allowed.objectives)
 
     @property
     def trust(self) -> float:
@@ -118,15 +135,34 @@ class Posterior:
         over = candidates.constraints - self._allowance
         return np.asarray(np.maximum(over, 0.0).max(axis=1, initial=0.0))
 
-    def improvement(self, candidates: Candidates) -> Array:
-        """Expected hypervolume that each would add to the front, if it is feasible, ``[c]``."""
+    def improvement(self, candidates: Candidates, goal: Goal | None = None) -> Array:
+        """Expected hypervolume that each would add to the front, if it is feasible, ``[c]``.
+
+        Given a goal, only what it would add there.
+        """
         if not len(candidates):
             return np.zeros(0)
         sites = self.sites(candidates)
         gain = expected_improvement(
-            self._boxes, [belief.shortfall(sites) for belief in self.beliefs]
+            self._boxes if goal is None else goal.boxes,
+            [belief.shortfall(sites) for belief in self.beliefs],
         )
+        if goal is not None:
+            gain = np.where((candidates.objectives > goal.most).any(axis=1), 0.0, gain)
         return gain * self._chance(sites)
+
+    def no_worse_than(self, candidate: Candidates) -> Goal:
+        """The goal to be better than one candidate, and in no objective worse.
+
+        To be as good as it in a known objective is enough, and often all that can be: a model that
+        is trained in another way is as fast as before. So there the volume reaches beyond it.
+        """
+        (goal,) = np.stack([each.values(self.sites(candidate)) for each in self.beliefs], axis=1)
+        most = np.where(np.isnan(candidate.objectives[0]), np.inf, candidate.objectives[0])
+        beyond = goal + _SPARE * (self.reference - self._best)
+        reference = np.minimum(np.where(np.isfinite(most), beyond, goal), self.reference)
+        room = float(np.prod(np.maximum(reference - self._best, 0.0)))
+        return Goal(Boxes.beyond(self._claims, reference), most, room)
 
     def ignorance(self, candidates: Candidates) -> Array:
         """How little is known of each, ``[c]``: for when nothing promises an improvement."""
@@ -279,15 +315,17 @@ class Posterior:
         values = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
         held = self.feasible_rows()
         values = values[held & np.isfinite(values).all(axis=1)]
-        self.covered = 0.0
+        self.covered, self._claims = 0.0, values
         if not len(values):
             # No front yet: any volume is as good as any other below what the models expect.
             everything = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
-            reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
-            return Boxes.beyond(np.empty((0, self._objectives)), reference)
-        reference = self._reference(values, first, costs)
-        self.covered = float(moocore.hypervolume(values, ref=reference))
-        return Boxes.beyond(values, reference)
+            self.reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
+            self._best = self.reference
+            return Boxes.beyond(values, self.reference)
+        self.reference = self._reference(values, first, costs)
+        self._best = np.fmin(values.min(axis=0), costs.min(axis=0, initial=np.inf))
+        self.covered = float(moocore.hypervolume(values, ref=self.reference))
+        return Boxes.beyond(values, self.reference)
 
     def feasible_rows(self) -> NDArray[np.bool_]:
         """Which of the measured and pending trials count for the front ``[n + q]``."""
@@ -321,7 +359,7 @@ class Posterior:
             if belief.known:
                 reference[i] = max(float(costs[:, i].max(initial=-np.inf)), high[i])
                 continue
-            told = np.array([row.values[i] for row in first])
+            told = self._in_the_end(i, first)
             if i in self._trust and len(self._even.x):
                 told = belief.values(self._even)
             told = told[np.isfinite(told)]
@@ -330,6 +368,14 @@ class Posterior:
         extent = reference - low
         spare = np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
         return np.asarray(reference + _SPARE * spare)
+
+    def _in_the_end(self, index: int, rows: Sequence[Row]) -> Array:
+        """An objective of trials after all their rounds; of stopped ones, what is believed."""
+        told = np.array([row.values[index] if row.state == "measured" else np.nan for row in rows])
+        stopped = [i for i, row in enumerate(rows) if row.state == "stopped"]
+        sites = self.sites(self._places.known([rows[i] for i in stopped]))
+        told[stopped] = self.beliefs[index].values(sites)
+        return told
 
 
 def _partial_results(rows: Sequence[Row], measured: Sequence[Row]) -> list[Row]:

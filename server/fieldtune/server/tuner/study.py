@@ -167,6 +167,7 @@ class OptunaTuner:
                 if each != self._recorded[key]
             },
             anew=limits.trial if limits else 0,
+            beat=space.defaults().flat(),
         )
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
         self._running: dict[int, optuna.Trial] = {}
