@@ -53,10 +53,21 @@ def test_a_point_that_beats_the_defaults_on_everything_comes_first() -> None:
     assert why == "beats the defaults on error and inference_ms"
 
 
-def test_of_several_the_most_even_gain_is_taken() -> None:
+def test_of_several_the_largest_joint_gain_is_taken() -> None:
     trial, why = chosen(point(1, 0.1, 1.99), point(2, 0.15, 1.5), point(3, 0.199, 1.0))
     assert trial == 2
-    assert "most even gain of the 3" in why
+    assert "largest joint gain of the 3" in why
+
+
+def test_a_hairs_breadth_does_not_make_up_for_a_gain_that_matters() -> None:
+    assert chosen(point(1, 0.15, 1.97), point(2, 0.05, 1.98))[0] == 2
+
+
+def test_to_be_as_good_comes_before_being_worse() -> None:
+    """Both beat the defaults on one objective."""
+    trial, why = chosen(point(1, 0.01, 2.1), point(2, 0.15, 2.0))
+    assert trial == 2
+    assert why == "beats the defaults on error, is as good on inference_ms"
 
 
 def test_a_cheap_model_that_predicts_worse_is_not_recommended() -> None:

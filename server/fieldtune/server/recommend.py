@@ -17,9 +17,10 @@ def recommend(
 
     A cheap model that predicts badly is no bargain, so a point must be no worse than the defaults
     on what is learned; only where there is none may any be taken. Of these, the ones that beat the
-    defaults on most objectives, as this device sees them, come first, and among them the one with
-    the most even gain: the largest smallest gain, each relative to the best that any point has (the
-    Chebyshev compromise, Miettinen 1999, section 3.4).
+    defaults on most objectives, as this device sees them, come first, then those that are worse on
+    fewest, and among them the one with the largest joint gain: the product of its gains, which is
+    the volume between it and the defaults (Nash 1950, "The bargaining problem"). So a gain of a
+    hair's breadth does not make up for one that matters.
     """
     fitting = [point for point in front if point.devices[device].fits]
     if not fitting:
@@ -32,14 +33,12 @@ def recommend(
     learned = [name.removeprefix("-") not in COST_MEASURES for name in objectives]
     no_worse = (gains[:, learned] >= 0).all(axis=1)
     beaten = np.where(no_worse, (gains > 0).sum(axis=1), -1 if no_worse.any() else 0)
+    worse = (gains < 0).sum(axis=1)
     candidates = np.flatnonzero(beaten == beaten.max())
+    candidates = candidates[worse[candidates] == worse[candidates].min()]
     best = np.maximum(gains.max(axis=0), 1e-300)
-    evenness = (gains[candidates] / best).clip(-1, 1)
-    order = sorted(
-        range(len(candidates)),
-        key=lambda i: (-evenness[i].min(), -evenness[i].sum(), candidates[i]),
-    )
-    index = int(candidates[order[0]])
+    joint = np.where(gains > 0, gains / best, 1.0).prod(axis=1)
+    index = int(candidates[np.argmax(joint[candidates])])
     against = [
         Against(
             objective=name.removeprefix("-"),
@@ -73,22 +72,26 @@ def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[fl
 def _why(against: Sequence[Against], candidates: int, defaults: Point | None, chosen: Point) -> str:
     if defaults is None:
         return (
-            f"the most even of {candidates} points; the study's defaults were not trained, or fit "
-            "no device"
+            f"the best compromise of {candidates} points; the study's defaults were not trained, "
+            "or fit no device"
         )
     if chosen.trial == defaults.trial:
         return "these are the study's defaults: no point that predicts as well beats them"
     won = [a.objective for a in against if a.better]
-    lost = [a.objective for a in against if not a.better]
+    equal = [a.objective for a in against if a.value == a.default]
+    lost = [a.objective for a in against if not a.better and a.value != a.default]
     if not won:
         return (
-            f"could not beat the defaults on {_listed(lost)}; the most even of {candidates} points"
+            f"could not beat the defaults on {_listed([*equal, *lost])}; the best compromise of "
+            f"{candidates} points"
         )
     text = f"beats the defaults on {_listed(won)}"
+    if equal:
+        text += f", is as good on {_listed(equal)}"
     if lost:
         text += f"; could not beat them on {_listed(lost)}"
     if candidates > 1:
-        text += f"; the most even gain of the {candidates} points that do so"
+        text += f"; the largest joint gain of the {candidates} points that do so"
     return text
 
 
