@@ -60,7 +60,14 @@ def test_of_several_the_largest_joint_gain_is_taken() -> None:
 
 
 def test_a_hairs_breadth_does_not_make_up_for_a_gain_that_matters() -> None:
-    assert chosen(point(1, 0.15, 1.97), point(2, 0.05, 1.98))[0] == 2
+    assert chosen(point(1, 0.12, 1.996), point(2, 0.05, 1.999))[0] == 2
+
+
+def test_where_everything_predicts_worse_a_little_worse_comes_before_much() -> None:
+    assert chosen(point(1, 0.9, 0.1), point(2, 0.201, 1.0))[0] == 2
+    trial, why = chosen(point(1, 0.9, 3.0), point(2, 0.21, 2.1))
+    assert trial == 2
+    assert why == "could not beat the defaults on error and inference_ms; the best compromise"
 
 
 def test_to_be_as_good_comes_before_being_worse() -> None:

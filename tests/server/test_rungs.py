@@ -150,3 +150,9 @@ def test_each_outcome_is_read_back_as_what_it_was() -> None:
 def test_rungs_that_make_no_sense_are_a_sentence(line: str, sentence: str) -> None:
     with pytest.raises(StudyError, match=sentence.replace("[", r"\[")):
         parse_study(STUDY.replace("NAME", "random") + line, "s")
+
+
+def test_a_reduction_where_trials_are_too_short_for_a_rung_is_a_sentence() -> None:
+    short = STUDY.replace("NAME", "mo-asha").replace("rounds = 9", "rounds = 1")
+    with pytest.raises(StudyError, match="at which it would hold: leave it out"):
+        parse_study(short + "reduction = 2.0", "s")

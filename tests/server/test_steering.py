@@ -123,6 +123,17 @@ def test_a_run_folder_takes_the_changed_study_over_and_refuses_another(tmp_path:
         assert folder.study.limits.inference_ms == 40
 
 
+def test_a_study_keeps_its_rungs_when_it_is_given_another_budget(tmp_path: Path) -> None:
+    longer = STUDY.replace("rounds = 2", "rounds = 9")
+    hours = longer.replace("trials = 10", "device_hours = 1")
+    for name, first, then, rungs in (("a", longer, hours, ()), ("b", hours, longer, (3,))):
+        for text in (first, then, then):
+            with RunFolder(tmp_path / name, text) as folder:
+                assert folder.study.rungs == rungs
+    with pytest.raises(RunFolderError, match=r"tuner\.rungs"):
+        RunFolder(tmp_path / "a", longer + "[tuner]\nrungs = [4]\n")
+
+
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 import moocore
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.trials import Completed
+
+
+def minimised(study: StudyConfig, outcome: Completed) -> NDArray[np.float64]:
+    """The objectives of an outcome ``[m]``, so that less is better."""
+    signs = [-1.0 if name.startswith("-") else 1.0 for name in study.study.objectives]
+    return np.array(list(outcome.objectives.values())) * signs
 
 
 def non_dominated(study: StudyConfig, outcomes: Sequence[Completed]) -> list[Completed]:
@@ -18,8 +25,7 @@ def non_dominated(study: StudyConfig, outcomes: Sequence[Completed]) -> list[Com
     """
     if not outcomes:
         return []
-    signs = np.array([-1.0 if name.startswith("-") else 1.0 for name in study.study.objectives])
-    values = np.array([list(outcome.objectives.values()) for outcome in outcomes]) * signs
+    values = np.array([minimised(study, outcome) for outcome in outcomes])
     keep = moocore.is_nondominated(values, keep_weakly=False)
     order = sorted(np.flatnonzero(keep).tolist(), key=lambda index: tuple(values[index]))
     return [outcomes[index] for index in order]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fieldtune.server.front import non_dominated
+from fieldtune.server.front import minimised, non_dominated
 from fieldtune.server.hindsight import Hindsight
 from fieldtune.server.space import Configuration
 from fieldtune.server.study import LEARNED_MEASURES, StudyConfig
@@ -63,8 +63,8 @@ def next_finalist(
 
     A configuration is in doubt where its place on the front hangs on where in its interval the
     truth is: it is on the front as believed, but would not be at its worse end, or the other way
-    round. Of these the one that was run least comes next; of equals the one that is no worse than
-    the study's defaults in most objectives, for that is what may be recommended.
+    round. Of these the one that was run least comes next; of equals the one that beats the study's
+    defaults on most objectives, for that is what may be recommended.
 
     Args:
         study: its objectives.
@@ -95,23 +95,23 @@ def next_finalist(
         for each, believed_one in zip(candidates, middle, strict=True)
         if _in_doubt(study, each, believed_one, middle, front, believed)
     ]
-    defaults = study.full_space.defaults().key
-    today = next((m for m in middle if m.proposal.configuration.key == defaults), None)
-    kept = {m.proposal.number: _no_worse(study, m, today) if today else 0 for m in middle}
-    doubtful.sort(
-        key=lambda each: (
-            runs[each.proposal.configuration.key],
-            -kept[each.proposal.number],
-            each.proposal.number,
-        )
-    )
-    return doubtful[0].proposal.configuration if doubtful else None
+    defaults = next((each for each in middle if each.proposal.number == 0), None)
+    at = {each.proposal.number: each for each in middle}
+
+    def order(each: Completed) -> tuple[int, int, int]:
+        number = each.proposal.number
+        beaten = _beaten(study, at[number], defaults) if defaults else 0
+        return runs[each.proposal.configuration.key], -beaten, number
+
+    return min(doubtful, key=order).proposal.configuration if doubtful else None
 
 
-def _no_worse(study: StudyConfig, outcome: Completed, than: Completed) -> int:
-    """In how many objectives one outcome is no worse than another."""
-    signed = [(-1 if n.startswith("-") else 1, n.removeprefix("-")) for n in study.study.objectives]
-    return sum(sign * outcome.objectives[n] <= sign * than.objectives[n] for sign, n in signed)
+def _beaten(study: StudyConfig, outcome: Completed, defaults: Completed) -> int:
+    """On how many objectives an outcome beats the defaults; -1 if it predicts worse than they."""
+    gains = minimised(study, defaults) - minimised(study, outcome)
+    names = (name.removeprefix("-") for name in study.study.objectives)
+    learned = np.array([name in LEARNED_MEASURES for name in names])
+    return -1 if (gains[learned] < 0).any() else int((gains > 0).sum())
 
 
 def _in_doubt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.server.pareto import Against, Point, Recommendation
 from fieldtune.server.study import COST_MEASURES
@@ -18,9 +19,9 @@ def recommend(
     A cheap model that predicts badly is no bargain, so a point must be no worse than the defaults
     on what is learned; only where there is none may any be taken. Of these, the ones that beat the
     defaults on most objectives, as this device sees them, come first, then those that are worse on
-    fewest, and among them the one with the largest joint gain: the product of its gains, which is
-    the volume between it and the defaults (Nash 1950, "The bargaining problem"). So a gain of a
-    hair's breadth does not make up for one that matters.
+    fewest, and among them the one with the largest joint gain: the product over the objectives of
+    ``1 + gain``, each gain as a share of the defaults' value. So a hair's breadth of latency does
+    not outweigh half of the energy.
     """
     fitting = [point for point in front if point.devices[device].fits]
     if not fitting:
@@ -32,13 +33,11 @@ def recommend(
     gains = reference - values
     learned = [name.removeprefix("-") not in COST_MEASURES for name in objectives]
     no_worse = (gains[:, learned] >= 0).all(axis=1)
-    beaten = np.where(no_worse, (gains > 0).sum(axis=1), -1 if no_worse.any() else 0)
-    worse = (gains < 0).sum(axis=1)
-    candidates = np.flatnonzero(beaten == beaten.max())
-    candidates = candidates[worse[candidates] == worse[candidates].min()]
-    best = np.maximum(gains.max(axis=0), 1e-300)
-    joint = np.where(gains > 0, gains / best, 1.0).prod(axis=1)
-    index = int(candidates[np.argmax(joint[candidates])])
+    allowed = np.flatnonzero(no_worse) if no_worse.any() else np.arange(len(fitting))
+    won, lost = (gains > 0).sum(axis=1), (gains < 0).sum(axis=1)
+    joint = _joint(gains, reference)
+    index = int(min(allowed, key=lambda i: (-won[i], lost[i], -joint[i])))
+    alike = sum(bool((np.sign(gains[i]) == np.sign(gains[index])).all()) for i in allowed)
     against = [
         Against(
             objective=name.removeprefix("-"),
@@ -50,8 +49,20 @@ def recommend(
     ]
     return Recommendation(
         trial=fitting[index].trial,
-        why=_why(against, len(candidates), defaults, fitting[index]),
+        why=_why(against, alike, defaults, fitting[index]),
         against_defaults=against if defaults else [],
+    )
+
+
+def _joint(gains: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The product of ``1 + gain``, or ``1 / (1 + loss)``, over objectives: ``[n, m]`` -> ``[n]``.
+
+    Gains and losses are shares of the reference ``[m]``; where that is 0, of the largest.
+    """
+    extent = np.where(reference != 0, np.abs(reference), np.abs(gains).max(axis=0))
+    shares = gains / np.where(extent > 0, extent, 1.0)
+    return np.asarray(
+        np.where(shares > 0, 1 + shares, 1 / (1 - np.minimum(shares, 0))).prod(axis=1)
     )
 
 
@@ -69,29 +80,23 @@ def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[fl
     return values
 
 
-def _why(against: Sequence[Against], candidates: int, defaults: Point | None, chosen: Point) -> str:
+def _why(against: Sequence[Against], alike: int, defaults: Point | None, chosen: Point) -> str:
     if defaults is None:
-        return (
-            f"the best compromise of {candidates} points; the study's defaults were not trained, "
-            "or fit no device"
-        )
+        return "the best compromise; the study's defaults were not trained, or fit no device"
     if chosen.trial == defaults.trial:
         return "these are the study's defaults: no point that predicts as well beats them"
     won = [a.objective for a in against if a.better]
     equal = [a.objective for a in against if a.value == a.default]
     lost = [a.objective for a in against if not a.better and a.value != a.default]
     if not won:
-        return (
-            f"could not beat the defaults on {_listed([*equal, *lost])}; the best compromise of "
-            f"{candidates} points"
-        )
+        return f"could not beat the defaults on {_listed([*equal, *lost])}; the best compromise"
     text = f"beats the defaults on {_listed(won)}"
     if equal:
         text += f", is as good on {_listed(equal)}"
     if lost:
         text += f"; could not beat them on {_listed(lost)}"
-    if candidates > 1:
-        text += f"; the largest joint gain of the {candidates} points that do so"
+    if alike > 1:
+        text += f"; the largest joint gain of the {alike} points that do so"
     return text
 
 

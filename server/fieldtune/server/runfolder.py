@@ -82,7 +82,13 @@ class RunFolder:
         text = tomlkit.dumps(document)
         study = parse_study(text, where)
         if frozen.is_file():
-            steered(identity(load_study(frozen)), study, str(self.path))
+            before = load_study(frozen)
+            if study.tuner.rungs is None and study.rungs != before.rungs:
+                # Another kind of budget does not change what trials are compared at.
+                document.setdefault("tuner", tomlkit.table())["rungs"] = list(before.rungs)
+                text = tomlkit.dumps(document)
+                study = parse_study(text, where)
+            steered(identity(before), study, str(self.path))
         elif (self.path / "study.db").exists():
             raise RunFolderError(f"{self.path} holds a study.db but no study.toml: {_HINT}")
         self.write("study.toml", text)

@@ -45,7 +45,9 @@ class Changes(BaseModel):
 
 def identity(study: StudyConfig) -> str:
     """A study as text: all but what it may spend."""
-    return study.model_dump_json(exclude={"study": set(BUDGETS)})
+    tuner = study.tuner.model_copy(update={"rungs": study.rungs})
+    whole = study.model_copy(update={"tuner": tuner})
+    return whole.model_dump_json(exclude={"study": set(BUDGETS)})
 
 
 def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:

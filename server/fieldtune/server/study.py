@@ -276,9 +276,9 @@ class StudyConfig(Section):
                 "a rung must come before the last one"
             )
         if "reduction" in self.tuner.model_fields_set and not self.rungs:
+            remedy = "set tuner.rungs too" if self.study.rounds > 1 else "leave it out"
             raise ValueError(
-                "tuner.reduction is set, but there are no rungs at which it would hold: set "
-                "tuner.rungs too"
+                "tuner.reduction is set, but there are no rungs at which it would hold: " + remedy
             )
         for name in self.limits.devices:
             if name not in self.fleet.devices:
@@ -349,12 +349,11 @@ class StudyConfig(Section):
         """
         if self.tuner.rungs is not None:
             return self.tuner.rungs
-        rounds, parts = self.study.rounds, set[int]()
-        if self.tuner.name == "mo-asha":
-            parts = {9, 3}
-        elif self.tuner.name == "grey" and self.study.counts_costs:
-            parts = {3}
-        return tuple(sorted({rounds // part for part in parts} - {0, rounds}))
+        parts: tuple[int, ...] = (
+            (3,) if self.tuner.name == "grey" and self.study.counts_costs else ()
+        )
+        parts = (9, 3) if self.tuner.name == "mo-asha" else parts
+        return tuple(sorted({self.study.rounds // part for part in parts} - {0}))
 
     @property
     def client_settings(self) -> tuple[str, ...]:

@@ -96,15 +96,21 @@ class OptunaPeer:
         """Nothing to end."""
 
 
+def rung(problem: Problem) -> int:
+    """The round after which the product compares trials where it counts costs; 0 for none."""
+    return problem.rounds // 3
+
+
 class RungPeer:
-    """The same, with one rung after a third of the rounds, as the product has it.
+    """The same, with one rung as the product has it.
 
     A trial that goes on is continued, so only its further rounds are paid for.
     """
 
     def __init__(self, problem: Problem, make: MakeSampler, seed: int) -> None:
         self._peer, self._problem = OptunaPeer(problem, make, seed), problem
-        self._rung = problem.rounds // 3
+        self._rung = rung(problem)
+        assert self._rung, "too few rounds for a rung"
         self._there: dict[int, tuple[float, ...]] = {}
         self._going_on: Proposal | None = None
 
@@ -142,8 +148,8 @@ class RungPeer:
 
 
 def as_product(problem: Problem, make: MakeSampler, seed: int) -> Peer:
-    """A sampler as a study with a budget in device time has it: with a rung, where there is one."""
-    kind = RungPeer if problem.rounds // 3 else OptunaPeer
+    """A sampler with the rung that it has in a study whose budget is in device time."""
+    kind = RungPeer if rung(problem) else OptunaPeer
     return kind(problem, make, seed)
 
 

@@ -40,8 +40,10 @@ class Entry:
 
     def unavailable(self, problem: Problem, python: str | None) -> str | None:
         """Why it cannot take part, in a sentence; None where it can."""
-        if self.name in {"mo-asha", "grey, no rung"} and problem.rounds == 1:
+        if self.name == "mo-asha" and problem.rounds == 1:
             return f"{problem.name} has no partial evaluations"
+        if self.name == "grey, no rung" and not optuna_peers.rung(problem):
+            return f"{problem.name} has no rung, so it is grey itself"
         if self.make is _fedex and not isinstance(problem, Federated):
             return f"{problem.name} has no clients to try several configurations"
         if self.make is warm.after_other_data and problem.name not in warm.OTHER_DATA:

@@ -112,10 +112,58 @@ def test_every_other_proposal_looks_for_what_beats_a_configuration_and_finds_mor
             for beat in (today, None)
         )
         found.append((sum(map(beats, ours.trials)), sum(map(beats, without.trials))))
-        aimed = [trial for trial in ours.trials if trial.number >= 6 and trial.number % 2 == 0]
-        assert max(energy(trial.params) for trial in aimed) <= energy(today)
-        assert max(energy(trial.params) for trial in ours.trials[6:]) > energy(today)
+        asked = [energy(trial.params) for trial in ours.trials]
+        assert max(asked[6:16:2]) <= energy(today) < max(asked[7:16:2])
+        assert max(asked[16::2]) > energy(today)  # there is no more to be gained
     assert sum(more for more, _ in found) > sum(fewer for _, fewer in found)
+
+
+@pytest.mark.parametrize(
+    ("beat", "sentence"),
+    [
+        ({"width": 16, "epochs": 4, "kind": "b"}, "to be beaten lacks the parameter lr"),
+        ({"width": 12, "epochs": 4, "kind": "b", "lr": 0.1}, "has 12 for the parameter width"),
+    ],
+)
+def test_a_configuration_to_be_beaten_that_is_none_of_the_space_is_a_sentence(
+    beat: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        run(GreySampler(known=known, space=SPACE, beat=beat), 12)
+
+
+def test_stopped_trials_of_the_even_start_count_for_what_is_ordinary() -> None:
+    """Those that go on from a rung are the best: of these alone, good would seem ordinary."""
+    lrs = [10 ** (-4 + 4 * i / 11) for i in range(12)]
+    space = {"lr": SPACE["lr"]}
+
+    def reference(*, rung: bool) -> float:
+        study = optuna.create_study(sampler=GreySampler(space=space))
+        for lr in lrs:
+            found = error({"width": 32, "epochs": 20, "kind": "b", "lr": lr})
+            stopped = rung and found > 0.2
+            study.add_trial(
+                optuna.create_trial(
+                    state=TrialState.PRUNED if stopped else TrialState.COMPLETE,
+                    values=None if stopped else [found], params={"lr": lr}, distributions=space,
+                    user_attrs={"fieldtune:partial": {"share": 0.9, "values": [found]}}
+                    if stopped else {},
+                )
+            )  # fmt: skip
+        encoding = Encoding.of(space)
+        judge = Judge(encoding, lambda params: Known({}, {}), [1.0])
+        rows = History(study).update(study.trials, -1)
+        pool = judge.of(np.linspace(0.01, 0.99, 50)[:, None])
+        told = {row.number: row.state for row in rows}
+        assert ("stopped" in told.values()) == rung
+        return float(
+            Posterior(
+                Places(encoding, judge), rows, pool, 1, startup=12, kernels={}, refit=True,
+                margin=None,
+            ).reference[0]
+        )  # fmt: skip
+
+    assert reference(rung=True) == pytest.approx(reference(rung=False), rel=0.3)
 
 
 def test_trials_in_flight_differ() -> None:

@@ -18,7 +18,7 @@ from fieldtune.profiles.errors import RunFolderError
 from fieldtune.server.space import Parameter, Space, Value
 from fieldtune.server.steering import Change
 from fieldtune.server.trials import Completed, Forecast, Learned
-from fieldtune.server.tuner import OptunaTuner
+from fieldtune.server.tuner import GreySampler, Known, OptunaTuner
 from fieldtune.server.tuner.encoding import Encoding
 from fieldtune.server.tuner.pool import Judge, fill_pool, perturb
 from fieldtune.server.tunersection import SAMPLERS
@@ -62,6 +62,29 @@ def go_on(study: OptunaTuner, trials: int) -> list[dict[str, Value]]:
         study.tell(Completed(proposal, Forecast({}, (), {}), learned, {"error": error}, 0))
         tried.append(values)
     return tried
+
+
+def test_a_default_and_a_queued_value_may_be_written_as_a_whole_number(tmp_path: Path) -> None:
+    """``default = 1`` of ``choices = [0.01, 0.1, 1.0]``."""
+    space = Space(
+        client={
+            "rate": Parameter(choices=(0.01, 0.1, 1.0), default=1),
+            "epochs": Parameter(low=1, high=4),
+        }
+    )
+    study = tuner(tmp_path, space, queue=[{"rate": 1}])
+    assert [values["rate"] for values in go_on(study, 10)][:2] == [1.0, 1.0]
+
+
+def test_what_is_to_be_beaten_stays_when_the_space_becomes_narrower(tmp_path: Path) -> None:
+    go_on(tuner(tmp_path, WIDE), 1)
+    study = tuner(tmp_path, NARROW)
+    study.know(lambda values: Known({}, {}))
+    go_on(study, 2)
+    sampler = study._samplers.of(3)
+    assert isinstance(sampler, GreySampler)
+    assert sampler.beat == WIDE.defaults().flat()
+    assert WIDE.defaults().flat() != NARROW.defaults().flat()
 
 
 @pytest.mark.parametrize("sampler", OURS)

@@ -80,6 +80,9 @@ class Axis:
         """The place of a value; a value outside of the range is at its end, or NaN for a choice."""
         if self.choices is not None:
             at = next((i for i, c in enumerate(self.choices) if _same(c, value)), None)
+            if at is None and not isinstance(value, bool):  # a whole number for 1.0
+                alike = (i for i, c in enumerate(self.choices) if not isinstance(c, bool))
+                at = next((i for i in alike if self.choices[i] == value), None)
             return math.nan if at is None else float(self._place(np.array([float(at)]))[0])
         if self.count == 1:
             return 0.5

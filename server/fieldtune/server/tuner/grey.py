@@ -10,6 +10,7 @@ optimization", call this a grey box.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,8 +81,8 @@ class GreySampler(BaseSampler):
         within: parameters that may only take some of their values from now on; trials with others
             are learned from all the same.
         anew: what was ruled out before the trial of this number may be proposed again.
-        beat: a configuration to be beaten, such as what is in use today: every other proposal is
-            for what may be better and no worse in any objective, as long as there is hope of it.
+        beat: a configuration to be beaten, such as what is in use today: every other trial is
+            for what may be better and no worse in any objective, where there is hope of it.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class GreySampler(BaseSampler):
     ) -> None:
         self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
         self.beat = beat
+        """The configuration to be beaten."""
         self._earlier, self._within, self.anew = prior, dict(within or {}), anew
         self._space = dict(space or {})
         self.phase: Phase | None = None
@@ -200,6 +202,7 @@ class _Search:
         self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
         self._places = Places(encoding, judge)
         self._pool: Candidates | None = None
+        self._beat: Candidates | None = None
         self._seen: tuple[Array, Candidates] | None = None
         """The pool less what its configurations would not have: places, and those judged."""
 
@@ -256,14 +259,27 @@ class _Search:
             close = self._close(posterior, used, fixed, rng)
             start = close if len(close) else start
         if sampler.beat and sampler.phase != "tune" and trial.number % _BEATING == 0:
-            target = self._judge.of(self._encoding.snap(self._encoding.unit(sampler.beat)[None]))
-            goal = posterior.no_worse_than(target)
-            if goal.room:
+            goal = posterior.no_worse_than(self._target(sampler.beat))
+            if goal:
                 best, gain = self._climb(posterior, start, used, fixed, rng, goal)
                 if gain > _SETTLED * goal.room:
                     return self._encoding.values(best[None])[0]
         best, _ = self._climb(posterior, start, used, fixed, rng)
         return self._encoding.values(best[None])[0]
+
+    def _target(self, beat: Mapping[str, Any]) -> Candidates:
+        """The configuration to be beaten, with what is known of it."""
+        if self._beat is None:
+            unit = self._encoding.unit(beat)
+            for name, place in zip(self._encoding.axes, unit.tolist(), strict=True):
+                if math.isnan(place) and name not in self._encoding.conditional:
+                    given = f"has {beat[name]!r} for" if name in beat else "lacks"
+                    raise ValueError(
+                        f"the configuration to be beaten {given} the parameter {name}: give it a "
+                        "value of the space"
+                    )
+            self._beat = self._judge.of(self._encoding.snap(unit[None]))
+        return self._beat
 
     def _close(
         self,

@@ -47,13 +47,28 @@ class Goal:
     Attributes:
         boxes: of what no trial claims there.
         most: what known objectives may be ``[m]``; infinite for those that are learned.
-        room: the volume of it all, claimed or not, as far as anything is known to reach; 0 where
-            nothing does.
+        room: the volume of it all, claimed or not, as far as anything is known to reach.
     """
 
     boxes: Boxes
     most: Array
     room: float
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What a study has come to.
+
+    Attributes:
+        values: objectives ``[n, m]`` of all that is feasible and was tried or is in flight.
+        reference: what an improvement must be better than ``[m]``.
+        best: the least that any trial or formula comes to ``[m]``; the reference where there is
+            no trial.
+    """
+
+    values: Array
+    reference: Array
+    best: Array
 
 
 class Posterior:
@@ -107,12 +122,24 @@ class Posterior:
         allowed = pool.take(self.feasible(pool))
         self._even = self.sites(allowed.take(slice(0, startup)))
         tried = [row for row in rows if row.state in ("measured", "stopped")]
-        self._boxes = self._unclaimed(tried[:startup], allowed.objectives)
+        self._standing = self._stand(tried[:startup], allowed.objectives)
+        self._boxes = Boxes.beyond(self._standing.values, self._standing.reference)
 
     @property
     def trust(self) -> float:
         """The least weight that earlier studies have in an objective that they know; else 0."""
         return min(self._trust.values(), default=0.0)
+
+    @property
+    def reference(self) -> Array:
+        """What an improvement must be better than ``[m]``."""
+        return self._standing.reference
+
+    @property
+    def covered(self) -> float:
+        """The hypervolume of the front."""
+        values, reference = self._standing.values, self._standing.reference
+        return float(moocore.hypervolume(values, ref=reference)) if len(values) else 0.0
 
     @property
     def measured(self) -> list[Row]:
@@ -151,18 +178,24 @@ class Posterior:
             gain = np.where((candidates.objectives > goal.most).any(axis=1), 0.0, gain)
         return gain * self._chance(sites)
 
-    def no_worse_than(self, candidate: Candidates) -> Goal:
+    def no_worse_than(self, candidate: Candidates) -> Goal | None:
         """The goal to be better than one candidate, and in no objective worse.
 
         To be as good as it in a known objective is enough, and often all that can be: a model that
         is trained in another way is as fast as before. So there the volume reaches beyond it.
+
+        Returns:
+            None where nothing is known to reach there, or there is no front yet.
         """
-        (goal,) = np.stack([each.values(self.sites(candidate)) for each in self.beliefs], axis=1)
-        most = np.where(np.isnan(candidate.objectives[0]), np.inf, candidate.objectives[0])
-        beyond = goal + _SPARE * (self.reference - self._best)
-        reference = np.minimum(np.where(np.isfinite(most), beyond, goal), self.reference)
-        room = float(np.prod(np.maximum(reference - self._best, 0.0)))
-        return Goal(Boxes.beyond(self._claims, reference), most, room)
+        standing, sites = self._standing, self.sites(candidate)
+        (values,) = np.stack([belief.values(sites) for belief in self.beliefs], axis=1)
+        known = np.array([belief.known for belief in self.beliefs])
+        beyond = values + _SPARE * (standing.reference - standing.best)
+        reference = np.minimum(np.where(known, beyond, values), standing.reference)
+        room = float(np.prod(np.maximum(reference - standing.best, 0.0)))
+        most = np.where(known, candidate.objectives[0], np.inf)
+        boxes = Boxes.beyond(standing.values, reference)
+        return Goal(boxes, most, room) if room > 0 else None
 
     def ignorance(self, candidates: Candidates) -> Array:
         """How little is known of each, ``[c]``: for when nothing promises an improvement."""
@@ -310,22 +343,16 @@ class Posterior:
                 allowed[i] = 1 / (1 + self._margin) - 1
         return allowed
 
-    def _unclaimed(self, first: Sequence[Row], costs: Array) -> Boxes:
-        """The boxes beyond the front of what was measured and what is in flight."""
-        values = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
-        held = self.feasible_rows()
-        values = values[held & np.isfinite(values).all(axis=1)]
-        self.covered, self._claims = 0.0, values
+    def _stand(self, first: Sequence[Row], costs: Array) -> _Standing:
+        """The front of what was measured and what is in flight."""
+        everything = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
+        values = everything[self.feasible_rows() & np.isfinite(everything).all(axis=1)]
         if not len(values):
             # No front yet: any volume is as good as any other below what the models expect.
-            everything = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
-            self.reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
-            self._best = self.reference
-            return Boxes.beyond(values, self.reference)
-        self.reference = self._reference(values, first, costs)
-        self._best = np.fmin(values.min(axis=0), costs.min(axis=0, initial=np.inf))
-        self.covered = float(moocore.hypervolume(values, ref=self.reference))
-        return Boxes.beyond(values, self.reference)
+            reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
+            return _Standing(values, reference, reference)
+        best = np.fmin(values.min(axis=0), costs.min(axis=0, initial=np.inf))
+        return _Standing(values, self._reference(values, first, costs), best)
 
     def feasible_rows(self) -> NDArray[np.bool_]:
         """Which of the measured and pending trials count for the front ``[n + q]``."""

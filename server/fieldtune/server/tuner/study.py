@@ -167,7 +167,7 @@ class OptunaTuner:
                 if each != self._recorded[key]
             },
             anew=limits.trial if limits else 0,
-            beat=space.defaults().flat(),
+            beat=_first(stored) or space.defaults().flat(),
         )
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
         self._running: dict[int, optuna.Trial] = {}
@@ -332,6 +332,13 @@ class OptunaTuner:
             seen.distributions = {name: self._recorded[name] for name in whole}
         self._storage.set_trial_system_attr(trial._trial_id, "fixed_params", whole)
         trial._fixed_params = whole
+
+
+def _first(stored: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """The configuration of a study's first trial: the defaults with which it began."""
+    if not stored:
+        return {}
+    return {**stored[0].system_attrs.get("fixed_params", {}), **stored[0].params}
 
 
 @contextmanager
