@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fieldtune.profiles.errors import StudyError
-from fieldtune.server.phases import Schedule, merged, next_finalist
+from fieldtune.server.phases import Schedule, defaults_again, merged, next_finalist
 from fieldtune.server.space import Configuration
 from fieldtune.server.study import StudyConfig
 from fieldtune.server.studyfile import parse_study
@@ -100,6 +102,23 @@ def test_of_finalists_run_as_often_what_beats_the_defaults_comes_first() -> None
     assert next_finalist(study(), known, known, []) == configuration(0.6)
     again = Proposal(3, configuration(0.6))
     assert next_finalist(study(), known, known, [again]) == configuration(0.2)
+
+
+def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:
+    defaults = study().full_space.defaults()
+    known = [replace(completed(0, 0.5, 0.2, 2.0), proposal=Proposal(0, defaults))]
+    again = []
+    for number in range(1, 40):
+        asked = defaults_again(study(), known, known, [])
+        again += [number] if asked else []
+        proposal = Proposal(number, asked or configuration(number / 100))
+        known.append(replace(completed(number, 0.5, 0.2, 2.0), proposal=proposal))
+    assert again == [10, 20]
+    flying = [Proposal(10, defaults)]
+    assert defaults_again(study(), known[:10], known[:10], []) == defaults
+    assert defaults_again(study(), known[:10], known[:10], flying) is None
+    infeasible = [Infeasible(Proposal(0, defaults), Forecast({}, (), {})), *known[1:]]
+    assert defaults_again(study(), infeasible, infeasible, []) is None
 
 
 def test_what_the_limits_have_come_to_rule_out_is_no_finalist() -> None:

@@ -37,7 +37,7 @@ from fieldtune.server.fleet import Addressed, Fleet, Reply
 from fieldtune.server.forecast import Forecaster, fleet_measure
 from fieldtune.server.formulas import Formulas
 from fieldtune.server.observations import Watch, corrections, known_before
-from fieldtune.server.phases import Schedule, next_finalist
+from fieldtune.server.phases import Schedule, defaults_again, next_finalist
 from fieldtune.server.progress import Observer
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.rungs import Rungs
@@ -185,10 +185,14 @@ class Coordinator:
         """The next proposal; None where the finalists' order is settled, which ends the study."""
         trials = self._spent_trials + len(self._in_flight)
         phase = self._schedule.phase(trials, self._used())
-        if phase != "validate" or self._tuner.resumes:
+        if self._tuner.resumes:
             return self._tuner.ask(phase)
         flying = [training.proposal for training in self._in_flight]
         known = self._known_to(math.inf)
+        if defaults := defaults_again(self._study, known, self._tuner.history(), flying):
+            return self._tuner.ask("validate", defaults)
+        if phase != "validate":
+            return self._tuner.ask(phase)
         finalist = next_finalist(self._study, known, self._tuner.history(), flying)
         if finalist is None:
             self._settled = True

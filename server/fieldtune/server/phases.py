@@ -22,6 +22,8 @@ from fieldtune.server.tuner.grey import even_start
 from fieldtune.server.tunersection import Phase
 
 _ROUNDING = 1e-9
+_AGAIN_EVERY, _AGAIN_MOST = 10, 2
+"""The defaults are run again once in so many trials, so many times at most."""
 
 
 class Schedule:
@@ -51,6 +53,33 @@ class Schedule:
             return "tune"
         even = trials < self._first if self._explore is None else share < self._explore - _ROUNDING
         return "explore" if even else "refine"
+
+
+def defaults_again(
+    study: StudyConfig,
+    known: Sequence[Outcome],
+    history: Sequence[Outcome],
+    in_flight: Sequence[Proposal],
+) -> Configuration | None:
+    """The study's defaults, where it is time to run them once more with a fresh seed; else None.
+
+    All that is recommended is compared with them, so a single lucky or unlucky run would decide.
+    They are run again after ten trials and after twenty.
+
+    Args:
+        study: its ``[tuner]`` section.
+        known: outcomes of which the next trial may know.
+        history: all outcomes.
+        in_flight: trials that devices are working on.
+    """
+    first = next((each for each in known if each.proposal.number == 0), None)
+    if not isinstance(first, Completed) or study.tuner.exploration:
+        return None
+    defaults = first.proposal.configuration
+    asked = [*(outcome.proposal for outcome in history), *in_flight]
+    runs = sum(proposal.configuration.key == defaults.key for proposal in asked)
+    sent = sum(not isinstance(outcome, Infeasible) for outcome in history) + len(in_flight)
+    return defaults if runs <= min(sent // _AGAIN_EVERY, _AGAIN_MOST) else None
 
 
 def next_finalist(

@@ -239,20 +239,37 @@ class Posterior:
         """What earlier studies say of an objective, as far as they rank what was told rightly."""
         if not self._prior:
             return None
-        usable = np.isfinite(told)
-        line, x = scale.forward(told[usable]), self._sites.x[: len(told)][usable]
-        none = np.empty((0, x.shape[1]))
+        stopped = [row for row in self._partial if row.state == "stopped"]
+        line = np.concatenate([scale.forward(told), self._foreseen(index, stopped, scale)])
+        usable = np.isfinite(line)
+        line, rows = line[usable], [*self._measured, *stopped]
+        told_of = [rows[i] for i in np.flatnonzero(usable)]
+        sites = self.sites(self._places.known(told_of))
+        none = np.empty((0, sites.x.shape[1]))
         own, _ = model(
-            Observed(x, told[usable], none, none, self._groups, self._names),
+            Observed(sites.x, scale.backward(line), none, none, self._groups, self._names),
             scale,
             self._kernels_before.get(f"objective {index}"),
             refit=False,
         )
-        units = self._sites.units[: len(told)][usable]
-        found = self._prior.expectation(index, units, line, own)
+        found = self._prior.expectation(index, sites.units, line, own)
         if index in self._prior.says:
             self._trust[index] = found[0] if found else 0.0
         return found[1] if found else None
+
+    def _foreseen(self, index: int, stopped: Sequence[Row], scale: Scale) -> Array:
+        """Where stopped trials would have come to had they gone on as whole ones did, ``[s]``.
+
+        On the line; only the best are trained to their end, and these alone rank no earlier study.
+        """
+        went_on: dict[float, list[float]] = {}
+        for row in self._measured:
+            for share, values in row.curve:
+                there, end = scale.forward(np.array([values[index], row.values[index]]))
+                went_on.setdefault(share, []).append(end - there)
+        ahead = [float(np.nanmean(went_on.get(row.share, [0.0]))) for row in stopped]
+        there = scale.forward(np.array([row.values[index] for row in stopped]))
+        return np.asarray(there + np.array(ahead))
 
     def _process(
         self,

@@ -45,6 +45,8 @@ _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
 _STUDY_KEY = "fieldtune:study"
 _LOG_KEY, _QUEUED_KEY = "fieldtune:changes", "fieldtune:queued"
+_PHASE_KEY = "fieldtune:phase"
+"""User attribute of a trial that runs a configuration again: what for."""
 
 _STARTUP = 10
 """Trials completed before TPE's model is used; until then the space is sampled evenly."""
@@ -187,12 +189,13 @@ class OptunaTuner:
             if self._left:
                 trial = self._reopen(self._left.popleft())
             else:
-                trial = self._new_trial(configuration)
+                trial = self._new_trial(phase, configuration)
             if not self._recorded.keys() <= trial._fixed_params.keys():
                 self._draw(trial)
             for key, distribution in self._recorded.items():
                 trial._suggest(key, distribution)
         self._running[trial.number] = trial
+        phase = trial.user_attrs.get(_PHASE_KEY, phase)
         return Proposal(trial.number, self._space.configuration(trial.params), phase)
 
     @property
@@ -287,11 +290,11 @@ class OptunaTuner:
                     done.add(key)
                     self._study.enqueue_trial(dict(values), user_attrs={_QUEUED_KEY: key})
 
-    def _new_trial(self, configuration: Configuration | None) -> optuna.Trial:
+    def _new_trial(self, phase: Phase, configuration: Configuration | None) -> optuna.Trial:
         trials = self._study.get_trials(deepcopy=False)
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if configuration is not None and not waiting:
-            self._study.enqueue_trial(configuration.flat())
+            self._study.enqueue_trial(configuration.flat(), user_attrs={_PHASE_KEY: phase})
         elif not self._samplers.own_start:
             completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
             if completed < _STARTUP and not waiting:
