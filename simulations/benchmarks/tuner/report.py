@@ -221,7 +221,7 @@ def defaults_table(gains: Sequence[Gain]) -> Table:
     """What each device type gains over a study's defaults, and how many gain enough."""
     saved = sum(gain.saves for gain in gains)
     table = Table(
-        title=f"Tuned against default, each trained afresh from 3 seeds: {saved} of {len(gains)} "
+        title=f"Tuned against default, each trained afresh from 9 seeds: {saved} of {len(gains)} "
         "save a fifth of the error or of a cost, and nothing is worse",
         title_justify="left",
     )

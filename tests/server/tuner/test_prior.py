@@ -20,6 +20,7 @@ from optuna.distributions import (
 
 from fieldtune.server.tuner import GreySampler, Known
 from fieldtune.server.tuner.encoding import Axis, Encoding
+from fieldtune.server.tuner.pool import Judge, fill_pool
 from fieldtune.server.tuner.prior import ECHOES, Earlier, Prior, shared
 from fieldtune.server.tuner.process import GaussianProcess, Hyperparameters
 
@@ -90,6 +91,27 @@ def test_a_related_study_is_worth_several_trials() -> None:
 )
 def test_an_unrelated_study_costs_next_to_nothing(measured: Error) -> None:
     assert mean_after([earlier(measured)], 18) > 0.95 * mean_after([], 18)
+
+
+def test_a_study_that_ranks_results_wrongly_is_not_asked_what_to_try_next() -> None:
+    encoding = Encoding.of(SPACE)
+    opposed, related = earlier(lambda p: 1 - error(p)), earlier(error)
+    judge = Judge(encoding, known, [1.0, 1.0])
+    pool = fill_pool(encoding, judge, 0)
+    tried = earlier(error, count=3, seed=5).configurations
+    units = np.array([encoding.unit(p) for p in tried])
+    told = np.array([[error(p), energy(p)] for p in tried])
+
+    def echoes(*studies: Earlier, results: int) -> int:
+        prior = Prior(encoding, SPACE, [1.0, 1.0], studies)
+        return len(prior.echoes(pool, judge, units[:results], told[:results]))
+
+    for results in (0, 1, 3):
+        assert 0 < echoes(related, results=results) <= ECHOES
+        assert (echoes(opposed, results=results) > 0) == (results < 2)  # one is in no order yet
+    both = Prior(encoding, SPACE, [1.0, 1.0], [opposed, related]).echoes(pool, judge, units, told)
+    alone = Prior(encoding, SPACE, [1.0, 1.0], [related]).echoes(pool, judge, units, told)
+    assert np.array_equal(both.units, alone.units)
 
 
 def test_among_several_the_related_one_is_found() -> None:

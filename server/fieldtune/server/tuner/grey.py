@@ -50,8 +50,6 @@ _SEARCH_SCALES = (0.15, 0.05, 0.015)
 _PARENTS, _CHILDREN = 12, 80
 _SAFEST = 0.1
 """Where margins leave nothing, the least risky share of what the formulas allow is left."""
-_SPREAD = 3
-"""Trials spread evenly, at least, also where earlier studies are believed."""
 _BEATING = 2
 """One proposal in so many is for what beats the configuration that is to be beaten."""
 _SETTLED = 0.01
@@ -228,7 +226,7 @@ class _Search:
         measured = [row for row in tried if row.state == "measured"]
         before, fitted = _kernels(study, trial.number)
         even = len(tried) < startup if sampler.phase is None else sampler.phase == "explore"
-        early = self._prior and len(tried) >= min(startup, ECHOES + _SPREAD)
+        early = self._prior and len(tried) >= min(startup, 2 * ECHOES)
         starting = not measured or (even and not early)
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
         refit = not starting and observations >= max(
@@ -250,8 +248,13 @@ class _Search:
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
             spread = fresh if len(fresh) else allowed
-            if self._prior and len(tried) < ECHOES and not fixed:
-                echoes = self._prior.echoes(allowed, self._judge)
+            if self._prior and not fixed and len(tried) in range(0, 2 * ECHOES, 2):
+                told = [row for row in tried if row.state in ("measured", "stopped") and row.values]
+                values = np.array([row.curve[0][1] if row.curve else row.values for row in told])
+                echoes = self._prior.echoes(
+                    allowed, self._judge, self._places.units(told),
+                    values.reshape(len(told), len(study.directions)),
+                )  # fmt: skip
                 spread = Candidates.join([echoes.take(_unused(echoes.units, used)), spread])
             return self._encoding.values(spread.units[:1])[0]
         start = fresh if len(fresh) else allowed

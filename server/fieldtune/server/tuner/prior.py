@@ -35,7 +35,10 @@ from fieldtune.server.tuner.scale import Scale
 Array = NDArray[np.float64]
 
 ECHOES = 3
-"""The first trials of a study may be what earlier ones would have tried here; so many, at most."""
+"""Of a study's first trials every other may be what earlier ones would have tried; so many at most.
+
+Those between are spread evenly, so that a study which does not rank them rightly is found out after
+one trial."""
 
 FEWEST = 4
 """Results of this study's own, below which nothing is said of how well earlier ones rank them."""
@@ -140,14 +143,21 @@ class Prior:
 
         return trust, expected
 
-    def echoes(self, pool: Candidates, judge: Judge) -> Candidates:
+    def echoes(self, pool: Candidates, judge: Judge, units: Array, told: Array) -> Candidates:
         """What the earlier studies would try first, given what is known here; at most so many.
 
         Each study in turn names a configuration, of the pool or of its own trials, such that all
-        of its choices together cover most hypervolume by its own word.
+        of its choices together cover most hypervolume by its own word. One that puts more than half
+        of the pairs of results in the wrong order is not asked.
+
+        Args:
+            pool: configurations to choose from.
+            judge: knows the formulas.
+            units: places ``[n, p]`` of what was tried.
+            told: what it came to ``[n, m]``.
         """
         named: list[list[Candidates]] = []
-        for source in self._sources:
+        for source in (each for each in self._sources if each.agrees(units, told)):
             own = judge.of(source.configurations(pool.units))
             known = Candidates.join([pool, own.take(violation(own.constraints) <= 0)])
             objectives = known.objectives.copy()
@@ -188,6 +198,17 @@ class _Source:
         ]
         mean, _ = self._processes[index].predict(self._joint.features(np.stack(own, axis=1)))
         return mean
+
+    def agrees(self, units: Array, told: Array) -> bool:
+        """Whether it puts at least half of the pairs of results ``[n, m]`` in the right order."""
+        right = wrong = 0
+        for index in self.says:
+            said, line = self.mean(index, units), told[:, index]
+            first, second = np.triu_indices(len(line), 1)
+            together = np.sign(said[first] - said[second]) * np.sign(line[first] - line[second])
+            right += int((together > 0).sum())
+            wrong += int((together < 0).sum())
+        return right >= wrong
 
     def configurations(self, others: Array) -> Array:
         """Places of its trials here; where one lacks a parameter, the others' values in turn."""
