@@ -54,13 +54,20 @@ def test_a_point_that_beats_the_defaults_on_everything_comes_first() -> None:
 
 
 def test_of_several_the_largest_joint_gain_is_taken() -> None:
-    trial, why = chosen(point(1, 0.1, 1.99), point(2, 0.15, 1.5), point(3, 0.199, 1.0))
+    trial, why = chosen(point(1, 0.11, 1.95), point(2, 0.15, 1.5), point(3, 0.19, 1.1))
     assert trial == 2
     assert "largest joint gain of the 3" in why
 
 
 def test_a_hairs_breadth_does_not_make_up_for_a_gain_that_matters() -> None:
     assert chosen(point(1, 0.12, 1.996), point(2, 0.05, 1.999))[0] == 2
+
+
+def test_what_differs_by_less_than_a_hundredth_is_as_good() -> None:
+    """The first is better on both, if by nothing that anybody would notice."""
+    trial, why = chosen(point(1, 0.19, 1.99), point(2, 0.05, 2.01))
+    assert trial == 2
+    assert why.startswith("beats the defaults on error, is as good on inference_ms;")
 
 
 def test_where_everything_predicts_worse_a_little_worse_comes_before_much() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.server.pareto import Against, Point, Recommendation
 from fieldtune.server.study import COST_MEASURES
+
+_ALIKE = 0.01
+"""Objectives that differ by less than this share count as equal."""
 
 
 def recommend(
@@ -20,8 +23,8 @@ def recommend(
     on what is learned; only where there is none may any be taken. Of these, the ones that beat the
     defaults on most objectives, as this device sees them, come first, then those that are worse on
     fewest, and among them the one with the largest joint gain: the product over the objectives of
-    ``1 + gain``, each gain as a share of the defaults' value. So a hair's breadth of latency does
-    not outweigh half of the energy.
+    ``1 + gain``, each gain as a share of the defaults' value. What differs by less than a hundredth
+    is as good, so a hair's breadth of latency does not outweigh half of the energy.
     """
     fitting = [point for point in front if point.devices[device].fits]
     if not fitting:
@@ -31,16 +34,19 @@ def recommend(
         np.array(_as_seen_by(device, defaults, objectives)) if defaults else values.max(axis=0)
     )
     gains = reference - values
-    learned = [name.removeprefix("-") not in COST_MEASURES for name in objectives]
+    names = [name.removeprefix("-") for name in objectives]
+    learned = [name not in COST_MEASURES for name in names]
     no_worse = (gains[:, learned] >= 0).all(axis=1)
     allowed = np.flatnonzero(no_worse) if no_worse.any() else np.arange(len(fitting))
-    won, lost = (gains > 0).sum(axis=1), (gains < 0).sum(axis=1)
-    joint = _joint(gains, reference)
+    shares = _shares(gains, reference)
+    standing = np.where(np.abs(shares) < _ALIKE, 0, np.sign(shares))
+    won, lost = (standing > 0).sum(axis=1), (standing < 0).sum(axis=1)
+    joint = np.where(shares > 0, 1 + shares, 1 / (1 - np.minimum(shares, 0))).prod(axis=1)
     index = int(min(allowed, key=lambda i: (-won[i], lost[i], -joint[i])))
-    alike = sum(bool((np.sign(gains[i]) == np.sign(gains[index])).all()) for i in allowed)
+    alike = sum(bool((standing[i] == standing[index]).all()) for i in allowed)
     against = [
         Against(
-            objective=name.removeprefix("-"),
+            objective=names[k],
             value=_signed(name, values[index][k]),
             default=_signed(name, reference[k]),
             better=bool(gains[index][k] > 0),
@@ -49,21 +55,15 @@ def recommend(
     ]
     return Recommendation(
         trial=fitting[index].trial,
-        why=_why(against, alike, defaults, fitting[index]),
+        why=_why(dict(zip(names, standing[index], strict=True)), alike, defaults, fitting[index]),
         against_defaults=against if defaults else [],
     )
 
 
-def _joint(gains: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The product of ``1 + gain``, or ``1 / (1 + loss)``, over objectives: ``[n, m]`` -> ``[n]``.
-
-    Gains and losses are shares of the reference ``[m]``; where that is 0, of the largest.
-    """
+def _shares(gains: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gains ``[n, m]`` as shares of the reference ``[m]``; where that is 0, of the largest."""
     extent = np.where(reference != 0, np.abs(reference), np.abs(gains).max(axis=0))
-    shares = gains / np.where(extent > 0, extent, 1.0)
-    return np.asarray(
-        np.where(shares > 0, 1 + shares, 1 / (1 - np.minimum(shares, 0))).prod(axis=1)
-    )
+    return np.asarray(gains / np.where(extent > 0, extent, 1.0))
 
 
 def _signed(name: str, value: float) -> float:
@@ -80,14 +80,15 @@ def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[fl
     return values
 
 
-def _why(against: Sequence[Against], alike: int, defaults: Point | None, chosen: Point) -> str:
+def _why(standing: Mapping[str, float], alike: int, defaults: Point | None, chosen: Point) -> str:
+    """A sentence; ``standing`` is above 0 where an objective is better, below where it is worse."""
     if defaults is None:
         return "the best compromise; the study's defaults were not trained, or fit no device"
     if chosen.trial == defaults.trial:
         return "these are the study's defaults: no point that predicts as well beats them"
-    won = [a.objective for a in against if a.better]
-    equal = [a.objective for a in against if a.value == a.default]
-    lost = [a.objective for a in against if not a.better and a.value != a.default]
+    won = [name for name, sign in standing.items() if sign > 0]
+    equal = [name for name, sign in standing.items() if sign == 0]
+    lost = [name for name, sign in standing.items() if sign < 0]
     if not won:
         return f"could not beat the defaults on {_listed([*equal, *lost])}; the best compromise"
     text = f"beats the defaults on {_listed(won)}"
