@@ -24,7 +24,7 @@ from fieldtune.server.tuner.history import Row
 from fieldtune.server.tuner.improvement import Boxes, expected_improvement
 from fieldtune.server.tuner.places import Places
 from fieldtune.server.tuner.pool import Candidates
-from fieldtune.server.tuner.prior import Prior
+from fieldtune.server.tuner.prior import TRUSTED, Prior
 from fieldtune.server.tuner.process import GaussianProcess
 from fieldtune.server.tuner.scale import Scale
 
@@ -404,8 +404,8 @@ class Posterior:
                 reference[i] = max(float(costs[:, i].max(initial=-np.inf)), high[i])
                 continue
             told = self._in_the_end(i, first)
-            if i in self._trust and len(self._even.x):
-                told = belief.values(self._even)
+            if self._trust.get(i, 0.0) >= TRUSTED and len(self._even.x):
+                told = belief.values(self._even)  # few were spread evenly
             told = told[np.isfinite(told)]
             ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
             reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])
