@@ -266,8 +266,9 @@ class Posterior:
         for row in self._measured:
             for share, values in row.curve:
                 there, end = scale.forward(np.array([values[index], row.values[index]]))
-                went_on.setdefault(share, []).append(end - there)
-        ahead = [float(np.nanmean(went_on.get(row.share, [0.0]))) for row in stopped]
+                if np.isfinite(end - there):
+                    went_on.setdefault(share, []).append(end - there)
+        ahead = [float(np.mean(went_on.get(row.share, [0.0]))) for row in stopped]
         there = scale.forward(np.array([row.values[index] for row in stopped]))
         return np.asarray(there + np.array(ahead))
 
