@@ -109,16 +109,16 @@ def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:
     known = [replace(completed(0, 0.5, 0.2, 2.0), proposal=Proposal(0, defaults))]
     again = []
     for number in range(1, 40):
-        asked = defaults_again(study(), known, known, [])
+        asked = defaults_again(study(), len(known), known, known, [])
         again += [number] if asked else []
         proposal = Proposal(number, asked or configuration(number / 100))
         known.append(replace(completed(number, 0.5, 0.2, 2.0), proposal=proposal))
     assert again == [10, 20]
     flying = [Proposal(10, defaults)]
-    assert defaults_again(study(), known[:10], known[:10], []) == defaults
-    assert defaults_again(study(), known[:10], known[:10], flying) is None
+    assert defaults_again(study(), 10, known[:10], known[:10], []) == defaults
+    assert defaults_again(study(), 11, known[:10], known[:10], flying) is None
     infeasible = [Infeasible(Proposal(0, defaults), Forecast({}, (), {})), *known[1:]]
-    assert defaults_again(study(), infeasible, infeasible, []) is None
+    assert defaults_again(study(), 39, infeasible, infeasible, []) is None
 
 
 def test_what_the_limits_have_come_to_rule_out_is_no_finalist() -> None:

@@ -188,12 +188,12 @@ class Coordinator:
         if self._tuner.resumes:
             return self._tuner.ask(phase)
         flying = [training.proposal for training in self._in_flight]
-        known = self._known_to(math.inf)
-        if defaults := defaults_again(self._study, known, self._tuner.history(), flying):
+        known, history = self._known_to(math.inf), self._tuner.history()
+        if defaults := defaults_again(self._study, trials, known, history, flying):
             return self._tuner.ask("validate", defaults)
         if phase != "validate":
             return self._tuner.ask(phase)
-        finalist = next_finalist(self._study, known, self._tuner.history(), flying)
+        finalist = next_finalist(self._study, known, history, flying)
         if finalist is None:
             self._settled = True
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class Schedule:
 
 def defaults_again(
     study: StudyConfig,
+    sent: int,
     known: Sequence[Outcome],
     history: Sequence[Outcome],
     in_flight: Sequence[Proposal],
@@ -68,6 +70,7 @@ def defaults_again(
 
     Args:
         study: its ``[tuner]`` section.
+        sent: trials sent to devices so far.
         known: outcomes of which the next trial may know.
         history: all outcomes.
         in_flight: trials that devices are working on.
@@ -76,10 +79,12 @@ def defaults_again(
     if not isinstance(first, Completed) or study.tuner.exploration:
         return None
     defaults = first.proposal.configuration
-    asked = [*(outcome.proposal for outcome in history), *in_flight]
-    runs = sum(proposal.configuration.key == defaults.key for proposal in asked)
-    sent = sum(not isinstance(outcome, Infeasible) for outcome in history) + len(in_flight)
-    return defaults if runs <= min(sent // _AGAIN_EVERY, _AGAIN_MOST) else None
+    runs, due = 0, min(sent // _AGAIN_EVERY, _AGAIN_MOST)
+    for proposal in chain((outcome.proposal for outcome in history), in_flight):
+        runs += proposal.configuration.key == defaults.key
+        if runs > due:  # soon found, however long the study is
+            return None
+    return defaults
 
 
 def next_finalist(

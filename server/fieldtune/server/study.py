@@ -349,10 +349,13 @@ class StudyConfig(Section):
         """
         if self.tuner.rungs is not None:
             return self.tuner.rungs
-        parts: tuple[int, ...] = (
-            (3,) if self.tuner.name == "grey" and self.study.counts_costs else ()
-        )
-        parts = (9, 3) if self.tuner.name == "mo-asha" else parts
+        match self.tuner.name:
+            case "mo-asha":
+                parts = {9, 3}
+            case "grey" if self.study.counts_costs:
+                parts = {3}
+            case _:
+                return ()
         return tuple(sorted({self.study.rounds // part for part in parts} - {0}))
 
     @property

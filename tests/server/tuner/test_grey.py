@@ -13,10 +13,6 @@ from optuna.trial import TrialState
 
 from fieldtune.server.tuner import GreySampler, Known
 from fieldtune.server.tuner.encoding import Encoding
-from fieldtune.server.tuner.history import History
-from fieldtune.server.tuner.places import Places
-from fieldtune.server.tuner.pool import Judge
-from fieldtune.server.tuner.posterior import Posterior
 
 SPACE = {
     "width": optuna.distributions.CategoricalDistribution([8, 16, 32, 64]),
@@ -130,40 +126,6 @@ def test_a_configuration_to_be_beaten_that_is_none_of_the_space_is_a_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         run(GreySampler(known=known, space=SPACE, beat=beat), 12)
-
-
-def test_stopped_trials_of_the_even_start_count_for_what_is_ordinary() -> None:
-    """Those that go on from a rung are the best: of these alone, good would seem ordinary."""
-    lrs = [10 ** (-4 + 4 * i / 11) for i in range(12)]
-    space = {"lr": SPACE["lr"]}
-
-    def reference(*, rung: bool) -> float:
-        study = optuna.create_study(sampler=GreySampler(space=space))
-        for lr in lrs:
-            found = error({"width": 32, "epochs": 20, "kind": "b", "lr": lr})
-            stopped = rung and found > 0.2
-            study.add_trial(
-                optuna.create_trial(
-                    state=TrialState.PRUNED if stopped else TrialState.COMPLETE,
-                    values=None if stopped else [found], params={"lr": lr}, distributions=space,
-                    user_attrs={"fieldtune:partial": {"share": 0.9, "values": [found]}}
-                    if stopped else {},
-                )
-            )  # fmt: skip
-        encoding = Encoding.of(space)
-        judge = Judge(encoding, lambda params: Known({}, {}), [1.0])
-        rows = History(study).update(study.trials, -1)
-        pool = judge.of(np.linspace(0.01, 0.99, 50)[:, None])
-        told = {row.number: row.state for row in rows}
-        assert ("stopped" in told.values()) == rung
-        return float(
-            Posterior(
-                Places(encoding, judge), rows, pool, 1, startup=12, kernels={}, refit=True,
-                margin=None,
-            ).reference[0]
-        )  # fmt: skip
-
-    assert reference(rung=True) == pytest.approx(reference(rung=False), rel=0.3)
 
 
 def test_trials_in_flight_differ() -> None:
@@ -364,44 +326,6 @@ def test_models_are_made_of_a_bounded_number_of_trials() -> None:
     (memory,) = sampler._memory.values()
     assert memory._search is not None
     assert len(memory._search._places._known) <= MOST_ROWS
-
-
-def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> None:
-    """Results at the rung are worse by a factor; where whole trials tell, that is seen through."""
-    rng = np.random.default_rng(3)
-    drawn = [{"lr": float(10 ** rng.uniform(-4, 0))} for _ in range(24)]
-    space = {"lr": SPACE["lr"]}
-
-    def final(p: Mapping[str, Any]) -> float:
-        return error({"width": 32, "epochs": 20, "kind": "b", **p})
-
-    def at_rung(p: Mapping[str, Any]) -> float:
-        return min(0.98, 2.0 * final(p))
-
-    def believed(*, curves: bool) -> float:
-        study = optuna.create_study(sampler=GreySampler(space=space))
-        for i, p in enumerate(drawn):
-            early = {"share": 0.3, "values": [at_rung(p)]}
-            whole = i % 3 == 0
-            study.add_trial(
-                optuna.create_trial(
-                    state=TrialState.COMPLETE if whole else TrialState.PRUNED,
-                    values=[final(p)] if whole else None, params=p, distributions=space,
-                    user_attrs={"fieldtune:curve": [early] if curves else []}
-                    if whole else {"fieldtune:partial": early},
-                )
-            )  # fmt: skip
-        encoding = Encoding.of(space)
-        places = Places(encoding, Judge(encoding, None, [1.0]))
-        rows = History(study).update(study.trials, -1)
-        grid = [{"lr": float(10**x)} for x in np.linspace(-3.8, -0.2, 40)]
-        pool = Judge(encoding, None, [1.0]).of(np.array([encoding.unit(p) for p in grid]))
-        posterior = Posterior(places, rows, pool, 1, startup=4, kernels={}, refit=True, margin=None)
-        values = posterior.beliefs[0].values(posterior.sites(pool))
-        return float(np.abs(values - [final(p) for p in grid]).mean())
-
-    assert believed(curves=True) < 0.04
-    assert believed(curves=True) < 0.75 * believed(curves=False)
 
 
 def test_fine_tuning_stays_close_to_the_front() -> None:

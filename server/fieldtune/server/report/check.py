@@ -35,9 +35,9 @@ def print_check(
         highlight=False,
     )
     if study.rungs:
+        rounds = " and ".join(map(str, study.rungs))
         console.print(
-            f"Early stopping: of the trials that come to round {_either(study.rungs)}, the best "
-            f"1 in {study.tuner.reduction:g} go on",
+            f"Early stopping after round {rounds}: one trial in {study.tuner.reduction:g} goes on",
             highlight=False,
         )
     console.print(
@@ -85,10 +85,6 @@ def _size(study: StudySection) -> str:
     trials = "trials" if study.trials is None else f"{study.trials} trials"
     within = " and ".join(budgets)
     return f"{trials} of {study.rounds} rounds" + (f" within {within}" if within else "")
-
-
-def _either(rounds: Sequence[int]) -> str:
-    return " or ".join(map(str, rounds))
 
 
 def _values(parameter: Parameter) -> str:

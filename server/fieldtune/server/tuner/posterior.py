@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.server.tuner.allowance import allowance
 from fieldtune.server.tuner.beliefs import (
     Belief,
     Expectation,
@@ -21,12 +22,13 @@ from fieldtune.server.tuner.beliefs import (
 )
 from fieldtune.server.tuner.features import Features
 from fieldtune.server.tuner.history import Row
-from fieldtune.server.tuner.improvement import Boxes, expected_improvement
+from fieldtune.server.tuner.improvement import expected_improvement
 from fieldtune.server.tuner.places import Places
 from fieldtune.server.tuner.pool import Candidates
 from fieldtune.server.tuner.prior import TRUSTED, Prior
 from fieldtune.server.tuner.process import GaussianProcess
 from fieldtune.server.tuner.scale import Scale
+from fieldtune.server.tuner.standing import Goal, Standing
 
 Array = NDArray[np.float64]
 
@@ -34,41 +36,6 @@ MOST_ROWS = 256
 """Trials that models are made of; of more, the best half as many and an even choice of others."""
 
 SHARE = ":share"
-_SPARE = 0.1
-"""The reference lies beyond what it is taken from by this share of its distance to the best."""
-_ORDINARY = 0.35
-"""The quantile of the evenly spread first trials beyond which a learned objective is worthless."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Where an improvement is looked for.
-
-    Attributes:
-        boxes: of what no trial claims there.
-        most: what known objectives may be ``[m]``; infinite for those that are learned.
-        room: the volume of it all, claimed or not, as far as anything is known to reach.
-    """
-
-    boxes: Boxes
-    most: Array
-    room: float
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """What a study has come to.
-
-    Attributes:
-        values: objectives ``[n, m]`` of all that is feasible and was tried or is in flight.
-        reference: what an improvement must be better than ``[m]``.
-        best: the least that any trial or formula comes to ``[m]``; the reference where there is
-            no trial.
-    """
-
-    values: Array
-    reference: Array
-    best: Array
 
 
 class Posterior:
@@ -100,7 +67,7 @@ class Posterior:
         margin: float | None,
         prior: Prior | None = None,
     ) -> None:
-        self._places, self._objectives, self._margin = places, objectives, margin
+        self._places = places
         self._prior, self._trust = prior, dict[int, float]()
         self._kernels_before, self._refit = kernels, refit
         self.kernels: dict[str, Kernel] = {}
@@ -118,28 +85,22 @@ class Posterior:
         self._sites = self.sites(self._known)
         self.beliefs = [self._belief(index) for index in range(objectives)]
         self._limits = self._learned_limits()
-        self._allowance = self._known_limits()
+        names, count = places.judge.names or (), len(self._measured)
+        self._allowance = allowance(names, self._measured, self._known.constraints[:count], margin)
         allowed = pool.take(self.feasible(pool))
         self._even = self.sites(allowed.take(slice(0, startup)))
         tried = [row for row in rows if row.state in ("measured", "stopped")]
-        self._standing = self._stand(tried[:startup], allowed.objectives)
-        self._boxes = Boxes.beyond(self._standing.values, self._standing.reference)
+        self.standing = Standing.of(
+            np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1),
+            self.feasible_rows(),
+            allowed.objectives,
+            [self._ordinary(index, tried[:startup]) for index in range(objectives)],
+        )
 
     @property
     def trust(self) -> float:
         """The least weight that earlier studies have in an objective that they know; else 0."""
         return min(self._trust.values(), default=0.0)
-
-    @property
-    def reference(self) -> Array:
-        """What an improvement must be better than ``[m]``."""
-        return self._standing.reference
-
-    @property
-    def covered(self) -> float:
-        """The hypervolume of the front."""
-        values, reference = self._standing.values, self._standing.reference
-        return float(moocore.hypervolume(values, ref=reference)) if len(values) else 0.0
 
     @property
     def measured(self) -> list[Row]:
@@ -171,7 +132,7 @@ class Posterior:
             return np.zeros(0)
         sites = self.sites(candidates)
         gain = expected_improvement(
-            self._boxes if goal is None else goal.boxes,
+            self.standing.unclaimed if goal is None else goal.boxes,
             [belief.shortfall(sites) for belief in self.beliefs],
         )
         if goal is not None:
@@ -179,23 +140,11 @@ class Posterior:
         return gain * self._chance(sites)
 
     def no_worse_than(self, candidate: Candidates) -> Goal | None:
-        """The goal to be better than one candidate, and in no objective worse.
-
-        To be as good as it in a known objective is enough, and often all that can be: a model that
-        is trained in another way is as fast as before. So there the volume reaches beyond it.
-
-        Returns:
-            None where nothing is known to reach there, or there is no front yet.
-        """
-        standing, sites = self._standing, self.sites(candidate)
+        """The goal to be better than one candidate, and in no objective worse; None for nowhere."""
+        sites = self.sites(candidate)
         (values,) = np.stack([belief.values(sites) for belief in self.beliefs], axis=1)
         known = np.array([belief.known for belief in self.beliefs])
-        beyond = values + _SPARE * (standing.reference - standing.best)
-        reference = np.minimum(np.where(known, beyond, values), standing.reference)
-        room = float(np.prod(np.maximum(reference - standing.best, 0.0)))
-        most = np.where(known, candidate.objectives[0], np.inf)
-        boxes = Boxes.beyond(standing.values, reference)
-        return Goal(boxes, most, room) if room > 0 else None
+        return self.standing.no_worse_than(values, np.where(known, candidate.objectives[0], np.inf))
 
     def ignorance(self, candidates: Candidates) -> Array:
         """How little is known of each, ``[c]``: for when nothing promises an improvement."""
@@ -265,12 +214,12 @@ class Posterior:
         went_on: dict[float, list[float]] = {}
         for row in self._measured:
             for share, values in row.curve:
-                there, end = scale.forward(np.array([values[index], row.values[index]]))
-                if np.isfinite(end - there):
-                    went_on.setdefault(share, []).append(end - there)
+                early, end = scale.forward(np.array([values[index], row.values[index]]))
+                if np.isfinite(end - early):
+                    went_on.setdefault(share, []).append(end - early)
         ahead = [float(np.mean(went_on.get(row.share, [0.0]))) for row in stopped]
-        there = scale.forward(np.array([row.values[index] for row in stopped]))
-        return np.asarray(there + np.array(ahead))
+        came_to = scale.forward(np.array([row.values[index] for row in stopped]))
+        return np.asarray(came_to + np.array(ahead))
 
     def _process(
         self,
@@ -331,47 +280,6 @@ class Posterior:
             limits[name] = self._process(f"limit {name}", values, scale, None), scale
         return limits
 
-    def _known_limits(self) -> Array:
-        """What each known constraint may be at most, ``[k]``: 0, or less where formulas are off.
-
-        Of a limit that was measured, the logarithm of measured to predicted use is taken to be
-        normal; its upper 99 % end must fit.
-        """
-        names = self._places.judge.names or ()
-        allowed = np.zeros(len(names))
-        if self._margin is None:
-            return allowed
-        for i, name in enumerate(names):
-            pairs = [
-                (1 + row.constraints[name], 1 + predicted)
-                for row, predicted in zip(
-                    self._measured, self._known.constraints[:, i].tolist(), strict=False
-                )
-                if name in row.constraints
-            ]
-            ratios = np.array(
-                [np.log(told / known) for told, known in pairs if min(told, known) > 0]
-            )
-            if len(ratios) and np.abs(ratios).max() > 1e-6:
-                n = len(ratios)
-                squares = float(((ratios - ratios.mean()) ** 2).sum()) + 0.1**2
-                safe = ratios.mean() + 2.33 * np.sqrt(squares / n * (1 + 1 / n))
-                allowed[i] = np.exp(-max(safe, 0.0)) - 1
-            elif not self._measured:
-                allowed[i] = 1 / (1 + self._margin) - 1
-        return allowed
-
-    def _stand(self, first: Sequence[Row], costs: Array) -> _Standing:
-        """The front of what was measured and what is in flight."""
-        everything = np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
-        values = everything[self.feasible_rows() & np.isfinite(everything).all(axis=1)]
-        if not len(values):
-            # No front yet: any volume is as good as any other below what the models expect.
-            reference = np.nan_to_num(everything).max(axis=0, initial=0.0) + 1.0
-            return _Standing(values, reference, reference)
-        best = np.fmin(values.min(axis=0), costs.min(axis=0, initial=np.inf))
-        return _Standing(values, self._reference(values, first, costs), best)
-
     def feasible_rows(self) -> NDArray[np.bool_]:
         """Which of the measured and pending trials count for the front ``[n + q]``."""
         told = [
@@ -387,32 +295,14 @@ class Posterior:
             held[pending] &= self._chance(sites) >= 0.5
         return held
 
-    def _reference(self, values: Array, first: Sequence[Row], costs: Array) -> Array:
-        """The point that an improvement must be better than.
-
-        Of a known objective it is the largest value of the feasible set: a reference that followed
-        the front would shrink with it, and the search would never leave a cheap corner. Of a
-        learned one it is what a third of the evenly spread first trials reached: the cheapest
-        configuration is on the front however badly it predicts, and an error of 90 % is worth
-        nothing. Where nothing is known, the front's own extent counts too.
-        """
-        front = values[moocore.is_nondominated(values, keep_weakly=False)]
-        low, high = front.min(axis=0), front.max(axis=0)
-        reference = np.empty(self._objectives)
-        grey = any(belief.known for belief in self.beliefs)
-        for i, belief in enumerate(self.beliefs):
-            if belief.known:
-                reference[i] = max(float(costs[:, i].max(initial=-np.inf)), high[i])
-                continue
-            told = self._in_the_end(i, first)
-            if self._trust.get(i, 0.0) >= TRUSTED and len(self._even.x):
-                told = belief.values(self._even)  # few were spread evenly
-            told = told[np.isfinite(told)]
-            ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
-            reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])
-        extent = reference - low
-        spare = np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
-        return np.asarray(reference + _SPARE * spare)
+    def _ordinary(self, index: int, first: Sequence[Row]) -> Array | None:
+        """What evenly spread trials came to in a learned objective; None of a known one."""
+        belief = self.beliefs[index]
+        if belief.known:
+            return None
+        if self._trust.get(index, 0.0) >= TRUSTED and len(self._even.x):
+            return belief.values(self._even)  # few were spread evenly
+        return self._in_the_end(index, first)
 
     def _in_the_end(self, index: int, rows: Sequence[Row]) -> Array:
         """An objective of trials after all their rounds; of stopped ones, what is believed."""

@@ -78,10 +78,11 @@ def prospects(
             allowed = pool.take(posterior.feasible(pool))
             gains = posterior.improvement(allowed)
             best = int(np.argmax(gains)) if len(gains) else -1
-            if best < 0 or gains[best] <= SETTLED * posterior.covered:
+            covered = posterior.standing.covered
+            if best < 0 or gains[best] <= SETTLED * covered:
                 break
             (values,) = encoding.values(allowed.units[best : best + 1])
-            share = gains[best] / posterior.covered if posterior.covered else np.inf
+            share = gains[best] / covered if covered else np.inf
             found.append(Prospect(space.configuration(values), float(share)))
             rows = [*rows, replace(rows[0], number=-len(found), state="pending", params=values,
                                    values=())]  # fmt: skip
