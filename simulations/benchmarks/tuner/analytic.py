@@ -9,6 +9,7 @@ divided by a constant of its terms. Signs are what matters: the feasible set is 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -28,7 +29,7 @@ def _box(low: tuple[float, ...], high: tuple[float, ...]) -> dict[str, Parameter
     return {f"x{n}": Parameter(low=lo, high=up) for n, (lo, up) in enumerate(bounds, start=1)}
 
 
-class Analytic:
+class Analytic(ABC):
     """A problem whose formula a subclass gives as :meth:`formula`."""
 
     name: ClassVar[str]
@@ -40,9 +41,9 @@ class Analytic:
     trials: ClassVar[int] = 60
 
     @staticmethod
+    @abstractmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
         """Objectives and limits (feasible at <= 0) of one point."""
-        raise NotImplementedError
 
     @property
     def reference(self) -> Reference:

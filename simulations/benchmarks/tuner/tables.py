@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_table(path: str) -> Mapping[str, Row]:
     return table
 
 
-class Table:
+class Table(ABC):
     """A problem of which every configuration has been tried.
 
     Args:
@@ -107,13 +108,13 @@ class Table:
         row = self._row(values)
         return self._evaluation(row, list(range(len(row["train_time"]))))
 
+    @abstractmethod
     def error(self, row: Row) -> NDArray[np.float64]:
         """The learned objective, a value a seed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self, row: Row) -> Mapping[str, float]:
         """Costs by name: all that is known."""
-        raise NotImplementedError
 
     def configurations(self) -> list[dict[str, Value]]:
         """All there are."""
