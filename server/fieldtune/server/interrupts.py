@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,10 @@ class Heard:
 
 @contextmanager
 def interruptible(observer: Observer) -> Iterator[Heard]:
-    """Watch for Ctrl-C in the main thread; other threads are sent none."""
+    """Watch for Ctrl-C in the main thread; other threads are sent none.
+
+    Python shows a trace back of what it drops: not of an interrupt, which is not lost here.
+    """
     heard = Heard(observer)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -45,8 +49,16 @@ def interruptible(observer: Observer) -> Iterator[Heard]:
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
+    show_dropped = sys.unraisablehook
+
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if what.exc_type is not KeyboardInterrupt:  # that one is raised again, not shown
+            show_dropped(what)
+
     before = signal.signal(signal.SIGINT, interrupt)
+    sys.unraisablehook = dropped
     try:
         yield heard
     finally:
+        sys.unraisablehook = show_dropped
         signal.signal(signal.SIGINT, before)
