@@ -57,6 +57,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--first-seed", type=int, help="the lowest seed; by default that of judged runs")
     add("--trials", type=int, help="budget in full evaluations; by default the problem's own")
     add("--development", action="store_true", help="problems and seeds that may be tuned on")
+    add("--evaluate", type=float, default=0.05, help="share of the clients, for few-clients")
     add("--small", action="store_true", help="a minute's worth, to see that all works")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     add("--torch-python", help="an interpreter with torch, optuna and botorch, for gp and botorch")
@@ -81,6 +82,8 @@ class Plan:
     study_seeds: int
     trials: int | None
     sizes: tuple[int, ...]
+    evaluate: float
+    """Share of the clients that evaluate, where few do."""
     workers: int
     torch_python: str | None
 
@@ -95,6 +98,8 @@ class Plan:
             value = getattr(given, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} {value} is too few: give 1 or more")
+        if not 0 < given.evaluate < 1:
+            raise UsageError(f"--evaluate {given.evaluate:g} is no share: give one between 0 and 1")
         registered = tomllib.loads(PREREGISTRATION.read_text())
         chosen = registered["development" if given.development else "judged"]
         seeds = registered["judged"]["seeds"]
@@ -118,6 +123,7 @@ class Plan:
             study_seeds=given.seeds or 1,
             trials=given.trials or (12 if given.small else None),
             sizes=(50, 200) if given.small else (200, 1000, 5000),
+            evaluate=given.evaluate,
             workers=given.workers,
             torch_python=given.torch_python,
         )
@@ -180,7 +186,8 @@ class Run:
             self._console.print(wrong_table(found))
 
     def few_clients(self) -> None:
-        """Real training, evaluated on 5 % of the clients."""
+        """Real training, evaluated on a few of the clients."""
+        share = self._plan.evaluate
         for problem in self._plan.problems:
             if not is_training(problem) or self._left_to_digits(problem):
                 continue
@@ -191,9 +198,10 @@ class Run:
             missing = [name for name in peers if name not in {o.peer for o in whole}]
             if missing:
                 whole += self._compare([problem], [Variation()], missing, curve=False)
-            few = self._compare([problem], [Variation(evaluation_share=0.05)], peers, curve=False)
+            few = self._compare([problem], [Variation(evaluation_share=share)], peers, curve=False)
             if whole and few:
-                self._console.print(few_clients_table(problem, by_peer(whole), by_peer(few), BASE))
+                everyone = by_peer(whole)
+                self._console.print(few_clients_table(problem, everyone, by_peer(few), BASE, share))
 
     def _left_to_digits(self, problem: str) -> bool:
         """Of real training one problem is enough where several are run: each takes minutes."""

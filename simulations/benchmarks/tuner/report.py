@@ -157,14 +157,16 @@ def wrong_table(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def few_clients_table(problem: str, everyone: Runs, few: Runs, base: str) -> Table:
+def few_clients_table(problem: str, everyone: Runs, few: Runs, base: str, share: float) -> Table:
     """What each peer keeps of its noise-free gain over random search.
 
     ``kept, strict`` compares the noisy run with random search that was evaluated on everyone;
     ``kept, fair`` with random search that was evaluated on as few.
     """
-    table = Table(title=f"{problem}: 5 % of the clients evaluate", title_justify="left")
-    for column in ("peer", "all evaluate", "5 % evaluate", "claimed", "kept, strict", "kept, fair"):
+    said = f"{100 * share:g} %"
+    table = Table(title=f"{problem}: {said} of the clients evaluate", title_justify="left")
+    names = ("peer", "all evaluate", f"{said} evaluate", "claimed", "kept, strict", "kept, fair")
+    for column in names:
         table.add_column(column, justify="left" if column == "peer" else "right")
 
     def mean(runs: Runs, name: str) -> float:

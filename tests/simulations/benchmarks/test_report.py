@@ -122,7 +122,8 @@ def test_what_is_kept_is_measured_against_both_random_searches() -> None:
             outcome("grey", 0, 0.6, variation=few),
         ]
     )
-    shown = text(few_clients_table("toy", everyone, noisy, "random+filter"))
+    shown = text(few_clients_table("toy", everyone, noisy, "random+filter", 0.05))
+    assert "5 % evaluate" in shown
     row = next(line for line in shown.splitlines() if "grey" in line)
     assert "50 %" in row  # (0.6 - 0.4) / 0.4
     assert "75 %" in row  # (0.6 - 0.3) / 0.4
@@ -237,6 +238,7 @@ def test_every_judged_problem_exists_and_none_is_tuned_on_at_the_same_seeds() ->
         (("--problem", "tkn"), "did you mean 'tnk'"),
         (("--peer", "tpee"), "did you mean 'tpe'"),
         (("--seeds", "0"), "--seeds 0 is too few"),
+        (("--evaluate", "5"), "--evaluate 5 is no share"),
     ],
 )
 def test_bad_options_are_one_sentence(  # type: ignore[no-untyped-def]
