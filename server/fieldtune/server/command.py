@@ -13,6 +13,7 @@ from fieldtune.server.earlier import stored
 from fieldtune.server.fleet import Fleet
 from fieldtune.server.interrupts import interruptible
 from fieldtune.server.progress import ProgressDisplay
+from fieldtune.server.report.format import counted
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.runfolder import RunFolder
 from fieldtune.server.spending import Spending
@@ -49,11 +50,12 @@ def run_study(
         tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
         if history:
-            note(f"Going on with {path}: {len(history)} trials are there")
+            note(f"Going on with {path}, which has {counted(len(history), 'trial')}")
         for change in tuner.changes:
             note(f"Changed on the way. {change}")
         for study in stored(folder):
-            note(f"Starting from what {study.name} found: {len(study.trials)} trials")
+            found = counted(len(study.trials), "trial")
+            note(f"Starting from what {study.name} found: {found}")
         service = compile_service(path, import_path)
         try:
             with (
@@ -64,7 +66,7 @@ def run_study(
                 summary = run_session(folder, tuner, fleet, service, heard, spending)
         except KeyboardInterrupt:
             raise InterruptError(
-                f"interrupted; {len(tuner.history())} trials are kept in {path}: run the same "
+                f"interrupted; {path} keeps {counted(len(tuner.history()), 'trial')}: run the same "
                 "command to go on"
             ) from None
         finally:
