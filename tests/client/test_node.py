@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from flwr.clientapp import ClientApp
 from fieldtune.client.flower import (
     ArrivingError,
     Link,
-    LinkError,
+    RunEndedError,
     UnreachableError,
     Waiting,
     identify_process,
     number_message,
 )
+from fieldtune.client.messages import group_of
 from fieldtune.client.node import Backoff, Node
 from fieldtune.client.place import Place, Status
 
@@ -25,11 +27,12 @@ from fieldtune.client.place import Place, Status
 class SlowCoordinator(Link):
     """Hands out one message, whose content is held up by these errors first."""
 
-    def __init__(self, errors: list[LinkError]) -> None:
+    def __init__(self, errors: Sequence[BaseException], kind: str = "query.describe") -> None:
         identify_process(1, 1)
-        self.message = Message(RecordDict(), 5, "query.describe")
+        group = "" if kind.startswith("query") else group_of(trial=3, round=2)
+        self.message = Message(RecordDict(), 5, kind, group_id=group)
         number_message(self.message, "m1")
-        self.errors, self.replies, self.heartbeats = errors, list[Message](), 0
+        self.errors, self.replies, self.heartbeats = list(errors), list[Message](), 0
         self.node: Node | None = None
 
     def activate(self) -> int:
@@ -39,7 +42,7 @@ class SlowCoordinator(Link):
         self.heartbeats += 1
         return True
 
-    def pull(self, node_id: int) -> Waiting:
+    def pull(self, node_id: int) -> Waiting | None:
         return Waiting(self.message, ("m1",))
 
     def fetch(self, node_id: int, waiting: Waiting) -> Message:
@@ -95,6 +98,41 @@ def test_an_outage_is_said_once_when_it_begins_and_once_when_it_ends(
     assert link.heartbeats == 2
     assert caplog.text.count("waits for the connection: no route") == 1
     assert caplog.text.count("got through") == 1
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing but what is on disk outlives it."""
+
+
+def test_a_device_that_is_killed_while_a_message_is_on_its_way_owns_up_to_it(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(Killed):
+        serve(SlowCoordinator([Killed()], "train"), tmp_path)
+    link = SlowCoordinator([])
+    serve(link, tmp_path)
+    told = link.replies[0].content.config_records["message"]
+    assert (told["trial"], told["round"], told["failure"]) == (3, 2, "error")
+    assert told["detail"] == "cut off: its process was killed"
+    assert link.replies[0].metadata.reply_to_message_id == "m1"
+
+
+class EndedRun(SlowCoordinator):
+    """Has nothing more once its errors are used up."""
+
+    def pull(self, node_id: int) -> Waiting | None:
+        if self.errors:
+            return super().pull(node_id)
+        assert self.node is not None
+        self.node.stop()
+        return None
+
+
+def test_there_is_nothing_to_own_up_to_where_the_run_has_ended(tmp_path: Path) -> None:
+    link = EndedRun([RunEndedError("it is over")], "train")
+    serve(link, tmp_path)
+    assert link.replies == []
+    assert Place("kitchen", tmp_path, tmp_path).unfinished() is None
 
 
 def test_waiting_times_double_to_a_bound_are_jittered_and_begin_anew() -> None:

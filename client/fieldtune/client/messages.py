@@ -7,6 +7,7 @@ because the coordinator trusts no device and a device trusts no network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,20 @@ Failure = Literal[
     "error",  # anything else; ``detail`` says what
     "no_reply",  # the device did not answer in time (set by the coordinator)
 ]
+
+
+_GROUP = re.compile(r"trial(\d{1,9})-r(\d{1,9})")
+
+
+def group_of(trial: int, round: int) -> str:
+    """The group of a request's message: of all that travels, what its head says of it."""
+    return f"trial{trial}-r{round}"
+
+
+def numbers_of(group: str) -> tuple[int, int] | None:
+    """Trial and round of a group; None where it is no request's."""
+    found = _GROUP.fullmatch(group)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 class _Message(BaseModel):

@@ -36,7 +36,7 @@ from fieldtune.client.flower import (
     head_to_bytes,
     message_from_bytes,
 )
-from fieldtune.client.messages import Failure
+from fieldtune.client.messages import Failure, numbers_of
 from fieldtune.client.notify import notify
 from fieldtune.client.place import Place, Status
 
@@ -200,12 +200,17 @@ class Node:
         head = waiting.head.metadata
         what = f"{head.message_type} ({head.group_id})" if head.group_id else head.message_type
         expires = head.created_at + head.ttl
+        asked = numbers_of(head.group_id)
+        if asked:  # before its content is fetched: nobody else will be handed this message
+            self._place.begin(head_to_bytes(waiting.head), *asked)
         message = self._persist(node_id, lambda: self._link.fetch(node_id, waiting), expires, what)
         if message is None:
+            if not self._stop.is_set():
+                self._place.finish()
             return
         self._show("working", what)
         began = time.monotonic()
-        reply = self._work(message)
+        reply = self._work(message, asked)
         took_s = time.monotonic() - began
         came_of_it = _outcome(reply)
 
@@ -224,10 +229,7 @@ class Node:
         _LOG.log(logging.INFO if came_of_it == "done" else logging.WARNING, "%s", self._status.last)
         self._show("connected")
 
-    def _work(self, message: Message) -> Message:
-        trial, round_ = _numbers(message)
-        if trial is not None:
-            self._place.begin(head_to_bytes(message), trial, round_)
+    def _work(self, message: Message, asked: tuple[int, int] | None) -> Message:
         run_id = message.metadata.run_id
         if self._context is None or self._context.run_id != run_id:
             self._context = Context(
@@ -239,7 +241,7 @@ class Node:
                 raise _StopError
             return self._app(message, self._context)
         except _StopError:
-            return failed_reply(message, trial or 0, round_, "error", "the device was stopped")
+            return failed_reply(message, *(asked or (0, 0)), "error", "the device was stopped")
         except Exception as bug:
             _LOG.exception("%s raised", message.metadata.message_type)
             reason = f"{type(bug).__name__}: {bug}"[:500]
@@ -335,15 +337,6 @@ class Node:
         self._status.node_id = self._node_id
         self._place.show(self._status)
         notify(f"STATUS={state} {detail}".strip())
-
-
-def _numbers(message: Message) -> tuple[int | None, int]:
-    """Trial and round of a request; no trial where it is a question."""
-    scalars: Mapping[str, object] = message.content.config_records.get("message", {})
-    trial, round_ = scalars.get("trial"), scalars.get("round")
-    if isinstance(trial, int) and isinstance(round_, int) and trial >= 0 and round_ >= 0:
-        return trial, round_
-    return None, 0
 
 
 def _outcome(reply: Message) -> str:

@@ -26,6 +26,7 @@ from fieldtune.client.messages import (
     TrainRequest,
     VariantRequest,
     Weights,
+    group_of,
 )
 from fieldtune.profiles.errors import FleetError
 from fieldtune.server.federated import Report, Request
@@ -168,7 +169,7 @@ def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: b
         node,
         _KINDS[type(request)],
         ttl=ttl_s,
-        group_id=f"trial{request.trial}-r{request.round}",
+        group_id=group_of(request.trial, request.round),
     )
 
 
