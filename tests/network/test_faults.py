@@ -30,7 +30,7 @@ from network.studies import digits
 pytestmark = needs_nginx
 IN_TURN: tuple[tuple[Fault, float], ...] = (
     (device_killed, 0.5),
-    (superlink_killed, 2.0),
+    (superlink_killed, 8.0),  # longer than what is passed over in silence
     (study_killed, 0.0),
     (network_cut, 5.0),
     (strangers_knock, 0.0),
