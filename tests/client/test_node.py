@@ -135,6 +135,22 @@ def test_there_is_nothing_to_own_up_to_where_the_run_has_ended(tmp_path: Path) -
     assert Place("kitchen", tmp_path, tmp_path).unfinished() is None
 
 
+class StoppedMeanwhile(SlowCoordinator):
+    """The device is told to stop while content is held up."""
+
+    def fetch(self, node_id: int, waiting: Waiting) -> Message:
+        assert self.node is not None
+        self.node.stop()
+        raise UnreachableError("no route")
+
+
+def test_what_a_device_was_stopped_in_is_left_for_its_next_process(tmp_path: Path) -> None:
+    serve(StoppedMeanwhile([], "train"), tmp_path)
+    left = Place("kitchen", tmp_path, tmp_path).unfinished()
+    assert left is not None
+    assert (left.trial, left.round) == (3, 2)
+
+
 def test_waiting_times_double_to_a_bound_are_jittered_and_begin_anew() -> None:
     backoff = Backoff(1.0, 60.0, random.Random(0))
     waits = [backoff.next_s() for _ in range(10)]

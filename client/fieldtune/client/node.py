@@ -205,7 +205,7 @@ class Node:
             self._place.begin(head_to_bytes(waiting.head), *asked)
         message = self._persist(node_id, lambda: self._link.fetch(node_id, waiting), expires, what)
         if message is None:
-            if not self._stop.is_set():
+            if not self._stop.is_set():  # else the next process owns up to it
                 self._place.finish()
             return
         self._show("working", what)
