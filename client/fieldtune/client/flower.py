@@ -68,6 +68,8 @@ HOLDS_FOR = "1.41"
 """The major and minor version of Flower that these imports were read in."""
 HEARTBEAT_S = 30.0
 """Flower counts a device as gone after twice this time of silence."""
+AWAY = 5
+"""Flower's error for a node that is not there now: who gets it asks again."""
 _NOT_ACTIVATED = 2004
 """Flower's FLEET_NODE_ACTIVATION_FAILED; its error module would bring fastapi along."""
 _CLOCK_TOLERANCE_S = 5.0

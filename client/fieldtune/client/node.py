@@ -24,6 +24,7 @@ from flwr.clientapp import ClientApp
 
 from fieldtune.client.app import failed_reply
 from fieldtune.client.flower import (
+    AWAY,
     HEARTBEAT_S,
     ArrivingError,
     KeyRefusedError,
@@ -210,7 +211,7 @@ class Node:
             return
         self._show("working", what)
         began = time.monotonic()
-        reply = self._work(message, asked)
+        reply = self._work(message)
         took_s = time.monotonic() - began
         came_of_it = _outcome(reply)
 
@@ -229,7 +230,7 @@ class Node:
         _LOG.log(logging.INFO if came_of_it == "done" else logging.WARNING, "%s", self._status.last)
         self._show("connected")
 
-    def _work(self, message: Message, asked: tuple[int, int] | None) -> Message:
+    def _work(self, message: Message) -> Message:
         run_id = message.metadata.run_id
         if self._context is None or self._context.run_id != run_id:
             self._context = Context(
@@ -241,7 +242,7 @@ class Node:
                 raise _StopError
             return self._app(message, self._context)
         except _StopError:
-            return failed_reply(message, *(asked or (0, 0)), "error", "the device was stopped")
+            return Message(Error(AWAY, "the device was stopped"), reply_to=message)
         except Exception as bug:
             _LOG.exception("%s raised", message.metadata.message_type)
             reason = f"{type(bug).__name__}: {bug}"[:500]

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
+from fieldtune.client.flower import AWAY
 from fieldtune.client.messages import Description, Failure
 from fieldtune.server.app import failure, reported, request_message
 from fieldtune.server.fleet import Addressed, Reply, refuse_if
-from fieldtune.server.network.gathering import AWAY, UNAVAILABLE, Gathering
+from fieldtune.server.network.gathering import UNAVAILABLE, Gathering
 from fieldtune.server.network.returning import Returning
 from fieldtune.server.network.run import Node, Run, RunLostError
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 
 from flwr.app import Message
 
+from fieldtune.client.flower import AWAY
 from fieldtune.client.messages import Description
 from fieldtune.server.app import describe_message, described
 from fieldtune.server.network.run import Node, Run
-
-AWAY = 5
-"""Flower's error for a node that has not been heard of for a while."""
 
 UNAVAILABLE = (3, 4, AWAY)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
