@@ -1,4 +1,4 @@
-"""The contract of :class:`~fieldtune.server.fleet.Fleet`, which simulated and real clients keep.
+"""The contract of a fleet, which simulated and real clients keep.
 
 ``simulations/test_fleet.py`` holds worker processes to it that simulate four clients, and
 ``network/test_deployment.py`` four devices that are connected over TLS.
@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldtune.client.data import ClientData
-from fieldtune.client.messages import (
+from fieldtune.client.contract.messages import (
     Description,
     EvaluateReport,
     EvaluateRequest,
@@ -23,12 +22,13 @@ from fieldtune.client.messages import (
     TrainRequest,
     Weights,
 )
-from fieldtune.client.runtime import Session
-from fieldtune.client.trainer import evaluate, train
-from fieldtune.profiles.errors import FleetError
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.training.runtime import Session
+from fieldtune.client.training.trainer import evaluate, train
+from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.federated import Request
-from fieldtune.server.fleet import Addressed, Fleet, Reply
+from fieldtune.server.federation.fedavg import Request
+from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
 from make_check import FOLDER
 from network.studies import dealt_data
 

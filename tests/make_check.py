@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldtune.client import doctor
-from fieldtune.client.runtime import Session
+from fieldtune.client.service import doctor
+from fieldtune.client.training.runtime import Session
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService

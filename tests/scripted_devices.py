@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
-from fieldtune.client.flower import identify_process, number_message
-from fieldtune.client.messages import Description, TrainReport, TrainRequest
-from fieldtune.server.fleet import Addressed
-from fieldtune.server.network.fleet import DeviceFleet
-from fieldtune.server.network.run import Node, RunLostError
+from fieldtune.client.contract.messages import Description, TrainReport, TrainRequest
+from fieldtune.client.node.fleet_api import identify_process, number_message
+from fieldtune.server.deployment.run import Node, RunLostError
+from fieldtune.server.devices.device_fleet import DeviceFleet
+from fieldtune.server.federation.fleet import Addressed
 
 SHA = "a" * 64
 WEIGHTS = np.arange(4, dtype=np.float32)

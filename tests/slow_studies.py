@@ -8,26 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.cost import call_ms
-from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.work import Work
-from fieldtune.server.artefacts import Artefacts
+from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.costmodel.cost import call_ms
+from fieldtune.profiles.costmodel.tflite_work import Work
+from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.coordinator import Coordinator
-from fieldtune.server.forecast import Forecaster
-from fieldtune.server.pareto import to_json
-from fieldtune.server.rejudge import rejudged
-from fieldtune.server.runfolder import RunFolder, trials_csv
-from fieldtune.server.space import Configuration
-from fieldtune.server.spending import Spending
-from fieldtune.server.steering import last_limits
-from fieldtune.server.studyfile import parse_study
-from fieldtune.server.summary import summarise
-from fieldtune.server.trials import Outcome
-from fieldtune.server.tune import make_artefacts, make_formulas, open_tuner
+from fieldtune.server.costs.forecast import Forecaster
+from fieldtune.server.costs.rejudge import rejudged
+from fieldtune.server.outcomes.trial import Outcome
+from fieldtune.server.results.run_folder import RunFolder, trials_csv
+from fieldtune.server.results.schema import to_json
+from fieldtune.server.results.summarize import summarise
+from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.loop import Coordinator
+from fieldtune.server.session.session import make_artefacts, make_formulas, open_tuner
+from fieldtune.server.study.artefacts import Artefacts
+from fieldtune.server.study.changes import last_limits
+from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.space import Configuration
 from slower_devices import MEMBERS, SLOWER, ZERO, PulledPlugError, SlowFleet
 
 SMALL, LARGE = 8, 1024

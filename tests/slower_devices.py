@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fieldtune.client.messages import Description, EvaluateReport, TrainReport, TrainRequest
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.cost import call_ms
-from fieldtune.profiles.work import Work, read_work
-from fieldtune.server.fleet import Addressed, Reply
+from fieldtune.client.contract.messages import (
+    Description,
+    EvaluateReport,
+    TrainReport,
+    TrainRequest,
+)
+from fieldtune.profiles.costmodel.cost import call_ms
+from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.federation.fleet import Addressed, Reply
 
 ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
 SLOWER = {ZERO: 2.0, FIVE: 1.0}

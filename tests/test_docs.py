@@ -14,13 +14,13 @@ import typer.main
 from pydantic import BaseModel
 
 from fieldtune.client.cli import app as client_app
-from fieldtune.client.datafiles import DataDescription
-from fieldtune.profiles.device import DeviceProfile, figure_fields
-from fieldtune.server import study
+from fieldtune.client.data.files import DataDescription
+from fieldtune.profiles.device.profile import DeviceProfile, figure_fields
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
-from fieldtune.server.partition import Partition, PartitionKind
-from fieldtune.server.space import Parameter
-from fieldtune.server.tunersection import Fedex
+from fieldtune.server.study import config as study
+from fieldtune.server.study.partition import Partition, PartitionKind
+from fieldtune.server.study.space import Parameter
+from fieldtune.server.study.tuner_options import Fedex
 from fieldtune.simulations.cli import app
 from fieldtune.simulations.datasets import BUILT_IN
 

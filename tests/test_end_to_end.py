@@ -19,10 +19,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from commandline import COMMAND, Command
-from fieldtune.server.studyfile import load_study
+from fieldtune.server.study.load import load_study
 from fieldtune.simulations.datasets import load_dataset
-from fieldtune.simulations.fleet import FleetPlan
-from fieldtune.simulations.partition import partition
+from fieldtune.simulations.fleet.plan import FleetPlan
+from fieldtune.simulations.partition.partition import partition
 
 DEVICES = {"raspberry-pi-zero-2w", "raspberry-pi-4b", "raspberry-pi-5"}
 
@@ -291,7 +291,11 @@ def test_check_trains_nothing_and_says_what_the_limits_leave(
 
 
 @pytest.mark.parametrize(
-    "modules", ["fieldtune.simulations.run, fieldtune.server.tune", "fieldtune.simulations.worker"]
+    "modules",
+    [
+        "fieldtune.simulations.commands, fieldtune.server.session.session",
+        "fieldtune.simulations.fleet.worker",
+    ],
 )
 def test_neither_coordinator_nor_clients_import_tensorflow(modules: str) -> None:
     code = (

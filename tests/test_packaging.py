@@ -27,7 +27,8 @@ def test_no_source_root_hides_its_siblings_with_an_init() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["fieldtune.client.app", "fieldtune.client.node", "fieldtune.client.cli"]
+    "module",
+    ["fieldtune.client.node.client_app", "fieldtune.client.node.node", "fieldtune.client.cli"],
 )
 def test_importing_the_client_pulls_in_nothing_heavy(module: str, tmp_path: Path) -> None:
     code = (
@@ -73,7 +74,7 @@ def test_the_wheel_runs_its_help_outside_the_checkout(elsewhere: Path) -> None:
 
 
 def test_the_wheel_imports_the_client_outside_the_checkout(elsewhere: Path) -> None:
-    code = "import fieldtune.client.app as a; print(a.__file__)"
+    code = "import fieldtune.client.node.client_app as a; print(a.__file__)"
     file = run(elsewhere / "env/bin/python", "-c", code, cwd=elsewhere)
     assert "site-packages" in file
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from commandline import Command
-from fieldtune.profiles.errors import RunFolderError, UsageError
-from fieldtune.server.earlier import read_earlier, warm_start
-from fieldtune.server.runfolder import RunFolder
+from fieldtune.profiles.common.errors import RunFolderError, UsageError
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.results.warm_start import read_earlier, warm_start
 
 STUDY = """
 [study]

@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from published import published_table
 from random_models import drawn
 
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.cost import Cost, Workload, predict
-from fieldtune.profiles.device import DeviceProfile
-from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.fit import fit, robust
-from fieldtune.profiles.graphs import chain
-from fieldtune.profiles.measure import as_toml, measure
-from fieldtune.profiles.microbench import Readings, fastest_us, interpreter_class, run
-from fieldtune.profiles.work import Work
+from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.costmodel.cost import Cost, Workload, predict
+from fieldtune.profiles.costmodel.tflite_work import Work
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.profiles.device.profile import DeviceProfile
+from fieldtune.profiles.measure.fit_rates import fit, robust
+from fieldtune.profiles.measure.microbench import Readings, fastest_us, interpreter_class, run
+from fieldtune.profiles.measure.profile_host import as_toml, measure
+from fieldtune.profiles.measure.tflite_graphs import chain
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.compiler.service import CompileService

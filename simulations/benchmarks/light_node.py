@@ -24,12 +24,12 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from fieldtune.client.messages import TrainRequest  # noqa: E402
-from fieldtune.server.app import GridFleet  # noqa: E402
+from fieldtune.client.contract.messages import TrainRequest  # noqa: E402
 from fieldtune.server.compiler.cache import ArtefactCache  # noqa: E402
 from fieldtune.server.compiler.manifest import ModelSpec  # noqa: E402
 from fieldtune.server.compiler.service import CompileService  # noqa: E402
-from fieldtune.server.fleet import Addressed  # noqa: E402
+from fieldtune.server.federation.fleet import Addressed  # noqa: E402
+from fieldtune.server.federation.grid_fleet import GridFleet  # noqa: E402
 from network.devices import Device, wait_for  # noqa: E402  (found by the line above)
 from network.superlink import DatabaseGrid, SuperLink  # noqa: E402
 

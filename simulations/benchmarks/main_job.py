@@ -22,10 +22,10 @@ from numpy_fedavg import federated_averaging
 from rich.console import Console
 from rich.table import Table
 
-from fieldtune.server.studyfile import load_study
+from fieldtune.server.study.load import load_study
 from fieldtune.simulations.datasets import load_dataset
-from fieldtune.simulations.fleet import FleetPlan
-from fieldtune.simulations.partition import partition
+from fieldtune.simulations.fleet.plan import FleetPlan
+from fieldtune.simulations.partition.partition import partition
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "digits.toml"
 

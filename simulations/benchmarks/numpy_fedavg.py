@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.client.data import ClientData
+from fieldtune.client.data.client_data import ClientData
 
 Layers = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 

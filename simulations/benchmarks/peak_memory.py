@@ -34,7 +34,7 @@ def infer(folder: Path, name: str) -> None:
 
 def train(folder: Path, name: str) -> None:
     """Do what a client does in a round of one step: load weights, train, read weights."""
-    from fieldtune.client.runtime import Session
+    from fieldtune.client.training.runtime import Session
 
     session = Session((folder / f"{name}.train.tflite").read_bytes())
     weights = np.full(session.weight_count, 0.05, np.float32)
@@ -62,7 +62,7 @@ def main(kind: str, folder: Path, names: list[str]) -> int:
     """Fork for each model."""
     if kind == "train":
         import_module("flwr.clientapp")
-        import_module("fieldtune.client.runtime")
+        import_module("fieldtune.client.training.runtime")
     _warm_up()
     held = _status_mib("VmRSS")
     for name in names:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.profiles.roofline import Threads, call_ms
-from fieldtune.profiles.work import OpWork, Work
+from fieldtune.profiles.costmodel.roofline import Threads, call_ms
+from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
+from fieldtune.profiles.device.load import load_profile
 
 # MobileNet v2 1.0, 224x224 (Sandler et al., CVPR 2018): 300 million multiply-adds, about 9 in 10
 # of them in pointwise or full convolutions, 3.5 million weights, activations of some 50 MB.

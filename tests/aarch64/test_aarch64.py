@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aarch64.guest import BASE, Guest, build_wheel, missing_means
-from fieldtune.client.runtime import Session
+from fieldtune.client.training.runtime import Session
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.network import tune
 from network.deployment import Deployment, add_devices, needs_nginx, within
@@ -28,10 +28,10 @@ TRAIN = """
 import sys
 from pathlib import Path
 import numpy as np
-from fieldtune.client.doctor import check_step
-from fieldtune.client.runtime import Session, runtime_name
-from fieldtune.profiles.detect import detect_profile
-from fieldtune.profiles.probe import probe
+from fieldtune.client.service.doctor import check_step
+from fieldtune.client.training.runtime import Session, runtime_name
+from fieldtune.profiles.host.detect import detect_profile
+from fieldtune.profiles.host.probe import probe
 weights = [check_step(Session(Path(file).read_bytes())) for file in sys.argv[2:]]
 np.savez(sys.argv[1], *weights)
 print(runtime_name(), detect_profile(probe()))
@@ -73,7 +73,7 @@ def test_both_runtimes_train_to_the_weights_of_x86_64_and_know_their_board(
     assert done.returncode == 0, done.stderr[-2000:]
     assert guest.site.name in done.stdout
     assert "raspberry-pi-zero-2w" in done.stdout
-    from fieldtune.client.doctor import check_step
+    from fieldtune.client.service.doctor import check_step
 
     with np.load(tmp_path / "weights.npz") as there:
         for name, file in zip(there.files, files, strict=True):

@@ -10,8 +10,8 @@ from flwr.app import Context, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.supercore.object_ref import load_app
 
-from fieldtune.client.flower import identify_process
-from fieldtune.client.messages import Description
+from fieldtune.client.contract.messages import Description
+from fieldtune.client.node.fleet_api import identify_process
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from commandline import COMMAND
-from fieldtune.client.data import ClientData
-from fieldtune.server.network.folder import CoordinatorFolder
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.server.deployment.folder import CoordinatorFolder
 from network.studies import dealt_data
 from network.superlink import free_port
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fieldtune.client.bundle import Bundle
+from fieldtune.client.contract.bundle import Bundle
 
 
 def wait_for(what: Callable[[], Any], limit_s: float = 120.0) -> Any:

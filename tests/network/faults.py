@@ -20,8 +20,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fieldtune.client.bundle import Bundle
-from fieldtune.server.network.certificates import Pair, make_device_key, make_server
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.server.deployment.certificates import Pair, make_device_key, make_server
 from network.deployment import Deployment, Program, add_devices, run_script
 from network.full_disk import filled
 from network.studies import digits

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fieldtune.client.data import ClientData
-from fieldtune.client.messages import TrainReport, TrainRequest, VariantRequest, Weights
-from fieldtune.client.runtime import Session
-from fieldtune.client.trainer import train
-from fieldtune.server.federated import Report
-from fieldtune.server.fleet import Addressed, Reply
+from fieldtune.client.contract.messages import TrainReport, TrainRequest, VariantRequest, Weights
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.training.runtime import Session
+from fieldtune.client.training.trainer import train
+from fieldtune.server.federation.fedavg import Report
+from fieldtune.server.federation.fleet import Addressed, Reply
 
 
 @dataclass

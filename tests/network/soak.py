@@ -23,14 +23,14 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fieldtune.client.data import ClientData
-from fieldtune.client.messages import EvaluateRequest, TrainRequest
+from fieldtune.client.contract.messages import EvaluateRequest, TrainRequest
+from fieldtune.client.data.client_data import ClientData
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.fleet import Addressed
-from fieldtune.server.network.fleet import DeviceFleet
-from fieldtune.server.network.superlink import SuperLinkRun
+from fieldtune.server.devices.device_fleet import DeviceFleet
+from fieldtune.server.devices.superlink_run import SuperLinkRun
+from fieldtune.server.federation.fleet import Addressed
 from network.deployment import Deployment, run_script
 
 TYPE = "x86-mini-pc"

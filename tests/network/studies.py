@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fieldtune.client.data import ClientData
-from fieldtune.server.studyfile import load_study
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.server.study.load import load_study
 from fieldtune.simulations.datasets import load_dataset
-from fieldtune.simulations.fleet import FleetPlan, assign_devices
-from fieldtune.simulations.partition import partition
+from fieldtune.simulations.fleet.plan import FleetPlan, assign_devices
+from fieldtune.simulations.partition.partition import partition
 
 _STUDY = """\
 [study]

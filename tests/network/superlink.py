@@ -38,8 +38,8 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.run import Run
 from flwr.superlink.federation import NoOpFederationManager
 
-from fieldtune.client.bundle import Bundle
-from fieldtune.client.flower import empty_run, identify_process, number_message
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.node.fleet_api import empty_run, identify_process, number_message
 from identities import Server, key_pair, server
 
 QUIET = {

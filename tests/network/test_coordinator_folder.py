@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fieldtune.client.bundle import Bundle
-from fieldtune.profiles.errors import DeploymentError, StorageError
-from fieldtune.server.network.certificates import (
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.profiles.common.errors import DeploymentError, StorageError
+from fieldtune.server.deployment.certificates import (
     Pair,
     expires,
     make_authority,
     make_server,
 )
-from fieldtune.server.network.cli import app
-from fieldtune.server.network.folder import CoordinatorFolder, Settings
-from fieldtune.server.network.proxy import nginx_configuration
-from fieldtune.server.network.serve import serve
-from fieldtune.server.network.service import UNIT, systemd_unit
+from fieldtune.server.deployment.cli import app
+from fieldtune.server.deployment.folder import CoordinatorFolder, Settings
+from fieldtune.server.deployment.nginx import nginx_configuration
+from fieldtune.server.deployment.supervisor import serve
+from fieldtune.server.deployment.systemd import UNIT, systemd_unit
 
 SETTINGS = Settings(hosts=("coordinator.local",), port=8443, superlink_port=18443)
 

@@ -32,16 +32,16 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import Message as Proto
 
-from fieldtune.client.bundle import Bundle
-from fieldtune.client.flower import KeyRefusedError, Link, NotActivatedError
-from fieldtune.server.app import describe_message
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.node.fleet_api import KeyRefusedError, Link, NotActivatedError
+from fieldtune.server.deployment.certificates import make_device_key
+from fieldtune.server.deployment.nginx import DEVICE_CALLS
+from fieldtune.server.devices.device_fleet import DeviceFleet
+from fieldtune.server.devices.superlink_run import SuperLinkRun
+from fieldtune.server.federation.grid_fleet import describe_message
 from fieldtune.server.network import tune
-from fieldtune.server.network.certificates import make_device_key
-from fieldtune.server.network.fleet import DeviceFleet
-from fieldtune.server.network.proxy import DEVICE_CALLS
-from fieldtune.server.network.superlink import SuperLinkRun
-from fieldtune.server.studyfile import load_study
-from fieldtune.simulations import run
+from fieldtune.server.study.load import load_study
+from fieldtune.simulations import commands as run
 from fieldtune.simulations.datasets import load_dataset
 from fleet_contract import FleetContract, Opened
 from network.deployment import Deployment, Program, needs_nginx, within, write_data

@@ -20,7 +20,7 @@ from flwr.cli.config_utils import get_fab_config, get_fab_metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from fieldtune.client.flower import HOLDS_FOR, identify_process, number_message
+from fieldtune.client.node.fleet_api import HOLDS_FOR, identify_process, number_message
 from fieldtune.server.network import control, fleet, gathering, superlink
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +40,8 @@ def test_what_is_private_to_flower_is_used_in_two_modules_one_on_either_side() -
             if any(name.partition(".")[0] == "flwr" and name not in PUBLIC for name in names):
                 using.add(str(file.relative_to(ROOT)))
     assert using == {
-        "client/fieldtune/client/flower.py",
-        "server/fieldtune/server/network/flower.py",
+        "client/fieldtune/client/node/fleet_api.py",
+        "server/fieldtune/server/deployment/flower_private.py",
     }
 
 
@@ -125,7 +125,7 @@ def test_a_reply_is_to_what_superlink_says_and_not_to_what_it_claims() -> None:
 
 def test_a_study_does_not_load_superlinks_database() -> None:
     code = (
-        "import sys, fieldtune.server.network.superlink; "
+        "import sys, fieldtune.server.devices.superlink_run; "
         "sys.exit(any(name.startswith('flwr.server.superlink.linkstate') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldtune.client.datafiles import load_device_data
-from fieldtune.client.messages import EvaluateRequest, TrainReport, TrainRequest
-from fieldtune.client.node import pause_s
-from fieldtune.client.runtime import Session
-from fieldtune.client.trainer import train
-from fieldtune.server.app import GridFleet
+from fieldtune.client.contract.messages import EvaluateRequest, TrainReport, TrainRequest
+from fieldtune.client.data.files import load_device_data
+from fieldtune.client.node.node import pause_s
+from fieldtune.client.training.runtime import Session
+from fieldtune.client.training.trainer import train
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.fleet import Addressed
+from fieldtune.server.federation.fleet import Addressed
+from fieldtune.server.federation.grid_fleet import GridFleet
 from network.control_group import control_group
 from network.devices import Device, wait_for
 from network.full_disk import filled

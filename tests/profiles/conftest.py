@@ -9,7 +9,7 @@ import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from fieldtune.profiles.device import DeviceProfile, figure_fields
+from fieldtune.profiles.device.profile import DeviceProfile, figure_fields
 
 DATA = Path(__file__).parent / "data"
 

@@ -1,10 +1,10 @@
 import pytest
 from typer.testing import CliRunner
 
-from fieldtune.profiles.catalogue import load_profile, profile_names
 from fieldtune.profiles.cli import app, basis_counts
-from fieldtune.profiles.device import figure_fields
-from fieldtune.profiles.errors import ProfileError
+from fieldtune.profiles.common.errors import ProfileError
+from fieldtune.profiles.device.load import load_profile, profile_names
+from fieldtune.profiles.device.profile import figure_fields
 
 WIDTHS = ["80", "120"]
 

@@ -4,7 +4,7 @@ import sys
 
 try:
     from fieldtune.client.cli import app
-    from fieldtune.profiles.command import run_command
+    from fieldtune.profiles.common.command import run_command
 except KeyboardInterrupt:  # reading the modules takes a small board seconds
     sys.exit(130)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fieldtune.client.bundle import Bundle
-    from fieldtune.client.service import Service
+    from fieldtune.client.contract.bundle import Bundle
+    from fieldtune.client.service.systemd import Service
 
 # Before Flower is imported: no telemetry, no look for updates.
 for _name, _value in {
@@ -48,10 +48,10 @@ Profile = Annotated[
 @app.command()
 def run(bundle: BundleFile, data: Data, profile: Profile = None) -> None:
     """Serve the coordinator in the foreground until Ctrl-C."""
-    from fieldtune.client.slim import without_grpc
+    from fieldtune.client.node.no_grpc import without_grpc
 
     without_grpc()
-    from fieldtune.client.run import run_client
+    from fieldtune.client.node.run import run_client
 
     _log_to_stderr()
     run_client(bundle, data, profile=profile)
@@ -77,7 +77,7 @@ def install(
     ] = False,
 ) -> None:
     """Install the client as a systemd service that starts with the board, and start it."""
-    from fieldtune.client.service import install as install_service
+    from fieldtune.client.service.systemd import install as install_service
 
     service, read = _service(bundle, data, profile, memory_mib, user)
     if show:
@@ -91,7 +91,7 @@ def install(
 @app.command()
 def status() -> None:
     """Show the clients of this machine: connected or not, and what they did last."""
-    from fieldtune.client.report import print_statuses
+    from fieldtune.client.service.status import print_statuses
 
     print_statuses()
 
@@ -106,8 +106,8 @@ def doctor(
     profile: Profile = None,
 ) -> None:
     """Look at all that taking part needs, and say what to mend; exit code 7 if it cannot."""
-    from fieldtune.client.doctor import examine
-    from fieldtune.client.report import print_findings
+    from fieldtune.client.service.doctor import examine
+    from fieldtune.client.service.status import print_findings
 
     sys.path.insert(0, str(Path.cwd()))
     print_findings(examine(bundle, data, profile))
@@ -117,11 +117,16 @@ def _service(
     file: Path, data: str, profile: str | None, memory_mib: int | None, user: str | None
 ) -> tuple[Service, Bundle]:
     """What to install, with all that can be wrong found before anything is written."""
-    from fieldtune.client.bundle import Bundle
-    from fieldtune.client.datafiles import load_device_data
-    from fieldtune.client.run import chosen_profile
-    from fieldtune.client.service import Service, memory_limit_mib, owner_of, systemd_version
-    from fieldtune.profiles.probe import probe
+    from fieldtune.client.contract.bundle import Bundle
+    from fieldtune.client.data.files import load_device_data
+    from fieldtune.client.node.run import chosen_profile
+    from fieldtune.client.service.systemd import (
+        Service,
+        memory_limit_mib,
+        owner_of,
+        systemd_version,
+    )
+    from fieldtune.profiles.host.probe import probe
 
     bundle, host = Bundle.read(file), probe()
     name = chosen_profile(profile, host)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from fieldtune.client.app import make_client_app
-from fieldtune.client.artefacts import ArtefactFolder
-from fieldtune.client.data import ClientData
-from fieldtune.client.datafiles import DeviceData
-from fieldtune.client.place import Place
-from fieldtune.client.runtime import Sessions
-from fieldtune.profiles.errors import DataError
-from fieldtune.profiles.probe import probe
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.data.files import DeviceData
+from fieldtune.client.node.artefact_cache import ArtefactFolder
+from fieldtune.client.node.client_app import make_client_app
+from fieldtune.client.node.state import Place
+from fieldtune.client.training.runtime import Sessions
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.profiles.host.probe import probe
 
 
 def _data(node_config: Mapping[str, object]) -> ClientData:

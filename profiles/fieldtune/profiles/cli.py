@@ -10,16 +10,16 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from fieldtune.profiles.catalogue import load_profile, profile_names
-from fieldtune.profiles.device import (
+from fieldtune.profiles.common.errors import StorageError, UsageError
+from fieldtune.profiles.device.load import load_profile, profile_names
+from fieldtune.profiles.device.profile import (
     Basis,
     DeviceProfile,
     Figure,
     KernelRates,
     figure_fields,
 )
-from fieldtune.profiles.errors import StorageError, UsageError
-from fieldtune.profiles.measure import Measured, as_toml, measure
+from fieldtune.profiles.measure.profile_host import Measured, as_toml, measure
 
 app = typer.Typer(
     no_args_is_help=True,

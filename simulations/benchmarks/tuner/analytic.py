@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.server.space import Parameter
+from fieldtune.server.study.space import Parameter
 from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
 
 Vector = NDArray[np.float64]

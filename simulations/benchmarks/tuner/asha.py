@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fieldtune.server.rungs import ranked
+from fieldtune.server.tuner.early_stopping import ranked
 from tuner.encode import draw
 from tuner.peer import Proposal
 from tuner.problem import Evaluation, Known, Problem, Values

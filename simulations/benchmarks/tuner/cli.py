@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fieldtune.profiles.errors import DataError, FieldtuneError, UsageError
+from fieldtune.profiles.common.errors import DataError, FieldtuneError, UsageError
 from tuner.asks import ask_costs
 from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import Gain, gains

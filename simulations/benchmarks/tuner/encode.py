@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.server.space import Parameter, Value
+from fieldtune.server.study.space import Parameter, Value
 from tuner.problem import Problem, Values, ruled_out
 
 _MOST_DRAWS = 20_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fieldtune.server.tunersection import Fedex
+from fieldtune.server.study.tuner_options import Fedex
 from tuner.optuna_peers import OptunaPeer, random
 from tuner.peer import Filtered, Proposal
 from tuner.problem import Problem

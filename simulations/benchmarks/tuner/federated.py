@@ -16,19 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldtune.client import trainer
-from fieldtune.client.messages import (
+from fieldtune.client.contract.messages import (
     Description,
     EvaluateReport,
     TrainReport,
     TrainRequest,
     Weights,
 )
-from fieldtune.client.runtime import Session, runtime_name
-from fieldtune.profiles.catalogue import load_profile
-from fieldtune.server.candidates import Candidate, candidates_around, who_may_train
+from fieldtune.client.training import trainer
+from fieldtune.client.training.runtime import Session, runtime_name
+from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.federated import (
+from fieldtune.server.costs.forecast import fleet_measure
+from fieldtune.server.federation.fedavg import (
     Answers,
     Exchange,
     NothingLearnedError,
@@ -37,18 +37,18 @@ from fieldtune.server.federated import (
     Request,
     federated_averaging,
 )
-from fieldtune.server.fedex import fedex
-from fieldtune.server.forecast import fleet_measure
-from fieldtune.server.space import Configuration, Parameter
-from fieldtune.server.study import COST_MEASURES, StudyConfig
-from fieldtune.server.studyfile import load_study
-from fieldtune.server.trials import Forecast, Learned
-from fieldtune.server.tune import compile_service, make_artefacts, make_forecaster
-from fieldtune.server.tunersection import Fedex
+from fieldtune.server.federation.fedex import fedex
+from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
+from fieldtune.server.outcomes.trial import Forecast, Learned
+from fieldtune.server.session.session import compile_service, make_artefacts, make_forecaster
+from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.load import load_study
+from fieldtune.server.study.space import Configuration, Parameter
+from fieldtune.server.study.tuner_options import Fedex
 from fieldtune.simulations.datasets import load_dataset
-from fieldtune.simulations.fleet import FleetPlan, assign_devices
-from fieldtune.simulations.meter import ProfileMeter
-from fieldtune.simulations.partition import partition
+from fieldtune.simulations.fleet.plan import FleetPlan, assign_devices
+from fieldtune.simulations.fleet.profile_meter import ProfileMeter
+from fieldtune.simulations.partition.partition import partition
 from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
 
 FRESH = (9_000_001, 9_000_002, 9_000_003)

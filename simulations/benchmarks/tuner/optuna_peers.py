@@ -18,10 +18,10 @@ from optuna.distributions import (
 )
 
 from fieldtune.server import tuner as product
-from fieldtune.server.rungs import among_best
-from fieldtune.server.space import Parameter
-from fieldtune.server.tuner import history
-from fieldtune.server.tuner.prior import Earlier
+from fieldtune.server.bo import trial_rows as history
+from fieldtune.server.bo.transfer import Earlier
+from fieldtune.server.study.space import Parameter
+from fieldtune.server.tuner.early_stopping import among_best
 from tuner.peer import Peer, Proposal
 from tuner.problem import Evaluation, Known, Problem
 

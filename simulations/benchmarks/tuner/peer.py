@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from fieldtune.server.tunersection import Fedex
+from fieldtune.server.study.tuner_options import Fedex
 from tuner.problem import Evaluation, Known, Problem, Values, ruled_out
 
 MOST_REJECTIONS = 200

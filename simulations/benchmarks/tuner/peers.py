@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fieldtune.profiles.errors import UsageError, did_you_mean
+from fieldtune.profiles.common.errors import UsageError, did_you_mean
 from tuner import optuna_peers, warm
 from tuner.asha import MoAsha
 from tuner.exploring import FedexPeer

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fieldtune.profiles.errors import DataError
-from fieldtune.server.space import Parameter, Value
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.server.study.space import Parameter, Value
 
 Values = Mapping[str, Value]
 """A configuration: parameter -> value."""

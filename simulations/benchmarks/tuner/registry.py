@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fieldtune.profiles.errors import UsageError, did_you_mean
+from fieldtune.profiles.common.errors import UsageError, did_you_mean
 from tuner.analytic import ANALYTIC
 from tuner.federated import Federated
 from tuner.problem import Problem

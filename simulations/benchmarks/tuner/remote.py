@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import distribution_to_json
 
-from fieldtune.profiles.errors import FleetError
+from fieldtune.profiles.common.errors import FleetError
 from tuner.encode import draw_allowed, encode, perturb
 from tuner.optuna_peers import distribution
 from tuner.peer import Proposal

@@ -22,8 +22,8 @@ from typing import ClassVar, Never
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import DataError
-from fieldtune.server.space import Parameter, Value
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.server.study.space import Parameter, Value
 from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
 
 Row = Mapping[str, list[float]]

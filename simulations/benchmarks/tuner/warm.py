@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from fieldtune.server.tuner.prior import Earlier
+from fieldtune.server.bo.transfer import Earlier
 from tuner import optuna_peers
 from tuner.federated import Federated
 from tuner.peer import Peer, Proposal

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
-from fieldtune.server.space import Parameter
+from fieldtune.server.study.space import Parameter
 from tuner.problem import Evaluation, Known, Problem, Reference, Values
 
 Error = Literal["low", "scattered"]

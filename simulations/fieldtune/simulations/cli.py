@@ -14,10 +14,10 @@ import typer
 
 from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
-from fieldtune.profiles.command import run_command
-from fieldtune.profiles.errors import UsageError
-from fieldtune.server.cli import export, report
-from fieldtune.server.network.cli import app as coordinator_app
+from fieldtune.profiles.common.command import run_command
+from fieldtune.profiles.common.errors import UsageError
+from fieldtune.server.deployment.cli import app as coordinator_app
+from fieldtune.server.session.cli import export, report
 
 app = typer.Typer(
     name="fieldtune",
@@ -76,7 +76,7 @@ def tune(
 ) -> None:
     """Run a study, or go on with it where the run folder holds it already."""
     if superlink is not None:
-        from fieldtune.server.network.tune import tune_on_devices
+        from fieldtune.server.devices.command import tune_on_devices
 
         if workers is not None:
             raise UsageError("--workers is for simulated clients: leave it out with --superlink")
@@ -84,7 +84,7 @@ def tune(
             study, out, superlink, trials=trials, seed=seed, warm_start=warm_start or []
         )
         return
-    from fieldtune.simulations.run import tune_in_simulation
+    from fieldtune.simulations.commands import tune_in_simulation
 
     tune_in_simulation(
         study,
@@ -99,7 +99,7 @@ def tune(
 @app.command()
 def check(study: Study) -> None:
     """Show a study's space, fleet and limits, and what the limits rule out, without training."""
-    from fieldtune.simulations.run import check_in_simulation
+    from fieldtune.simulations.commands import check_in_simulation
 
     check_in_simulation(study)
 
@@ -110,7 +110,7 @@ def retarget(
     device: Annotated[str, typer.Option(metavar="PROFILE", help="A device type.")],
 ) -> None:
     """Answer for a device type that was not in the fleet, from the trials there are."""
-    from fieldtune.simulations.run import retarget_in_simulation
+    from fieldtune.simulations.commands import retarget_in_simulation
 
     retarget_in_simulation(folder, device)
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.compiler.service import CompileService

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fieldtune.profiles.errors import CompileError, StorageError
+from fieldtune.profiles.common.errors import CompileError, StorageError
 from fieldtune.server.compiler.cache import ArtefactCache, default_folder
 from fieldtune.server.compiler.manifest import Artefact, CompileOptions, Manifest, ModelSpec
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 from strategies import drawn
 
-from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.work import Work
+from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
 
 SMALL = {
@@ -82,8 +82,8 @@ def test_the_gate_stops_a_wrong_gradient_and_names_the_weight():
     script = """
 from fieldtune.server.compiler import build, gradients
 from fieldtune.server.compiler.manifest import ModelSpec
-from fieldtune.profiles.errors import CompileError
-from fieldtune.profiles.work import Work
+from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.costmodel.tflite_work import Work
 from tensorflow.python.framework import ops
 
 ops.RegisterGradient("Wrong")(lambda op, dy: dy * 0.9)

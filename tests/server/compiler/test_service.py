@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
 from fieldtune.server.compiler.service import CompileService

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
 
 SPEC = ModelSpec("ds_cnn", {"width": 8, "depth": 1}, (10, 8, 1), 4, CompileOptions(micro_batch=2))
@@ -54,7 +54,7 @@ def test_weights_of_another_model_are_refused(compiler):
 
 
 def test_memory_is_measured_the_same_twice_and_grows_with_the_model(compiler, tmp_path):
-    from fieldtune.server.compiler.footprint import Footprint
+    from fieldtune.server.compiler.runtime_memory import Footprint
 
     artefact = compiler.submit(SPEC).result()
     small = compiler.submit(ModelSpec("logistic", {}, (4,), 2)).result()
@@ -73,7 +73,7 @@ def test_memory_is_measured_the_same_twice_and_grows_with_the_model(compiler, tm
 def test_memory_is_the_same_to_some_bytes_whatever_the_process_came_from(
     compiler, tmp_path, monkeypatch
 ):
-    from fieldtune.server.compiler import footprint
+    from fieldtune.server.compiler import runtime_memory as footprint
 
     monkeypatch.setattr(footprint, "_ROUND", 1)
     model = compiler.submit(SPEC).result().model

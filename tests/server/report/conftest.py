@@ -8,10 +8,10 @@ import moocore
 import numpy as np
 import pytest
 
-from fieldtune.server.pareto import Attempt, Interval, OnDevice, Point, Summary
-from fieldtune.server.recommend import recommend
-from fieldtune.server.space import Value
-from fieldtune.server.summary import wilson, worst_constraint
+from fieldtune.server.results.recommend import recommend
+from fieldtune.server.results.schema import Attempt, Interval, OnDevice, Point, Summary
+from fieldtune.server.results.summarize import wilson, worst_constraint
+from fieldtune.server.study.space import Value
 
 CLIENTS = {"raspberry-pi-4b": 40, "raspberry-pi-5": 20, "raspberry-pi-zero-2w": 40}
 SLOWNESS = {"raspberry-pi-4b": 0.25, "raspberry-pi-5": 0.1, "raspberry-pi-zero-2w": 1.0}

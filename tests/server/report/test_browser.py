@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.html import render_html
+from fieldtune.server.results.schema import Summary
 
 MakeSummary = Callable[..., Summary]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.server.pareto import Interval
 from fieldtune.server.report.format import (
     SHARES,
     bounds,
@@ -21,7 +20,8 @@ from fieldtune.server.report.format import (
     scale,
     setting,
 )
-from fieldtune.server.study import COST_MEASURES
+from fieldtune.server.results.schema import Interval
+from fieldtune.server.study.config import COST_MEASURES
 
 SIZES = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "µJ": 1e-6, "mJ": 1e-3,
          "J": 1.0, "kJ": 1e3, "MJ": 1e6, "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20,

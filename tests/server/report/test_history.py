@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.history import MARGIN, growth
+from fieldtune.server.results.schema import Attempt, Summary
 
 MakeSummary = Callable[..., Summary]
 

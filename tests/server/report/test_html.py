@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.markup import Markup, breakable, joined, tag
+from fieldtune.server.results.schema import Summary
 
 MakeSummary = Callable[..., Summary]
 OBJECTIVES = [

@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.prospects import print_prospects
-from fieldtune.server.retarget import MOST_PROSPECTS, Retargeted
-from fieldtune.server.space import Configuration
-from fieldtune.server.tuner.prospects import Prospect
+from fieldtune.server.results.retarget import MOST_PROSPECTS, Retargeted
+from fieldtune.server.results.schema import Summary
+from fieldtune.server.study.space import Configuration
+from fieldtune.server.tuner.suggestions import Prospect
 
 
 def printed(found: Retargeted) -> str:

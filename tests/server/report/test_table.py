@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.table import print_summary
+from fieldtune.server.results.schema import Summary
 
 MakeSummary = Callable[..., Summary]
 OBJECTIVES = [
@@ -121,7 +121,7 @@ def test_printing_needs_no_plotly() -> None:
 
 
 def test_the_files_of_recommended_trials_are_listed_as_measured(summary: Summary) -> None:
-    from fieldtune.server.pareto import VariantFile
+    from fieldtune.server.results.schema import VariantFile
 
     file = VariantFile(bytes=12_345, sha256="0" * 64, measures={"error": 0.1234}, test_samples=9)
     front = [p.model_copy(update={"variants": {"dynamic": file}}) for p in summary.front]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fieldtune.server.space import Parameter, Space
-from fieldtune.server.trials import Completed, Forecast, Learned, Proposal
-from fieldtune.server.tuner.believed import FEWEST, believe
+from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
+from fieldtune.server.study.space import Parameter, Space
+from fieldtune.server.tuner.smoothed import FEWEST, believe
 
 SPACE = Space(client={"learning_rate": Parameter(low=0.0, high=1.0)})
 RNG = np.random.default_rng(0)

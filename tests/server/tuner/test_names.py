@@ -12,11 +12,11 @@ import pytest
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from fieldtune.profiles.errors import StudyError
-from fieldtune.server.space import Parameter, Space
-from fieldtune.server.trials import Completed, Failed, Forecast, Learned, Proposal, Stopped
+from fieldtune.profiles.common.errors import StudyError
+from fieldtune.server.outcomes.trial import Completed, Failed, Forecast, Learned, Proposal, Stopped
+from fieldtune.server.study.space import Parameter, Space
+from fieldtune.server.study.tuner_options import SAMPLERS
 from fieldtune.server.tuner import OptunaTuner
-from fieldtune.server.tunersection import SAMPLERS
 
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=(1, 2, 3))})
 

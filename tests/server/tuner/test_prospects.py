@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fieldtune.server.space import Parameter, Space
-from fieldtune.server.trials import Completed, Forecast, Learned, Proposal
+from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
+from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.tuner import Known
-from fieldtune.server.tuner.prospects import prospects
+from fieldtune.server.tuner.suggestions import prospects
 
 SPACE = Space(
     model={"width": Parameter(choices=(1, 2, 3, 4, 5, 6, 7, 8))},

@@ -11,8 +11,15 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from fieldtune.server.space import Parameter, Space
-from fieldtune.server.trials import Completed, Failed, Forecast, Infeasible, Learned, Proposal
+from fieldtune.server.outcomes.trial import (
+    Completed,
+    Failed,
+    Forecast,
+    Infeasible,
+    Learned,
+    Proposal,
+)
+from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.tuner import Known, OptunaTuner
 
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "kind": Parameter(choices=(1, 2, 3))})

@@ -14,14 +14,14 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from fieldtune.profiles.errors import RunFolderError
-from fieldtune.server.space import Parameter, Space, Value
-from fieldtune.server.steering import Change
-from fieldtune.server.trials import Completed, Forecast, Learned
+from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.server.bo.candidates import Judge, fill_pool, perturb
+from fieldtune.server.bo.encoding import Encoding
+from fieldtune.server.outcomes.trial import Completed, Forecast, Learned
+from fieldtune.server.study.changes import Change
+from fieldtune.server.study.space import Parameter, Space, Value
+from fieldtune.server.study.tuner_options import SAMPLERS
 from fieldtune.server.tuner import GreySampler, Known, OptunaTuner
-from fieldtune.server.tuner.encoding import Encoding
-from fieldtune.server.tuner.pool import Judge, fill_pool, perturb
-from fieldtune.server.tunersection import SAMPLERS
 
 WIDE = Space(
     client={

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from fieldtune.profiles.errors import UsageError
-from fieldtune.server.rungs import ranked
-from fieldtune.server.space import Parameter
+from fieldtune.profiles.common.errors import UsageError
+from fieldtune.server.study.space import Parameter
+from fieldtune.server.tuner.early_stopping import ranked
 from tuner.asha import MoAsha
 from tuner.experiment import Job, Variation, run, score, until, work
 from tuner.optuna_peers import OptunaPeer, RungPeer, random

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldtune.profiles.errors import DataError, UsageError
-from fieldtune.server.space import Value
+from fieldtune.profiles.common.errors import DataError, UsageError
+from fieldtune.server.study.space import Value
 from tuner import tables
 from tuner.analytic import (
     ANALYTIC,

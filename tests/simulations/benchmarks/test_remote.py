@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.profiles.errors import FleetError
+from fieldtune.profiles.common.errors import FleetError
 from tuner.analytic import C2Dtlz2
 from tuner.experiment import run
 from tuner.remote import START, Botorch, RemoteGp, missing

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from commandline import Command
-from fieldtune.server.tunersection import Fedex
+from fieldtune.server.study.tuner_options import Fedex
 from tuner.experiment import run, score
 from tuner.exploring import FedexPeer
 from tuner.federated import MANY_FRESH, Federated

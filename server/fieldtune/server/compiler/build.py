@@ -13,13 +13,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.cache import package_versions
+from fieldtune.server.compiler.conversion_process import converting
 from fieldtune.server.compiler.convert import ConverterError
-from fieldtune.server.compiler.converter import converting
 from fieldtune.server.compiler.diagnosis import explain
-from fieldtune.server.compiler.footprint import memory_bytes
-from fieldtune.server.compiler.gate import Gate
 from fieldtune.server.compiler.manifest import (
     Artefact,
     CompileOptions,
@@ -28,8 +26,10 @@ from fieldtune.server.compiler.manifest import (
     Variant,
 )
 from fieldtune.server.compiler.models import BUILTIN
+from fieldtune.server.compiler.runtime_memory import memory_bytes
 from fieldtune.server.compiler.training import Layout, Program
 from fieldtune.server.compiler.variants import SIGNATURE, export_variant, inference
+from fieldtune.server.compiler.verify import Gate
 
 __all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
 

@@ -21,10 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldtune.profiles import work
-from fieldtune.profiles.errors import CompileError, StorageError
-from fieldtune.server.child import pack_frame, unpack_frame
+from fieldtune.profiles.common.errors import CompileError, StorageError
+from fieldtune.profiles.costmodel import tflite_work as work
 from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
+from fieldtune.server.processes.child import pack_frame, unpack_frame
+
+_READ_WORK = ("tflite_work", "flops", "kernel_loops", "cache_reuse", "xnnpack_delegate")
+"""Modules of the cost model on which a manifest's work depends."""
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy")
 
@@ -160,9 +163,10 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def _compiler_hash() -> str:
-    """The source of the compiler, and of the profiles package that reads an artefact's work."""
+    """The source of the compiler, and of the modules that read an artefact's work."""
     digest = hashlib.sha256()
-    for folder in (Path(__file__).parent, Path(work.__file__).parent):
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(file.read_bytes())
+    compiler, costmodel = Path(__file__).parent, Path(work.__file__).parent
+    reading = [costmodel / f"{name}.py" for name in _READ_WORK]
+    for file in [*sorted(compiler.rglob("*.py")), *reading]:
+        digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -22,7 +22,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import convert as lite_convert
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 
 __all__ = ["ConverterError", "Signature", "convert", "saved_model", "to_tflite", "trace"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 
 _OP = re.compile(r"'tf\.(\w+)' op is neither|operation 'tf\.(\w+)' that was explicitly")
 _PLACE = '"([^"@]+)@'

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.manifest import CompileOptions
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 
 MAX_STEPS = 256
 """Longest sequence that is unrolled: each step is a copy of the cell, forward and backward."""

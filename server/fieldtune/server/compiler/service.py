@@ -22,10 +22,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import CompileError, MissingExtraError
-from fieldtune.server.child import Child, pack_frame, tail, unpack_frame
+from fieldtune.profiles.common.errors import CompileError, MissingExtraError
 from fieldtune.server.compiler.cache import ArtefactCache, artefact_from_frame
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec, Variant
+from fieldtune.server.processes.child import Child, pack_frame, tail, unpack_frame
 
 WORKER = "fieldtune.server.compiler.worker"
 _ENVIRONMENT = {

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import math_ops
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.gradients.convolution import conv2d_forward
 from fieldtune.server.compiler.gradients.moments import batch_norm, moments
 from fieldtune.server.compiler.randomness import Stream

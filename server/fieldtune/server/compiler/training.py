@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.convert import Signature, trace
 from fieldtune.server.compiler.gradients import built_in_gradients
 from fieldtune.server.compiler.losses import class_counts, loss_function, target_spec

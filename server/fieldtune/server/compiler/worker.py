@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fieldtune.profiles.errors import CompileError
-from fieldtune.server.child import pack_frame, parent_connection, unpack_frame
-from fieldtune.server.compiler import footprint
+from fieldtune.profiles.common.errors import CompileError
+from fieldtune.server.compiler import runtime_memory as footprint
 from fieldtune.server.compiler.cache import artefact_to_frame
 from fieldtune.server.compiler.manifest import ModelSpec
+from fieldtune.server.processes.child import pack_frame, parent_connection, unpack_frame
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     sys.path[:0] = filter(None, os.environ.get("FIELDTUNE_IMPORT_PATH", "").split(os.pathsep))
     footprint.start()
     _import_tensorflow()
-    importlib.import_module("fieldtune.server.compiler.converter").start()
+    importlib.import_module("fieldtune.server.compiler.conversion_process").start()
     while True:
         try:
             header, blobs = unpack_frame(connection.recv_bytes())
@@ -84,7 +84,7 @@ def _forget() -> None:
     importlib.import_module("keras").backend.clear_session()
     importlib.import_module("fieldtune.server.compiler.gradients.registry").forget_graphs()
     gc.collect()
-    importlib.import_module("fieldtune.server.compiler.converter").hand_back()
+    importlib.import_module("fieldtune.server.compiler.conversion_process").hand_back()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.format import number, scale, setting
 from fieldtune.server.report.view import Objective, completed, objectives, parameters
-from fieldtune.server.space import Value
+from fieldtune.server.results.schema import Attempt, Summary
+from fieldtune.server.study.space import Value
 
 FEW = 6
 """Whole numbers that take no more values than this have a tick for each, equally far apart."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from fieldtune.server.pareto import Point, Summary
 from fieldtune.server.report.format import (
     change,
     clients_of,
@@ -17,6 +16,7 @@ from fieldtune.server.report.format import (
 )
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.view import Seen, front_point, nothing_fits, recommended_for, seen_by
+from fieldtune.server.results.schema import Point, Summary
 
 
 def deployment(summary: Summary) -> Markup:

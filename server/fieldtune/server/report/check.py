@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from fieldtune.client.messages import Description
-from fieldtune.server.budget import Budget
-from fieldtune.server.screening import Screening
-from fieldtune.server.space import SECTIONS, Parameter
-from fieldtune.server.study import StudyConfig, StudySection
+from fieldtune.client.contract.messages import Description
+from fieldtune.server.costs.budget import Budget
+from fieldtune.server.costs.feasible_space import Screening
+from fieldtune.server.report.format import budget
+from fieldtune.server.study.config import StudyConfig, StudySection
+from fieldtune.server.study.space import SECTIONS, Parameter
 
 
 def print_check(
@@ -81,7 +82,7 @@ def print_check(
 
 def _size(study: StudySection) -> str:
     """How many trials of how many rounds, within which budgets."""
-    budgets = [each.whole for each in Budget(study).accounts(0, []) if each.name != "trials"]
+    budgets = [budget(each) for each in Budget(study).accounts(0, []) if each.name != "trials"]
     trials = "trials" if study.trials is None else f"{study.trials} trials"
     within = " and ".join(budgets)
     return f"{trials} of {study.rounds} rounds" + (f" within {within}" if within else "")

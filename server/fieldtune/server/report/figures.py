@@ -8,13 +8,13 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.format import label
 from fieldtune.server.report.front_figure import front_views
 from fieldtune.server.report.history import growth
 from fieldtune.server.report.parallel_figure import parallel_figure
 from fieldtune.server.report.theme import THEMES, Theme, axis, layout
 from fieldtune.server.report.view import completed, ruled_out_by
+from fieldtune.server.results.schema import Attempt, Summary
 
 FEW = 8
 """A count up to which an axis has a tick for every one."""

@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fieldtune.server.pareto import Interval
-from fieldtune.server.space import Value
+from fieldtune.server.costs.budget import Account
+from fieldtune.server.results.schema import Interval
+from fieldtune.server.study.space import Value
 
 LABELS = {
     "error": "Error",
@@ -117,6 +118,20 @@ def quality(measures: Mapping[str, float]) -> str:
 def figure(name: str, value: float) -> str:
     """A measure with its unit: ``0.21 ms``, ``310 mJ``, ``7.6 %``."""
     return scale(name, [value]).with_unit(value)
+
+
+def budget(account: Account) -> str:
+    """A budget itself: ``20 device-hours``, ``1.5 kJ``, ``24 MiB sent``."""
+    if account.name in ("trials", "device_hours"):
+        return f"{account.of:g} {account.name.replace('_', '-')}"
+    return figure(account.name, account.of) + (" sent" if account.name == "sent_bytes" else "")
+
+
+def budget_used(account: Account) -> str:
+    """How much of a budget is used: ``12/40`` trials, or ``31 % of 20 device-hours``."""
+    if account.name == "trials":
+        return f"{account.used:g}/{account.of:g}"
+    return f"{100 * account.share:.0f} % of {budget(account)}"
 
 
 def bounds(name: str, interval: Interval) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from fieldtune.server.pareto import Interval, Summary
 from fieldtune.server.report.format import Scale, number, scale
 from fieldtune.server.report.hover import attempt_text, point_text
 from fieldtune.server.report.projection import TRIAL, edge, scaled
@@ -22,6 +21,7 @@ from fieldtune.server.report.view import (
     recommended_for,
     within_limits,
 )
+from fieldtune.server.results.schema import Interval, Summary
 
 Draw = Callable[[Theme], go.Figure]
 DECADES = 20.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fieldtune.server.pareto import Interval, Point, Summary
 from fieldtune.server.report.format import (
     Scale,
     bounds,
@@ -14,7 +13,8 @@ from fieldtune.server.report.format import (
 )
 from fieldtune.server.report.markup import Markup, breakable, tag
 from fieldtune.server.report.view import objectives, parameters, recommended_for
-from fieldtune.server.space import Value
+from fieldtune.server.results.schema import Interval, Point, Summary
+from fieldtune.server.study.space import Value
 
 
 def front_table(summary: Summary) -> Markup:

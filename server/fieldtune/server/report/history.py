@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.view import completed, objectives, within_limits
+from fieldtune.server.results.schema import Summary
 
 MARGIN = 0.1
 """How far beyond the worst completed values the reference point lies, as a share of the extent."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from fieldtune.server.pareto import Attempt, Point
 from fieldtune.server.report.format import bounds, figure, label, setting
-from fieldtune.server.space import Value
+from fieldtune.server.results.schema import Attempt, Point
+from fieldtune.server.study.space import Value
 
 
 def point_text(point: Point, devices: Sequence[str] = ()) -> str:

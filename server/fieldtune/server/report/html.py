@@ -7,7 +7,6 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.cards import deployment, in_one_line
 from fieldtune.server.report.figures import View, pictures
 from fieldtune.server.report.format import clients_of, counted
@@ -16,7 +15,7 @@ from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.notes import notes
 from fieldtune.server.report.reported import reported_table
 from fieldtune.server.report.view import (
-    budget,
+    budgets,
     objectives,
     parameters,
     phases,
@@ -24,6 +23,7 @@ from fieldtune.server.report.view import (
     tried,
     why_empty,
 )
+from fieldtune.server.results.schema import Summary
 
 _CAPTIONS = {
     "best": "The filled point is the best trained trial, with its interval; hover a point for its "
@@ -120,7 +120,7 @@ def _header(summary: Summary, nav: Markup) -> Markup:
         "Tuned": [(name, tried(summary, name)) for name in parameters(summary)],
         "Phases": [(phase, counted(count, "trial")) for phase, count in phases(summary)],
         "Took": spent(summary),
-        "Budget": [(used, "used") for used in budget(summary)],
+        "Budget": [(used, "used") for used in budgets(summary)],
         "Fleet": [(device, clients_of(n)) for device, n in summary.devices.items()],
     }
     return tag(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fieldtune.server.pareto import Summary
 from fieldtune.server.report.format import SHARES, listed
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.view import objectives
-from fieldtune.server.tuner.believed import FEWEST
+from fieldtune.server.results.schema import Summary
+from fieldtune.server.tuner.smoothed import FEWEST
 
 _MEAN_OF_FLEET = ("energy_j", "sent_bytes", "received_bytes")
 

@@ -13,12 +13,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from fieldtune.server.pareto import Attempt, Summary
 from fieldtune.server.report.axes import Axis, all_axes
 from fieldtune.server.report.format import scale
 from fieldtune.server.report.hover import attempt_text
 from fieldtune.server.report.theme import Theme, layout
 from fieldtune.server.report.view import Objective, completed, objectives
+from fieldtune.server.results.schema import Attempt, Summary
 
 SHADES = 12
 

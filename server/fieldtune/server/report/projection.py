@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 
-from fieldtune.server.pareto import Interval, Point
 from fieldtune.server.report.format import Scale
 from fieldtune.server.report.view import Objective
+from fieldtune.server.results.schema import Interval, Point
 
 TRIAL = Objective(name="trial", label="Trial", maximised=False)
 """What stands for the second objective of a study that has one."""

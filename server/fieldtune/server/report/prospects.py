@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 
 from fieldtune.server.report.format import counted, setting
-from fieldtune.server.retarget import MOST_PROSPECTS, Retargeted
+from fieldtune.server.results.retarget import MOST_PROSPECTS, Retargeted
 
 _SHOWN = 3
 

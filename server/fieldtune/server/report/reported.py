@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fieldtune.server.pareto import Reported, Summary
 from fieldtune.server.report.format import counted, figure, number
 from fieldtune.server.report.markup import Markup, tag
+from fieldtune.server.results.schema import Reported, Summary
 
 _QUANTITIES = {
     "training": ("training call", "training_ms"),

@@ -10,7 +10,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fieldtune.server.pareto import Interval, Point, Summary
 from fieldtune.server.report.format import (
     Scale,
     change,
@@ -24,7 +23,7 @@ from fieldtune.server.report.format import (
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.view import (
     Seen,
-    budget,
+    budgets,
     counts,
     nothing_fits,
     objectives,
@@ -36,6 +35,7 @@ from fieldtune.server.report.view import (
     spread,
     why_empty,
 )
+from fieldtune.server.results.schema import Interval, Point, Summary
 
 _LEAST = 30
 """Columns below which a configuration is not squeezed in beside the figures."""
@@ -75,7 +75,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     for title, facts in (
         ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
         ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
-        ("Budget used", budget(summary)),
+        ("Budget used", budgets(summary)),
     ):
         if facts:
             console.print(Text(f"{title}: {'; '.join(facts)}", style="dim"))

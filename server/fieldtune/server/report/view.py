@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from fieldtune.server.budget import Account
-from fieldtune.server.pareto import Attempt, Interval, Point, Summary
-from fieldtune.server.report.format import counted, figure, label, listed, of_limit, setting
-from fieldtune.server.tunersection import Phase
+from fieldtune.server.costs.budget import Account
+from fieldtune.server.report.format import (
+    budget_used,
+    counted,
+    figure,
+    label,
+    listed,
+    of_limit,
+    setting,
+)
+from fieldtune.server.results.schema import Attempt, Interval, Point, Summary
+from fieldtune.server.study.tuner_options import Phase
 
 
 @dataclass(frozen=True)
@@ -162,10 +170,10 @@ def spent(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def budget(summary: Summary) -> list[str]:
+def budgets(summary: Summary) -> list[str]:
     """How much of each budget is used, the number of trials aside."""
     return [
-        Account(each.budget, each.used, each.of).sentence
+        budget_used(Account(each.budget, each.used, each.of))
         for each in summary.budget
         if each.budget != "trials"
     ]

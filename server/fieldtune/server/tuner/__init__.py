@@ -4,9 +4,9 @@
 loop asks and tells.
 """
 
-from fieldtune.server.tuner.grey import GreySampler
-from fieldtune.server.tuner.known import Formulas, Known
-from fieldtune.server.tuner.prior import Earlier
-from fieldtune.server.tuner.study import OptunaTuner, Tuner
+from fieldtune.server.bo.known import Formulas, Known
+from fieldtune.server.bo.sampler import GreySampler
+from fieldtune.server.bo.transfer import Earlier
+from fieldtune.server.tuner.optuna_tuner import OptunaTuner, Tuner
 
 __all__ = ["Earlier", "Formulas", "GreySampler", "Known", "OptunaTuner", "Tuner"]

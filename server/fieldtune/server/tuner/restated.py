@@ -15,7 +15,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from fieldtune.server.tuner.known import Formulas
+from fieldtune.server.bo.known import Formulas
 
 _CONSTRAINTS = "constraints"
 """The system attribute that Optuna Dashboard reads; by key, constraints begin with it too."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldtune.profiles.errors import DataError, did_you_mean
+from fieldtune.profiles.common.errors import DataError, did_you_mean
 from fieldtune.simulations.datasets.dataset import Dataset
 from fieldtune.simulations.datasets.digits import load_digits
 from fieldtune.simulations.datasets.fashion import load_fashion

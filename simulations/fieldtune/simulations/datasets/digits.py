@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fieldtune.simulations.datasets.dataset import Dataset
-from fieldtune.simulations.datasets.installed import package_file
+from fieldtune.simulations.datasets.package_file import package_file
 
 
 def load_digits() -> Dataset:

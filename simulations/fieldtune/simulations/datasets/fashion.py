@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import DataError
+from fieldtune.profiles.common.errors import DataError
 from fieldtune.server.compiler.cache import default_folder
-from fieldtune.simulations.datasets.converted import converted
+from fieldtune.simulations.datasets.cache import converted
 from fieldtune.simulations.datasets.dataset import Dataset
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import DataError
+from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets.dataset import Dataset
 
 _TRAIN, _TEST = ("x", "y"), ("x_test", "y_test")

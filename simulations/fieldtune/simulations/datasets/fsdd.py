@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.errors import DataError
-from fieldtune.simulations.datasets.converted import converted
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.simulations.datasets.cache import converted
 from fieldtune.simulations.datasets.dataset import Dataset
-from fieldtune.simulations.datasets.installed import package_file
+from fieldtune.simulations.datasets.package_file import package_file
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 FRAMES = 20

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tensorflow.python.framework import ops
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 
 OVERRIDES: dict[str, str] = {}
 """Op type -> name of the gradient registered for it."""

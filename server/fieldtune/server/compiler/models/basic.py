@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.models.shapes import as_sequence, flat, need_image
 
 layers = keras.layers

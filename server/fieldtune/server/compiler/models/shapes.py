@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from fieldtune.profiles.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError
 
 
 def need_image(model: str, input_shape: tuple[int, ...]) -> None:

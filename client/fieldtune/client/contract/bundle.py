@@ -1,0 +1,154 @@
+"""A device's bundle: everything that it needs to join a fleet, in one file to copy onto it.
+
+The coordinator writes it when it enrols the device. It holds the device's private key, so the file
+is for its owner's eyes alone (mode 0600). ``docs/device.md`` says how it gets there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fieldtune.profiles.common.errors import BundleError, StorageError, did_you_mean
+
+SUFFIX = ".bundle.toml"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""What a device may be called: its name becomes part of file and service names."""
+
+_REMEDY = "have the device enrolled again on the coordinator"
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or re.search(r"[\s/@]", host) or not port.isascii() or not port.isdigit():
+        raise ValueError(f"{value!r} is not host:port")
+    if not 1 <= int(port) <= 65535:
+        raise ValueError(f"port {port} is not in 1..65535")
+    return value
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} must be 1 to 63 letters, digits, '-' or '_', a letter or digit first"
+        )
+    return value
+
+
+def _certificate(value: str) -> str:
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificate(value.encode())
+    except ValueError:
+        raise ValueError("is not a certificate in PEM") from None
+    return value
+
+
+class Bundle(BaseModel):
+    """Who a device is and where its coordinator listens.
+
+    Args:
+        name: of the device, unique in its fleet.
+        address: ``host:port`` that the device connects to.
+        ca_certificate: PEM; whoever shows a certificate that it signed is the coordinator.
+        private_key: of the device; EC P-384 in OpenSSH's PEM.
+        public_key: the other half, one line in OpenSSH's format.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, AfterValidator(_name)]
+    address: Annotated[str, AfterValidator(_address)]
+    ca_certificate: Annotated[str, AfterValidator(_certificate)]
+    private_key: str = Field(repr=False)
+    public_key: str
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        try:
+            private = serialization.load_ssh_private_key(self.private_key.encode(), None)
+            public = serialization.load_ssh_public_key(self.public_key.encode())
+        except Exception:  # cryptography raises several kinds, none of which may quote the key
+            raise ValueError("private_key and public_key must be in OpenSSH's format") from None
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != "secp384r1":
+            raise ValueError("private_key must be of the curve P-384")
+        if private.public_key() != public:
+            raise ValueError("public_key does not belong to private_key")
+        return self
+
+    @property
+    def host(self) -> str:
+        """The coordinator's host name or address, without brackets."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The coordinator's port."""
+        return int(self.address.rpartition(":")[2])
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The bundle in a file.
+
+        Raises:
+            BundleError: it cannot be read or is not a bundle; the sentence never quotes the key.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as failed:
+            raise BundleError(f"{path}: cannot be read: {failed.strerror}") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+            raise BundleError(f"{path} is not a TOML file: copy it again, or {_REMEDY}") from None
+        try:
+            return cls.model_validate(values)
+        except ValidationError as wrong:
+            raise BundleError(f"{path}: {_first(wrong)}: {_REMEDY}") from None
+
+    def write(self, path: Path) -> None:
+        """Write the file, for its owner's eyes alone from the first byte on.
+
+        Raises:
+            StorageError: it exists already or cannot be written.
+        """
+        lines = [f"# fieldtune bundle of {self.name}: holds its private key, keep it to yourself"]
+        for key, value in self.model_dump().items():
+            if isinstance(value, int):
+                lines.append(f"{key} = {value}")
+            elif "\n" in value:  # PEM has neither quotes nor backslashes
+                lines.append(f'{key} = """\n{value}"""')
+            else:
+                lines.append(f'{key} = "{value}"')
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(file, "w", encoding="utf-8") as out:
+                    out.write("\n".join(lines) + "\n")
+            except OSError:
+                path.unlink()  # half a bundle would only be in the way of the next try
+                raise
+        except FileExistsError:
+            raise StorageError(f"{path} exists already: move it away or give another") from None
+        except OSError as failed:
+            raise StorageError(f"{path}: cannot be written: {failed.strerror}") from None
+
+
+def _first(wrong: ValidationError) -> str:
+    """The first thing wrong, in words."""
+    error = wrong.errors(include_input=False)[0]
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{did_you_mean(key, Bundle.model_fields)}"
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return f"{key}: {said}" if key else said

@@ -1,0 +1,338 @@
+"""A device's own data: a folder of files, or a function. It is read here and never leaves.
+
+A folder holds one kind of files: ``.npz`` (arrays ``x`` and ``y``), ``.csv`` (a header, one sample
+a line) or images (one folder a label). ``docs/device.md`` describes them. What is wrong with
+them becomes one sentence that names the file and never quotes a sample, since the sentence
+reaches the coordinator.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.data.images import SUFFIXES, read_image
+from fieldtune.profiles.common.errors import DataError, did_you_mean
+
+_LOG = logging.getLogger(__name__)
+DESCRIPTION = "data.toml"
+_Samples = tuple[NDArray[np.float32], NDArray[Any]]
+
+
+class DataDescription(BaseModel):
+    """What ``data.toml`` may say of data: beside files, or in the working directory of a function.
+
+    Args:
+        classes: of the whole task, the same on every device.
+        labels: what the classes are called, in the order of their numbers, the same everywhere.
+        label_column: of a ``.csv``; its last one where this is not given.
+        shape: of one sample of a ``.csv``, in place of one flat row.
+        test_share: of the samples that the device tests on where there is no ``test`` part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int | None = Field(default=None, ge=2)
+    labels: tuple[str, ...] | None = Field(default=None, min_length=2)
+    label_column: str | None = None
+    shape: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    test_share: float = Field(default=0.25, gt=0, lt=1)
+
+
+class DeviceData:
+    """A device's data, read when it is first asked for and kept.
+
+    What could not be read is tried again when it is asked for the next time, so that it can be
+    mended while the client runs.
+
+    Args:
+        where: a folder, or ``package.module:function``.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._data: ClientData | None = None
+
+    def __call__(self, node_config: Mapping[str, object] | None = None) -> ClientData:
+        """The data; raises DataError where there is something wrong with it."""
+        if self._data is None:
+            self._data = load_device_data(self._where)
+        return self._data
+
+
+def load_device_data(where: str) -> ClientData:
+    """The data in a folder, or of ``package.module:function``.
+
+    Raises:
+        DataError: it is missing, empty, damaged or does not fit together.
+    """
+    if re.fullmatch(r"[\w.]+:\w+", where) and not Path(where).exists():
+        return _from_function(where)
+    folder = Path(where)
+    if not folder.is_dir():
+        raise DataError(
+            f"the data folder {where} does not exist: give a folder, or package.module:function"
+        )
+    about = _description(folder)
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        train, test = _read_part(folder / "train", about), _read_part(folder / "test", about)
+    else:
+        train, test = _read_split(folder, about)
+    return _client_data(where, train, test, about)
+
+
+def _description(folder: Path) -> DataDescription:
+    file = folder / DESCRIPTION
+    if not file.exists():
+        return DataDescription()
+    try:
+        return DataDescription.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failed:
+        raise DataError(f"{file} cannot be read: {failed}") from None
+    except ValidationError as wrong:
+        error = wrong.errors()[0]
+        key = ".".join(map(str, error["loc"]))
+        if error["type"] == "extra_forbidden":
+            hint = did_you_mean(key, DataDescription.model_fields)
+            raise DataError(f"{file}: unknown key {key!r}{hint}") from None
+        raise DataError(f"{file}: {key}: {error['msg']}") from None
+
+
+def _read_split(folder: Path, about: DataDescription) -> tuple[_Samples, _Samples]:
+    """Train and test part; a ``.npz`` may hold the test part itself."""
+    if files := sorted(folder.glob("*.npz")):
+        _check_one_kind(folder)
+        tests = [_npz(file, "x_test", "y_test") for file in files if _has_test(file)]
+        if tests:
+            return _joined(folder, [_npz(file) for file in files]), _joined(folder, tests)
+    return _split(_read_part(folder, about), about.test_share)
+
+
+def _read_part(folder: Path, about: DataDescription) -> _Samples:
+    kind = _check_one_kind(folder)
+    if kind == "npz":
+        return _joined(folder, [_npz(file) for file in sorted(folder.glob("*.npz"))])
+    if kind == "csv":
+        return _joined(folder, [_csv(file, about) for file in sorted(folder.glob("*.csv"))])
+    return _images(folder)
+
+
+def _check_one_kind(folder: Path) -> str:
+    kinds = [kind for kind in ("npz", "csv") if any(folder.glob(f"*.{kind}"))]
+    if any(each.is_dir() and each.name not in ("train", "test") for each in folder.iterdir()):
+        kinds.append("images")
+    if not kinds:
+        raise DataError(
+            f"{folder} holds no data: put .npz or .csv files in it, or a folder of images per label"
+        )
+    if len(kinds) > 1:
+        raise DataError(f"{folder} holds {' and '.join(kinds)}: keep one kind of data in it")
+    return kinds[0]
+
+
+def _joined(folder: Path, parts: Sequence[_Samples]) -> _Samples:
+    shapes = {x.shape[1:] for x, _ in parts}
+    if len(shapes) > 1:
+        raise DataError(f"{folder}: samples of different shapes: {sorted(shapes)}")
+    return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+
+
+def _has_test(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "x_test.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False  # reading the train part will say what is wrong
+
+
+def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            x, y = np.asarray(arrays[x_name]), np.asarray(arrays[y_name])
+    except KeyError:
+        raise DataError(f"{file} must hold the arrays {x_name} and {y_name}") from None
+    except (
+        OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
+        TypeError,  # a .npy that is called .npz
+        RuntimeError,  # encrypted, or packed in a way that Python cannot unpack
+    ):  # fmt: skip
+        raise DataError(f"{file} is not a .npz file of plain arrays: write it again") from None
+    return _samples(str(file), x, y)
+
+
+def _samples(where: str, x: NDArray[Any], y: NDArray[Any]) -> _Samples:
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+        raise DataError(
+            f"{where}: x has shape {x.shape} and y {y.shape}: one row of x and one label a sample "
+            "are needed"
+        )
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{where}: x holds {x.dtype}, not numbers: give it as int or float")
+    if y.dtype.kind not in "biufUSO":
+        raise DataError(f"{where}: y holds {y.dtype}, not labels: number the classes 0, 1, 2, ...")
+    return x.astype(np.float32), y
+
+
+def _csv(file: Path, about: DataDescription) -> _Samples:
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            names = [name.strip().strip('"') for name in lines.readline().split(",")]
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{file} cannot be read as text: write it again as UTF-8") from None
+    label = about.label_column or names[-1]
+    if label not in names:
+        raise DataError(f"{file} has no column {label!r}{did_you_mean(label, names)}")
+    at = names.index(label)
+    others = [column for column in range(len(names)) if column != at]
+    if not others:
+        raise DataError(f"{file} has one column: features and a label are needed")
+    read: dict[str, Any] = {
+        "delimiter": ",", "skiprows": 1, "ndmin": 2, "encoding": "utf-8-sig", "quotechar": '"',
+    }  # fmt: skip
+    try:
+        x = np.loadtxt(file, np.float32, usecols=others, **read)
+        y = np.loadtxt(file, np.str_, usecols=[at], **read)[:, 0]
+    except ValueError as failed:
+        place = re.search(r"at row (\d+)(?:, column (\d+))?", str(failed))
+        row = f" in line {int(place[1]) + 2}" if place else ""
+        column = f", column {place[2]}" if place and place[2] else ""
+        raise DataError(f"{file}{row}{column}: not a number, or a column is missing") from None
+    if about.shape is not None:
+        if int(np.prod(about.shape)) != x.shape[1]:
+            raise DataError(
+                f"{file} has {x.shape[1]} features, {DESCRIPTION} says shape = {list(about.shape)}"
+            )
+        x = x.reshape(len(x), *about.shape)
+    return x, np.char.strip(y)
+
+
+def _images(folder: Path) -> _Samples:
+    images: list[NDArray[np.float32]] = []
+    names: list[str] = []
+    for label in sorted(each for each in folder.iterdir() if each.is_dir()):
+        for file in sorted(each for each in label.iterdir() if each.suffix.lower() in SUFFIXES):
+            images.append(read_image(file))
+            names.append(label.name)
+            if images[-1].shape != images[0].shape:
+                raise DataError(
+                    f"{file} has shape {images[-1].shape}, others {images[0].shape}: bring all "
+                    "images to one size and kind"
+                )
+    if not images:
+        raise DataError(f"{folder}: its folders hold no images ({', '.join(SUFFIXES)})")
+    return np.stack(images), np.array(names)
+
+
+def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
+    """The same split each time; at least one sample on either side where there are two."""
+    x, y = samples
+    if len(y) < 2:
+        raise DataError(
+            f"the data holds {len(y)} samples: at least 2 are needed, one of them to test on"
+        )
+    order = np.random.default_rng(0).permutation(len(y))
+    tests = min(max(round(test_share * len(y)), 1), len(y) - 1)
+    test, train = np.sort(order[:tests]), np.sort(order[tests:])
+    return (x[train], y[train]), (x[test], y[test])
+
+
+def _client_data(where: str, train: _Samples, test: _Samples, about: DataDescription) -> ClientData:
+    if not len(train[1]):
+        raise DataError(f"{where} holds no training samples: give at least one")
+    if about.labels is not None and about.classes not in (None, len(about.labels)):
+        raise DataError(
+            f"{DESCRIPTION}: classes = {about.classes}, but there are {len(about.labels)} labels"
+        )
+    train_y, test_y = _numbers(train[1], about.labels), _numbers(test[1], about.labels)
+    classes = about.classes or (about.labels and len(about.labels))
+    if not classes:
+        classes = max(2, 1 + max(int(part.max()) for part in (train_y, test_y) if len(part)))
+        _LOG.info("taking %d classes from the labels; %s can say it", classes, DESCRIPTION)
+    return ClientData(train[0], train_y, test[0], test_y, classes=classes)
+
+
+def _numbers(y: NDArray[Any], labels: tuple[str, ...] | None) -> NDArray[np.int32]:
+    """Labels as class numbers."""
+    if labels is not None and y.dtype.kind in "US":
+        number = {name: index for index, name in enumerate(labels)}
+        unknown = sorted({str(name) for name in y} - number.keys())
+        if unknown:
+            _LOG.warning("unknown labels: %s", ", ".join(unknown[:10]))
+            raise DataError(
+                f"{sum(str(name) in set(unknown) for name in y)} of {len(y)} samples have a label "
+                f"that {DESCRIPTION} does not name: it names {len(labels)}"
+            )
+        return np.array([number[str(name)] for name in y], np.int32)
+    try:
+        numbers = y.astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"the labels are names: say their order in {DESCRIPTION}, labels = [...], the same on "
+            "every device"
+        ) from None
+    if len(y) and (not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any()):
+        raise DataError("the labels are not whole numbers: number the classes 0, 1, 2, ...")
+    if len(y) and np.abs(numbers).max() >= 2**31:
+        raise DataError("the labels are too large: number the classes 0, 1, 2, ...")
+    return numbers.astype(np.int32)
+
+
+def _from_function(where: str) -> ClientData:
+    module, _, attribute = where.partition(":")
+    try:
+        function: Callable[[], Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as missing:
+        raise DataError(f"{where} cannot be imported: {missing}") from None
+    except (Exception, SystemExit) as failed:  # a user's module may raise anything
+        line = f" (line {failed.lineno})" if isinstance(failed, SyntaxError) else ""
+        raise DataError(
+            f"{where} cannot be imported: it raised {type(failed).__name__}{line}; import it in "
+            "Python to see where, and mend it"
+        ) from failed
+    try:
+        returned = function()
+    except DataError:
+        raise
+    except Exception as failed:  # a user's function may raise anything
+        raise DataError(f"{where} raised {type(failed).__name__}") from failed
+    if isinstance(returned, ClientData):
+        return returned
+    about = _description(Path.cwd())
+    return _client_data(where, *_returned(where, returned, about.test_share), about)
+
+
+def _returned(where: str, returned: Any, test_share: float) -> tuple[_Samples, _Samples]:
+    """``(x, y)``, ``(x, y, owner)`` as a study's function gives, or ``(x, y, x_test, y_test)``."""
+    if not isinstance(returned, tuple) or len(returned) not in (2, 3, 4):
+        raise DataError(f"{where} must return (x, y), (x, y, x_test, y_test) or a ClientData")
+    try:
+        arrays = [np.asarray(each) for each in returned]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{where} returned what is not an array: bring all samples to one shape"
+        ) from None
+    train = _samples(where, arrays[0], arrays[1])
+    if len(arrays) == 4:
+        return train, _samples(where, arrays[2], arrays[3])
+    return _split(train, test_share)
+
+
+def summary(data: ClientData) -> str:
+    """The data in a few words, for a person."""
+    shape = "x".join(map(str, data.input_shape))
+    return (
+        f"{len(data.train_y)} training and {len(data.test_y)} test samples of shape {shape}, "
+        f"{data.classes} classes"
+    )

@@ -1,0 +1,1 @@
+"""The light node: one process that talks to the coordinator."""

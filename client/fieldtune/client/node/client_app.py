@@ -1,0 +1,257 @@
+"""The Flower ClientApp: the same on a Raspberry Pi and in the simulator.
+
+A handler turns Flower's records into a message, has the trainer do it between two readings of the
+meter, and answers with a report. Whatever goes wrong on a device is a report with a failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fieldtune.client.contract.messages import (
+    RECONSTRUCTION,
+    Description,
+    EvaluateReport,
+    EvaluateRequest,
+    Failure,
+    TrainReport,
+    TrainRequest,
+    VariantRequest,
+)
+from fieldtune.client.data.client_data import ClientData, DataSource
+from fieldtune.client.training import trainer
+from fieldtune.client.training.meter import HostMeter, Measurement, Meter
+from fieldtune.client.training.runtime import (
+    ArtefactMissingError,
+    BadArtefactError,
+    Inference,
+    Opened,
+    Session,
+    Sessions,
+    runtime_name,
+)
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.profiles.host.probe import Host
+
+MeterSource = Callable[[Mapping[str, object]], Meter]
+"""From a node's configuration to its meter."""
+
+
+Report = TypeVar("Report", TrainReport, EvaluateReport)
+
+
+class _Request(Protocol):
+    @property
+    def trial(self) -> int: ...
+    @property
+    def round(self) -> int: ...
+    @property
+    def artefact(self) -> str: ...
+    @property
+    def model(self) -> bytes | None: ...
+
+
+def make_client_app(
+    data_of: DataSource,
+    *,
+    meter_of: MeterSource = lambda _: HostMeter(),
+    sessions: Sessions | None = None,
+    board: Host | None = None,
+) -> ClientApp:
+    """A ClientApp that trains and evaluates artefacts on a node's own data.
+
+    Args:
+        data_of: node configuration -> data; asked once a message, so it should keep what it reads.
+        meter_of: node configuration -> meter.
+        sessions: artefacts held ready, shared by all nodes of this process.
+        board: what the machine tells of itself, where the nodes are real.
+    """
+    app = ClientApp()
+    held = sessions or Sessions()
+
+    @app.query("describe")
+    def describe(message: Message, context: Context) -> Message:
+        told: dict[str, Any] = {
+            "client": int(context.node_config.get("partition-id", 0)),
+            "name": str(context.node_config.get("name", "")),
+            "profile": str(context.node_config.get("profile", "")),
+            "runtime": runtime_name(),
+        }
+        if board is not None:
+            told |= {
+                "board": board.model,
+                "cores": board.cores,
+                "memory_mib": board.memory_total_mib,
+            }
+        try:
+            data = data_of(context.node_config)
+        except DataError as bad:
+            return _reply(Description(**told, problem=str(bad)[:500]), message)
+        described = Description(
+            **told,
+            train_samples=len(data.train_y),
+            test_samples=len(data.test_y),
+            input_shape=data.input_shape,
+            classes=data.classes,
+        )
+        return _reply(described, message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        request = TrainRequest.parse(_scalars(message), _weights(message))
+
+        def work(session: Session, data: ClientData, meter: Meter) -> TrainReport:
+            trained = trainer.train(session, data, request, on_call=meter.mark)
+            if not np.isfinite(trained.weights).all():
+                return _failed(TrainReport, request, "diverged", "weights are not finite")
+            spent = meter.stop(session, train_steps=trained.steps)
+            return TrainReport(
+                trial=request.trial,
+                round=request.round,
+                weights=trained.weights,
+                samples=trained.samples,
+                steps=trained.steps,
+                loss=trained.loss,
+                **_spent(spent),
+            )
+
+        return _reply(_attempt(TrainReport, request, context, Session, work), message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        request = EvaluateRequest.parse(_scalars(message), _weights(message))
+
+        def work(session: Session, data: ClientData, meter: Meter) -> EvaluateReport:
+            counted = trainer.evaluate(session, data, request, on_call=meter.mark)
+            return _counted(request, counted, meter.stop(session, samples=counted.samples))
+
+        return _reply(_attempt(EvaluateReport, request, context, Session, work), message)
+
+    @app.evaluate("variant")
+    def evaluate_variant(message: Message, context: Context) -> Message:
+        request = VariantRequest.parse(_scalars(message))
+
+        def work(inference: Inference, data: ClientData, meter: Meter) -> EvaluateReport:
+            counted = trainer.evaluate_variant(inference, data, request, on_call=meter.mark)
+            return _counted(request, counted, meter.stop(inference, samples=counted.samples))
+
+        return _reply(_attempt(EvaluateReport, request, context, Inference, work), message)
+
+    def _attempt(
+        report: type[Report],
+        request: _Request,
+        context: Context,
+        open_: type[Opened],
+        work: Callable[[Opened, ClientData, Meter], Report],
+    ) -> Report:
+        began = time.process_time()
+        try:
+            data = data_of(context.node_config)
+            session = held.get(request.artefact, request.model, open_)
+            if session.input_shape != data.input_shape:
+                return _failed(
+                    report,
+                    request,
+                    "bad_data",
+                    f"samples have shape {data.input_shape}, the model takes {session.input_shape}",
+                )
+            if _has_labels(request, session) and data.classes > session.classes:
+                return _failed(
+                    report,
+                    request,
+                    "bad_data",
+                    f"the data has {data.classes} classes, the model knows {session.classes}",
+                )
+            meter = meter_of(context.node_config)
+            meter.start()
+            done = work(session, data, meter)
+            return done.model_copy(update={"host_cpu_s": time.process_time() - began})
+        except ArtefactMissingError:
+            return _failed(report, request, "artefact_missing", "")
+        except BadArtefactError as bad:
+            return _failed(report, request, "bad_artefact", str(bad))
+        except DataError as bad:
+            return _failed(report, request, "bad_data", str(bad))
+        except MemoryError:
+            return _failed(report, request, "out_of_memory", "")
+
+    return app
+
+
+def failed_reply(to: Message, trial: int, round: int, failure: Failure, detail: str) -> Message:
+    """The answer to a message that this device could not do."""
+    kind = TrainReport if to.metadata.message_type.startswith("train") else EvaluateReport
+    return _reply(
+        kind(trial=trial, round=round, failure=failure, detail=detail[:500]),
+        to,
+    )
+
+
+def _has_labels(request: _Request, model: Session | Inference) -> bool:
+    """Whether the model tells classes apart, rather than giving its input again."""
+    if isinstance(request, VariantRequest):
+        return request.loss not in RECONSTRUCTION
+    return not (isinstance(model, Session) and model.reconstructs)
+
+
+def _failed(report: type[Report], request: _Request, failure: Failure, detail: str) -> Report:
+    return report(trial=request.trial, round=request.round, failure=failure, detail=detail[:500])
+
+
+def _counted(request: _Request, counted: trainer.Evaluated, spent: Measurement) -> EvaluateReport:
+    return EvaluateReport(
+        trial=request.trial,
+        round=request.round,
+        samples=counted.samples,
+        loss_sum=counted.loss_sum,
+        hits=tuple(counted.hits.tolist()),
+        predicted=tuple(counted.predicted.tolist()),
+        actual=tuple(counted.actual.tolist()),
+        value=counted.value,
+        weight=counted.weight,
+        inference_ms=spent.inference_ms,
+        **_spent(spent),
+    )
+
+
+def _spent(spent: Measurement) -> dict[str, Any]:
+    return {
+        "simulated": spent.simulated,
+        "wall_s": spent.wall_s,
+        "cpu_s": spent.cpu_s,
+        "peak_memory_mib": spent.peak_memory_mib,
+        "energy_j": spent.energy_j,
+        "temperature_before_c": spent.temperature_before_c,
+        "temperature_after_c": spent.temperature_after_c,
+        "throttled": spent.throttled,
+        "swapping": spent.swapping,
+    } | (
+        {
+            "call_p50_ms": spent.latency.median_ms,
+            "call_p90_ms": spent.latency.p90_ms,
+            "call_p99_ms": spent.latency.p99_ms,
+        }
+        if spent.latency
+        else {}
+    )
+
+
+def _scalars(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records["message"])
+
+
+def _weights(message: Message) -> Any:
+    return message.content.array_records["weights"]["all"].numpy()
+
+
+def _reply(report: TrainReport | EvaluateReport | Description, to: Message) -> Message:
+    records = RecordDict({"message": ConfigRecord(report.scalars())})
+    if isinstance(report, TrainReport) and report.weights is not None:
+        records["weights"] = ArrayRecord({"all": Array(report.weights)})
+    return Message(records, reply_to=to)

@@ -1,0 +1,1 @@
+"""Living on a board: systemd, checks and status."""

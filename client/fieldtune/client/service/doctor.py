@@ -1,0 +1,312 @@
+"""What ``fieldtune client doctor`` looks at: a finding each, and what to mend where it is ill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+
+import numpy as np
+
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.contract.messages import Weights
+from fieldtune.client.data.files import load_device_data, summary
+from fieldtune.client.node.artefact_cache import BOUND_MIB
+from fieldtune.client.node.run import chosen_profile
+from fieldtune.client.node.state import Place, statuses
+from fieldtune.client.training.runtime import BadArtefactError, Session, runtime_name
+from fieldtune.profiles.common.errors import FieldtuneError, FleetError
+from fieldtune.profiles.host.probe import Host, probe
+
+_CLOCK_LIMIT_S = 10.0
+_EXPIRES_SOON_DAYS = 14.0
+_LEAST_FREE_MIB = 110.0
+"""What a client takes at its peak; simulations/benchmarks/light_node.py measures it."""
+_TIMEOUT_S = 10.0
+_TOLERANCE = 1e-5
+_CHECK = Path(__file__).with_name("check")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        about: what, in a word or two.
+        said: how it is.
+        remedy: what to do; None where it is well.
+        grave: whether the device cannot take part like this.
+    """
+
+    about: str
+    said: str
+    remedy: str | None = None
+    grave: bool = True
+
+
+def examine(
+    file: Path, data: str | None, profile: str | None, root: Path = Path("/")
+) -> Iterator[Finding]:
+    """Look at everything that taking part needs, what can be seen without a network first.
+
+    Args:
+        file: the bundle.
+        data: a folder or ``package.module:function``; None where it is not to be looked at.
+        profile: as it would be given to ``run``.
+        root: where ``proc`` and ``sys`` are.
+    """
+    host = probe(root)
+    yield _python()
+    yield _profile(profile, host)
+    yield _memory(host)
+    yield _runtime_and_step()
+    if data is not None:
+        yield _data(data)
+    try:
+        bundle = Bundle.read(file)
+    except FieldtuneError as bad:
+        yield Finding("bundle", str(bad), "copy the bundle from the coordinator again")
+        return
+    yield _bundle(bundle, file)
+    place = Place.of(bundle.name)
+    yield _disk(place.cache)
+    reached = True
+    for finding in _network(bundle):
+        reached = reached and (finding.about == "clock" or not finding.grave or not finding.remedy)
+        yield finding
+    if reached:
+        yield _admission(bundle, place)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.maxsize < 2**32:
+        return Finding(
+            "python", f"{version}, 32 bits", "use a 64-bit system: Flower has no 32-bit packages"
+        )
+    return Finding("python", f"{version}, 64 bits")
+
+
+def _profile(given: str | None, host: Host) -> Finding:
+    try:
+        name = chosen_profile(given, host)
+    except FieldtuneError as bad:
+        return Finding(
+            "device", str(bad), "give --profile NAME; 'fieldtune profiles list' shows them"
+        )
+    throttled = ", ".join(host.throttling or ())
+    if throttled:
+        return Finding(
+            "device", f"{name}, {throttled}", "cool it, or give it a stronger supply", grave=False
+        )
+    return Finding("device", f"{name} ({host.model or 'model not told'})")
+
+
+def _memory(host: Host) -> Finding:
+    free = host.memory_available_mib
+    if free is None:
+        return Finding("memory", "the system does not tell what is free")
+    if free < _LEAST_FREE_MIB:
+        return Finding(
+            "memory",
+            f"{free:.0f} MiB free, a client takes about {_LEAST_FREE_MIB:.0f}",
+            "stop other programs, for example the desktop",
+        )
+    return Finding("memory", f"{free:.0f} MiB free")
+
+
+def _runtime_and_step() -> Finding:
+    """One training step of a small artefact, against what x86-64 computes."""
+    try:
+        name = runtime_name()
+        session = Session((_CHECK / "step.tflite").read_bytes())
+        check_step(session)  # the first step allocates
+        began = time.perf_counter()
+        weights = check_step(session)
+        took_ms = 1e3 * (time.perf_counter() - began)
+    except ModuleNotFoundError as missing:
+        return Finding("runtime", str(missing), "pip install ai-edge-litert")
+    except (SystemError, ImportError, BadArtefactError) as broken:
+        return Finding(
+            "runtime",
+            f"cannot train here: {broken}",
+            "pip install ai-edge-litert; or, for tflite-runtime, pip install 'numpy<2'",
+        )
+    worst = float(np.abs(weights - np.load(_CHECK / "expected.npy", allow_pickle=False)).max())
+    if not worst <= _TOLERANCE:
+        return Finding(
+            "runtime",
+            f"{name}: weights after a step are off by {worst:.1e}",
+            "install another version of the runtime",
+        )
+    return Finding("runtime", f"{name} trains rightly, {took_ms:.2f} ms a step")
+
+
+def check_step(session: Session) -> Weights:
+    """The weights after one training step whose every input is fixed."""
+    rng = np.random.default_rng(1)
+    session.load(rng.normal(0, 0.1, session.weight_count).astype(np.float32))
+    size = session.micro_batch
+    session.train_step(
+        rng.normal(size=(size, *session.input_shape)).astype(np.float32),
+        rng.integers(0, session.classes, size).astype(np.int32),
+        np.full(size, 1 / size, np.float32),
+        {name: np.full(1, 0.1, np.float32) for name in session.hyperparameters},
+        apply=True,
+    )
+    return session.weights()
+
+
+def _data(where: str) -> Finding:
+    try:
+        return Finding("data", summary(load_device_data(where)))
+    except FieldtuneError as bad:
+        return Finding("data", str(bad), "mend the data, or give another --data")
+    except MemoryError:
+        return Finding("data", "does not fit into memory", "keep fewer samples on the device")
+
+
+def _bundle(bundle: Bundle, file: Path) -> Finding:
+    if file.stat().st_mode & 0o007:
+        return Finding(
+            "bundle", f"{bundle.name}; others can read its key", f"chmod 600 {file}", grave=False
+        )
+    return Finding("bundle", f"{bundle.name}, for {bundle.address}")
+
+
+def _disk(cache: Path) -> Finding:
+    folder = next(each for each in (cache, *cache.parents) if each.exists())
+    free = shutil.disk_usage(folder).free / 2**20
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", f"{folder} cannot be written", "check its owner", grave=False)
+    if free < BOUND_MIB:
+        return Finding(
+            "disk",
+            f"{free:.0f} MiB free; artefacts will not be kept",
+            f"free {BOUND_MIB:.0f} MiB",
+            grave=False,
+        )
+    return Finding("disk", f"{free:.0f} MiB free")
+
+
+def _network(bundle: Bundle) -> Iterator[Finding]:
+    try:
+        began = time.perf_counter()
+        with socket.create_connection((bundle.host, bundle.port), _TIMEOUT_S):
+            took_ms = 1e3 * (time.perf_counter() - began)
+    except socket.gaierror:
+        yield Finding("network", f"{bundle.host} has no address", "check the network and DNS")
+        return
+    except OSError as failed:
+        yield Finding(
+            "network",
+            f"{bundle.address}: {failed.strerror or failed}",
+            "check the network, the coordinator and its firewall",
+        )
+        return
+    yield Finding("network", f"{bundle.address} answers in {took_ms:.0f} ms")
+    yield from _certificate(bundle)
+
+
+def _certificate(bundle: Bundle) -> Iterator[Finding]:
+    # Before the clock is asked for: on a small board this import takes longer than it may differ.
+    from fieldtune.client.node.fleet_api import clock_behind_s
+
+    context = ssl.create_default_context(cadata=bundle.ca_certificate)
+    connection = HTTPSConnection(bundle.host, bundle.port, timeout=_TIMEOUT_S, context=context)
+    try:
+        connection.connect()
+        assert isinstance(connection.sock, ssl.SSLSocket)
+        ends = ssl.cert_time_to_seconds(str((connection.sock.getpeercert() or {})["notAfter"]))
+        yield _expiry(ends - time.time())
+        connection.request("GET", "/")
+        yield _clock(clock_behind_s(connection.getresponse().getheader("Date")))
+    except ssl.SSLCertVerificationError as bad:
+        today = datetime.now(UTC).date()
+        yield Finding(
+            "certificate",
+            f"{bad.verify_message} (today is {today} here)",
+            "check this device's clock; else have the coordinator's certificate renewed",
+        )
+    except (OSError, HTTPException) as failed:
+        yield Finding(
+            "certificate", f"no TLS at {bundle.address}: {failed}", "check what listens there"
+        )
+    finally:
+        connection.close()
+
+
+def _expiry(left_s: float) -> Finding:
+    days = left_s / 86400
+    if days < _EXPIRES_SOON_DAYS:
+        return Finding(
+            "certificate",
+            f"valid, for {days:.0f} more days",
+            "have the coordinator's certificate renewed soon",
+            grave=False,
+        )
+    return Finding("certificate", f"valid, for {days:.0f} more days")
+
+
+def _clock(behind: float | None) -> Finding:
+    if behind is None:
+        return Finding("clock", "the coordinator does not tell the time")
+    if abs(behind) > _CLOCK_LIMIT_S:
+        side = "behind" if behind > 0 else "ahead of"
+        return Finding(
+            "clock",
+            f"{abs(behind):.0f} s {side} the coordinator's",
+            "set it: 'timedatectl set-ntp true'; signatures are refused where it is far off",
+        )
+    return Finding("clock", "agrees with the coordinator's")
+
+
+def _admission(bundle: Bundle, place: Place) -> Finding:
+    """Whether the coordinator lets the device in; a running client is left alone."""
+    running = [each for each in statuses() if each.name == bundle.name and each.state != "stopped"]
+    try:
+        with place.locked():
+            if not any(_alive(each.pid) for each in running):
+                return _try_in(bundle)
+    except FleetError:
+        pass
+    except FieldtuneError as bad:
+        return Finding("admission", str(bad), "check the folder")
+    state = running[-1] if running else None
+    if state is not None and state.state == "connecting":
+        return Finding("admission", f"the client runs, not connected: {state.detail}", "see above")
+    return Finding("admission", "the client runs and is connected")
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _try_in(bundle: Bundle) -> Finding:
+    from fieldtune.client.node.fleet_api import KeyRefusedError, Link, LinkError, NotActivatedError
+
+    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key, _TIMEOUT_S)
+    try:
+        link.deactivate(link.activate())
+    except NotActivatedError:
+        return Finding(
+            "admission",
+            "the coordinator does not let this device in",
+            "if it was cut off, wait a minute; else have it enrolled, and stop others that have "
+            "its bundle",
+        )
+    except KeyRefusedError as refused:
+        return Finding("admission", str(refused), "have the device enrolled again")
+    except LinkError as lost:
+        return Finding("admission", str(lost), "see above")
+    finally:
+        link.close()
+    return Finding("admission", "the coordinator lets this device in")

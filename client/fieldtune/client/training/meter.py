@@ -1,0 +1,258 @@
+"""Measuring what a device spends.
+
+A :class:`Meter` brackets one message: ``start`` before, ``stop`` after. What a machine cannot tell
+is None, never a guess. The simulator puts its own meter in the place of :class:`HostMeter`, and
+marks what it says as simulated.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Protocol
+
+from fieldtune.client.training.runtime import Inference, Session
+from fieldtune.profiles.host.probe import Host, pmic_power_w, probe
+
+# Calls that a latency leaves out: caches, branch predictors and lazy allocation warm up in them.
+WARM_UP = 2
+_POWER_EVERY_S = 0.5
+_POWER_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles of the calls after warm-up, in milliseconds."""
+
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one message cost the device.
+
+    ``throttled`` and ``swapping`` mark a measurement that says little of the device type: it was
+    slowed for heat or voltage, or the process had memory swapped out meanwhile; None where the
+    device does not tell.
+    """
+
+    wall_s: float
+    cpu_s: float | None = None
+    peak_memory_mib: float | None = None
+    energy_j: float | None = None
+    inference_ms: float | None = None
+    simulated: bool = False
+    latency: Latency | None = None
+    temperature_before_c: float | None = None
+    temperature_after_c: float | None = None
+    throttled: bool | None = None
+    swapping: bool | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is known to have spoiled it."""
+        return not self.throttled and not self.swapping
+
+
+class Meter(Protocol):
+    """Measures one message at a time."""
+
+    def start(self) -> None:
+        """Begin measuring."""
+
+    def mark(self) -> None:
+        """Take note that a call of the model has just ended."""
+
+    def stop(
+        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+    ) -> Measurement:
+        """End measuring what was done with the session: so many train calls or test samples."""
+
+
+class HostMeter:
+    """The machine that this process runs on.
+
+    Peak memory is the process's high-water mark since ``start``: writing 5 to
+    ``/proc/self/clear_refs`` resets VmHWM (Linux, proc(5)). Swapping is VmSwap grown, or pages of
+    the system swapped in or out (``/proc/vmstat``), since ``start``. Energy is the mean of the
+    powers that the board tells meanwhile (Raspberry Pi 5: ``vcgencmd pmic_read_adc``) times the
+    wall time; other boards do not tell any.
+
+    Args:
+        root: where ``proc`` and ``sys`` are; another than ``/`` for a recorded tree.
+        clock: seconds of wall time.
+        power_w: the power that a board tells now, or None.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        clock: Callable[[], float] = time.perf_counter,
+        power_w: Callable[[Host], float | None] | None = None,
+    ) -> None:
+        self._root, self._clock = root, clock
+        self._power_w = power_w or _power_w
+        self._wall = self._cpu = 0.0
+        self._resettable = False
+        self._before: Host = probe(root)
+        self._swap: tuple[int | None, int | None] = (None, None)
+        self._watch: _PowerWatch | None = None
+        self._marks: list[float] = []
+
+    def start(self) -> None:
+        """Reset the high-water mark, look at the host and read the clocks."""
+        self._end_watch()
+        try:
+            (self._root / "proc/self/clear_refs").write_text("5")
+            self._resettable = True
+        except OSError:
+            self._resettable = False
+        self._before, self._swap, self._marks = probe(self._root), self._swapped(), []
+        if self._before.tells_power:
+            self._watch = _PowerWatch(lambda: self._power_w(self._before))
+        self._wall, self._cpu = self._clock(), time.process_time()
+
+    def mark(self) -> None:
+        """Say that a call has just ended; from the marks come the percentiles of latency."""
+        self._marks.append(self._clock())
+
+    def stop(
+        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+    ) -> Measurement:
+        """Read the clocks again.
+
+        Evaluation tells the inference time of a sample: of a deployable model the median call after
+        warm-up, of an artefact, which takes a batch at a time, the mean over all samples.
+        """
+        wall_s = self._clock() - self._wall
+        cpu_s = time.process_time() - self._cpu
+        watts = self._end_watch()
+        after, swap = probe(self._root), self._swapped()
+        calls = latency([self._wall, *self._marks])
+        inference_ms = 1e3 * wall_s / samples if samples and not train_steps else None
+        if inference_ms is not None and calls and isinstance(session, Inference):
+            inference_ms = calls.median_ms
+        return Measurement(
+            wall_s=wall_s,
+            cpu_s=cpu_s,
+            peak_memory_mib=self._peak_memory_mib(),
+            energy_j=None if watts is None else watts * wall_s,
+            inference_ms=inference_ms,
+            latency=calls,
+            temperature_before_c=self._before.temperature_c,
+            temperature_after_c=after.temperature_c,
+            throttled=_throttled(self._before, after),
+            swapping=_grown(self._swap, swap),
+        )
+
+    def _end_watch(self) -> float | None:
+        watch, self._watch = self._watch, None
+        return None if watch is None else watch.end()
+
+    def _peak_memory_mib(self) -> float | None:
+        peak = _number(self._root / "proc/self/status", "VmHWM:") if self._resettable else None
+        return None if peak is None else peak / 1024
+
+    def _swapped(self) -> tuple[int | None, int | None]:
+        """KiB of this process that are swapped out; pages that the system has swapped so far."""
+        vmstat = self._root / "proc/vmstat"
+        pages = [_number(vmstat, name) for name in ("pswpin", "pswpout")]
+        known = [number for number in pages if number is not None]
+        return _number(self._root / "proc/self/status", "VmSwap:"), sum(known) if known else None
+
+
+def latency(ends: Sequence[float], warm_up: int = WARM_UP) -> Latency | None:
+    """Percentiles of the calls between consecutive moments.
+
+    Args:
+        ends: seconds at which the first call began and each call ended.
+        warm_up: calls to leave out at the start.
+
+    Returns:
+        None without a call after warm-up; a percentile is the smallest time that so many percent of
+        the calls do not exceed.
+    """
+    spans = sorted(
+        1e3 * (end - begin) for begin, end in zip(ends[warm_up:], ends[warm_up + 1 :], strict=False)
+    )
+    if not spans:
+        return None
+    median, p90, p99 = (spans[ceil(share * len(spans)) - 1] for share in (0.5, 0.9, 0.99))
+    return Latency(median, p90, p99, len(spans))
+
+
+class _PowerWatch:
+    """Reads a board's power every half second, beside the work."""
+
+    def __init__(self, read: Callable[[], float | None]) -> None:
+        self._read, self._over = read, threading.Event()
+        self._watts: list[float] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> float | None:
+        """Stop, and give the mean power in watts; None without any reading."""
+        self._over.set()
+        self._thread.join()
+        return sum(self._watts) / len(self._watts) if self._watts else None
+
+    def _run(self) -> None:
+        while True:
+            watts = self._read()
+            if watts is not None:
+                self._watts.append(watts)
+            if self._over.wait(_POWER_EVERY_S):
+                return
+
+
+def _power_w(host: Host) -> float | None:
+    if host.power_command is None:
+        return None
+    try:
+        told = subprocess.run(
+            host.power_command,
+            capture_output=True,
+            text=True,
+            timeout=_POWER_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return pmic_power_w(told.stdout)
+
+
+def _throttled(before: Host, after: Host) -> bool | None:
+    """Slowed at either end, or in between: a bit that is set since the start now and was not."""
+    known = [h.throttling for h in (before, after) if h.throttling is not None]
+    if not known:
+        return None
+    since = set(after.throttling_since_start or ()) - set(before.throttling_since_start or ())
+    return any(known) or bool(since)
+
+
+def _grown(
+    before: tuple[int | None, int | None], after: tuple[int | None, int | None]
+) -> bool | None:
+    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
+    return any(a > b for b, a in pairs) if pairs else None
+
+
+def _number(path: Path, key: str) -> int | None:
+    """The number after a key at the start of a line; None where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    for text in lines:
+        parts = text.split()
+        if len(parts) > 1 and parts[0] == key and parts[1].isdigit():
+            return int(parts[1])
+    return None

@@ -1,0 +1,61 @@
+"""Running a command line: an error is one sentence on stderr and an exit code, no trace back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Collection
+from typing import NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from fieldtune.profiles.common.errors import FieldtuneError, MissingExtraError, StorageError
+
+
+def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> NoReturn:
+    """Run an app on this process's arguments and exit.
+
+    Args:
+        app: the commands.
+        server_packages: of the extra ``server``; where one is missing, the sentence says so.
+    """
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as usage:
+        usage.show()
+        sys.exit(usage.exit_code)
+    except FieldtuneError as error:
+        _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as missing:
+        name = (missing.name or "").partition(".")[0]
+        if name not in server_packages:
+            _fail_on_bug(missing)
+        extra = MissingExtraError("This command", "server", name)
+        _fail(str(extra), extra.exit_code)
+    except OSError as failed:
+        if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _fail_on_bug(failed)
+        _fail(f"{failed.strerror}: free some space and try again", StorageError.exit_code)
+    except Exception as bug:
+        _fail_on_bug(bug)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        "[bold red]error:[/]", Text(sentence)
+    )
+    sys.exit(code)
+
+
+def _fail_on_bug(bug: Exception) -> NoReturn:
+    if os.environ.get("FIELDTUNE_DEBUG"):
+        raise bug
+    told = " ".join(str(bug).split())
+    _fail(
+        f"{type(bug).__name__}: {told} (a bug in fieldtune; FIELDTUNE_DEBUG=1 shows where)",
+        FieldtuneError.exit_code,
+    )

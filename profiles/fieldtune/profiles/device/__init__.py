@@ -1,0 +1,1 @@
+"""Device types: their figures, and the catalogue."""

@@ -1,0 +1,1 @@
+"""Measuring a machine into a device profile."""

@@ -1,0 +1,264 @@
+"""From timings to rates: what one op, flop, byte and loop of each kernel costs.
+
+The time of a kernel is taken to be linear in what
+:class:`~fieldtune.profiles.costmodel.tflite_work.OpWork` counts, with weights of at least 0. So the
+sums over a whole model that a Work holds are all that a prediction needs. The weights are least
+squares of the relative errors; outliers count less (Huber).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.profiles.common.estimate import Z90
+from fieldtune.profiles.costmodel.tflite_work import FEATURES, OpWork
+from fieldtune.profiles.measure.microbench import FAR_CLASSES, Readings, Timing
+
+Vector = NDArray[np.float64]
+# Relative error past which a sample counts less, and how often the weights are taken anew.
+_HUBER, _ROUNDS = 0.15, 3
+# How often at most kernels and what it costs that bytes come from afar are fitted in turn.
+_TURNS = 4
+# Worth of a rate that is left out, as a share of the squared error: fewer rates generalise better.
+_PARSIMONY = 0.02
+_VARIABLE = "variable"
+_ADDITIONS = ("elementwise.binary", "elementwise.add_n.plain")
+_GONE = [FEATURES.index(name) for name in ("near_bytes", "far_bytes", "remote_bytes")]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A kernel's microseconds per unit of each feature, and the relative error of a sample."""
+
+    us: Vector  # [len(FEATURES)]
+    error: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All that a microbenchmark tells."""
+
+    kernels: dict[str, Fitted]  # by kernel name, ``call.*`` among them
+    python_us: float  # of a call, beside its tensors
+    dispatch_us: float  # of an op of the runtime's own kernels
+    mix_error: float  # relative error of graphs of many ops
+
+
+def features(work: OpWork) -> Vector:
+    """A kernel's work as a vector."""
+    return np.array([getattr(work, name) for name in FEATURES], np.float64)
+
+
+def nonnegative(x: Vector, y: Vector, weight: Vector) -> Vector:
+    """Least squares with coefficients of at least 0, by trying every subset of columns.
+
+    Args:
+        x: ``[n, k]``, k small.
+        y: ``[n]``.
+        weight: ``[n]``, of the errors (not squared).
+
+    Returns:
+        ``[k]``; 0 for columns left out.
+    """
+    live = [column for column in range(x.shape[1]) if x[:, column].any()]
+    best, found = np.inf, np.zeros(x.shape[1])
+    target = y * weight
+    for size in range(1, len(live) + 1):
+        for subset in combinations(live, size):
+            scaled = x[:, subset] * weight[:, None]
+            norms = np.linalg.norm(scaled, axis=0)
+            solution = np.linalg.lstsq(scaled / norms, target, rcond=None)[0]
+            if (solution < 0).any():
+                continue
+            error = float(np.sum((scaled / norms @ solution - target) ** 2))
+            error *= 1 + _PARSIMONY * size
+            if error < best:
+                best, found = error, np.zeros(x.shape[1])
+                found[list(subset)] = solution / norms
+    return found
+
+
+def robust(x: Vector, y: Vector, scale: Vector) -> tuple[Vector, float]:
+    """Nonnegative least squares of ``(x @ c - y) / scale`` with Huber's weights.
+
+    Returns:
+        coefficients ``[k]`` and the root mean square of the errors, each capped at 3 times the
+        Huber threshold.
+    """
+    weight = 1 / scale
+    found = nonnegative(x, y, weight)
+    for _ in range(_ROUNDS):
+        off = np.abs(x @ found - y) / scale
+        found = nonnegative(x, y, weight / np.sqrt(np.maximum(1.0, off / _HUBER)))
+    off = np.minimum(np.abs(x @ found - y) / scale, 3 * _HUBER)
+    return found, float(np.sqrt(np.mean(off**2)))
+
+
+def fit(readings: Readings) -> Fit:
+    """Rates of every kernel that was timed."""
+    base_us, partition = _invocation((*readings.kernels, *readings.parts))
+    groups: dict[str, list[Timing]] = defaultdict(list)
+    for timing in readings.kernels:
+        names = {name for name in timing.work.classes if not name.startswith("call")}
+        key = names.pop() if len(names) == 1 else _VARIABLE
+        groups[key].append(timing)
+    # What is left of a large op's time once its bytes from afar are paid for is what its kernel
+    # costs near, and what is left of a far graph's once its kernels are is what afar costs.
+    gone_us = {name: np.zeros(len(_GONE)) for name in FAR_CLASSES}
+    for _ in range(_TURNS):
+        kernels = {"call.partition": Fitted(partition, 0.0)}
+        for name, timings in sorted(groups.items()):
+            kernels[name] = _kernel(name, timings, base_us, partition, gone_us)
+        before, gone_us = gone_us, _gone(readings.far, kernels, base_us)
+        if all(np.allclose(before[n], gone_us[n], rtol=0.02, atol=0.0) for n in FAR_CLASSES):
+            break
+    kernels = {n: k if n.startswith("call") else _with_gone(n, k, gone_us)
+               for n, k in kernels.items()}  # fmt: skip
+    kernels |= _context(readings.mixes, kernels, base_us)
+    feed, fetch, python_us = _calls(readings.calls)
+    kernels |= {"call.feed": feed, "call.fetch": fetch}
+    dispatch = [k.us[0] for n, k in kernels.items() if n.endswith(".plain") and k.us[0] > 0]
+    return Fit(
+        kernels=kernels,
+        python_us=python_us + base_us,
+        dispatch_us=float(np.median(dispatch)),
+        mix_error=_mix_error(readings.mixes, kernels, base_us),
+    )
+
+
+def _kernel(
+    name: str,
+    timings: Sequence[Timing],
+    base_us: float,
+    partition: Vector,
+    gone_us: dict[str, Vector],
+) -> Fitted:
+    """Rates of one kernel, beside the call, the partitions, and the bytes from afar."""
+    x = np.array([_of(timing, name) for timing in timings])
+    taken = np.array([timing.us for timing in timings])
+    rest = np.array([base_us + _partitions(timing) @ partition for timing in timings])
+    rest += x[:, _GONE] @ _of_class(name, gone_us)
+    x[:, _GONE] = 0.0
+    us, error = robust(x, np.maximum(taken - rest, 0.02 * taken), taken)
+    return Fitted(us, error)
+
+
+def _of(timing: Timing, name: str) -> Vector:
+    total: Vector
+    if name == _VARIABLE:  # read and assigned in one graph: one rate for all of the class
+        found = [w for n, w in timing.work.classes.items() if n.startswith(_VARIABLE)]
+        total = np.sum([features(work) for work in found], axis=0)
+        return total
+    return features(timing.work.classes[name])
+
+
+def _partitions(timing: Timing) -> Vector:
+    work = timing.work.classes.get("call.partition")
+    return np.zeros(len(FEATURES)) if work is None else features(work)
+
+
+def _invocation(kernels: Sequence[Timing]) -> tuple[float, Vector]:
+    """Microseconds of an invocation, and of its partitions, from chains of tiny additions."""
+    rows, taken = [], []
+    for timing in kernels:
+        work = timing.work
+        names = [name for name in work.classes if not name.startswith("call")]
+        if set(names) <= set(_ADDITIONS) and work.flops < 2e3:
+            pieces = _partitions(timing)
+            ops = [work.classes[n].count if n in work.classes else 0 for n in _ADDITIONS]
+            rows.append([1.0, pieces[0], pieces[3], *ops])
+            taken.append(timing.us)
+    found, _ = robust(np.array(rows), np.array(taken), np.array(taken))
+    partition = np.zeros(len(FEATURES))
+    partition[0], partition[FEATURES.index("runs")] = found[1], found[2]
+    return float(found[0]), partition
+
+
+def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> dict[str, Vector]:
+    """Microseconds that a byte takes more than one in the first-level cache.
+
+    That is: one from the next cache, one from beyond that, and one from memory, each on top of the
+    one before.
+
+    By class of op: additions stream through memory and hardly notice, products wait for the rows of
+    their tiles, and copies for each stretch.
+    """
+    found = {}
+    for name in FAR_CLASSES:
+        rows, more, taken = [], [], []
+        for timing in far:
+            ops = {n: work for n, work in timing.work.classes.items() if not n.startswith("call")}
+            if all(n.startswith(name) for n in ops):
+                rows.append(np.sum([features(work)[_GONE] for work in ops.values()], axis=0))
+                more.append(max(timing.us - _predicted(timing, near, base_us), 0.0))
+                taken.append(timing.us)
+        found[name] = np.zeros(len(_GONE))
+        if rows:
+            found[name], _ = robust(np.array(rows), np.array(more), np.array(taken))
+    return found
+
+
+def _of_class(kernel: str, gone_us: dict[str, Vector]) -> Vector:
+    """What afar costs a kernel: as its class, and where that was not timed, as copies."""
+    return gone_us.get(kernel.partition(".")[0], gone_us["move"])
+
+
+def _with_gone(name: str, kernel: Fitted, gone_us: dict[str, Vector]) -> Fitted:
+    us = kernel.us.copy()
+    us[_GONE] = _of_class(name, gone_us)
+    return Fitted(us, kernel.error)
+
+
+def _context(
+    mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: float
+) -> dict[str, Fitted]:
+    """All kernels, each op as much dearer as it is in the company of others."""
+    if not mixes:
+        return {}
+    ops = np.array([[float(timing.work.ops)] for timing in mixes])
+    taken = np.array([timing.us for timing in mixes])
+    known = np.array([_predicted(timing, kernels, base_us) for timing in mixes])
+    (more,), _ = robust(ops, np.maximum(taken - known, 0.0), taken)
+    slower = {}
+    for name, kernel in kernels.items():
+        if not name.startswith("call"):
+            us = kernel.us.copy()
+            us[0] += more
+            slower[name] = Fitted(us, kernel.error)
+    return slower
+
+
+def _predicted(timing: Timing, kernels: dict[str, Fitted], base_us: float) -> float:
+    total = base_us
+    for name, work in timing.work.classes.items():
+        if name in kernels and name not in ("call.feed", "call.fetch"):
+            total += float(features(work) @ kernels[name].us)
+    return total
+
+
+def _mix_error(mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: float) -> float:
+    """Standard deviation of a normal error that nine mixes in ten would be within."""
+    off = [abs(np.log(_predicted(mix, kernels, base_us) / mix.us)) for mix in mixes]
+    return float(np.quantile(off, 0.9)) / Z90 if off else 0.0
+
+
+def _calls(calls: Sequence[Timing]) -> tuple[Fitted, Fitted, float]:
+    """Feeding a tensor, fetching one, and what is left of a call from Python, in microseconds."""
+    ends = [[timing.work.classes[name] for name in ("call.feed", "call.fetch")] for timing in calls]
+    x = np.array([
+        [1.0, fed.count, fed.moved_bytes, fetched.count, fetched.moved_bytes, fed.runs]
+        for fed, fetched in ends
+    ])  # fmt: skip
+    taken = np.array([timing.us for timing in calls])
+    found, error = robust(x, taken, taken)
+    fitted = []
+    for at in (1, 3):
+        us = np.zeros(len(FEATURES))
+        us[0], us[FEATURES.index("moved_bytes")] = found[at], found[at + 1]
+        fitted.append(Fitted(us, error))
+    fitted[0].us[FEATURES.index("runs")] = found[5]
+    return fitted[0], fitted[1], float(found[0])

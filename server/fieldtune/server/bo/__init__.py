@@ -1,0 +1,1 @@
+"""The grey-box Bayesian sampler, for any Optuna study."""

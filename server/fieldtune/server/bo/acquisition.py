@@ -1,0 +1,255 @@
+"""Finds the next configuration of a space, given what was tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from fieldtune.server.bo.candidates import (
+    Candidates,
+    Judge,
+    distinct_rows,
+    fill_pool,
+    perturb,
+    violation,
+)
+from fieldtune.server.bo.encoding import Encoding
+from fieldtune.server.bo.hyperparameter_store import keep_kernels, kernels_before
+from fieldtune.server.bo.reference_point import Goal
+from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.transfer import ECHOES, TRUSTED, Prior
+from fieldtune.server.bo.trial_points import Places
+from fieldtune.server.bo.trial_rows import Row
+
+Array = NDArray[np.float64]
+
+_DIGITS = 9
+"""Places that agree to so many decimals are the same configuration."""
+_SEARCH_SCALES = (0.15, 0.05, 0.015)
+_PARENTS, _CHILDREN = 12, 80
+_SAFEST = 0.1
+"""Where margins leave nothing, the least risky share of what the formulas allow is left."""
+_BEATING = 2
+"""One proposal in so many is for what beats the configuration that is to be beaten."""
+_SETTLED = 0.01
+"""That is, unless none is expected to gain this share of all that there may be to gain."""
+_REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
+"""Hyperparameters are fitted anew after so many observations more, and so many times as many."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a proposal is to be.
+
+    Attributes:
+        startup: trials spread evenly before models are used.
+        margin: share of each known limit that is kept free until the first trial was measured; None
+            trusts the formulas of limits.
+        phase: what it is for; None explores for the first ``startup`` trials, and then refines.
+        anew: what was ruled out before the trial of this number may be proposed again.
+        beat: a configuration to be beaten.
+    """
+
+    startup: int
+    margin: float | None
+    phase: Literal["explore", "refine", "tune", "validate"] | None
+    anew: int
+    beat: Mapping[str, Any] | None
+
+
+class Search:
+    """Finds the next configuration of one space."""
+
+    def __init__(self, encoding: Encoding, judge: Judge, seed: int, prior: Prior) -> None:
+        self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
+        self._places = Places(encoding, judge)
+        self._pool: Candidates | None = None
+        self._beat: Candidates | None = None
+        self._seen: tuple[Array, Candidates] | None = None
+        """The pool less what its configurations would not have: places, and those judged."""
+
+    def next(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        rows: Sequence[Row],
+        fixed: Mapping[str, Any],
+        rng: np.random.Generator,
+        wanted: Wanted,
+    ) -> dict[str, Any]:
+        """The values to try, given what was tried."""
+        self._places.learn_presence(rows)
+        pool = self._pool_with(fixed)
+        used = _keys(
+            self._places.units(
+                [row for row in rows if row.state != "ruled out" or row.number >= wanted.anew]
+            )
+        )
+        startup = wanted.startup
+        tried = [row for row in rows if row.state != "ruled out"]
+        measured = [row for row in tried if row.state == "measured"]
+        before, fitted = kernels_before(study, trial.number)
+        even = len(tried) < startup if wanted.phase is None else wanted.phase == "explore"
+        early = self._prior and len(tried) >= min(startup, 2 * ECHOES)
+        starting = not measured or (even and not early)
+        observations = len(measured) + sum(row.state == "stopped" for row in tried)
+        refit = not starting and observations >= max(
+            fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
+        )
+        posterior = Posterior(
+            self._places, rows if measured else [], pool, len(study.directions), startup=startup,
+            kernels=before, refit=refit, margin=wanted.margin, prior=self._prior,
+        )  # fmt: skip
+        starting |= even and posterior.trust < TRUSTED
+        if refit:
+            keep_kernels(study, trial, posterior.kernels, observations)
+        allowed = pool.take(posterior.feasible(pool))
+        if not len(allowed):  # a limit is closer than its margin, or nothing is feasible at all
+            worst = violation(pool.constraints)
+            left = pool.take(worst <= max(0.0, float(worst.min())))
+            excess = posterior.excess(left)
+            allowed = left.take(excess <= np.quantile(excess, _SAFEST))
+        fresh = allowed.take(_unused(allowed.units, used))
+        if starting:
+            spread = fresh if len(fresh) else allowed
+            if self._prior and not fixed and len(tried) in range(0, 2 * ECHOES, 2):
+                told = [row for row in tried if row.state in ("measured", "stopped") and row.values]
+                values = np.array([row.curve[0][1] if row.curve else row.values for row in told])
+                echoes = self._prior.echoes(
+                    allowed, self._judge, self._places.units(told),
+                    values.reshape(len(told), len(study.directions)),
+                )  # fmt: skip
+                spread = Candidates.join([echoes.take(_unused(echoes.units, used)), spread])
+            return self._encoding.values(spread.units[:1])[0]
+        start = fresh if len(fresh) else allowed
+        if wanted.phase == "tune":
+            close = self._close(posterior, used, fixed, rng)
+            start = close if len(close) else start
+        if wanted.beat and wanted.phase != "tune" and trial.number % _BEATING == 0:
+            goal = posterior.no_worse_than(self._target(wanted.beat))
+            if goal:
+                best, gain = self._climb(posterior, start, used, fixed, rng, goal)
+                if gain > _SETTLED * goal.room:
+                    return self._encoding.values(best[None])[0]
+        best, _ = self._climb(posterior, start, used, fixed, rng)
+        return self._encoding.values(best[None])[0]
+
+    def _target(self, beat: Mapping[str, Any]) -> Candidates:
+        """The configuration to be beaten, with what is known of it."""
+        if self._beat is None:
+            unit = self._encoding.unit(beat)
+            for name, place in zip(self._encoding.axes, unit.tolist(), strict=True):
+                if math.isnan(place) and name not in self._encoding.conditional:
+                    given = f"has {beat[name]!r} for" if name in beat else "lacks"
+                    raise ValueError(
+                        f"the configuration to be beaten {given} the parameter {name}: give it a "
+                        "value of the space"
+                    )
+            self._beat = self._judge.of(self._encoding.snap(unit[None]))
+        return self._beat
+
+    def _close(
+        self,
+        posterior: Posterior,
+        used: set[bytes],
+        fixed: Mapping[str, Any],
+        rng: np.random.Generator,
+    ) -> Candidates:
+        """Candidates around the front alone."""
+        tried = posterior.measured
+        places = self._places.units(tried)[posterior.feasible_rows()[: len(tried)]]
+        known = self._places.known(tried).take(posterior.feasible_rows()[: len(tried)])
+        if not len(places):
+            return known
+        values = np.stack(
+            [belief.values(posterior.sites(known)) for belief in posterior.beliefs], axis=1
+        )
+        front = places[moocore.is_nondominated(values, keep_weakly=False)]
+        count = _CHILDREN * min(len(front), _PARENTS)
+        units = self._fix(perturb(self._encoding, front, count, _SEARCH_SCALES[1], rng), fixed)
+        units = units[distinct_rows(units)]
+        units = units[_unused(units, used)]
+        if not len(units):
+            return known.take(slice(0, 0))
+        candidates = self._judge.of(units)
+        return candidates.take(posterior.feasible(candidates))
+
+    def _climb(
+        self,
+        posterior: Posterior,
+        start: Candidates,
+        used: set[bytes],
+        fixed: Mapping[str, Any],
+        rng: np.random.Generator,
+        goal: Goal | None = None,
+    ) -> tuple[Array, float]:
+        """The candidate that is expected to improve most, and by how much.
+
+        After improving on the pool's best; given a goal, improvement there alone counts.
+        """
+        found, gains = start, posterior.improvement(start, goal)
+        tried = self._places.units(posterior.measured)
+        # Around the front, too: its neighbours differ too little to be in the pool.
+        elite = tried[posterior.feasible_rows()[: len(tried)]][-_PARENTS:]
+        for scale in _SEARCH_SCALES:
+            top = np.argsort(-gains, kind="stable")[:_PARENTS]
+            parents = np.concatenate([found.units[top], elite])
+            units = self._fix(perturb(self._encoding, parents, _CHILDREN, scale, rng), fixed)
+            units = units[distinct_rows(units)]
+            units = units[_unused(units, used | _keys(found.units[top]))]
+            if not len(units):
+                continue
+            children = self._judge.of(units)
+            children = children.take(posterior.feasible(children))
+            found = Candidates.join([found.take(top), children])
+            gains = np.concatenate([gains[top], posterior.improvement(children, goal)])
+        gain = float(gains.max())
+        if gain <= 0:
+            gains = posterior.ignorance(found)
+        return np.asarray(found.units[int(np.argmax(gains))]), gain
+
+    def _pool_with(self, fixed: Mapping[str, Any]) -> Candidates:
+        if self._pool is None:
+            self._pool = fill_pool(self._encoding, self._judge, self._seed)
+        pool = self._present(self._pool)
+        if not fixed:
+            return pool
+        units = self._fix(pool.units, fixed)
+        return self._judge.of(units[distinct_rows(units)])
+
+    def _present(self, pool: Candidates) -> Candidates:
+        """The pool without parameters that its configurations would not have.
+
+        Which those are is learned as trials show it, so it is asked each time.
+        """
+        if not self._encoding.conditional:
+            return pool
+        units = self._places.with_absent(pool.units)
+        if self._seen is None or not np.array_equal(units, self._seen[0], equal_nan=True):
+            self._seen = units, self._judge.of(units[distinct_rows(units)])
+        return self._seen[1]
+
+    def _fix(self, units: Array, fixed: Mapping[str, Any]) -> Array:
+        """Places with the parameters that someone has fixed, less those that are absent."""
+        units = units.copy()
+        for i, name in enumerate(self._encoding.axes):
+            if name in fixed:
+                units[:, i] = self._encoding.axes[name].unit(fixed[name])
+        return self._places.with_absent(units)
+
+
+def _unused(units: Array, used: set[bytes]) -> NDArray[np.intp]:
+    keys = (unit.tobytes() for unit in np.round(units, _DIGITS))
+    return np.array([i for i, key in enumerate(keys) if key not in used], dtype=int)
+
+
+def _keys(units: Array) -> set[bytes]:
+    return {unit.tobytes() for unit in np.round(units, _DIGITS)}

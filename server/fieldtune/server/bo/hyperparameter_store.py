@@ -1,0 +1,31 @@
+"""Hyperparameters of a study's models, kept with its trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from fieldtune.server.bo.objective_model import Kernel
+
+_KERNEL_KEY = "fieldtune:kernel"
+
+
+def kernels_before(study: Study, before: int) -> tuple[dict[str, Kernel], int]:
+    """The latest hyperparameters that an earlier trial stored, and from how many observations."""
+    for trial in reversed(study.get_trials(deepcopy=False)):
+        if trial.number < before and (text := trial.system_attrs.get(_KERNEL_KEY)):
+            stored = json.loads(text)
+            return stored["kernels"], stored["observations"]
+    return {}, 0
+
+
+def keep_kernels(
+    study: Study, trial: FrozenTrial, kernels: Mapping[str, Kernel], observations: int
+) -> None:
+    """Store hyperparameters with the trial, so that what follows does not depend on the process."""
+    if trial.state == TrialState.RUNNING:
+        text = json.dumps({"kernels": kernels, "observations": observations})
+        study._storage.set_trial_system_attr(trial._trial_id, _KERNEL_KEY, text)

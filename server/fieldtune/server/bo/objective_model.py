@@ -1,0 +1,224 @@
+"""What is believed of configurations: exact where a formula holds, else a distribution.
+
+An objective without a formula is modelled by a Gaussian process. One whose measurements deviate
+from its formula is modelled by how it deviates, so that the formula still says most of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from fieldtune.server.bo.ehvi import Shortfall
+from fieldtune.server.bo.gp import GaussianProcess, Hyperparameters, fit
+from fieldtune.server.bo.transforms import Scale, shortfall
+
+Array = NDArray[np.float64]
+Expectation = Callable[[Array], Array]
+"""Places ``[n, p]`` -> expected values ``[n]`` on the line on which an objective is modelled."""
+
+_EXACT = 1e-6
+"""A formula that never deviates by more than this share of its value is taken at its word."""
+
+_FITTED = 128
+"""Observations, at most, from which hyperparameters are fitted."""
+
+_BAD_QUANTILE = 0.8
+"""A configuration that failed is taken to be as bad as this quantile of what was measured."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Configurations as the models read them.
+
+    Attributes:
+        x: columns ``[n, d]``.
+        formulas: values of known objectives ``[n, m]``; NaN where there is none.
+        units: their places ``[n, p]``.
+    """
+
+    x: Array
+    formulas: Array
+    units: Array
+
+
+class Belief:
+    """What is believed of one objective.
+
+    Args:
+        index: of the objective.
+        scale: on which it is modelled; of deviations, where the formula is off.
+        deviates: whether the process models the deviation from a formula.
+        expectation: what earlier studies say, from which the process models the deviation.
+        process: given the observations; None where the formula is exact.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        scale: Scale | None = None,
+        process: GaussianProcess | None = None,
+        *,
+        deviates: bool = False,
+        positive: bool = False,
+        expectation: Expectation | None = None,
+    ) -> None:
+        self._index, self._scale, self._process = index, scale, process
+        self._expectation = expectation
+        self._deviates = deviates
+        self._outer = Scale("log" if positive else "linear")
+
+    @property
+    def exact(self) -> bool:
+        """Whether a formula says it all."""
+        return self._process is None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a formula, be it exact or off."""
+        return self.exact or self._deviates
+
+    def line(self, sites: Sites) -> tuple[Array, Array, Scale]:
+        """Mean and standard deviation ``[n]`` on a line, and the scale that leads there."""
+        assert self._process is not None
+        assert self._scale is not None
+        mean, deviation = self._process.predict(sites.x)
+        if self._expectation is not None:
+            mean = mean + self._expectation(sites.units)
+        if not self._deviates:
+            return mean, deviation, self._scale
+        formula = self._outer.forward(sites.formulas[:, self._index])
+        return (
+            formula + mean * self._scale.deviation + self._scale.mean,
+            deviation * self._scale.deviation,
+            self._outer,
+        )
+
+    def values(self, sites: Sites) -> Array:
+        """The believed value ``[n]``: the formula's, or the median."""
+        if self._process is None:
+            return sites.formulas[:, self._index]
+        mean, _, scale = self.line(sites)
+        return scale.backward(mean)
+
+    def interval(self, sites: Sites, z: float) -> tuple[Array, Array]:
+        """Values ``[n]`` so many standard deviations to either side."""
+        if self._process is None:
+            value = sites.formulas[:, self._index]
+            return value, value
+        mean, deviation, scale = self.line(sites)
+        return scale.backward(mean - z * deviation), scale.backward(mean + z * deviation)
+
+    def shortfall(self, sites: Sites) -> Shortfall:
+        """How far each configuration's objective falls below levels, in expectation."""
+        if self._process is None:
+            known = sites.formulas[:, self._index, None]
+            return lambda levels: np.maximum(levels - known, 0.0)
+        mean, deviation, scale = self.line(sites)
+        return lambda levels: shortfall(levels, mean, deviation, scale)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Observations of one quantity.
+
+    Attributes:
+        x: columns ``[n, d]``.
+        y: values ``[n]``.
+        failed: columns ``[f, d]`` of configurations that came to nothing.
+        pending: columns ``[q, d]`` of configurations in flight.
+        groups: index ``[d]`` of the length scale of each column.
+        names: of the groups.
+        expected: what is expected on the line ``[n]``, and of what failed ``[f]``; by default 0.
+    """
+
+    x: Array
+    y: Array
+    failed: Array
+    pending: Array
+    groups: Sequence[int]
+    names: Sequence[str]
+    expected: tuple[Array, Array] | None = None
+
+
+Kernel = Mapping[str, float]
+"""Logarithms of hyperparameters by the names of the groups, with ``:signal`` and ``:noise``."""
+
+
+def model(
+    observed: Observed, scale: Scale, kernel: Kernel | None, *, refit: bool
+) -> tuple[GaussianProcess, Kernel]:
+    """The process given observations, less what was expected of them; and its hyperparameters.
+
+    Trials in flight are taken to come out as expected (posterior-mean fantasies), so that the next
+    proposal goes where they teach nothing.
+    """
+    told = scale.forward(observed.y)
+    expected, expected_failed = observed.expected or (
+        np.zeros(len(told)),
+        np.zeros(len(observed.failed)),
+    )
+    line = told - expected
+    x, groups = observed.x, observed.groups
+    start = _from_kernel(kernel, observed.names)
+    if refit and len(line) >= 2:
+        some = _spread(len(line), _FITTED)
+        cold = Hyperparameters.prior(len(observed.names))
+        rough = Hyperparameters(np.zeros(len(observed.names)), 0.0, -3.0)
+        start = fit(
+            x[some], line[some], groups,
+            [cold, rough] if kernel is None else [start], 40 if kernel is None else 15,
+        )  # fmt: skip
+    if len(observed.failed):
+        bad = np.quantile(told, _BAD_QUANTILE) if len(told) else 1.0
+        x = np.concatenate([x, observed.failed])
+        line = np.concatenate([line, bad - expected_failed])
+    process = GaussianProcess(x, line, groups, start)
+    if len(observed.pending):
+        fantasies, _ = process.predict(observed.pending)
+        process = GaussianProcess(
+            np.concatenate([x, observed.pending]), np.concatenate([line, fantasies]), groups, start
+        )
+    return process, _to_kernel(start, observed.names)
+
+
+def formula_is_exact(told: Array, formula: Array) -> bool:
+    """Whether measurements ``[n]`` bear a formula out."""
+    return bool((np.abs(told - formula) <= _EXACT * np.maximum(np.abs(formula), 1e-12)).all())
+
+
+def probably_feasible(mean: Array, deviation: Array, scale: Scale) -> Array:
+    """Probability ``[c]`` that a learned constraint holds."""
+    zero = float(scale.forward(np.zeros(1))[0])
+    return np.asarray(ndtr((zero - mean) / deviation))
+
+
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """Evenly spaced indices, at most so many."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
+def _from_kernel(kernel: Kernel | None, names: Sequence[str]) -> Hyperparameters:
+    prior = Hyperparameters.prior(len(names))
+    if kernel is None:
+        return prior
+    lengths = [
+        kernel.get(name, default) for name, default in zip(names, prior.lengths, strict=True)
+    ]
+    return Hyperparameters(
+        np.array(lengths, dtype=float),
+        kernel.get(":signal", prior.signal),
+        kernel.get(":noise", prior.noise),
+    )
+
+
+def _to_kernel(found: Hyperparameters, names: Sequence[str]) -> Kernel:
+    return {
+        **dict(zip(names, found.lengths.tolist(), strict=True)),
+        ":signal": found.signal,
+        ":noise": found.noise,
+    }

@@ -1,0 +1,339 @@
+"""What the trials so far say about configurations not tried, and how much one would add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.server.bo.candidates import Candidates
+from fieldtune.server.bo.constraint_margin import allowance
+from fieldtune.server.bo.ehvi import expected_improvement
+from fieldtune.server.bo.features import Features
+from fieldtune.server.bo.gp import GaussianProcess
+from fieldtune.server.bo.objective_model import (
+    Belief,
+    Expectation,
+    Kernel,
+    Observed,
+    Sites,
+    formula_is_exact,
+    model,
+    probably_feasible,
+)
+from fieldtune.server.bo.reference_point import Goal, Standing
+from fieldtune.server.bo.transfer import TRUSTED, Prior
+from fieldtune.server.bo.transforms import Scale
+from fieldtune.server.bo.trial_points import Places
+from fieldtune.server.bo.trial_rows import Row
+
+Array = NDArray[np.float64]
+
+MOST_ROWS = 256
+"""Trials that models are made of; of more, the best half as many and an even choice of others."""
+
+SHARE = ":share"
+
+
+class Posterior:
+    """Beliefs about every objective and learned constraint, given a study's trials.
+
+    Args:
+        places: of the study's space.
+        rows: its trials.
+        pool: configurations all over the space, for the extent of what is known.
+        objectives: how many.
+        startup: so many first trials were spread evenly.
+        kernels: hyperparameters found earlier, by quantity.
+        refit: whether to improve on them.
+        margin: share of a limit that is kept free until measurements have borne the formulas out;
+            None trusts the formulas.
+        prior: what earlier studies say of this one.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        rows: Sequence[Row],
+        pool: Candidates,
+        objectives: int,
+        *,
+        startup: int,
+        kernels: Mapping[str, Kernel],
+        refit: bool,
+        margin: float | None,
+        prior: Prior | None = None,
+    ) -> None:
+        self._places = places
+        self._prior, self._trust = prior, dict[int, float]()
+        self._kernels_before, self._refit = kernels, refit
+        self.kernels: dict[str, Kernel] = {}
+        measured = [row for row in rows if row.state == "measured"]
+        self._measured = _most_telling(measured)
+        self._partial = _partial_results(rows, self._measured)
+        self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
+        self._pending = [row for row in rows if row.state == "pending"]
+        self._columns = Features(places.encoding, pool)
+        self._names, self._groups = self._columns.names, self._columns.groups
+        if self._partial:
+            self._groups = [*self._groups, len(self._names)]
+            self._names = [*self._names, SHARE]
+        self._known = places.known([*self._measured, *self._pending])
+        self._sites = self.sites(self._known)
+        self.beliefs = [self._belief(index) for index in range(objectives)]
+        self._limits = self._learned_limits()
+        names, count = places.judge.names or (), len(self._measured)
+        self._allowance = allowance(names, self._measured, self._known.constraints[:count], margin)
+        allowed = pool.take(self.feasible(pool))
+        self._even = self.sites(allowed.take(slice(0, startup)))
+        tried = [row for row in rows if row.state in ("measured", "stopped")]
+        self.standing = Standing.of(
+            np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1),
+            self.feasible_rows(),
+            allowed.objectives,
+            [self._ordinary(index, tried[:startup]) for index in range(objectives)],
+        )
+
+    @property
+    def trust(self) -> float:
+        """The least weight that earlier studies have in an objective that they know; else 0."""
+        return min(self._trust.values(), default=0.0)
+
+    @property
+    def measured(self) -> list[Row]:
+        """The trials that the models are made of."""
+        return self._measured
+
+    def sites(self, candidates: Candidates) -> Sites:
+        """Candidates as the models read them, after all of their rounds."""
+        x = self._columns.of(candidates)
+        if self._partial:
+            x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
+        return Sites(x, candidates.objectives, candidates.units)
+
+    def feasible(self, candidates: Candidates) -> NDArray[np.bool_]:
+        """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
+        return np.asarray((candidates.constraints <= self._allowance).all(axis=1))
+
+    def excess(self, candidates: Candidates) -> Array:
+        """How far each is over what the known limits allow, at worst, ``[c]``; 0 where nowhere."""
+        over = candidates.constraints - self._allowance
+        return np.asarray(np.maximum(over, 0.0).max(axis=1, initial=0.0))
+
+    def improvement(self, candidates: Candidates, goal: Goal | None = None) -> Array:
+        """Expected hypervolume that each would add to the front, if it is feasible, ``[c]``.
+
+        Given a goal, only what it would add there.
+        """
+        if not len(candidates):
+            return np.zeros(0)
+        sites = self.sites(candidates)
+        gain = expected_improvement(
+            self.standing.unclaimed if goal is None else goal.boxes,
+            [belief.shortfall(sites) for belief in self.beliefs],
+        )
+        if goal is not None:
+            gain = np.where((candidates.objectives > goal.most).any(axis=1), 0.0, gain)
+        return gain * self._chance(sites)
+
+    def no_worse_than(self, candidate: Candidates) -> Goal | None:
+        """The goal to be better than one candidate, and in no objective worse; None for nowhere."""
+        sites = self.sites(candidate)
+        (values,) = np.stack([belief.values(sites) for belief in self.beliefs], axis=1)
+        known = np.array([belief.known for belief in self.beliefs])
+        return self.standing.no_worse_than(values, np.where(known, candidate.objectives[0], np.inf))
+
+    def ignorance(self, candidates: Candidates) -> Array:
+        """How little is known of each, ``[c]``: for when nothing promises an improvement."""
+        sites = self.sites(candidates)
+        unsure = np.zeros(len(candidates))
+        for belief in self.beliefs:
+            if not belief.exact:
+                unsure += belief.line(sites)[1]
+        return unsure * self._chance(sites)
+
+    def _chance(self, sites: Sites) -> Array:
+        chance = np.ones(len(sites.x))
+        for process, scale in self._limits.values():
+            chance *= probably_feasible(*process.predict(sites.x), scale)
+        return chance
+
+    def _belief(self, index: int) -> Belief:
+        count = len(self._measured)
+        told = np.array([row.values[index] for row in self._measured])
+        formula = self._known.objectives[:, index]
+        if len(formula) and not np.isnan(formula).any():
+            if formula_is_exact(told, formula[:count]):
+                return Belief(index)
+            positive = bool((formula > 0).all() and (told > 0).all())
+            outer = Scale("log" if positive else "linear")
+            deviation = outer.forward(told) - outer.forward(formula[:count])
+            finite = deviation[np.isfinite(deviation)]
+            spread = float(finite.std()) if len(finite) else 0.0
+            mean = float(finite.mean()) if len(finite) else 0.0
+            scale = Scale("linear", mean=mean, deviation=spread or 1e-6)
+            process = self._process(f"objective {index}", deviation, scale, partial=None)
+            return Belief(index, scale, process, deviates=True, positive=positive)
+        partial = [row.values[index] for row in self._partial]
+        usable = np.array([value for value in [*told, *partial] if np.isfinite(value)])
+        scale = Scale.of(usable) if len(usable) else Scale("linear")
+        expectation = self._expectation(index, told, scale)
+        process = self._process(f"objective {index}", told, scale, partial, expectation)
+        return Belief(index, scale, process, expectation=expectation)
+
+    def _expectation(self, index: int, told: Array, scale: Scale) -> Expectation | None:
+        """What earlier studies say of an objective, as far as they rank what was told rightly."""
+        if not self._prior:
+            return None
+        stopped = [row for row in self._partial if row.state == "stopped"]
+        line = np.concatenate([scale.forward(told), self._foreseen(index, stopped, scale)])
+        usable = np.isfinite(line)
+        line, rows = line[usable], [*self._measured, *stopped]
+        told_of = [rows[i] for i in np.flatnonzero(usable)]
+        sites = self.sites(self._places.known(told_of))
+        none = np.empty((0, sites.x.shape[1]))
+        own, _ = model(
+            Observed(sites.x, scale.backward(line), none, none, self._groups, self._names),
+            scale,
+            self._kernels_before.get(f"objective {index}"),
+            refit=False,
+        )
+        found = self._prior.expectation(index, sites.units, line, own)
+        if index in self._prior.says:
+            self._trust[index] = found[0] if found else 0.0
+        return found[1] if found else None
+
+    def _foreseen(self, index: int, stopped: Sequence[Row], scale: Scale) -> Array:
+        """Where stopped trials would have come to had they gone on as whole ones did, ``[s]``.
+
+        On the line; only the best are trained to their end, and these alone rank no earlier study.
+        """
+        went_on: dict[float, list[float]] = {}
+        for row in self._measured:
+            for share, values in row.curve:
+                early, end = scale.forward(np.array([values[index], row.values[index]]))
+                if np.isfinite(end - early):
+                    went_on.setdefault(share, []).append(end - early)
+        ahead = [float(np.mean(went_on.get(row.share, [0.0]))) for row in stopped]
+        came_to = scale.forward(np.array([row.values[index] for row in stopped]))
+        return np.asarray(came_to + np.array(ahead))
+
+    def _process(
+        self,
+        quantity: str,
+        told: Array,
+        scale: Scale,
+        partial: Sequence[float] | None,
+        expectation: Expectation | None = None,
+    ) -> GaussianProcess:
+        x, count = self._sites.x, len(self._measured)
+        seen, values, pending = x[:count], told, x[count:]
+        if partial:
+            early = self._features(self._partial)
+            early[:, -1] = [1.0 - row.share for row in self._partial]
+            seen, values = np.concatenate([seen, early]), np.concatenate([told, partial])
+        usable = np.isfinite(values)
+        observed = Observed(
+            seen[usable],
+            values[usable],
+            self._features(self._failed),
+            pending,
+            self._groups,
+            self._names,
+            self._expected(expectation, usable, with_partial=bool(partial)),
+        )
+        process, self.kernels[quantity] = model(
+            observed, scale, self._kernels_before.get(quantity), refit=self._refit
+        )
+        return process
+
+    def _expected(
+        self, expectation: Expectation | None, usable: NDArray[np.bool_], *, with_partial: bool
+    ) -> tuple[Array, Array] | None:
+        """What earlier studies expect of what was observed, and of what failed."""
+        if expectation is None:
+            return None
+        rows = [*self._measured, *(self._partial if with_partial else [])]
+        units = self._places.units
+        return expectation(units(rows)[usable]), expectation(units(self._failed))
+
+    def _features(self, rows: Sequence[Row]) -> Array:
+        return self.sites(self._places.known(rows)).x
+
+    def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Scale]]:
+        """A model of each constraint that was told and has no formula."""
+        told = {name for row in self._measured for name in row.constraints}
+        limits = {}
+        for name in sorted(told - set(self._places.judge.names or ())):
+            values = np.array([row.constraints.get(name, np.nan) for row in self._measured])
+            finite = values[np.isfinite(values)]
+            # Far beyond the limit, how far no longer matters; a huge penalty would drown the rest.
+            reach = 3.0 * float(np.median(np.abs(finite))) if len(finite) else 0.0
+            values = np.clip(values, -reach, reach)
+            spread = float(np.nanstd(values)) if len(finite) else 0.0
+            if not spread:
+                continue
+            scale = Scale("linear", mean=float(np.nanmean(values)), deviation=spread)
+            limits[name] = self._process(f"limit {name}", values, scale, None), scale
+        return limits
+
+    def feasible_rows(self) -> NDArray[np.bool_]:
+        """Which of the measured and pending trials count for the front ``[n + q]``."""
+        told = [
+            all(value <= 0 for value in row.constraints.values())
+            for row in [*self._measured, *self._pending]
+        ]
+        held = np.array(told, dtype=bool) & (self._known.constraints <= 0).all(axis=1)
+        pending = slice(len(self._measured), None)
+        if self._limits and self._pending:
+            sites = Sites(
+                self._sites.x[pending], self._sites.formulas[pending], self._sites.units[pending]
+            )
+            held[pending] &= self._chance(sites) >= 0.5
+        return held
+
+    def _ordinary(self, index: int, first: Sequence[Row]) -> Array | None:
+        """What evenly spread trials came to in a learned objective; None of a known one."""
+        belief = self.beliefs[index]
+        if belief.known:
+            return None
+        if self._trust.get(index, 0.0) >= TRUSTED and len(self._even.x):
+            return belief.values(self._even)  # few were spread evenly
+        return self._in_the_end(index, first)
+
+    def _in_the_end(self, index: int, rows: Sequence[Row]) -> Array:
+        """An objective of trials after all their rounds; of stopped ones, what is believed."""
+        told = np.array([row.values[index] if row.state == "measured" else np.nan for row in rows])
+        stopped = [i for i, row in enumerate(rows) if row.state == "stopped"]
+        sites = self.sites(self._places.known([rows[i] for i in stopped]))
+        told[stopped] = self.beliefs[index].values(sites)
+        return told
+
+
+def _partial_results(rows: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
+    """What was measured after a share of the rounds, the latest trials' at most.
+
+    Of trials that were stopped, and of those that went on to their end: these alone say what a
+    result at a rung is worth.
+    """
+    stopped = [row for row in rows if row.state == "stopped" and row.values]
+    early = [
+        replace(row, values=values, share=share) for row in measured for share, values in row.curve
+    ]
+    return sorted([*stopped, *early], key=lambda row: row.number)[-MOST_ROWS:]
+
+
+def _most_telling(rows: Sequence[Row]) -> list[Row]:
+    """At most :data:`MOST_ROWS` trials: the best by rank, and of the others an even choice."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    values = np.nan_to_num(np.array([row.values for row in rows]), nan=np.inf, posinf=1e300)
+    ruled_out = [any(value > 0 for value in row.constraints.values()) for row in rows]
+    order = np.lexsort((moocore.pareto_rank(values), ruled_out))
+    best = order[: MOST_ROWS // 2]
+    others = np.sort(order[MOST_ROWS // 2 :])
+    picked = others[np.linspace(0, len(others) - 1, MOST_ROWS - len(best)).round().astype(int)]
+    return [rows[i] for i in sorted({*best.tolist(), *picked.tolist()})]

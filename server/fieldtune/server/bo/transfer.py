@@ -1,0 +1,317 @@
+"""What finished studies say of another one: a mean for its models, and where to look first.
+
+An earlier study's results become a Gaussian process over the parameters that both studies have.
+How such processes are weighed follows Feurer et al. 2018, "Scalable meta-learning for Bayesian
+optimization using ranking-weighted Gaussian process ensembles" (RGPE): by how often each ranks
+this study's own results better than the others do. Unlike there, the weighted mean is not mixed
+with this study's model: it is that model's prior mean, which observations overrule. Two rivals
+keep an unrelated study harmless: this study's own model, each result predicted from the others,
+and chance. What they win, the earlier studies lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from fieldtune.server.bo.candidates import Candidates, Judge, violation
+from fieldtune.server.bo.encoding import Encoding
+from fieldtune.server.bo.gp import GaussianProcess
+from fieldtune.server.bo.objective_model import Expectation, Observed, model
+from fieldtune.server.bo.transforms import Scale
+
+Array = NDArray[np.float64]
+
+ECHOES = 3
+"""Of a study's first trials every other may be what earlier ones would have tried; so many at most.
+
+Those between are spread evenly, so that a study which does not rank them rightly is found out after
+one trial."""
+
+FEWEST = 4
+"""Results of this study's own, below which nothing is said of how well earlier ones rank them."""
+
+TRUSTED = 0.5
+"""Weight of all earlier studies from which on their word stands for evenly spread trials."""
+
+_HEARD = 0.1
+"""Weight below which earlier studies are not listened to: luck among few results brings as much."""
+
+_MOST = 256
+"""Results of an earlier study that its process is made of; of more, the latest."""
+_RESAMPLES = 128
+_RELUCTANCE = 2.0
+"""How reluctantly the slope of results over their prediction leaves 1, in results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """A finished study's results.
+
+    Attributes:
+        space: its parameters.
+        configurations: parameter values ``[n]``.
+        values: index of an objective of the study at hand -> what the earlier one measured of it
+            ``[n]``, in the direction of the study at hand.
+    """
+
+    space: Mapping[str, BaseDistribution]
+    configurations: Sequence[Mapping[str, Any]]
+    values: Mapping[int, Sequence[float]]
+
+
+def shared(
+    ours: Mapping[str, BaseDistribution], theirs: Mapping[str, BaseDistribution]
+) -> dict[str, BaseDistribution]:
+    """Parameters that two spaces have in common, each with a distribution that holds both."""
+    both = {name: _union(ours[name], theirs[name]) for name in ours if name in theirs}
+    return {name: union for name, union in both.items() if union is not None}
+
+
+class Prior:
+    """Earlier studies, seen from the space of the study at hand.
+
+    Args:
+        encoding: of that space.
+        space: the same, as Optuna has it.
+        signs: -1 for an objective that is maximised, else 1, ``[m]``.
+        earlier: the studies; one that has no parameter or no objective in common says nothing.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        space: Mapping[str, BaseDistribution],
+        signs: Sequence[float],
+        earlier: Sequence[Earlier],
+    ) -> None:
+        self._encoding, self._signs = encoding, signs
+        sources = [_Source(encoding, space, signs, each) for each in earlier]
+        self._sources = [source for source in sources if source.says]
+
+    def __bool__(self) -> bool:
+        return bool(self._sources)
+
+    @property
+    def says(self) -> frozenset[int]:
+        """Indices of the objectives that some earlier study says something of."""
+        return frozenset().union(*(source.says for source in self._sources))
+
+    def expectation(
+        self, index: int, units: Array, line: Array, own: GaussianProcess
+    ) -> tuple[float, Expectation] | None:
+        """What to expect of an objective, and the weight 0..1 that the earlier studies have in it.
+
+        Args:
+            index: of the objective.
+            units: places of this study's own results ``[n, p]``.
+            line: the results, on the line on which the objective is modelled ``[n]``.
+            own: this study's model of them, without any prior knowledge.
+
+        Returns:
+            None where no earlier study says anything of this objective, or none is believed.
+        """
+        sources = [source for source in self._sources if index in source.says]
+        if not sources or len(line) < FEWEST:
+            return None
+        said = np.stack([source.mean(index, units) for source in sources])
+        weights = _weights(said, line, own.without_each(line))
+        trust = float(weights.sum())
+        if trust < _HEARD:
+            return None
+        mixed = weights @ said / trust
+        off = mixed - mixed.mean()
+        agreement = float(off @ (line - line.mean()))
+        slope = max(0.0, agreement + _RELUCTANCE) / (float(off @ off) + _RELUCTANCE)
+        base, middle = float(line.mean()), float(mixed.mean())
+
+        def expected(places: Array) -> Array:
+            each = np.stack([source.mean(index, places) for source in sources])
+            return np.asarray(trust * (base + slope * (weights @ each / trust - middle)))
+
+        return trust, expected
+
+    def echoes(self, pool: Candidates, judge: Judge, units: Array, told: Array) -> Candidates:
+        """What the earlier studies would try first, given what is known here; at most so many.
+
+        Each study in turn names a configuration, of the pool or of its own trials, such that all
+        of its choices together cover most hypervolume by its own word. One that puts more than half
+        of the pairs of results in the wrong order is not asked.
+
+        Args:
+            pool: configurations to choose from.
+            judge: knows the formulas.
+            units: places ``[n, p]`` of what was tried.
+            told: what it came to ``[n, m]``.
+        """
+        named: list[list[Candidates]] = []
+        for source in (each for each in self._sources if each.agrees(units, told)):
+            own = judge.of(source.configurations(pool.units))
+            known = Candidates.join([pool, own.take(violation(own.constraints) <= 0)])
+            objectives = known.objectives.copy()
+            for index in source.says:
+                learned = np.isnan(objectives[:, index])
+                objectives[learned, index] = source.mean(index, known.units[learned])
+            chosen = _covering(objectives, [*source.says], ECHOES)
+            named.append([known.take(np.array([i])) for i in chosen])
+        turns = [each[turn] for turn in range(ECHOES) for each in named if turn < len(each)]
+        return Candidates.join([pool.take(slice(0, 0)), *turns[:ECHOES]])
+
+
+class _Source:
+    """One earlier study: a process for each objective that it shares."""
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        space: Mapping[str, BaseDistribution],
+        signs: Sequence[float],
+        earlier: Earlier,
+    ) -> None:
+        joint = shared(space, earlier.space)
+        self._outer, self._joint = encoding, Encoding.of(joint)
+        self._tried = list(earlier.configurations)[-_MOST:]
+        self._processes = _processes(earlier, tuple(joint.items()), tuple(signs))
+
+    @property
+    def says(self) -> frozenset[int]:
+        """Indices of the objectives that it says something of."""
+        return frozenset(self._processes)
+
+    def mean(self, index: int, units: Array) -> Array:
+        """What it expects ``[c]`` at places ``[c, p]``, on its own standardised line."""
+        own = [
+            self._outer.axes[name].onto(axis, units[:, list(self._outer.axes).index(name)])
+            for name, axis in self._joint.axes.items()
+        ]
+        mean, _ = self._processes[index].predict(self._joint.features(np.stack(own, axis=1)))
+        return mean
+
+    def agrees(self, units: Array, told: Array) -> bool:
+        """Whether it puts at least half of the pairs of results ``[n, m]`` in the right order."""
+        right = wrong = 0
+        for index in self.says:
+            said, line = self.mean(index, units), told[:, index]
+            first, second = np.triu_indices(len(line), 1)
+            together = np.sign(said[first] - said[second]) * np.sign(line[first] - line[second])
+            right += int((together > 0).sum())
+            wrong += int((together < 0).sum())
+        return right >= wrong
+
+    def configurations(self, others: Array) -> Array:
+        """Places of its trials here; where one lacks a parameter, the others' values in turn."""
+        units = np.array([self._outer.unit(values) for values in self._tried])
+        rest = others[np.arange(len(units)) % len(others)]
+        return self._outer.confined(self._outer.snap(np.where(np.isnan(units), rest, units)))
+
+
+@lru_cache(maxsize=32)  # a study's sampler is made anew whenever its formulas say more
+def _processes(
+    earlier: Earlier, joint: tuple[tuple[str, BaseDistribution], ...], signs: tuple[float, ...]
+) -> Mapping[int, GaussianProcess]:
+    """A process for each objective, over the parameters in common."""
+    encoding = Encoding.of(dict(joint))
+    names = list(dict.fromkeys(encoding.groups))
+    tried = list(earlier.configurations)[-_MOST:]
+    if not names or not tried:
+        return {}
+    x = encoding.features(np.array([encoding.unit(values) for values in tried]))
+    groups, none = [names.index(name) for name in encoding.groups], np.empty((0, x.shape[1]))
+    found = {}
+    for index, values in earlier.values.items():
+        y = signs[index] * np.array(list(values)[-_MOST:], float)
+        usable = np.isfinite(y)
+        if usable.sum() < FEWEST or np.ptp(y[usable]) == 0:
+            continue
+        observed = Observed(x[usable], y[usable], none, none, groups, names)
+        found[index], _ = model(observed, Scale.of(y[usable]), None, refit=True)
+    return found
+
+
+def _weights(said: Array, line: Array, own: Array) -> Array:
+    """Weights ``[k]`` of what earlier studies said ``[k, n]``; the rest to 1 is this study's own.
+
+    Results are resampled; each time the vote goes to whoever puts most pairs in the right order,
+    split among equals.
+    """
+    rng = np.random.default_rng(len(line))
+    first, second = np.triu_indices(len(line), 1)
+    differ = line[first] != line[second]
+    first, second = first[differ], second[differ]
+    up = line[first] < line[second]
+    rivals = np.concatenate([said, own[None]])
+    wrong = (rivals[:, first] < rivals[:, second]) != up
+    chosen = rng.integers(len(line), size=(_RESAMPLES, len(line)))
+    times = np.stack([np.bincount(each, minlength=len(line)) for each in chosen])
+    pairs = times[:, first] * times[:, second]
+    loss = pairs @ wrong.T.astype(float)
+    chance = pairs.sum(axis=1, keepdims=True) / 2
+    loss = np.concatenate([loss, chance], axis=1)
+    best = loss == loss.min(axis=1, keepdims=True)
+    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0)[: len(said)])
+
+
+def _covering(objectives: Array, learned: Sequence[int], count: int) -> list[int]:
+    """Indices of so many points that together dominate most, greedily.
+
+    The reference is the worst of a known objective and the median of a learned one, as in
+    :mod:`fieldtune.server.bo.surrogate`.
+    """
+    objectives = np.nan_to_num(objectives, nan=0.0, posinf=1e300)
+    low, reference = objectives.min(axis=0), objectives.max(axis=0)
+    for index in learned:
+        reference[index] = np.median(objectives[:, index])
+    extent = reference - low
+    scaled = (objectives - low) / np.where(extent > 0, extent, 1.0)
+    inside = np.flatnonzero((scaled < 1.1).all(axis=1))
+    inside = (
+        inside[moocore.is_nondominated(scaled[inside], keep_weakly=False)]
+        if len(inside)
+        else inside
+    )
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(inside)):
+        left = [int(i) for i in inside if i not in chosen]
+        covered = [
+            moocore.hypervolume(scaled[[*chosen, i]], ref=np.full(scaled.shape[1], 1.1))
+            for i in left
+        ]
+        chosen.append(left[int(np.argmax(covered))])
+    return chosen
+
+
+def _union(ours: BaseDistribution, theirs: BaseDistribution) -> BaseDistribution | None:
+    """A distribution that holds the values of both; None where they have nothing in common."""
+    choices = [each.choices for each in (ours, theirs) if isinstance(each, CategoricalDistribution)]
+    if len(choices) == 2:
+        known = [(type(choice), choice) for choice in choices[0]]
+        extra = [choice for choice in choices[1] if (type(choice), choice) not in known]
+        if len(extra) == len(choices[1]) and not _numbers([*choices[0], *extra]):
+            return None
+        return CategoricalDistribution([*choices[0], *extra])
+    ends: list[float] = []
+    for each in (ours, theirs):
+        if isinstance(each, CategoricalDistribution):
+            if not _numbers(each.choices):
+                return None
+            ends += map(float, each.choices)  # type: ignore[arg-type]
+        elif isinstance(each, (FloatDistribution, IntDistribution)):
+            ends += [float(each.low), float(each.high)]
+    logarithmic = bool(getattr(ours, "log", False)) and min(ends) > 0
+    return FloatDistribution(min(ends), max(ends), log=logarithmic)
+
+
+def _numbers(choices: Sequence[Any]) -> bool:
+    return all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in choices)

@@ -1,0 +1,1 @@
+"""Predicted costs, limits, budget, and calibration by what devices report."""

@@ -1,0 +1,1 @@
+"""The coordinator's machine: certificates, proxy, SuperLink."""

@@ -1,0 +1,338 @@
+"""A coordinator's folder: all that a deployment is, in files that only its owner may read.
+
+===========================  =====================================================================
+``coordinator.toml``         where devices connect, and the port that SuperLink has to itself
+``ca.crt``, ``ca.key``       the fleet's own certificate authority
+``server.crt``, ``.key``     what the coordinator shows to whoever connects
+``executor.key``             who knows it may carry out runs: SuperLink and ``fieldtune tune``
+``nginx.conf``               the proxy: TLS, and of SuperLink's interfaces only the devices' own
+``*.service``                a systemd unit that keeps the coordinator running
+``devices/NAME.toml``        each enrolled device: its number and its public key
+``bundles/NAME.bundle.toml`` what to copy onto the device
+``superlink.db``, ``flwr/``  SuperLink's state
+``logs/``                    what SuperLink and the proxy said
+===========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import socket
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from fieldtune.client.contract.bundle import NAME, SUFFIX, Bundle
+from fieldtune.profiles.common.errors import DeploymentError
+from fieldtune.server.deployment.certificates import (
+    Pair,
+    make_authority,
+    make_device_key,
+    make_server,
+    public_pem,
+)
+from fieldtune.server.results.run_folder import writing
+
+LOOPBACK = ("localhost", "127.0.0.1")
+DEVICE_PORT = 8443
+SUPERLINK_PORT = 18443
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
+"""A DNS name, an IPv4 or an IPv6 address; nothing that means something in a configuration file."""
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"{value!r} is neither a host name nor an address")
+    return value
+
+
+class Settings(BaseModel):
+    """``coordinator.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_host)], ...], Field(min_length=1, max_length=16)
+    ]
+    """Names and addresses of this machine; bundles carry the first."""
+    port: int = Field(default=DEVICE_PORT, ge=1, le=65535)
+    """Where devices connect."""
+    superlink_port: int = Field(default=SUPERLINK_PORT, ge=1, le=65535)
+    """SuperLink's, on loopback."""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` for a bundle."""
+        host = self.hosts[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def superlink_address(self) -> str:
+        """``host:port`` of SuperLink on this machine."""
+        return f"127.0.0.1:{self.superlink_port}"
+
+    def to_toml(self) -> str:
+        """The file's text."""
+        hosts = ", ".join(f'"{host}"' for host in self.hosts)
+        return (
+            f"schema_version = {self.schema_version}\nhosts = [{hosts}]\n"
+            f"port = {self.port}\nsuperlink_port = {self.superlink_port}\n"
+        )
+
+
+class _DeviceFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int = Field(ge=0)
+    public_key: str
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A device that may connect."""
+
+    name: str
+    number: int
+    """Its client number in every study; in the order of enrolment."""
+    public_key: str
+    """OpenSSH."""
+
+    @property
+    def public_key_pem(self) -> bytes:
+        """As SuperLink keeps it."""
+        return public_pem(self.public_key)
+
+
+class CoordinatorFolder:
+    """An existing coordinator's folder.
+
+    Raises:
+        DeploymentError: it is not one, or its settings are damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        file = self.path / "coordinator.toml"
+        try:
+            self.settings = Settings.model_validate(tomllib.loads(file.read_text()))
+        except OSError:
+            raise DeploymentError(
+                f"{path} is not a coordinator's folder: 'fieldtune coordinator init {path}' "
+                "makes one"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as wrong:
+            first = str(wrong).strip().splitlines()
+            raise DeploymentError(f"{file} is damaged: {' '.join(first[:3])}") from None
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings) -> CoordinatorFolder:
+        """Make a new coordinator: keys, certificates and settings.
+
+        Raises:
+            DeploymentError: there is one already.
+            StorageError: the folder cannot be written.
+        """
+        if (path / "coordinator.toml").exists():
+            raise DeploymentError(
+                f"{path} is a coordinator's folder already: its devices know its certificate; "
+                "choose another folder, or 'fieldtune coordinator renew' for a new certificate"
+            )
+        with writing(path, "try again"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            for name in ("devices", "bundles", "logs", "flwr"):
+                (path / name).mkdir(mode=0o700, exist_ok=True)
+        authority = make_authority(f"fieldtune {settings.hosts[0]}"[:64])
+        _write(path / "ca.crt", authority.certificate)
+        _write(path / "ca.key", authority.private_key)
+        _write(path / "executor.key", secrets.token_hex(32))
+        _write_server(path, authority, settings.hosts)
+        _write(path / "coordinator.toml", settings.to_toml())
+        return cls(path)
+
+    def renew(self) -> None:
+        """A new server certificate from the same authority; devices need no change."""
+        authority = Pair(self.ca_certificate, _read(self.path / "ca.key"))
+        _write_server(self.path, authority, self.settings.hosts)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the folder, for its owner's eyes."""
+        _write(self.path / name, text)
+
+    @property
+    def ca_certificate(self) -> str:
+        """PEM."""
+        return _read(self.path / "ca.crt")
+
+    @property
+    def server_certificate(self) -> str:
+        """PEM."""
+        return _read(self.path / "server.crt")
+
+    @property
+    def executor_key(self) -> bytes:
+        """Shared by SuperLink and whoever may carry out runs."""
+        return _read(self.path / "executor.key").encode()
+
+    def superlink_listens(self) -> bool:
+        """Whether something listens on SuperLink's port."""
+        return listens(self.settings.superlink_port)
+
+    def devices(self) -> list[Enrolled]:
+        """All enrolled devices, by number.
+
+        Raises:
+            DeploymentError: a device's file is damaged.
+        """
+        found = []
+        for file in (self.path / "devices").glob("*.toml"):
+            try:
+                device = _DeviceFile.model_validate(tomllib.loads(file.read_text()))
+                found.append(Enrolled(file.stem, device.number, device.public_key))
+            except (OSError, tomllib.TOMLDecodeError, ValidationError):
+                raise DeploymentError(
+                    f"{file} is damaged: remove it and enrol the device again"
+                ) from None
+        return sorted(found, key=lambda device: device.number)
+
+    def enroll(self, name: str) -> tuple[Enrolled, Bundle]:
+        """A key and a number for a new device; its bundle holds the only copy of the private key.
+
+        Raises:
+            DeploymentError: the name cannot be used or is taken.
+        """
+        if not NAME.fullmatch(name):
+            raise DeploymentError(
+                f"A device cannot be called {name!r}: take 1 to 63 letters, digits, '-' or '_', "
+                "a letter or digit first"
+            )
+        with self._enrolling():
+            known = self.devices()
+            if any(device.name == name for device in known):
+                raise DeploymentError(
+                    f"{name} is enrolled already: 'fieldtune coordinator remove' it first, or "
+                    "choose another name"
+                )
+            private, public = make_device_key()
+            number = 1 + max((device.number for device in known), default=-1)
+            _write(
+                self.path / "devices" / f"{name}.toml",
+                f'number = {number}\npublic_key = "{public}"\n',
+            )
+        bundle = Bundle(
+            name=name,
+            address=self.settings.address,
+            ca_certificate=self.ca_certificate,
+            private_key=private,
+            public_key=public,
+        )
+        return Enrolled(name, number, public), bundle
+
+    def bundle_file(self, name: str) -> Path:
+        """Where a device's bundle is written."""
+        return self.path / "bundles" / f"{name}{SUFFIX}"
+
+    def remove(self, name: str) -> Enrolled:
+        """Forget a device; its number is not given again while later ones exist.
+
+        Raises:
+            DeploymentError: there is no such device.
+        """
+        with self._enrolling():
+            known = {device.name: device for device in self.devices()}
+            if name not in known:
+                there = ", ".join(known) or "none"
+                raise DeploymentError(f"No device is called {name!r}; enrolled are: {there}")
+            (self.path / "devices" / f"{name}.toml").unlink()
+            self.bundle_file(name).unlink(missing_ok=True)
+        return known[name]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Have the fleet to oneself: one study at a time, so that what devices measure is its own.
+
+        Raises:
+            DeploymentError: another study runs on it.
+        """
+        with self._lock("study") as free:
+            if not free:
+                raise DeploymentError(
+                    f"Another study runs on the devices of {self.path}: wait for it, or stop it"
+                )
+            yield
+
+    @contextmanager
+    def being_served(self) -> Iterator[None]:
+        """Be the one process that serves this folder.
+
+        Raises:
+            DeploymentError: another does already.
+        """
+        with self._lock("serve") as free:
+            if not free:
+                raise DeploymentError(f"The coordinator of {self.path} is running already")
+            yield
+
+    @contextmanager
+    def _enrolling(self) -> Iterator[None]:
+        with self._lock("devices", wait=True):
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        with writing(self.path, "try again"):
+            file = (self.path / f".{name}.lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def listens(port: int) -> bool:
+    """Whether something listens on a port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def this_machine() -> str:
+    """The name that others on the local network most likely reach this machine by."""
+    name = socket.gethostname()
+    return name if "." in name or name == "localhost" else f"{name}.local"
+
+
+def _write_server(path: Path, authority: Pair, hosts: Sequence[str]) -> None:
+    server = make_server(authority, list(dict.fromkeys([*hosts, *LOOPBACK])))
+    _write(path / "server.key", server.private_key)
+    _write(path / "server.crt", server.certificate)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write whole or not at all, for the owner's eyes alone from the first byte on."""
+    part = file.with_name(f".{file.name}.part")
+    with writing(file, "try again"):
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(text)
+        part.replace(file)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError as failed:
+        raise DeploymentError(f"{file} cannot be read: {failed.strerror}") from None

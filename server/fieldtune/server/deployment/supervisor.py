@@ -1,0 +1,237 @@
+"""``fieldtune coordinator start``: SuperLink on loopback and the proxy before it, as one thing.
+
+Both are child processes. When either ends, the other is ended too and the command fails, so a
+supervisor restarts the whole; what SuperLink had to remember is in its database.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from fieldtune.profiles.common.errors import DeploymentError, FleetError, MissingExtraError
+from fieldtune.server.deployment.certificates import expires
+from fieldtune.server.deployment.folder import CoordinatorFolder, listens
+from fieldtune.server.deployment.nginx import nginx_configuration
+from fieldtune.server.deployment.superlink_control import (
+    ENVIRONMENT,
+    register_devices,
+    superlink_answers,
+)
+from fieldtune.server.processes.child import tail
+from fieldtune.server.results.run_folder import writing
+
+_START_S = 300.0
+_STOP_S = 5.0
+_SOON = datetime.timedelta(days=30)
+
+
+def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
+    """Run the coordinator until SIGINT or SIGTERM.
+
+    Args:
+        folder: of the coordinator.
+        notes: is told, in a sentence, what happens.
+
+    Raises:
+        DeploymentError: the certificate has expired, or the folder is being served already.
+        FleetError: SuperLink or the proxy does not start, or ends by itself.
+    """
+    _check_certificate(folder, notes)
+    with folder.being_served():
+        for port in (folder.settings.superlink_port, folder.settings.port):
+            _check_free(port)
+        children = _Children(folder)
+        notes("Starting SuperLink, which takes up to a minute")
+        try:
+            with _stopping() as asked_to_stop:
+                children.start(
+                    "SuperLink", superlink_command(folder), os.environ | _environment(folder)
+                )
+                if _wait_for(folder, children, asked_to_stop):
+                    register_devices(folder)
+                    _start_proxy(folder, children, notes)
+                    notes(f"Ready: devices connect to {folder.settings.address}. Ctrl-C stops")
+                while not asked_to_stop():
+                    children.check()
+                    time.sleep(0.2)
+                notes("Stopping")
+        finally:
+            children.stop()
+
+
+def superlink_command(folder: CoordinatorFolder) -> list[str]:
+    """SuperLink with TLS, node authentication and a database, on loopback."""
+    path, settings = folder.path, folder.settings
+    return [
+        _script("flower-superlink"),
+        *("--host", "127.0.0.1", "--port", str(settings.superlink_port)),
+        *("--ssl-ca-certfile", str(path / "ca.crt")),
+        *("--ssl-certfile", str(path / "server.crt")),
+        *("--ssl-keyfile", str(path / "server.key")),
+        *("--enable-supernode-auth", "--isolation", "process"),
+        *("--superexec-auth-secret-file", str(path / "executor.key")),
+        *("--database", str(path / "superlink.db")),
+    ]
+
+
+class _Children:
+    """The processes that make up the coordinator."""
+
+    def __init__(self, folder: CoordinatorFolder) -> None:
+        self._logs = folder.path / "logs"
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        log = self.log(name)
+        with writing(log), log.open("ab") as output:
+            self._running[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                umask=0o077,
+                start_new_session=True,  # Ctrl-C is ours to pass on, in the right order
+            )
+
+    def log(self, name: str) -> Path:
+        return self._logs / f"{name.lower()}.log"
+
+    def check(self) -> None:
+        """FleetError where one has ended."""
+        for name, process in self._running.items():
+            if (code := process.poll()) is not None:
+                raise FleetError(
+                    f"{name} ended with code {code}; its last words in {self.log(name)}: "
+                    f"{' '.join(tail(self.log(name), 3).split())}"
+                )
+
+    def stop(self) -> None:
+        """End them, the last one started first; SuperLink has what it must keep on disk."""
+        for process in reversed(self._running.values()):
+            for ask in (process.terminate, lambda p=process: p.send_signal(signal.SIGINT)):
+                if process.poll() is None:
+                    ask()
+                    _waited(process)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+class _stopping:
+    """Turns SIGINT and SIGTERM into an answer to "shall I stop?"."""
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._asked = False
+        self._before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return lambda: self._asked
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+def _wait_for(
+    folder: CoordinatorFolder, children: _Children, asked_to_stop: Callable[[], bool]
+) -> bool:
+    """Wait until SuperLink answers; False where one was asked to stop before."""
+    give_up = time.monotonic() + _START_S
+    while not asked_to_stop():
+        children.check()
+        if superlink_answers(folder):
+            return True
+        if time.monotonic() > give_up:
+            raise FleetError(
+                f"SuperLink has not started within {_START_S:.0f} s; "
+                f"see {children.log('SuperLink')}"
+            )
+        time.sleep(0.2)
+    return False
+
+
+def _start_proxy(
+    folder: CoordinatorFolder, children: _Children, notes: Callable[[str], None]
+) -> None:
+    configuration = folder.path / "nginx.conf"
+    folder.write("nginx.conf", nginx_configuration(folder.path, folder.settings, ipv6=_has_ipv6()))
+    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if nginx is None:
+        notes(
+            "nginx is not installed, so no device can connect: 'apt-get install nginx-light' and "
+            f"start again, or have another proxy do what {configuration} says"
+        )
+        return
+    command = [nginx, "-e", str(children.log("proxy")), "-c", str(configuration)]
+    children.start("proxy", command, dict(os.environ))
+    give_up = time.monotonic() + _STOP_S
+    while time.monotonic() < give_up:
+        children.check()
+        if listens(folder.settings.port):
+            return
+        time.sleep(0.05)
+    raise FleetError(f"nginx does not listen; see {children.log('proxy')}")
+
+
+def _check_certificate(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
+    left = expires(folder.server_certificate) - datetime.datetime.now(datetime.UTC)
+    remedy = f"'fieldtune coordinator renew {folder.path}' makes a new one, devices need no change"
+    if left <= datetime.timedelta(0):
+        raise DeploymentError(
+            f"The certificate in {folder.path} expired {(-left).days} days ago: {remedy}"
+        )
+    if left < _SOON:
+        notes(f"The certificate expires in {left.days} days: {remedy}")
+
+
+def _check_free(port: int) -> None:
+    if listens(port):
+        raise FleetError(
+            f"Port {port} is taken by another program: end that, or change the port in "
+            "coordinator.toml (devices must then be enrolled again where it is theirs)"
+        )
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _environment(folder: CoordinatorFolder) -> dict[str, str]:
+    return ENVIRONMENT | {"FLWR_HOME": str(folder.path / "flwr")}
+
+
+def _script(name: str) -> str:
+    """A command that came with Flower, beside the Python that runs this."""
+    for beside in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
+        if (beside / name).exists():
+            return str(beside / name)
+    raise MissingExtraError(name, "server", "flwr")
+
+
+def _waited(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

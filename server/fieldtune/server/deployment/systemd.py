@@ -1,0 +1,90 @@
+"""What a coordinator's folder says to systemd, and to the person who finds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fieldtune.server.deployment.folder import CoordinatorFolder
+
+UNIT = "fieldtune-coordinator.service"
+
+_UNIT = """\
+[Unit]
+Description=fieldtune coordinator in {path}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+User={user}
+ExecStart="{command}" coordinator start "{path}"
+Restart=always
+RestartSec=5
+KillMode=mixed
+TimeoutStopSec=20
+UMask=0077
+NoNewPrivileges=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectSystem=strict
+ReadWritePaths="{path}"
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+LockPersonality=yes
+{capability}
+[Install]
+WantedBy=multi-user.target
+"""
+
+_README = """\
+A fieldtune coordinator
+=======================
+
+Devices connect to {address} (TCP, TLS). Open that port, and only that one, in the firewall;
+nothing else here may be reached from outside. SuperLink listens on {superlink}, for this machine.
+
+  fieldtune coordinator start {path}            runs it, in the foreground
+  fieldtune coordinator enroll {path} NAME      a bundle to copy onto a device
+  fieldtune coordinator devices {path}          who is enrolled, and who is there
+  fieldtune coordinator remove {path} NAME      a device that may no longer connect
+  fieldtune coordinator renew {path}            a new certificate; devices need no change
+  fieldtune tune STUDY.toml --superlink {path}  a study on the devices
+
+To have it started at boot:
+
+  sudo cp {path}/{unit} /etc/systemd/system/
+  sudo systemctl enable --now {unit}
+
+Keep this folder to yourself: it holds the keys of the fleet. A bundle in bundles/ holds a device's
+private key; remove it here once it is on the device. Whoever may log in on this machine and read
+this folder may run studies on the devices.
+
+The certificate is valid until {expires:%Y-%m-%d}.
+"""
+
+
+def systemd_unit(path: Path, *, command: Path, user: str, port: int) -> str:
+    """A unit that keeps the coordinator running, with no more rights than it needs.
+
+    Args:
+        path: the coordinator's folder.
+        command: the ``fieldtune`` to run.
+        user: who owns the folder.
+        port: where devices connect; below 1024 takes a capability.
+    """
+    capability = "" if port >= 1024 else "AmbientCapabilities=CAP_NET_BIND_SERVICE\n"
+    return _UNIT.format(path=path, command=command, user=user, capability=capability)
+
+
+def readme(folder: CoordinatorFolder) -> str:
+    """``README.txt`` of a coordinator's folder."""
+    from fieldtune.server.deployment.certificates import expires
+
+    return _README.format(
+        path=folder.path,
+        address=folder.settings.address,
+        superlink=folder.settings.superlink_address,
+        unit=UNIT,
+        expires=expires(folder.server_certificate),
+    )

@@ -1,0 +1,1 @@
+"""Real devices as a fleet."""

@@ -1,0 +1,77 @@
+"""``fieldtune tune STUDY.toml --superlink DIR``: a study on the devices that are connected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fieldtune.profiles.common.errors import DeploymentError
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.deployment.folder import CoordinatorFolder
+from fieldtune.server.devices.device_fleet import DeviceFleet
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.session.command import Notes, run_study
+from fieldtune.server.study.load import load_study
+
+
+def tune_on_devices(
+    study_file: Path,
+    out: Path | None,
+    coordinator: Path,
+    *,
+    trials: int | None,
+    seed: int | None,
+    warm_start: Sequence[Path] = (),
+) -> None:
+    """Run or resume a study on a coordinator's devices.
+
+    Args:
+        study_file: ``fleet.clients`` is how many devices must be there for it to start, and
+            ``fleet.devices`` the types that take part; one of which none is connected is predicted.
+        out: run folder.
+        coordinator: the coordinator's folder, on this machine.
+        trials: in place of the study file's.
+        seed: likewise.
+        warm_start: folders of finished runs, as prior knowledge.
+
+    Raises:
+        DeploymentError: the folder is none, has too few devices, or another study uses it.
+        FleetError: SuperLink does not answer.
+    """
+    place = CoordinatorFolder(coordinator)
+    study = load_study(study_file)
+    for name in study.fleet.devices:
+        load_profile(name)
+    enrolled = {device.name: device.number for device in place.devices()}
+    if len(enrolled) < study.fleet.clients:
+        raise DeploymentError(
+            f"fleet.clients = {study.fleet.clients}, but only {len(enrolled)} devices are enrolled "
+            f"in {coordinator}: lower it, or 'fieldtune coordinator enroll {coordinator} NAME'"
+        )
+
+    @contextmanager
+    def connected(
+        folder: RunFolder, import_path: Sequence[str], note: Notes
+    ) -> Iterator[DeviceFleet]:
+        from fieldtune.server.deployment.superlink_control import ENVIRONMENT
+        from fieldtune.server.devices.superlink_run import SuperLinkRun
+
+        os.environ.update(ENVIRONMENT)
+        with place.in_use():
+            fleet = DeviceFleet(
+                lambda: SuperLinkRun(place, note),
+                enrolled,
+                profiles=study.fleet.devices,
+                wanted=study.fleet.clients,
+                notes=note,
+            )
+            try:
+                yield fleet
+            except BaseException as ended:
+                fleet.close(failed=type(ended).__name__)
+                raise
+            fleet.close()
+
+    run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=connected)

@@ -1,0 +1,1 @@
+"""The federated algorithms, and the interface to a fleet of clients."""

@@ -1,0 +1,343 @@
+"""One federated training, from initial weights to its evaluation: the algorithm, and only that.
+
+:func:`federated_averaging` is a generator. It yields what it wants sent to which client and is
+sent the reports back, so the loop that drives it may have several trainings in flight and decides
+alone how messages travel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fieldtune.client.contract.messages import (
+    EvaluateReport,
+    EvaluateRequest,
+    TrainReport,
+    TrainRequest,
+    VariantRequest,
+    Weights,
+)
+from fieldtune.server.federation.metrics import between_clients, from_counts
+from fieldtune.server.federation.server_optimizer import ServerOptimizer
+from fieldtune.server.outcomes.trial import Choice, Learned
+from fieldtune.server.study.settings import client_settings, server_settings
+from fieldtune.server.study.space import Configuration
+
+Request = TrainRequest | EvaluateRequest | VariantRequest
+Report = TrainReport | EvaluateReport
+Exchange = Mapping[int, Request]
+"""Client -> what it is asked."""
+Answers = Mapping[int, Report]
+"""Client -> what it answered; every client that was asked is there."""
+GoesOn = Callable[[int, Mapping[str, float]], bool]
+"""``(rounds done, measures then) -> whether training goes on``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training needs to know."""
+
+    trial: int
+    configuration: Configuration
+    artefact: str
+    hyperparameters: Sequence[str]
+    """Inputs that the artefact's train signature takes."""
+    initial_weights: Weights
+    participants: Sequence[int]
+    classes: int
+    """0 where the model reconstructs its input."""
+    rounds: int
+    metric: str
+    deadline_s: Mapping[int, float]
+    """Client -> seconds that a round may take it; absent where there is no limit."""
+    seed: int
+    rungs: Sequence[int] = ()
+    """Rounds after which everyone evaluates, and ``goes_on`` decides."""
+    goes_on: GoesOn = lambda rounds, measures: True
+
+
+class NothingLearnedError(Exception):
+    """No client returned a usable result.
+
+    Args:
+        failures: kind of failure -> how often it came instead.
+        reports: the last round's, the first of which to say more is quoted.
+    """
+
+    def __init__(self, failures: Counter[str], reports: Iterable[Report]) -> None:
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in failures.most_common())
+        detail = next((report.detail for report in reports if report.detail), "")
+        super().__init__(f"no client returned a result ({kinds}){detail and ': ' + detail}")
+        self.failures = failures
+
+
+@dataclass
+class Tally:
+    """What a training took so far, and what went wrong."""
+
+    failures: Counter[str] = field(default_factory=Counter)
+    device_s: float = 0.0
+    elapsed_s: float = 0.0
+    simulated: bool = False
+
+    def take(self, answers: Answers, deadline_s: Mapping[int, float]) -> None:
+        """Charge one exchange, which is as long as its slowest client may take."""
+        slowest = 0.0
+        for client in sorted(answers):
+            busy_s = answers[client].wall_s or 0.0
+            self.device_s += busy_s
+            slowest = max(slowest, min(busy_s, deadline_s.get(client, busy_s)))
+            self.simulated = self.simulated or answers[client].simulated
+        self.elapsed_s += slowest
+
+
+@dataclass(frozen=True)
+class LocallyTrained:
+    """What became of one round's local trainings; each client of the round is in one of both."""
+
+    usable: Mapping[int, TrainReport]
+    failed: Mapping[int, str]
+    """Client -> kind of failure."""
+    answers: Answers
+
+    @property
+    def updates(self) -> list[tuple[Weights, int]]:
+        """Weights and samples of the usable ones, by client."""
+        return [
+            (report.weights, report.samples)
+            for report in self.usable.values()
+            if report.weights is not None
+        ]
+
+
+def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
+    """Rounds of local training and averaging, then one evaluation on every participant.
+
+    After the rounds of a rung everyone evaluates too; where that ends the training, it is the last
+    evaluation.
+
+    A client whose training diverged or missed the deadline does not count in its round. When a
+    whole round diverges, training stops and the last finite weights are evaluated: a bad learning
+    rate is a bad result, not a failure.
+
+    Raises:
+        NothingLearnedError: no client could train or evaluate.
+    """
+    optimizer, weights, tally = server_optimizer(plan), plan.initial_weights, Tally()
+    done, curve = 0, dict[int, dict[str, float]]()
+
+    for number in range(plan.rounds):
+        configurations = dict.fromkeys(round_clients(plan, number), plan.configuration)
+        trained = yield from train_locally(plan, number, weights, configurations, tally)
+        if not trained.usable:
+            if tally.failures["diverged"]:
+                break
+            raise NothingLearnedError(tally.failures, trained.answers.values())
+        proposed = optimizer.step(weights, trained.updates)
+        if not np.isfinite(proposed).all():
+            tally.failures["diverged"] += 1
+            break
+        weights, done = proposed, number + 1
+        if done in plan.rungs and done < plan.rounds:
+            answers = yield evaluate_requests(plan, done, weights)
+            measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
+            curve[done] = measures
+            if not plan.goes_on(done, measures):
+                return weights, learned(tally, measures, samples, done, curve, stopped=True)
+
+    answers = yield evaluate_requests(plan, plan.rounds, weights)
+    measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
+    return weights, learned(tally, measures, samples, done, curve)
+
+
+def learned(
+    tally: Tally,
+    measures: Mapping[str, float],
+    samples: int,
+    rounds: int,
+    curve: Mapping[int, Mapping[str, float]],
+    *,
+    stopped: bool = False,
+    choice: Choice | None = None,
+) -> Learned:
+    """What a training taught."""
+    return Learned(
+        measures=measures,
+        samples=samples,
+        device_s=tally.device_s,
+        elapsed_s=tally.elapsed_s,
+        failures=dict(tally.failures),
+        simulated=tally.simulated,
+        rounds=rounds,
+        curve=curve,
+        stopped=stopped,
+        choice=choice,
+    )
+
+
+def server_optimizer(plan: Plan) -> ServerOptimizer:
+    """The one that a plan's configuration asks for."""
+    server = server_settings(plan.configuration)
+    return ServerOptimizer(float(server["server_learning_rate"]), float(server["server_momentum"]))
+
+
+def round_clients(plan: Plan, number: int) -> list[int]:
+    """The round's clients, drawn without replacement, in ascending order."""
+    rng = np.random.default_rng([plan.seed, number])
+    count = int(server_settings(plan.configuration)["clients_per_round"])
+    count = min(count, len(plan.participants))
+    return sorted(int(c) for c in rng.choice(plan.participants, size=count, replace=False))
+
+
+def train_locally(
+    plan: Plan,
+    number: int,
+    weights: Weights,
+    configurations: Mapping[int, Configuration],
+    tally: Tally,
+) -> Generator[Exchange, Answers, LocallyTrained]:
+    """Have each client train these weights with its configuration."""
+    answers = yield {
+        client: _train_request(plan, number, client, weights, configuration)
+        for client, configuration in configurations.items()
+    }
+    tally.take(answers, plan.deadline_s)
+    usable, failed = dict[int, TrainReport](), dict[int, str]()
+    for client in configurations:
+        report = answers[client]
+        failure = _failure(report, plan.deadline_s.get(client), weights)
+        if failure:
+            failed[client] = failure
+            tally.failures[failure] += 1
+        elif isinstance(report, TrainReport):
+            usable[client] = report
+    return LocallyTrained(usable, failed, answers)
+
+
+def _train_request(
+    plan: Plan, number: int, client: int, weights: Weights, configuration: Configuration
+) -> TrainRequest:
+    settings = client_settings(configuration)
+    names = tuple(name for name in plan.hyperparameters if name != "seed")
+    return TrainRequest(
+        trial=plan.trial,
+        round=number,
+        artefact=plan.artefact,
+        weights=weights,
+        seed=int(np.random.SeedSequence([plan.seed, number, client]).generate_state(1)[0]),
+        batch_size=int(settings["batch_size"]),
+        local_epochs=int(settings["local_epochs"]),
+        hyperparameter_names=names,
+        hyperparameter_values=tuple(float(settings[name]) for name in names),
+    )
+
+
+def evaluate_requests(plan: Plan, rounds: int, weights: Weights) -> Exchange:
+    """Every participant evaluates the weights that so many rounds came to."""
+    return dict.fromkeys(plan.participants, evaluate_request(plan, rounds, weights))
+
+
+def evaluate_request(plan: Plan, number: int, weights: Weights) -> EvaluateRequest:
+    """Asks a client what these weights are worth on its test data."""
+    return EvaluateRequest(
+        trial=plan.trial,
+        round=number,
+        artefact=plan.artefact,
+        weights=weights,
+        metric=plan.metric,
+    )
+
+
+def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str | None:
+    """What is wrong with a training report, if anything; no client is trusted."""
+    if report.failure:
+        return report.failure
+    if not isinstance(report, TrainReport) or report.weights is None or report.samples == 0:
+        return "error"
+    if report.weights.shape != weights.shape:
+        return "error"
+    if not np.isfinite(report.weights).all():
+        return "diverged"
+    if deadline_s is not None and (report.wall_s or 0.0) > deadline_s:
+        return "deadline"
+    return None
+
+
+def _not_usable(report: EvaluateReport, classes: int) -> str | None:
+    """Why a client's figures cannot be used, if so: its counts are of its samples and classes."""
+    if not np.isfinite(report.loss_sum):
+        return f"its loss is {report.loss_sum}"
+    if report.value is not None and not np.isfinite(report.value):
+        return f"its metric is {report.value}"
+    counts = (report.hits, report.predicted, report.actual)
+    counted = report.samples if classes else 0
+    if (
+        all(len(count) == classes and min(count, default=0) >= 0 for count in counts)
+        and sum(report.actual) == sum(report.predicted) == counted
+        and all(hit <= min(p, a) for hit, p, a in zip(*counts, strict=True))
+    ):
+        return None
+    return "its counts do not add up"
+
+
+def evaluation(
+    answers: Answers, classes: int, metric: str, failures: Counter[str]
+) -> tuple[dict[str, float], int]:
+    """Measures over the test samples of all clients that answered, and how many samples.
+
+    Without classes, as where a model reconstructs its input, there are the loss and, where the
+    metric is a function of the user's, the metric and its error. Where there is an error, there is
+    what single clients' errors say (:func:`~fieldtune.server.federation.metrics.between_clients`).
+
+    Raises:
+        NothingLearnedError: none of them did.
+    """
+    usable, others = list[EvaluateReport](), list[Report]()
+    for client in sorted(answers):
+        report = answers[client]
+        if report.failure or not isinstance(report, EvaluateReport):
+            failures[report.failure or "error"] += 1
+            others.append(report)
+        elif reason := _not_usable(report, classes):
+            failures["error"] += 1
+            others.append(report.model_copy(update={"detail": reason}))
+        elif report.samples:
+            usable.append(report)
+    if not usable:
+        raise NothingLearnedError(failures, others)
+    samples = sum(report.samples for report in usable)
+    counts = [
+        np.sum([getattr(report, name) for report in usable], axis=0)
+        for name in ("hits", "predicted", "actual")
+    ]
+    measures = from_counts(*counts) if classes else {}
+    measures["loss"] = sum(report.loss_sum for report in usable) / samples
+    if metric in measures:
+        measures["metric"] = measures[metric]
+    elif classes or ":" in metric:
+        weighed = [(r.value, r.weight) for r in usable if r.value is not None and r.weight]
+        total = sum(weight for _, weight in weighed)
+        measures["metric"] = (
+            sum(value * weight for value, weight in weighed) / total if total else 0.0
+        )
+    if "metric" in measures:
+        measures["error"] = 1 - measures["metric"]
+        own = [(1 - value, weight) for r in usable for value, weight in _own(r, metric)]
+        if own:
+            measures |= between_clients(*zip(*own, strict=True))
+    return measures, samples
+
+
+def _own(report: EvaluateReport, metric: str) -> list[tuple[float, float]]:
+    """The metric of one client, and what it weighs; none where it does not say."""
+    if report.value is not None:
+        return [(report.value, report.weight)] if report.weight else []
+    if not report.hits:
+        return []
+    counts = [np.array(count) for count in (report.hits, report.predicted, report.actual)]
+    alone = from_counts(*counts)
+    return [(alone[metric], report.samples)] if metric in alone else []

@@ -1,0 +1,216 @@
+"""The fleet behind a Flower Grid.
+
+Flower's records stop here: a request becomes a Message, a Message becomes a report.
+:class:`GridFleet` is for nodes that are always there, as the simulator's are;
+:class:`~fieldtune.server.devices.device_fleet.DeviceFleet` is for real ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from numpy.lib.format import MAGIC_PREFIX
+
+from fieldtune.client.contract.messages import (
+    Description,
+    EvaluateReport,
+    EvaluateRequest,
+    Failure,
+    TrainReport,
+    TrainRequest,
+    VariantRequest,
+    Weights,
+    group_of,
+)
+from fieldtune.profiles.common.errors import FleetError
+from fieldtune.server.federation.fedavg import Report, Request
+from fieldtune.server.federation.fleet import Addressed, Reply, refuse_if
+
+_DESCRIBE = "query.describe"
+_KINDS = {
+    TrainRequest: "train",
+    EvaluateRequest: "evaluate",
+    VariantRequest: "evaluate.variant",
+}
+_POLL_S = (0.0005, 0.05)
+_MOST_HEADER_BYTES = 1024
+"""Of the npy format; a flat vector's takes 128."""
+
+
+class GridFleet:
+    """A :class:`~fieldtune.server.federation.fleet.Fleet` over a Flower Grid.
+
+    Args:
+        grid: in-process or a SuperLink's.
+        ttl_s: a message that is not answered by then counts as a failure ``no_reply``.
+    """
+
+    def __init__(self, grid: Grid, ttl_s: float = 600.0) -> None:
+        self._grid, self._ttl_s = grid, ttl_s
+        self._nodes: dict[int, int] = {}
+        self._open: dict[str, _Open] = {}
+        self._held: set[tuple[int, str]] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Take and give nothing more; the grid is its owner's to end."""
+        self._closed = True
+
+    def members(self) -> list[Description]:
+        """Ask every node to describe itself; a device with another's number is left out.
+
+        Raises:
+            FleetError: no node answers.
+        """
+        refuse_if(self._closed)
+        nodes = list(self._grid.get_node_ids())
+        messages = [describe_message(node, self._ttl_s) for node in nodes]
+        found: dict[int, Description] = {}
+        for reply in self._grid.send_and_receive(messages, timeout=self._ttl_s):
+            member = described(reply)
+            if isinstance(member, str):
+                continue
+            if found.setdefault(member.client, member) is member:
+                self._nodes[member.client] = reply.metadata.src_node_id
+        if not found:
+            raise FleetError(f"None of {len(nodes)} connected devices described itself")
+        return [found[client] for client in sorted(found)]
+
+    def send(self, requests: Sequence[Addressed]) -> None:
+        """Push the requests, each with its artefact where the device does not hold it."""
+        refuse_if(self._closed)
+        expires = time.monotonic() + self._ttl_s
+        sent, messages = [], []
+        for addressed in requests:
+            key = (addressed.client, addressed.request.artefact)
+            sent.append(_Open(addressed, expires, with_model=key not in self._held))
+            node = self._nodes[addressed.client]
+            messages.append(request_message(addressed, node, self._ttl_s, key not in self._held))
+            self._held.add(key)
+        for each, message_id in zip(sent, self._grid.push_messages(messages), strict=True):
+            self._open[message_id] = each
+
+    def receive(self, timeout_s: float) -> list[Reply]:
+        """Replies that have come in; a device that lacks an artefact is sent it on the way."""
+        refuse_if(self._closed)
+        give_up, pause = time.monotonic() + timeout_s, _POLL_S[0]
+        while self._open:
+            replies = [*self._pull(self._grid.pull_messages(list(self._open))), *self._expired()]
+            if replies or time.monotonic() >= give_up:
+                return replies
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_S[1])
+        return []
+
+    def _pull(self, messages: Iterable[Message]) -> list[Reply]:
+        replies, again = [], []
+        for message in messages:
+            each = self._open.pop(message.metadata.reply_to_message_id)
+            report = reported(message, each.addressed.request)
+            if report.failure == "artefact_missing" and not each.with_model:
+                # The device was believed to hold it; it has lost it, perhaps in a restart.
+                self._held.discard((each.addressed.client, each.addressed.request.artefact))
+                again.append(each.addressed)
+            else:
+                replies.append(Reply(each.addressed.client, report))
+        self.send(again)
+        return replies
+
+    def _expired(self) -> list[Reply]:
+        now = time.monotonic()
+        late = [message_id for message_id, each in self._open.items() if each.expires < now]
+        return [
+            Reply(each.addressed.client, failure(each.addressed.request, "no_reply", "too late"))
+            for each in map(self._open.pop, late)
+        ]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A message that has not been answered."""
+
+    addressed: Addressed
+    expires: float
+    with_model: bool
+
+
+def describe_message(node: int, ttl_s: float) -> Message:
+    """Asks a node to describe itself."""
+    return Message(RecordDict(), node, _DESCRIBE, ttl=ttl_s, group_id="describe")
+
+
+def described(message: Message) -> Description | str:
+    """How a device describes itself; where it does not, why."""
+    if message.has_error():
+        return f"Flower error {message.error.code}: {message.error.reason}"
+    try:
+        return Description.parse(_scalars(message))
+    except Exception as malformed:  # whatever its bytes make Flower or pydantic raise
+        return f"not a description: {malformed}"
+
+
+def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: bool) -> Message:
+    """A request on its way to a node, with the artefact or without."""
+    request = addressed.request
+    scalars = request.scalars()
+    if with_model:
+        scalars["model"] = addressed.model
+    content = RecordDict({"message": ConfigRecord(scalars)})
+    if not isinstance(request, VariantRequest):
+        content["weights"] = ArrayRecord({"all": Array(request.weights)})
+    return Message(
+        content,
+        node,
+        _KINDS[type(request)],
+        ttl=ttl_s,
+        group_id=group_of(request.trial, request.round),
+    )
+
+
+def reported(message: Message, request: Request) -> Report:
+    """What a device answered; whatever is not a valid report of this request is a failure."""
+    if message.has_error():
+        return failure(request, "error", f"Flower error {message.error.code}: "
+                       f"{message.error.reason}")  # fmt: skip
+    kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+    try:
+        report = kind.parse(_scalars(message), _weights(message, request))
+    except Exception as malformed:  # whatever its bytes make Flower, NumPy or pydantic raise
+        return failure(request, "error", f"not a report: {malformed}")
+    if (report.trial, report.round) != (request.trial, request.round):
+        return failure(request, "error", f"answers trial {report.trial} round {report.round}")
+    return report
+
+
+def failure(request: Request, kind: Failure, detail: str) -> Report:
+    """The report of a device that did not do what it was asked."""
+    report = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+    return report(trial=request.trial, round=request.round, failure=kind, detail=detail[:500])
+
+
+def _scalars(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records["message"])
+
+
+def _weights(message: Message, request: Request) -> Weights | None:
+    """The weights that came; read only where they can be of the model that was sent.
+
+    An array's bytes may be a zip, or claim any shape: they are looked at before NumPy loads them.
+    """
+    if "weights" not in message.content.array_records:
+        return None
+    if isinstance(request, VariantRequest):
+        raise ValueError("weights that were not asked for")
+    array, size = message.content.array_records["weights"]["all"], request.weights.size
+    if (array.stype, array.dtype) != ("numpy.ndarray", "float32"):
+        raise ValueError("weights must be float32, as NumPy saves them")
+    header_bytes = len(array.data) - request.weights.nbytes
+    if not (array.data.startswith(MAGIC_PREFIX) and 0 < header_bytes <= _MOST_HEADER_BYTES):
+        raise ValueError(f"{len(array.data)} bytes are not {size} weights, as NumPy saves them")
+    return np.asarray(array.numpy())

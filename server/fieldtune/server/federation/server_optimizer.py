@@ -1,0 +1,50 @@
+"""Federated averaging, with the server's own learning rate and momentum.
+
+FedAvg: McMahan et al. 2017, algorithm 1. Server learning rate and momentum: Reddi et al. 2021
+(FedOpt, algorithm 1 with SGD) and Hsu et al. 2019 (FedAvgM). With learning rate 1 and momentum 0
+the result is FedAvg's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.client.contract.messages import Weights
+
+
+def weighted_mean(updates: Sequence[tuple[Weights, int]]) -> NDArray[np.float64]:
+    """Mean of weight vectors, each weighted by its client's number of samples.
+
+    Accumulates in float64 in the order given, so the same order gives the same bits.
+
+    Raises:
+        ValueError: there is no update, or none with a sample.
+    """
+    total = sum(samples for _, samples in updates)
+    if total <= 0:
+        raise ValueError("nothing to average: no update has a sample")
+    mean = np.zeros(updates[0][0].shape, np.float64)
+    for weights, samples in updates:
+        mean += weights.astype(np.float64) * (samples / total)
+    return mean
+
+
+class ServerOptimizer:
+    """Moves the global weights by the mean of the clients' changes.
+
+    ``v <- momentum * v + (mean - w)``; ``w <- w + learning_rate * v``.
+    """
+
+    def __init__(self, learning_rate: float = 1.0, momentum: float = 0.0) -> None:
+        self._learning_rate = learning_rate
+        self._momentum = momentum
+        self._velocity: NDArray[np.float64] | float = 0.0
+
+    def step(self, weights: Weights, updates: Sequence[tuple[Weights, int]]) -> Weights:
+        """The next global weights, float32."""
+        change = weighted_mean(updates) - weights
+        self._velocity = self._momentum * self._velocity + change
+        return (weights + self._learning_rate * self._velocity).astype(np.float32)

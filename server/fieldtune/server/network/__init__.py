@@ -1,1 +1,0 @@
-"""The coordinator of a real fleet: its folder, its SuperLink, and the devices behind it."""

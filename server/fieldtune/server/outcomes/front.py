@@ -1,0 +1,31 @@
+"""The front: the feasible trials that no other beats on every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.server.outcomes.trial import Completed
+from fieldtune.server.study.config import StudyConfig
+
+
+def minimised(study: StudyConfig, outcome: Completed) -> NDArray[np.float64]:
+    """The objectives of an outcome ``[m]``, so that less is better."""
+    signs = [-1.0 if name.startswith("-") else 1.0 for name in study.study.objectives]
+    return np.array(list(outcome.objectives.values())) * signs
+
+
+def non_dominated(study: StudyConfig, outcomes: Sequence[Completed]) -> list[Completed]:
+    """Those that no other outcome equals or beats on every objective, best first objective first.
+
+    Of outcomes with the same values, the earliest is kept.
+    """
+    if not outcomes:
+        return []
+    values = np.array([minimised(study, outcome) for outcome in outcomes])
+    keep = moocore.is_nondominated(values, keep_weakly=False)
+    order = sorted(np.flatnonzero(keep).tolist(), key=lambda index: tuple(values[index]))
+    return [outcomes[index] for index in order]

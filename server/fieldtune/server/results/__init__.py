@@ -1,0 +1,1 @@
+"""From outcomes to a decision and its files."""

@@ -1,0 +1,55 @@
+"""Taking a model out of a run folder, for a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fieldtune.profiles.common.errors import RunFolderError, UsageError, did_you_mean
+from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.variants import variant_path
+
+
+def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
+    """The trial to export for a device: the one asked for, else the recommended one.
+
+    Raises:
+        UsageError: the device is not in the fleet, or the trial is not on the front.
+        RunFolderError: there is nothing to recommend.
+    """
+    if device not in summary.devices:
+        raise UsageError(
+            f"{device!r} is not in this study's fleet{did_you_mean(device, summary.devices)}; "
+            f"it has {', '.join(summary.devices) or 'no device yet'}"
+        )
+    front = [point.trial for point in summary.front]
+    if trial is not None:
+        if trial not in front:
+            raise UsageError(
+                f"Trial {trial} is not on the front; it has {', '.join(map(str, front)) or 'none'}"
+            )
+        return trial
+    if device not in summary.recommended:
+        raise RunFolderError(f"No point of the front fits {device}: there is nothing to export")
+    return summary.recommended[device].trial
+
+
+def exported_model(folder: Path, summary: Summary, trial: int, variant: str) -> bytes:
+    """A variant of a trial on the front, as the study wrote it.
+
+    Raises:
+        UsageError: the study makes no such variant.
+        RunFolderError: the study has not finished, so the file is not there yet.
+    """
+    (variants,) = (point.variants for point in summary.front if point.trial == trial)
+    if variants and variant not in variants:
+        raise UsageError(
+            f"There is no variant {variant!r}{did_you_mean(variant, variants)}; this study makes "
+            f"{', '.join(variants)}"
+        )
+    try:
+        return (folder / variant_path(trial, variant)).read_bytes()
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{folder / variant_path(trial, variant)} is not there yet: finish the study with "
+            f"'fieldtune tune' on {folder / 'study.toml'}"
+        ) from None

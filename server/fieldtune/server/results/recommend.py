@@ -1,0 +1,105 @@
+"""Which point of the front to deploy on a device type, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.server.results.schema import Against, Point, Recommendation
+from fieldtune.server.study.config import COST_MEASURES
+
+_ALIKE = 0.01
+"""Objectives that differ by less than this share count as equal."""
+
+
+def recommend(
+    front: Sequence[Point], defaults: Point | None, objectives: Sequence[str], device: str
+) -> Recommendation | None:
+    """The point of the front to deploy on a device type; None where none fits it.
+
+    A cheap model that predicts badly is no bargain, so a point must be no worse than the defaults
+    on what is learned; only where there is none may any be taken. Of these, the ones that beat the
+    defaults on most objectives, as this device sees them, come first, then those that are worse on
+    fewest, and among them the one with the largest joint gain: the product over the objectives of
+    ``1 + gain``, each gain as a share of the defaults' value. What differs by less than a hundredth
+    is as good, so a hair's breadth of latency does not outweigh half of the energy.
+    """
+    fitting = [point for point in front if point.devices[device].fits]
+    if not fitting:
+        return None
+    values = np.array([_as_seen_by(device, point, objectives) for point in fitting])
+    reference = (
+        np.array(_as_seen_by(device, defaults, objectives)) if defaults else values.max(axis=0)
+    )
+    gains = reference - values
+    names = [name.removeprefix("-") for name in objectives]
+    learned = [name not in COST_MEASURES for name in names]
+    no_worse = (gains[:, learned] >= 0).all(axis=1)
+    allowed = np.flatnonzero(no_worse) if no_worse.any() else np.arange(len(fitting))
+    shares = _shares(gains, reference)
+    standing = np.where(np.abs(shares) < _ALIKE, 0, np.sign(shares))
+    won, lost = (standing > 0).sum(axis=1), (standing < 0).sum(axis=1)
+    joint = np.where(shares > 0, 1 + shares, 1 / (1 - np.minimum(shares, 0))).prod(axis=1)
+    index = int(min(allowed, key=lambda i: (-won[i], lost[i], -joint[i])))
+    alike = sum(bool((standing[i] == standing[index]).all()) for i in allowed)
+    against = [
+        Against(
+            objective=names[k],
+            value=_signed(name, values[index][k]),
+            default=_signed(name, reference[k]),
+            better=bool(gains[index][k] > 0),
+        )
+        for k, name in enumerate(objectives)
+    ]
+    return Recommendation(
+        trial=fitting[index].trial,
+        why=_why(dict(zip(names, standing[index], strict=True)), alike, defaults, fitting[index]),
+        against_defaults=against if defaults else [],
+    )
+
+
+def _shares(gains: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gains ``[n, m]`` as shares of the reference ``[m]``; where that is 0, of the largest."""
+    extent = np.where(reference != 0, np.abs(reference), np.abs(gains).max(axis=0))
+    return np.asarray(gains / np.where(extent > 0, extent, 1.0))
+
+
+def _signed(name: str, value: float) -> float:
+    return float(-value if name.startswith("-") else value)
+
+
+def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[float]:
+    """Objective values to minimise: learned ones as they are, costs those of the device."""
+    values = []
+    for name in objectives:
+        plain = name.removeprefix("-")
+        cost = point.devices[device].costs[plain] if plain in COST_MEASURES else None
+        values.append(_signed(name, (cost or point.objectives[plain]).value))
+    return values
+
+
+def _why(standing: Mapping[str, float], alike: int, defaults: Point | None, chosen: Point) -> str:
+    """A sentence; ``standing`` is above 0 where an objective is better, below where it is worse."""
+    if defaults is None:
+        return "the best compromise; the study's defaults were not trained, or fit no device"
+    if chosen.trial == defaults.trial:
+        return "these are the study's defaults: no point that predicts as well beats them"
+    won = [name for name, sign in standing.items() if sign > 0]
+    equal = [name for name, sign in standing.items() if sign == 0]
+    lost = [name for name, sign in standing.items() if sign < 0]
+    if not won:
+        return f"could not beat the defaults on {_listed([*equal, *lost])}; the best compromise"
+    text = f"beats the defaults on {_listed(won)}"
+    if equal:
+        text += f", is as good on {_listed(equal)}"
+    if lost:
+        text += f"; could not beat them on {_listed(lost)}"
+    if alike > 1:
+        text += f"; the largest joint gain of the {alike} points that do so"
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,254 @@
+"""A run's folder: what is written where, and that it is written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tomlkit
+
+from fieldtune.client.contract.messages import Weights
+from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped, Trained
+from fieldtune.server.study.changes import identity, steered
+from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.load import load_study, parse_study
+
+_STUDY_FOLDER = ".study-folder"
+_HINT = "choose another folder with --out, or remove this one"
+
+
+class RunFolder:
+    """An open run folder; only one process has it open at a time.
+
+    Args:
+        path: the folder; made where it does not exist.
+        text: the study file's text, or None to open what is there.
+        trials: replaces the study's number of trials.
+        seed: replaces the study's seed.
+
+    Raises:
+        RunFolderError: it holds another study, no study, or is open elsewhere.
+        StorageError: it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        text: str | None = None,
+        *,
+        trials: int | None = None,
+        seed: int | None = None,
+        where: str = "study.toml",
+    ) -> None:
+        self.path = path
+        frozen = path / "study.toml"
+        if text is None and not frozen.is_file():
+            raise RunFolderError(f"{path} is not a run folder: it holds no study.toml")
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise RunFolderError(
+                f"{path} is in use by another fieldtune: wait for it, or {_HINT}"
+            ) from None
+        try:
+            self.study = self._freeze(frozen, text, trials, seed, where)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _freeze(
+        self, frozen: Path, text: str | None, trials: int | None, seed: int | None, where: str
+    ) -> StudyConfig:
+        if text is None:
+            return load_study(frozen)
+        document: Any = tomlkit.parse(text)
+        if trials is not None:
+            document["study"]["trials"] = trials
+        if seed is not None:
+            document["study"]["seed"] = seed
+        text = tomlkit.dumps(document)
+        study = parse_study(text, where)
+        if frozen.is_file():
+            before = load_study(frozen)
+            if study.tuner.rungs is None and study.rungs != before.rungs:
+                # Another kind of budget does not change what trials are compared at.
+                document.setdefault("tuner", tomlkit.table())["rungs"] = list(before.rungs)
+                text = tomlkit.dumps(document)
+                study = parse_study(text, where)
+            steered(identity(before), study, str(self.path))
+        elif (self.path / "study.db").exists():
+            raise RunFolderError(f"{self.path} holds a study.db but no study.toml: {_HINT}")
+        self.write("study.toml", text)
+        return study
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.close()
+
+    @property
+    def database(self) -> Path:
+        """Optuna's storage."""
+        return self.path / "study.db"
+
+    @property
+    def study_folder(self) -> Path:
+        """Where the study file lay: its modules and data are there. This one where unknown."""
+        try:
+            return Path(os.fsdecode((self.path / _STUDY_FOLDER).read_bytes()))
+        except (OSError, ValueError):
+            return self.path
+
+    def note_study_folder(self, folder: Path) -> None:
+        """Remember where the study file lies."""
+        self.write(_STUDY_FOLDER, os.fsencode(folder.resolve()))
+
+    @property
+    def identity(self) -> str:
+        """What makes this study this study: all but what it may spend."""
+        return identity(self.study)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a file of the folder whole: a reader sees the old one or the new one."""
+        target = self.path / name
+        data = content.encode() if isinstance(content, str) else content
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{target.name}.part")
+            try:
+                part.write_bytes(data)
+                part.replace(target)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+        return target
+
+    def save_weights(self, trial: int, weights: Weights) -> None:
+        """Keep a trial's trained weights; call it before the trial is told."""
+        buffer = io.BytesIO()
+        np.save(buffer, weights, allow_pickle=False)
+        self.write(f"models/{trial_name(trial)}/weights.npy", buffer.getvalue())
+
+    def load_weights(self, trial: int) -> Weights:
+        """The weights of a trial; RunFolderError where they are gone."""
+        file = self.path / "models" / trial_name(trial) / "weights.npy"
+        try:
+            weights: Weights = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as lost:
+            raise RunFolderError(f"The weights of trial {trial} cannot be read: {lost}") from None
+        return weights
+
+    def write_trials(self, outcomes: Sequence[Outcome]) -> None:
+        """Write ``trials.csv``, a line a trial."""
+        self.write("trials.csv", trials_csv(self.study, outcomes))
+
+
+def trial_name(trial: int) -> str:
+    """``trial-0007``: a trial's folder under ``models/``."""
+    return f"trial-{trial:04d}"
+
+
+def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
+    """A table of the outcomes: configuration, objectives, constraints, costs by device, seed."""
+    parameters = list(study.full_space.parameters())
+    objectives = [name.removeprefix("-") for name in study.study.objectives]
+    limits = sorted(
+        {
+            limit
+            for outcome in outcomes
+            if not isinstance(outcome, Failed)
+            for limit in outcome.forecast.constraints
+        }
+    )
+    devices = sorted(study.fleet.devices)
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(
+        [
+            "number",
+            "state",
+            "phase",
+            *parameters,
+            *(f"objective:{name}" for name in objectives),
+            *(f"constraint:{name}" for name in limits),
+            *(f"{device}:{name}" for device in devices for name in COST_MEASURES),
+            "rounds",
+            "test_samples",
+            "device_s",
+            "seed",
+            "reason",
+        ]
+    )
+    for outcome in outcomes:
+        configuration = outcome.proposal.configuration.flat()
+        values: dict[str, Any] = {}
+        constraints: dict[str, float] = {}
+        costs: list[float | str] = [""] * (len(devices) * len(COST_MEASURES))
+        tail: list[Any] = ["", "", "", "", ""]
+        if isinstance(outcome, (Trained, Infeasible)):
+            constraints = dict(outcome.forecast.constraints)
+            costs = [
+                ""
+                if (cost := getattr(outcome.forecast.devices[device].cost, name)) is None
+                else cost.value
+                for device in devices
+                for name in COST_MEASURES
+            ]
+        if isinstance(outcome, Completed):
+            values = dict(outcome.objectives)
+        if isinstance(outcome, Trained):
+            learned = outcome.learned
+            tail[:4] = [learned.rounds, learned.samples, learned.device_s, outcome.seed]
+            tail[4] = str(learned.choice or "")
+        if isinstance(outcome, Stopped):
+            there = [f"{name} {value:.6g}" for name, value in outcome.objectives.items()
+                     if name in learned.measures]  # fmt: skip
+            tail[4] = f"not among the best after round {learned.rounds}: {', '.join(there)}"
+        if isinstance(outcome, Failed):
+            tail[4] = outcome.reason
+        table.writerow(
+            [
+                outcome.proposal.number,
+                type(outcome).__name__.lower(),
+                outcome.proposal.phase,
+                *(configuration[name] for name in parameters),
+                *(values.get(name, "") for name in objectives),
+                *(constraints.get(name, "") for name in limits),
+                *costs,
+                *tail,
+            ]
+        )
+    return rows.getvalue()
+
+
+@contextmanager
+def writing(
+    path: Path, remedy: str = "run the same command to go on; finished trials are kept"
+) -> Iterator[None]:
+    """Turn a failure to write into a sentence that ends in the remedy."""
+    try:
+        yield
+    except OSError as failed:
+        raise StorageError(
+            f"{path} cannot be written ({failed.strerror}): free some disk space or check its "
+            f"permissions, then {remedy}"
+        ) from failed

@@ -1,0 +1,274 @@
+"""From a study's outcomes to its :class:`~fieldtune.server.results.schema.Summary`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from fieldtune.profiles.costmodel.calibration import Correction
+from fieldtune.profiles.costmodel.cost import Estimate
+from fieldtune.server.costs.budget import Budget
+from fieldtune.server.costs.calibration import QUANTITIES, pairs_of
+from fieldtune.server.costs.hindsight import Hindsight
+from fieldtune.server.costs.usage import by_device
+from fieldtune.server.federation.metrics import effective_samples
+from fieldtune.server.outcomes.front import non_dominated
+from fieldtune.server.outcomes.trial import (
+    Completed,
+    Failed,
+    Infeasible,
+    Outcome,
+    Stopped,
+    worst_constraint,
+)
+from fieldtune.server.results.recommend import recommend
+from fieldtune.server.results.schema import (
+    Attempt,
+    Interval,
+    OnDevice,
+    Point,
+    Reported,
+    Share,
+    Spent,
+    Summary,
+)
+from fieldtune.server.study.changes import Changes
+from fieldtune.server.study.config import COST_MEASURES, LEARNED_MEASURES, StudyConfig
+from fieldtune.server.tuner.schedule import merged
+from fieldtune.server.tuner.smoothed import believe
+
+
+def summarise(
+    study: StudyConfig, outcomes: Sequence[Outcome], changes: Sequence[Changes] = ()
+) -> Summary:
+    """Front and recommendations of what was tried so far, and what was changed meanwhile."""
+    hindsight = Hindsight(study, outcomes)
+    outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
+    completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
+    expected, intervals = _as_believed(study, completed)
+    once = merged(expected)
+    runs = {outcome.proposal.number: count for outcome, count in once}
+    expected = [outcome for outcome, _ in once]
+    feasible = [o for o in expected if o.forecast.feasible and _fits_any(o)]
+    front = [_point(outcome, intervals, runs) for outcome in non_dominated(study, feasible)]
+    default_values = study.full_space.defaults().flat()
+    defaults = next(
+        (
+            _point(outcome, intervals, runs)
+            for outcome in expected
+            if (
+                outcome.proposal.configuration.flat() == default_values
+                # A narrower space has other defaults; those of the study were its first trial.
+                or (changes and outcome.proposal.number == 0)
+            )
+            and _fits_any(outcome)
+        ),
+        None,
+    )
+    forecasts = [o.forecast for o in outcomes if not isinstance(o, Failed)]
+    devices = {
+        name: device.clients
+        for forecast in forecasts[:1]
+        for name, device in forecast.devices.items()
+    }
+    names = study.study.objectives
+    trials = sum(not isinstance(outcome, Infeasible) for outcome in outcomes)
+    return Summary(
+        study=study.study.name,
+        seed=study.study.seed,
+        objectives=list(names),
+        metric=study.task.metric,
+        devices=devices,
+        simulated=all(outcome.learned.simulated for outcome in completed),
+        trials=trials,
+        infeasible=sum(isinstance(outcome, Infeasible) for outcome in outcomes),
+        failed=sum(isinstance(outcome, Failed) for outcome in outcomes),
+        stopped=sum(isinstance(outcome, Stopped) for outcome in outcomes),
+        front=front,
+        recommended={
+            device: chosen
+            for device in devices
+            if (chosen := recommend(front, defaults, names, device)) is not None
+        },
+        defaults=defaults,
+        attempts=[_attempt(outcome) for outcome in outcomes],
+        reported={
+            device: reported
+            for device in devices
+            if (reported := _reported(completed, device, hindsight))
+        },
+        spent={
+            device: Spent(
+                device_s=each.device_s, energy_j=each.energy_j, sent_bytes=each.sent_bytes
+            )
+            for device, each in by_device(outcomes).items()
+        },
+        budget=[
+            Share(budget=account.name, used=account.used, of=account.of)
+            for account in Budget(study.study).accounts(trials, outcomes)
+        ],
+        changes=list(changes),
+    )
+
+
+def _fits_any(outcome: Completed) -> bool:
+    """Whether a trial fits any device, which it may not by what devices have reported since."""
+    return any(device.fitting for device in outcome.forecast.devices.values())
+
+
+def _as_believed(
+    study: StudyConfig, completed: Sequence[Completed]
+) -> tuple[list[Completed], dict[tuple[int, str], Interval]]:
+    """Outcomes with what is believed of their learned objectives, and its intervals.
+
+    The front is of these, so that no lucky evaluation is recommended for its luck.
+    """
+    believed = {
+        name: believe(study.full_space, completed, name)
+        for name in (objective.removeprefix("-") for objective in study.study.objectives)
+        if name in LEARNED_MEASURES
+    }
+    intervals = {
+        (number, name): Interval(value=each.value, low=each.low, high=each.high)
+        for name, of_trial in believed.items()
+        for number, each in of_trial.items()
+    }
+    return [
+        replace(
+            outcome,
+            objectives={
+                name: intervals[key].value
+                if (key := (outcome.proposal.number, name)) in intervals
+                else value
+                for name, value in outcome.objectives.items()
+            },
+        )
+        for outcome in completed
+    ], intervals
+
+
+def _reported(completed: Sequence[Completed], device: str, hindsight: Hindsight) -> list[Reported]:
+    """What a device type's clients reported, against what its profile predicts."""
+    seen = [o.observed[device] for o in completed if device in o.observed]
+    reported = []
+    for quantity in QUANTITIES:
+        said = pairs_of(completed, device, quantity)
+        if said:
+            factor: Correction = getattr(hindsight.corrections[device], quantity)
+            reported.append(
+                Reported(
+                    quantity=quantity,
+                    predicted=median(each.predicted.value for each in said),
+                    reported=median(each.reported for each in said),
+                    factor=Interval(value=factor.factor, low=factor.low, high=factor.high),
+                    trials=len(said),
+                    reports=sum(each.reports for each in said),
+                    left_out=sum(each.left_out for each in seen),
+                    simulated=said[0].simulated,
+                )
+            )
+    return reported
+
+
+def wilson(share: float, samples: float, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share observed in so many samples (Wilson 1927)."""
+    if samples == 0:
+        return 0.0, 1.0
+    centre = share + z * z / (2 * samples)
+    spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
+    scale = 1 + z * z / samples
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _point(
+    outcome: Completed,
+    intervals: Mapping[tuple[int, str], Interval],
+    runs: Mapping[int, int],
+) -> Point:
+    samples = outcome.learned.samples
+    return Point(
+        trial=outcome.proposal.number,
+        configuration=outcome.proposal.configuration.flat(),
+        objectives={
+            name: intervals.get((outcome.proposal.number, name)) or _interval(name, value, outcome)
+            for name, value in outcome.objectives.items()
+        },
+        measures=dict(outcome.learned.measures),
+        test_samples=samples,
+        runs=runs[outcome.proposal.number],
+        devices={
+            name: OnDevice(
+                clients=device.clients,
+                fitting=device.fitting,
+                costs={measure: _from(getattr(device.cost, measure)) for measure in COST_MEASURES},
+                slack=dict(device.slack),
+            )
+            for name, device in outcome.forecast.devices.items()
+        },
+    )
+
+
+def _interval(name: str, value: float, outcome: Completed) -> Interval:
+    if name in LEARNED_MEASURES:
+        if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
+            return Interval(value=value, low=value, high=value)
+        learned = outcome.learned
+        few = effective_samples(name, value, learned.samples, learned.measures)
+        low, high = wilson(value, few if learned.samples else 0)
+        return Interval(value=value, low=min(low, value), high=max(high, value))
+    estimates = [
+        getattr(device.cost, name) for device in outcome.forecast.devices.values() if device.fitting
+    ]
+    # The interval of the fleet's figure, in the proportion of the device type nearest to it.
+    nearest = min(estimates, key=lambda estimate: abs(estimate.value - value))
+    scale = value / nearest.value if nearest.value else 1.0
+    return Interval(value=value, low=nearest.low * scale, high=nearest.high * scale)
+
+
+def _from(estimate: Estimate | None) -> Interval | None:
+    return (
+        None
+        if estimate is None
+        else Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+    )
+
+
+def _attempt(outcome: Outcome) -> Attempt:
+    common = {
+        "trial": outcome.proposal.number,
+        "configuration": outcome.proposal.configuration.flat(),
+        "phase": outcome.proposal.phase,
+    }
+    match outcome:
+        case Completed() if _fits_any(outcome):
+            return Attempt(
+                **common,
+                state="completed",
+                objectives=dict(outcome.objectives),
+                constraints=dict(outcome.forecast.constraints),
+                rounds=outcome.learned.rounds,
+            )
+        case Stopped():
+            return Attempt(
+                **common,
+                state="stopped",
+                objectives=dict(outcome.objectives),
+                constraints=dict(outcome.forecast.constraints),
+                reason=f"not among the best after round {outcome.stopped_after}",
+                rounds=outcome.stopped_after,
+            )
+        case Infeasible() | Completed():
+            return Attempt(
+                **common,
+                state="infeasible",
+                objectives={},
+                constraints=dict(outcome.forecast.constraints),
+                reason=worst_constraint(outcome.forecast.constraints),
+                rounds=outcome.learned.rounds if isinstance(outcome, Completed) else 0,
+            )
+        case Failed():
+            return Attempt(
+                **common, state="failed", objectives={}, constraints={}, reason=outcome.reason
+            )

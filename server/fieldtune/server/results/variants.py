@@ -1,0 +1,183 @@
+"""Deployable files for the points of the front, each measured again on the clients' test data.
+
+Converting changes a model, int8 most. So every variant is sent to the clients that took part and
+evaluated there as it would be deployed; what they count is written beside its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.client.contract.messages import Description, EvaluateReport, VariantRequest
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.server.compiler.manifest import Variant
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.federation.fedavg import Report, evaluation
+from fieldtune.server.federation.fleet import Addressed, Fleet
+from fieldtune.server.outcomes.trial import Completed, Outcome
+from fieldtune.server.results.run_folder import RunFolder, trial_name
+from fieldtune.server.results.schema import Point, Summary, VariantFile
+from fieldtune.server.study.artefacts import Artefacts
+from fieldtune.server.study.config import StudyConfig
+
+
+def variant_path(trial: int, variant: str) -> str:
+    """Where a variant lies in the run folder."""
+    return f"models/{trial_name(trial)}/{variant}.tflite"
+
+
+def written_variants(folder: RunFolder, trial: int) -> dict[str, VariantFile]:
+    """The variants of a trial that are in the folder, whole and measured; else none."""
+    try:
+        card = json.loads((folder.path / _card_path(trial)).read_text())
+        variants = {
+            name: VariantFile.model_validate(file) for name, file in card["variants"].items()
+        }
+        sizes = {
+            name: (folder.path / variant_path(trial, name)).stat().st_size for name in variants
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    whole = all(sizes[name] == file.bytes for name, file in variants.items())
+    return variants if whole and set(variants) == set(folder.study.task.variants) else {}
+
+
+def with_variants(folder: RunFolder, summary: Summary) -> Summary:
+    """The summary with what the folder holds of each point's variants."""
+    front = [
+        point.model_copy(update={"variants": written_variants(folder, point.trial)})
+        for point in summary.front
+    ]
+    return summary.model_copy(update={"front": front})
+
+
+class VariantMaker:
+    """Converts and measures the variants of trained trials.
+
+    Args:
+        folder: of the run; files are written there.
+        artefacts: knows the trials' models.
+        service: converts.
+        fleet: measures.
+        members: the fleet's clients.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        artefacts: Artefacts,
+        service: CompileService,
+        fleet: Fleet,
+        members: Sequence[Description],
+    ) -> None:
+        self._folder, self._task = folder, folder.study.task
+        self._artefacts, self._service, self._fleet = artefacts, service, fleet
+        self._classes = 0 if self._task.reconstructs else members[0].classes
+        self._import_path = service.import_path
+        self._profile_of = {member.client: member.profile for member in members}
+
+    def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> None:
+        """Write and measure the variants of every point that lacks them, and its card."""
+        completed = {o.proposal.number: o for o in outcomes if isinstance(o, Completed)}
+        missing = [p for p in front if not written_variants(self._folder, p.trial)]
+        calibration = self._calibration() if "int8" in self._task.variants and missing else None
+        converting = [
+            (point, [(name, self._convert(completed[point.trial], name, calibration))
+                     for name in self._task.variants])
+            for point in missing
+        ]  # fmt: skip
+        for point, futures in converting:
+            variants: dict[str, VariantFile] = {}
+            for name, future in futures:
+                model = future.result()
+                self._folder.write(variant_path(point.trial, name), model)
+                variants[name] = self._measured(completed[point.trial], name, model)
+            card = _card(self._folder.study, point, variants)
+            self._folder.write(_card_path(point.trial), card)
+
+    def _convert(
+        self, trial: Completed, name: Variant, calibration: NDArray[np.float32] | None
+    ) -> Future[bytes]:
+        return self._service.variant(
+            self._artefacts.spec(trial.proposal.configuration),
+            self._folder.load_weights(trial.proposal.number),
+            name,
+            calibration if name == "int8" else None,
+        )
+
+    def _measured(self, trial: Completed, name: Variant, model: bytes) -> VariantFile:
+        sha = hashlib.sha256(model).hexdigest()
+        request = VariantRequest(
+            trial=trial.proposal.number,
+            round=self._task.variants.index(name),
+            artefact=sha,
+            metric=self._task.metric,
+            loss=self._task.loss,
+        )
+        asked = trial.forecast.participants
+        self._fleet.send([Addressed(client, request, model) for client in asked])
+        answers: dict[int, Report] = {}
+        while len(answers) < len(asked):
+            answers |= {reply.client: reply.report for reply in self._fleet.receive(1.0)}
+        measures, samples = evaluation(answers, self._classes, self._task.metric, Counter())
+        return VariantFile(
+            bytes=len(model),
+            sha256=sha,
+            measures=measures,
+            test_samples=samples,
+            inference_ms=self._inference_ms(answers),
+        )
+
+    def _inference_ms(self, answers: Mapping[int, Report]) -> dict[str, float]:
+        """The median client's latency on each device type."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for client, report in answers.items():
+            ms = report.inference_ms if isinstance(report, EvaluateReport) else None
+            if ms is not None and not report.failure and report.is_sound:
+                found[self._profile_of[client]].append(ms)
+        return {profile: median(found[profile]) for profile in sorted(found)}
+
+    def _calibration(self) -> NDArray[np.float32]:
+        name = str(self._task.calibration)
+        module, _, attribute = name.partition(":")
+        sys.path[:0] = self._import_path
+        try:
+            samples: Any = getattr(importlib.import_module(module), attribute)()
+        except Exception as failed:  # a user's function may raise anything
+            raise DataError(
+                f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
+            ) from failed
+        finally:
+            del sys.path[: len(self._import_path)]
+        return np.ascontiguousarray(samples, np.float32)
+
+
+def _card_path(trial: int) -> str:
+    return f"models/{trial_name(trial)}/card.json"
+
+
+def _card(study: StudyConfig, point: Point, variants: dict[str, VariantFile]) -> str:
+    """What the files beside it are, for whoever finds them on a device."""
+    card = {
+        "schema_version": 1,
+        "study": study.study.name,
+        "trial": point.trial,
+        "task": study.task.model_dump(mode="json"),
+        "configuration": point.configuration,
+        "measures": point.measures,
+        "test_samples": point.test_samples,
+        "variants": {name: file.model_dump(mode="json") for name, file in variants.items()},
+        "devices": {name: device.model_dump(mode="json") for name, device in point.devices.items()},
+    }
+    return json.dumps(card, indent=1) + "\n"

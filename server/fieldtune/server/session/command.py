@@ -1,0 +1,83 @@
+"""``fieldtune tune`` on any fleet: from a study file to its run folder and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from rich.console import Console
+
+from fieldtune.profiles.common.errors import InterruptError
+from fieldtune.server.federation.fleet import Fleet
+from fieldtune.server.report.format import counted
+from fieldtune.server.report.table import print_summary
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.results.warm_start import stored
+from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.interrupts import interruptible
+from fieldtune.server.session.progress import ProgressDisplay
+from fieldtune.server.session.session import compile_service, open_tuner, run_session
+from fieldtune.server.study.load import parse_study
+
+Notes = Callable[[str], None]
+"""Says a sentence on stderr."""
+FleetSource = Callable[[RunFolder, Sequence[str], Notes], AbstractContextManager[Fleet]]
+"""From a run folder, where the user's own modules are, and where to say things, to a fleet."""
+
+
+def run_study(
+    study_file: Path,
+    out: Path | None,
+    *,
+    trials: int | None,
+    seed: int | None,
+    warm_start: Sequence[Path],
+    fleet_of: FleetSource,
+) -> None:
+    """Run or resume a study; the front on stdout, progress on stderr."""
+    spending = Spending()
+    console = Console(stderr=True)
+
+    def note(sentence: str) -> None:
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+    import_path = [str(study_file.resolve().parent)]
+    text = study_file.read_text()
+    path = out or Path("runs") / parse_study(text, str(study_file)).study.name
+    with RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder:
+        folder.note_study_folder(study_file.parent)
+        tuner = open_tuner(folder, import_path, warm_start)
+        history = tuner.history()
+        if history:
+            note(f"Going on with {path}, which has {counted(len(history), 'trial')}")
+        for change in tuner.changes:
+            note(f"Changed on the way. {change}")
+        for study in stored(folder):
+            found = counted(len(study.trials), "trial")
+            note(f"Starting from what {study.name} found: {found}")
+        service = compile_service(path, import_path)
+        try:
+            with (
+                ProgressDisplay(folder.study, tuner.history, console) as display,
+                interruptible(display) as heard,
+                fleet_of(folder, import_path, note) as fleet,
+            ):
+                summary = run_session(folder, tuner, fleet, service, heard, spending)
+        except KeyboardInterrupt:
+            raise InterruptError(
+                f"interrupted; {path} keeps {counted(len(tuner.history()), 'trial')}: run the same "
+                "command to go on"
+            ) from None
+        finally:
+            service.close()
+    print_summary(summary, Console())
+    note(_where_time_went(spending))
+    note(f"Report: {path / 'report.html'}")
+
+
+def _where_time_went(spending: Spending) -> str:
+    phases = spending.by_phase()
+    return f"Took {spending.wall_s:.1f} s; busy seconds of all processes: " + ", ".join(
+        f"{phase} {cpu_s:.1f}" for phase, cpu_s in phases.items() if cpu_s >= 0.05
+    )

@@ -1,0 +1,137 @@
+"""What a study shows while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from fieldtune.server.costs.budget import Budget
+from fieldtune.server.outcomes.front import non_dominated
+from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
+from fieldtune.server.report.format import budget_used, counted, figure, label
+from fieldtune.server.study.config import StudyConfig
+
+
+class Observer(Protocol):
+    """Is told what the coordinator does."""
+
+    def round_started(self, trial: int, number: int) -> None:
+        """A round, or the evaluation that follows the last one, was sent out."""
+
+    def told(self, outcome: Outcome) -> None:
+        """A trial ended."""
+
+
+class ProgressDisplay:
+    """Progress on stderr: a live bar on a terminal, a line a trial elsewhere.
+
+    Args:
+        study: what is run.
+        history: gives all outcomes so far, as the limits have them by then.
+        console: on stderr.
+    """
+
+    def __init__(
+        self, study: StudyConfig, history: Callable[[], Sequence[Outcome]], console: Console
+    ) -> None:
+        self._study, self._history, self._console = study, history, console
+        earlier = history()
+        self._sent = [outcome for outcome in earlier if not isinstance(outcome, Infeasible)]
+        self._budget = Budget(study.study)
+        self._ruled_out = len(earlier) - len(self._sent)
+        self._rounds: dict[int, int] = {}
+        self._began, self._done_before = time.monotonic(), len(self._sent)
+        self._share_before = self._budget.share(len(self._sent), self._sent)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TextColumn("{task.fields[rounds]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            study.study.name, total=study.study.trials, completed=len(self._sent), rounds="starting"
+        )
+
+    def __enter__(self) -> ProgressDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def round_started(self, trial: int, number: int) -> None:
+        """Show which round each trial in flight is in."""
+        self._rounds[trial] = number
+        rounds = self._study.study.rounds
+        done = " ".join(str(min(at + 1, rounds)) for _, at in sorted(self._rounds.items()))
+        self._bar.update(self._task, rounds=f"rounds {done} of {rounds}")
+
+    def told(self, outcome: Outcome) -> None:
+        """Say what came of a trial, and how the front stands."""
+        self._rounds.pop(outcome.proposal.number, None)
+        if isinstance(outcome, Infeasible):
+            self._ruled_out += 1
+            return
+        self._sent.append(outcome)
+        self._bar.update(self._task, completed=len(self._sent))
+        if isinstance(outcome, Failed):
+            self._say(f"trial {outcome.proposal.number} failed: {outcome.reason}")
+            return
+        if isinstance(outcome, Stopped):
+            names = [name for name in outcome.objectives if name in outcome.learned.measures]
+            values = [_shown(name, outcome.objectives[name]) for name in names]
+            self._say(
+                f"trial {outcome.proposal.number:>3}: stopped after round {outcome.stopped_after} "
+                f"of {self._study.study.rounds}, not among the best there: {', '.join(values)} · "
+                f"{self._so_far()}"
+            )
+            return
+        feasible = [o for o in self._history() if isinstance(o, Completed) and o.forecast.feasible]
+        front = non_dominated(self._study, feasible)
+        values = [_shown(name, value) for name, value in outcome.objectives.items()]
+        best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
+        how = outcome.learned.choice or outcome.proposal.phase or "trained"
+        self._say(
+            f"trial {outcome.proposal.number:>3}: {', '.join(values)} · {how} · "
+            f"front of {len(front)}, best {best} · {self._so_far()}"
+        )
+
+    def _so_far(self) -> str:
+        """How much of the budget is used, what was ruled out, and an estimate of the time left."""
+        accounts = self._budget.accounts(len(self._sent), self._sent)
+        text = ", ".join(budget_used(account) for account in accounts)
+        if self._study.study.trials is None:
+            text = f"{counted(len(self._sent), 'trial')}, {text}"
+        if self._ruled_out:
+            text += f", {self._ruled_out} ruled out"
+        return text + self._time_left(max(account.share for account in accounts))
+
+    def _time_left(self, share: float) -> str:
+        """An estimate from this session's own pace."""
+        finished = len(self._sent) - self._done_before
+        if share >= 1 or finished < 3:  # nothing is left, or it is too soon to tell
+            return ""
+        pace = (time.monotonic() - self._began) / (share - self._share_before)
+        return f", {(1 - share) * pace:.0f} s left"
+
+    def _say(self, line: str) -> None:
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{label(name).lower()} {figure(name, value)}"

@@ -1,0 +1,208 @@
+"""One session of a study: put the parts together, run the loop, leave the run folder complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.common.errors import CompileError, FleetError, MissingExtraError
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.costs.forecast import Forecaster
+from fieldtune.server.costs.known_costs import Formulas
+from fieldtune.server.costs.rejudge import check_queue, rejudged
+from fieldtune.server.federation.fleet import Fleet
+from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
+from fieldtune.server.report.html import render_html
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.results.schema import Summary, to_json
+from fieldtune.server.results.summarize import summarise
+from fieldtune.server.results.variants import VariantMaker, with_variants
+from fieldtune.server.results.warm_start import warm_start
+from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.loop import Coordinator
+from fieldtune.server.session.progress import Observer
+from fieldtune.server.study.artefacts import Artefacts
+from fieldtune.server.study.changes import last_limits, steered
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.tuner import OptunaTuner, Tuner
+
+
+def open_tuner(
+    folder: RunFolder, import_path: Sequence[str] = (), warm_start_from: Sequence[Path] = ()
+) -> OptunaTuner:
+    """The tuner of a run folder.
+
+    Args:
+        folder: of the run.
+        import_path: where a sampler of the user's own is looked for.
+        warm_start_from: folders of finished runs, given to a new one as prior knowledge.
+    """
+    study = folder.study
+    earlier = warm_start(folder, warm_start_from)
+    return OptunaTuner(
+        folder.database,
+        name=study.study.name,
+        identity=folder.identity,
+        space=study.full_space,
+        objectives=study.study.objectives,
+        seed=study.study.seed,
+        rounds=study.study.rounds,
+        sampler=study.tuner.name,
+        import_path=import_path,
+        earlier=earlier,
+        steer=lambda before: steered(before, study, str(folder.path)),
+        queue=study.queue,
+    )
+
+
+def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
+    """The compiler, over the user's artefact cache, with its log in a folder.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError("Compiling a model", "server", "tensorflow")
+    return CompileService(
+        ArtefactCache(), import_path=list(import_path), log=folder / "compiler.log"
+    )
+
+
+def make_forecaster(study: StudyConfig, members: Sequence[Description]) -> Forecaster:
+    """Predicts costs on the device types of the study, whether or not a member is of them."""
+    names = {*study.fleet.devices, *(member.profile for member in members)}
+    return Forecaster(study, members, {name: load_profile(name) for name in names})
+
+
+def make_artefacts(
+    study: StudyConfig, members: Sequence[Description], service: CompileService
+) -> Artefacts:
+    """The artefacts of a study for the fleet's data.
+
+    Raises:
+        FleetError: the clients' data differ in shape or classes.
+    """
+    shapes = {(member.input_shape, member.classes) for member in members}
+    if len(shapes) != 1:
+        raise FleetError(
+            f"The clients disagree on the task: {sorted(shapes)} (input shape, classes); "
+            "give all of them data of one kind"
+        )
+    input_shape, classes = shapes.pop()
+    return Artefacts(study, input_shape, classes, service)
+
+
+def run_session(
+    folder: RunFolder,
+    tuner: Tuner,
+    fleet: Fleet,
+    service: CompileService,
+    observer: Observer,
+    spending: Spending,
+) -> Summary:
+    """Run the study to its end and write its outcome; what is there already is kept."""
+    members = fleet.members()
+    artefacts = make_artefacts(folder.study, members, service)
+    recorder = _Recorder(folder, tuner, observer)
+    forecaster = make_forecaster(folder.study, members)
+    formulas = make_formulas(folder.study, forecaster, artefacts, tuner.history())
+    if limits := last_limits(tuner.changes):
+        tuner.revise(rejudged(folder.study, tuner.history(), forecaster, artefacts, limits))
+    check_queue(folder.study, tuner.history(), forecaster, artefacts)
+    recorder.write()
+    Coordinator(
+        folder,
+        tuner,
+        fleet,
+        members,
+        forecaster,
+        artefacts,
+        formulas,
+        recorder,
+        spending,
+    ).run()
+    _check_learned(tuner.history())
+    with spending.on("export"):
+        summary = recorder.write()
+        maker = VariantMaker(folder, artefacts, service, fleet, members)
+        maker.make(summary.front, tuner.history())
+        summary = with_variants(folder, summary)
+        folder.write("pareto.json", to_json(summary))
+        folder.write("report.html", render_html(summary))
+    spending.charge("compile", service.busy_s)
+    return summary
+
+
+def make_formulas(
+    study: StudyConfig,
+    forecaster: Forecaster,
+    artefacts: Artefacts,
+    history: Sequence[Outcome],
+) -> Formulas:
+    """What is known before the first question: the defaults of each model, and what was tried.
+
+    An architecture counts as compiled by the study's own history, never by what the artefact cache
+    happens to hold, so that the same study asks the same questions on any machine.
+    """
+    formulas = Formulas(study, forecaster, artefacts)
+    defaults = study.full_space.defaults()
+    first = [
+        replace(defaults, model={**defaults.model, "model": model})
+        if len(study.task.models) > 1
+        else defaults
+        for model in study.task.models
+    ]
+    tried = [outcome.proposal.configuration for outcome in history]
+    for configuration in (*first, *tried):
+        artefacts.of(configuration)  # all are on their way before the first is waited for
+    for configuration in (*first, *tried):
+        try:
+            formulas.learn(configuration, artefacts.of(configuration).result().manifest)
+        except CompileError:
+            continue  # it failed when it was asked for, or will when it is
+    return formulas
+
+
+def _check_learned(outcomes: Sequence[Outcome]) -> None:
+    """A study of which every trial failed has no outcome to show."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if failed and not any(isinstance(outcome, Completed) for outcome in outcomes):
+        raise FleetError(
+            f"None of {len(failed)} trials could be trained; the last one: {failed[-1].reason}"
+        )
+
+
+class _Recorder:
+    """Keeps ``trials.csv`` and ``pareto.json`` up to date, then passes the news on.
+
+    They are rewritten whole, so in a long study not after every trial: never more than a tenth of
+    the time goes into it. What a kill leaves out of date is in ``study.db``.
+    """
+
+    def __init__(self, folder: RunFolder, tuner: Tuner, observer: Observer) -> None:
+        self._folder, self._tuner, self._observer = folder, tuner, observer
+        self._next_write = 0.0
+
+    def round_started(self, trial: int, number: int) -> None:
+        self._observer.round_started(trial, number)
+
+    def told(self, outcome: Outcome) -> None:
+        if time.monotonic() >= self._next_write:
+            self.write()
+        self._observer.told(outcome)
+
+    def write(self) -> Summary:
+        began = time.monotonic()
+        history = self._tuner.history()
+        summary = summarise(self._folder.study, history, self._tuner.changes)
+        self._folder.write_trials(history)
+        self._folder.write("pareto.json", to_json(summary))
+        now = time.monotonic()
+        self._next_write = now + 10 * (now - began)
+        return summary

@@ -1,0 +1,69 @@
+"""From a configuration to its artefact: what the compiler is asked for, each thing once."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+
+from fieldtune.server.compiler.manifest import Artefact, CompileOptions, ModelSpec
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.space import Configuration, Value
+
+
+class Artefacts:
+    """The artefacts of a study's configurations.
+
+    Args:
+        study: names the models.
+        input_shape: of one sample, without the batch.
+        classes: of the task.
+        service: compiles.
+
+    Raises:
+        CompileError: a model's module is not found.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        input_shape: tuple[int, ...],
+        classes: int,
+        service: CompileService,
+    ) -> None:
+        self._study, self._service = study, service
+        self._input_shape, self._classes = input_shape, classes
+        self._futures: dict[str, Future[Artefact]] = {}
+        for model in study.task.models:
+            # A module that is not there is the study's mistake, not one configuration's.
+            service.cache.key(self._spec(model, {}), service.import_path)
+
+    def key(self, configuration: Configuration) -> str:
+        """Equal for configurations that share an artefact."""
+        model, knobs = self._study.model_of(configuration)
+        return json.dumps([model, knobs], sort_keys=True)
+
+    def spec(self, configuration: Configuration) -> ModelSpec:
+        """What the compiler is asked for."""
+        return self._spec(*self._study.model_of(configuration))
+
+    def _spec(self, model: str, knobs: dict[str, Value]) -> ModelSpec:
+        return ModelSpec(
+            model=model,
+            knobs=knobs,
+            input_shape=self._input_shape,
+            classes=self._classes,
+            options=CompileOptions(
+                loss=self._study.task.loss,
+                label_smoothing=self._study.task.label_smoothing,
+                optimizer=self._study.task.optimizer,
+                extras=self._study.extras,
+            ),
+        )
+
+    def of(self, configuration: Configuration) -> Future[Artefact]:
+        """The configuration's artefact, compiled at most once."""
+        key = self.key(configuration)
+        if key not in self._futures:
+            self._futures[key] = self._service.submit(self.spec(configuration))
+        return self._futures[key]

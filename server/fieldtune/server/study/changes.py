@@ -1,0 +1,136 @@
+"""What may change in a study that runs: limits, a narrower space, the queue, and its budget.
+
+Everything else would make another study of it, whose trials do not compare.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel, ConfigDict
+
+from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.server.study.config import BUDGETS, StudyConfig
+from fieldtune.server.study.space import SECTIONS, Parameter
+
+
+class Change(BaseModel):
+    """One key of the study file that a person changed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} → {self.after}"
+
+
+class Changes(BaseModel):
+    """What was changed at once, and when."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial: int
+    """The first trial that was proposed afterwards."""
+    in_flight: tuple[int, ...] = ()
+    """Trials that were being trained meanwhile, and were judged when they were taken up again."""
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        return f"Before trial {self.trial}: " + "; ".join(map(str, self.changes))
+
+
+def identity(study: StudyConfig) -> str:
+    """A study as text: all but what it may spend."""
+    tuner = study.tuner.model_copy(update={"rungs": study.rungs})
+    whole = study.model_copy(update={"tuner": tuner})
+    return whole.model_dump_json(exclude={"study": set(BUDGETS)})
+
+
+def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
+    """What a person changed in a study that runs.
+
+    Args:
+        before: its identity so far.
+        after: the study as it is given now.
+        where: what holds the study that runs, for messages.
+
+    Raises:
+        RunFolderError: something that makes another study of it.
+    """
+    there, here = json.loads(before), json.loads(identity(after))
+    found = list(_differences(there, here))
+    narrowed = {
+        f"space.{section}.{name}"
+        for section in SECTIONS
+        for name, parameter in getattr(after.space, section).items()
+        if name in there["space"][section]
+        and _narrower(Parameter.model_validate(there["space"][section][name]), parameter)
+    }
+    refused = [
+        change
+        for change in found
+        if not (change.key.startswith(("limits.", "queue")) or _owner(change.key) in narrowed)
+    ]
+    if refused:
+        differs = ", ".join(
+            f"{change.key} ({change.before} there, {change.after} here)" for change in refused
+        )
+        widened = any(change.key.startswith("space.") for change in refused)
+        raise RunFolderError(
+            f"{where} belongs to another study: it differs in {differs}; "
+            + ("a space may only become narrower while a study runs: " if widened else "")
+            + "choose another folder with --out, or remove this one"
+        )
+    # What a narrower parameter takes by default is no choice of anybody's.
+    return tuple(change for change in found if not change.key.endswith(".default"))
+
+
+def last_limits(changes: Iterable[Changes]) -> Changes | None:
+    """When limits were last changed; None where they never were."""
+    limits = [
+        each for each in changes if any(change.key.startswith("limits.") for change in each.changes)
+    ]
+    return limits[-1] if limits else None
+
+
+def _owner(key: str) -> str:
+    return ".".join(key.split(".")[:3])
+
+
+def _narrower(before: Parameter, after: Parameter) -> bool:
+    """Whether a parameter takes fewer values than it did, all of which it took before."""
+    if after.model_copy(update={"default": None}) == before.model_copy(update={"default": None}):
+        return False
+    if after.choices is not None:
+        if before.choices is not None:
+            return {repr(each) for each in after.choices} < {repr(each) for each in before.choices}
+        return all(before.contains(each) for each in after.choices)
+    if before.choices is not None or after.integer != before.integer:
+        return False
+    within = all(before.contains(end) for end in after.bounds())
+    return within and (after.log, after.step) == (before.log, before.step)
+
+
+def _differences(before: object, after: object) -> Iterator[Change]:
+    a, b = _leaves(before), _leaves(after)
+    for key in sorted(a.keys() | b.keys()):
+        if a.get(key) != b.get(key):
+            shown = key.replace("limits.devices.", "limits.", 1)
+            yield Change(
+                key=shown, before=str(a.get(key, "absent")), after=str(b.get(key, "absent"))
+            )
+
+
+def _leaves(tree: object, at: str = "") -> dict[str, object]:
+    if not isinstance(tree, dict):
+        return {at: tree}
+    return {
+        leaf: value
+        for key, branch in tree.items()
+        if branch not in (None, [])
+        for leaf, value in _leaves(branch, f"{at}.{key}" if at else str(key)).items()
+    }

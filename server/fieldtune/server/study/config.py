@@ -1,0 +1,387 @@
+"""The study file: one TOML file becomes one frozen :class:`StudyConfig`.
+
+``docs/study-file.md`` describes every key for users; a test holds it against these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from fieldtune.client.contract.messages import METRICS, RECONSTRUCTION
+from fieldtune.profiles.common.errors import did_you_mean
+from fieldtune.profiles.costmodel.limits import DeviceLimits
+from fieldtune.server.compiler.manifest import (
+    DEFAULTS,
+    HYPERPARAMETERS,
+    MODELS,
+    Extra,
+    Optimizer,
+    Variant,
+)
+from fieldtune.server.study.partition import Partition
+from fieldtune.server.study.section import Section
+from fieldtune.server.study.space import SECTIONS, Configuration, Parameter, Scalar, Space, Value
+from fieldtune.server.study.tuner_options import TunerSection
+
+LEARNED_MEASURES = (
+    "error",
+    "worst_error",
+    "accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "loss",
+    "metric",
+)
+COST_MEASURES = (
+    "inference_ms",
+    "energy_j",
+    "memory_mib",
+    "inference_memory_mib",
+    "storage_mib",
+    "round_s",
+    "sent_bytes",
+    "received_bytes",
+)
+MEASURES = (*LEARNED_MEASURES, *COST_MEASURES)
+"""What an objective may name; with a leading ``-`` it is maximised."""
+
+CLIENT_DEFAULTS: dict[str, Value] = {
+    **{name: value for name, value in DEFAULTS.items() if name != "seed"},
+    "batch_size": 8,
+    "local_epochs": 1,
+}
+"""What a client's trainer takes, with the value where the space leaves it out."""
+
+SERVER_DEFAULTS: dict[str, Value] = {
+    "clients_per_round": 10,
+    "server_learning_rate": 1.0,
+    "server_momentum": 0.0,
+}
+"""What the coordinator takes, likewise."""
+
+
+BUDGETS = ("trials", "device_hours", "energy_j", "sent_bytes")
+"""What a study may spend; it ends when any that is set is used up."""
+
+
+class StudySection(Section):
+    """``[study]``: how much to try, and what for."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    trials: int | None = Field(default=None, ge=1)
+    device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Hours that all devices together may be busy."""
+    energy_j: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Joules that all devices together may take meanwhile."""
+    sent_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Bytes that all devices together may send."""
+    rounds: int = Field(ge=1)
+    objectives: tuple[str, ...] = Field(
+        default=("error", "inference_ms", "energy_j"), min_length=1, max_length=4
+    )
+    seed: int = Field(default=0, ge=0)
+    parallel: int = Field(default=4, ge=1)
+    """Trials in flight. Part of the study, since it decides what the optimizer knows when."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name.removeprefix("-") not in MEASURES:
+                raise ValueError(
+                    f"has the unknown objective {name!r}{did_you_mean(name, MEASURES)}; "
+                    f"known are {', '.join(MEASURES)}"
+                )
+        if len({name.removeprefix("-") for name in names}) != len(names):
+            raise ValueError("names an objective twice")
+        return names
+
+    @model_validator(mode="after")
+    def _limited(self) -> StudySection:
+        if all(getattr(self, budget) is None for budget in BUDGETS):
+            raise ValueError(f"has no end: set trials, or a budget ({', '.join(BUDGETS[1:])})")
+        return self
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether a budget is in what trials cost, and not in their number alone."""
+        return any(getattr(self, budget) is not None for budget in BUDGETS[1:])
+
+
+class TaskSection(Section):
+    """``[task]``: data, model and metric."""
+
+    data: str | None = None
+    """What a simulator deals out; real devices have data of their own."""
+    model: str | tuple[str, ...]
+    """A model's name, or several of which each trial takes one."""
+    metric: str = "accuracy"
+    loss: Literal["sparse_categorical_crossentropy", "mse", "mae", "huber"] = (
+        "sparse_categorical_crossentropy"
+    )
+    """What training minimises: a classifier's cross-entropy, or, with the others, how far the
+    model's output is from its input."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Of the cross-entropy (Szegedy et al. 2016, section 7)."""
+    optimizer: Optimizer = "sgd"
+    """What clients train with; its hyperparameters belong in ``[space.client]``."""
+    partition: Partition = Partition()
+    variants: tuple[Variant, ...] = ("fp32", "fp16", "dynamic")
+    """Conversions to write and measure for each point of the front."""
+    calibration: str | None = None
+    """``package.module:function`` that returns samples; int8 takes its ranges from them."""
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> TaskSection:
+        if "fp32" not in self.variants or len(set(self.variants)) != len(self.variants):
+            raise ValueError("has variants without 'fp32' or one twice: list each once, fp32 too")
+        if "int8" in self.variants and self.calibration is None:
+            raise ValueError(
+                "has the variant int8, which needs calibration = 'package.module:function' that "
+                "returns samples (no client's data leaves it)"
+            )
+        return self
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METRICS and ":" not in name:
+            raise ValueError(
+                f"is {name!r}{did_you_mean(name, METRICS)}; known are "
+                f"{', '.join(METRICS)}, or 'package.module:function'"
+            )
+        return name
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (value,) if isinstance(value, str) else value
+        for name in names:
+            if name not in MODELS and ":" not in name:
+                raise ValueError(
+                    f"names the unknown model {name!r}{did_you_mean(name, MODELS)}; known are "
+                    f"{', '.join(MODELS)}, or 'package.module:function'"
+                )
+        if not names or len(set(names)) != len(names):
+            raise ValueError("must name at least one model, and each once")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind_of_task(self) -> TaskSection:
+        if self.reconstructs and self.label_smoothing:
+            raise ValueError(f"has label_smoothing, which loss = {self.loss!r} has no labels for")
+        if self.reconstructs and not (self.own_metric or self.metric == "accuracy"):
+            raise ValueError(
+                f"has the metric {self.metric!r}, which needs labels, with loss = {self.loss!r}, "
+                "which has none: leave it out, or give 'package.module:function'"
+            )
+        if "autoencoder" in self.models and not self.reconstructs:
+            raise ValueError(
+                "has the model 'autoencoder' with a classifier's loss: set loss = 'mse'"
+            )
+        return self
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether the metric is a function of the user's."""
+        return ":" in self.metric
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model is to give its input again, rather than a label."""
+        return self.loss in RECONSTRUCTION
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models to choose from."""
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+
+class FleetSection(Section):
+    """``[fleet]``: how many clients, and the share of each device profile."""
+
+    clients: int = Field(ge=1)
+    devices: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shares(self) -> FleetSection:
+        total = sum(self.devices.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"has shares that sum to {total:g}: they must sum to 1")
+        return self
+
+
+class Caps(Section):
+    """Hard caps on what a configuration may ask of a device."""
+
+    memory_mib: float | None = Field(default=None, gt=0)
+    storage_mib: float | None = Field(default=None, gt=0)
+    round_s: float | None = Field(default=None, gt=0)
+    inference_ms: float | None = Field(default=None, gt=0)
+    energy_j: float | None = Field(default=None, gt=0)
+
+
+class LimitsSection(Caps):
+    """``[limits]``: hard caps for every device, and narrower ones per device type."""
+
+    coverage: float = Field(default=1.0, gt=0, le=1)
+    """Share of the fleet that must be able to take part."""
+    devices: dict[str, Caps] = Field(default_factory=dict)
+
+    def for_device(self, profile: str, default: DeviceLimits) -> DeviceLimits:
+        """The caps that hold on a device: its own, else the general ones, else the profile's."""
+        own = self.devices.get(profile, Caps())
+
+        def cap(name: str) -> float | None:
+            stated: tuple[float | None, ...] = tuple(
+                getattr(caps, name) for caps in (own, self, default)
+            )
+            return next((value for value in stated if value is not None), None)
+
+        return DeviceLimits(**{name: cap(name) for name in Caps.model_fields})
+
+
+class StudyConfig(Section):
+    """A whole study file."""
+
+    study: StudySection
+    task: TaskSection
+    fleet: FleetSection
+    limits: LimitsSection = LimitsSection()
+    tuner: TunerSection = TunerSection()
+    space: Space
+    queue: tuple[dict[str, Scalar], ...] = ()
+    """``[[queue]]``: configurations to try first; what one leaves out, the tuner chooses."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyConfig:
+        seen: dict[str, str] = {}
+        for section in SECTIONS:
+            for name in getattr(self.space, section):
+                if name in seen:
+                    raise ValueError(
+                        f"space.{section}.{name} has the name of space.{seen[name]}.{name}: "
+                        "names must differ"
+                    )
+                seen[name] = section
+        if "model" in seen:
+            raise ValueError("'model' is no parameter's name: list the models in task.model")
+        self._check_objectives()
+        if self.rungs and self.rungs[-1] >= self.study.rounds:
+            raise ValueError(
+                f"tuner.rungs has {self.rungs[-1]}, but a trial has {self.study.rounds} rounds: "
+                "a rung must come before the last one"
+            )
+        if "reduction" in self.tuner.model_fields_set and not self.rungs:
+            remedy = "set tuner.rungs too" if self.study.rounds > 1 else "leave it out"
+            raise ValueError(
+                "tuner.reduction is set, but there are no rungs at which it would hold: " + remedy
+            )
+        for name in self.limits.devices:
+            if name not in self.fleet.devices:
+                raise ValueError(
+                    f"limits.{name!r} narrows a device type that the fleet does not have"
+                    f"{did_you_mean(name, self.fleet.devices)}"
+                )
+        if self.tuner.exploration and all(p.count() == 1 for p in self.space.client.values()):
+            raise ValueError(
+                "tuner.name = 'fedex' chooses among client configurations, and space.client varies "
+                "nothing: give it a parameter with several values, or choose 'random'"
+            )
+        self._check_queue()
+        self._check_known("client", self.client_settings)
+        self._check_known("server", tuple(SERVER_DEFAULTS))
+        if (clients := self.space.server.get("clients_per_round")) is not None:
+            highest = max(clients.choices or clients.bounds())
+            if isinstance(highest, str) or highest > self.fleet.clients:
+                raise ValueError(
+                    f"space.server.clients_per_round goes up to {highest}, "
+                    f"but the fleet has {self.fleet.clients} clients"
+                )
+        return self
+
+    def _check_objectives(self) -> None:
+        """A model that reconstructs its input has a loss, and right or wrong answers none."""
+        known = (
+            "loss",
+            *(("error", "worst_error", "metric") if self.task.own_metric else ()),
+            *COST_MEASURES,
+        )
+        for name in self.study.objectives if self.task.reconstructs else ():
+            if name.removeprefix("-") not in known:
+                raise ValueError(
+                    f"study.objectives has {name!r}, which needs labels, with task.loss = "
+                    f"{self.task.loss!r}, which has none; known are {', '.join(known)}"
+                )
+
+    def _check_queue(self) -> None:
+        parameters = self.full_space.parameters()
+        for number, entry in enumerate(self.queue, start=1):
+            for name, value in entry.items():
+                if name not in parameters:
+                    raise ValueError(
+                        f"queue, entry {number}: {name} is no parameter of the space"
+                        f"{did_you_mean(name, parameters)}; it has {', '.join(parameters)}"
+                    )
+                if not parameters[name].contains(value):
+                    raise ValueError(
+                        f"queue, entry {number}: {name} = {value!r} is not in the space, which "
+                        f"takes {parameters[name]}"
+                    )
+
+    def _check_known(self, section: Literal["client", "server"], known: tuple[str, ...]) -> None:
+        for name in getattr(self.space, section):
+            if name not in known:
+                raise ValueError(
+                    f"space.{section}.{name} is not known{did_you_mean(name, known)}; "
+                    f"known are {', '.join(known)}"
+                )
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Rounds after which trials are compared, ascending; the last round is none.
+
+        Where the study does not say, ``mo-asha`` has two, and ``grey`` has one if the budget is in
+        what trials cost: of a number of trials, stopping one would buy no other.
+        """
+        if self.tuner.rungs is not None:
+            return self.tuner.rungs
+        match self.tuner.name:
+            case "mo-asha":
+                parts = {9, 3}
+            case "grey" if self.study.counts_costs:
+                parts = {3}
+            case _:
+                return ()
+        return tuple(sorted({self.study.rounds // part for part in parts} - {0}))
+
+    @property
+    def client_settings(self) -> tuple[str, ...]:
+        """What ``[space.client]`` may name: the loop's settings and the optimizer's."""
+        own = HYPERPARAMETERS[self.task.optimizer]
+        return ("batch_size", "local_epochs", *dict.fromkeys((*own, *get_args(Extra))))
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """Inputs that artefacts need beyond the optimizer's own."""
+        return tuple(name for name in get_args(Extra) if name in self.space.client)
+
+    @property
+    def full_space(self) -> Space:
+        """The space with the choice of the model in it, where there is one."""
+        if len(self.task.models) == 1:
+            return self.space
+        choice = Parameter(choices=self.task.models, default=self.task.models[0])
+        return Space(
+            model={"model": choice, **self.space.model},
+            client=self.space.client,
+            server=self.space.server,
+        )
+
+    def model_of(self, configuration: Configuration) -> tuple[str, dict[str, Value]]:
+        """The model of a configuration and the values for its builder."""
+        knobs = dict(configuration.model)
+        return str(knobs.pop("model", self.task.models[0])), knobs

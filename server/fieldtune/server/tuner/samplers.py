@@ -1,0 +1,151 @@
+"""The samplers that a study file may name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+
+from fieldtune.profiles.common.errors import StudyError
+from fieldtune.server.bo.known import Formulas
+from fieldtune.server.bo.sampler import GreySampler
+from fieldtune.server.bo.transfer import Earlier
+from fieldtune.server.study.tuner_options import Phase
+
+_NSGA2_POPULATION = 20
+
+
+class Samplers:
+    """Makes the sampler for each trial, so that a proposal never depends on the process.
+
+    Args:
+        name: one of :data:`~fieldtune.server.study.tuner_options.SAMPLERS`, or
+            ``package.module:factory``. The factory is called for each trial with ``seed`` and
+            ``known`` as keyword arguments and returns an Optuna sampler.
+        seed: of the study.
+        space: the parameters.
+        import_path: folders in which a user's factory is looked for first.
+        prior: finished studies, for ``grey``.
+        within: parameters that may only take some of their values from now on, for ``grey``.
+        anew: what was ruled out before the trial of this number may be proposed again, likewise.
+        beat: the configuration to be beaten, likewise.
+
+    Raises:
+        StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
+            factory raised or returned no sampler.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        seed: int,
+        space: Mapping[str, BaseDistribution],
+        import_path: Sequence[str] = (),
+        prior: Sequence[Earlier] = (),
+        within: Mapping[str, BaseDistribution] | None = None,
+        anew: int = 0,
+        beat: Mapping[str, object] | None = None,
+    ) -> None:
+        self._name, self._seed, self._space, self._prior = name, seed, space, prior
+        self._within, self._anew, self._beat = within, anew, beat
+        self._known: Formulas | None = None
+        self._grey: GreySampler | None = None
+        self.phase: Phase = "refine"
+        """What the next proposal is for."""
+        self._factory = _imported(name, import_path) if ":" in name else None
+        if name == "gp" and importlib.util.find_spec("torch") is None:
+            raise StudyError(
+                "tuner.name = 'gp' is Optuna's GPSampler, which needs torch: pip install torch, or "
+                "choose 'grey'"
+            )
+
+    def know(self, known: Formulas) -> None:
+        """What formulas say from now on."""
+        self._known, self._grey = known, None
+
+    @property
+    def own_start(self) -> bool:
+        """Whether the sampler spreads the first trials itself."""
+        return self._name != "tpe"
+
+    def of(self, number: int) -> BaseSampler:
+        """The sampler that proposes a trial."""
+        if self._name == "grey":
+            if self._grey is None:
+                # Whatever is proposed is forecast exactly, so no limit needs a margin.
+                self._grey = GreySampler(
+                    known=self._known,
+                    seed=self._seed,
+                    margin=None,
+                    space=self._space,
+                    prior=self._prior,
+                    within=self._within,
+                    anew=self._anew,
+                    beat=self._beat,
+                )
+            self._grey.phase = self.phase
+            return self._grey
+        seed = self.seed_of(number)
+        with without_experimental_warnings():
+            match self._name:
+                case "random" | "mo-asha" | "fedex":  # what happens in a trial makes the difference
+                    return optuna.samplers.RandomSampler(seed=seed)
+                case "nsga2":
+                    return optuna.samplers.NSGAIISampler(
+                        seed=seed, population_size=_NSGA2_POPULATION
+                    )
+                case "gp":
+                    return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)
+                case "tpe":
+                    return optuna.samplers.TPESampler(
+                        seed=seed, multivariate=True, constant_liar=True, n_startup_trials=1
+                    )
+        try:
+            made = self._factory(seed=seed, known=self._known) if callable(self._factory) else None
+        except Exception as raised:  # it is the user's code
+            raise StudyError(
+                f"tuner.name = {self._name!r} raised {type(raised).__name__}: {raised}"
+            ) from raised
+        if not isinstance(made, BaseSampler):
+            raise StudyError(
+                f"tuner.name = {self._name!r} returned a {type(made).__name__}: it must return an "
+                "optuna.samplers.BaseSampler"
+            )
+        return made
+
+    def seed_of(self, number: int) -> int:
+        """The seed of a trial's own generator."""
+        return (self._seed * 1_000_003 + number) % 2**32
+
+
+@contextmanager
+def without_experimental_warnings() -> Iterator[None]:
+    """Use what Optuna calls experimental without telling the user about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _imported(name: str, import_path: Sequence[str]) -> object:
+    module, _, attribute = name.partition(":")
+    before = list(sys.path)
+    sys.path[:0] = import_path
+    try:
+        factory: object = getattr(importlib.import_module(module), attribute)
+    except Exception as raised:  # it is the user's code
+        raise StudyError(
+            f"tuner.name = {name!r} cannot be imported ({type(raised).__name__}: {raised})"
+        ) from raised
+    finally:
+        sys.path[:] = before
+    if not callable(factory):
+        raise StudyError(f"tuner.name = {name!r} is no function: name one that makes a sampler")
+    return factory

@@ -1,0 +1,211 @@
+"""How a study tunes as a person would: explore, refine, fine-tune around the front, validate.
+
+Which phase a trial belongs to follows from how much of the budget was used when it was asked for,
+so it depends on the trials' order alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+
+from fieldtune.server.bo.sampler import even_start
+from fieldtune.server.costs.hindsight import Hindsight
+from fieldtune.server.outcomes.front import minimised, non_dominated
+from fieldtune.server.outcomes.trial import Completed, Infeasible, Outcome, Proposal
+from fieldtune.server.study.config import LEARNED_MEASURES, StudyConfig
+from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.tuner_options import Phase
+from fieldtune.server.tuner.smoothed import Believed, believe
+
+_ROUNDING = 1e-9
+_AGAIN_EVERY, _AGAIN_MOST = 10, 2
+"""The defaults are run again once in so many trials, so many times at most."""
+
+
+class Schedule:
+    """The phases of a study.
+
+    Args:
+        study: its ``tuner.phases`` and space.
+    """
+
+    def __init__(self, study: StudyConfig) -> None:
+        shares = study.tuner.phases
+        self._explore = shares.get("explore")
+        self._first = even_start(len(study.full_space.parameters()))
+        self._validate = 1 - shares.get("validate", 0.0)
+        self._tune = self._validate - shares.get("tune", 0.0)
+
+    def phase(self, trials: int, share: float) -> Phase:
+        """The phase of the next trial.
+
+        Args:
+            trials: sent to devices before it.
+            share: of the budget, what is used.
+        """
+        if self._validate < 1 and share >= self._validate - _ROUNDING:
+            return "validate"
+        if self._tune < self._validate and share >= self._tune - _ROUNDING:
+            return "tune"
+        even = trials < self._first if self._explore is None else share < self._explore - _ROUNDING
+        return "explore" if even else "refine"
+
+
+def defaults_again(
+    study: StudyConfig,
+    sent: int,
+    known: Sequence[Outcome],
+    history: Sequence[Outcome],
+    in_flight: Sequence[Proposal],
+) -> Configuration | None:
+    """The study's defaults, where it is time to run them once more with a fresh seed; else None.
+
+    All that is recommended is compared with them, so a single lucky or unlucky run would decide.
+    They are run again after ten trials and after twenty.
+
+    Args:
+        study: its ``[tuner]`` section.
+        sent: trials sent to devices so far.
+        known: outcomes of which the next trial may know.
+        history: all outcomes.
+        in_flight: trials that devices are working on.
+    """
+    first = next((each for each in known if each.proposal.number == 0), None)
+    if not isinstance(first, Completed) or study.tuner.exploration:
+        return None
+    defaults = first.proposal.configuration
+    runs, due = 0, min(sent // _AGAIN_EVERY, _AGAIN_MOST)
+    for proposal in chain((outcome.proposal for outcome in history), in_flight):
+        runs += proposal.configuration.key == defaults.key
+        if runs > due:  # soon found, however long the study is
+            return None
+    return defaults
+
+
+def next_finalist(
+    study: StudyConfig,
+    known: Sequence[Outcome],
+    history: Sequence[Outcome],
+    in_flight: Sequence[Proposal],
+) -> Configuration | None:
+    """The configuration to run again, with a fresh seed; None once nothing is in doubt.
+
+    A configuration is in doubt where its place on the front hangs on where in its interval the
+    truth is: it is on the front as believed, but would not be at its worse end, or the other way
+    round. Of these the one that was run least comes next; of equals the one that beats the study's
+    defaults on most objectives, for that is what may be recommended.
+
+    Args:
+        study: its objectives.
+        known: outcomes by which the front is judged.
+        history: all outcomes; what the limits have come to rule out is not run again.
+        in_flight: trials that devices are working on.
+    """
+    hindsight = Hindsight(study, known)
+    completed = [hindsight.of(each) for each in known if isinstance(each, Completed)]
+    ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
+    believed = {
+        name: believe(study.full_space, completed, name, sampling=False)
+        for name in (objective.removeprefix("-") for objective in study.study.objectives)
+        if name in LEARNED_MEASURES
+    }
+    first: dict[object, Completed] = {}
+    for each in completed:
+        first.setdefault(each.proposal.configuration.key, each)
+    candidates = [
+        each for key, each in first.items() if each.forecast.feasible and key not in ruled_out
+    ]
+    middle = [_at(each, believed, "value") for each in candidates]
+    front = {each.proposal.number for each in non_dominated(study, middle)}
+    asked = [*(outcome.proposal for outcome in history), *in_flight]
+    runs = Counter(proposal.configuration.key for proposal in asked)
+    doubtful = [
+        each
+        for each, believed_one in zip(candidates, middle, strict=True)
+        if _in_doubt(study, each, believed_one, middle, front, believed)
+    ]
+    defaults = next((each for each in middle if each.proposal.number == 0), None)
+    at = {each.proposal.number: each for each in middle}
+
+    def order(each: Completed) -> tuple[int, int, int]:
+        number = each.proposal.number
+        beaten = _beaten(study, at[number], defaults) if defaults else 0
+        return runs[each.proposal.configuration.key], -beaten, number
+
+    return min(doubtful, key=order).proposal.configuration if doubtful else None
+
+
+def _beaten(study: StudyConfig, outcome: Completed, defaults: Completed) -> int:
+    """On how many objectives an outcome beats the defaults; -1 if it predicts worse than they."""
+    gains = minimised(study, defaults) - minimised(study, outcome)
+    names = (name.removeprefix("-") for name in study.study.objectives)
+    learned = np.array([name in LEARNED_MEASURES for name in names])
+    return -1 if (gains[learned] < 0).any() else int((gains > 0).sum())
+
+
+def _in_doubt(
+    study: StudyConfig,
+    outcome: Completed,
+    middle: Completed,
+    others: Sequence[Completed],
+    front: set[int],
+    believed: Mapping[str, Mapping[int, Believed]],
+) -> bool:
+    """Whether the interval of an outcome decides if it is on the front."""
+    on_front = outcome.proposal.number in front
+    if not any(outcome.proposal.number in of for of in believed.values()):
+        return on_front and bool(believed)  # too few trials for intervals: the front is to be run
+    end = _at(outcome, believed, "worse" if on_front else "better", study.study.objectives)
+    rest = [each for each in others if each is not middle]
+    return any(each is end for each in non_dominated(study, [*rest, end])) != on_front
+
+
+def _at(
+    outcome: Completed,
+    believed: Mapping[str, Mapping[int, Believed]],
+    end: str,
+    objectives: Sequence[str] = (),
+) -> Completed:
+    """The outcome with its learned objectives where they are believed to be, or at an end."""
+    values = dict(outcome.objectives)
+    for name, of_trial in believed.items():
+        each = of_trial.get(outcome.proposal.number)
+        if each is not None:
+            low_is_better = f"-{name}" not in objectives
+            low = end == "value" or (end == "better") == low_is_better
+            values[name] = each.value if end == "value" else each.low if low else each.high
+    return replace(outcome, objectives=values)
+
+
+def merged(outcomes: Sequence[Completed]) -> list[tuple[Completed, int]]:
+    """Each configuration once, as its earliest trial with what all its runs learned; and how many.
+
+    Learned objectives are the mean over the runs. Their test samples are the same each time, so
+    there are no more of them.
+    """
+    runs: dict[object, list[Completed]] = {}
+    for outcome in outcomes:
+        runs.setdefault(outcome.proposal.configuration.key, []).append(outcome)
+    return [(_mean(group), len(group)) for group in runs.values()]
+
+
+def _mean(runs: Sequence[Completed]) -> Completed:
+    if len(runs) == 1:
+        return runs[0]
+    first = runs[0]
+    measures = {
+        name: float(np.mean([each.learned.measures[name] for each in runs]))
+        for name in first.learned.measures
+    }
+    objectives = {
+        name: float(np.mean([each.objectives[name] for each in runs]))
+        if name in LEARNED_MEASURES
+        else value
+        for name, value in first.objectives.items()
+    }
+    return replace(first, objectives=objectives, learned=replace(first.learned, measures=measures))

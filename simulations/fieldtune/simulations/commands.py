@@ -1,0 +1,158 @@
+"""``fieldtune tune`` and ``fieldtune check`` on a simulated fleet."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from fieldtune.profiles.common.errors import InfeasibleError, RunFolderError, UsageError
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.costs.feasible_space import impossible, screen
+from fieldtune.server.costs.rejudge import check_queue
+from fieldtune.server.federation.grid_fleet import GridFleet
+from fieldtune.server.outcomes.trial import Completed
+from fieldtune.server.report.check import print_check
+from fieldtune.server.report.prospects import print_prospects
+from fieldtune.server.report.table import print_summary
+from fieldtune.server.results.retarget import retarget
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.session.command import Notes, run_study
+from fieldtune.server.session.session import (
+    compile_service,
+    make_artefacts,
+    make_forecaster,
+    open_tuner,
+)
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.load import load_study
+from fieldtune.simulations.fleet.grid import SimulationGrid
+from fieldtune.simulations.fleet.plan import FleetPlan
+
+
+def tune_in_simulation(
+    study_file: Path,
+    out: Path | None,
+    *,
+    trials: int | None,
+    seed: int | None,
+    workers: int,
+    warm_start: Sequence[Path] = (),
+) -> None:
+    """Run or resume a study; the front on stdout, progress on stderr."""
+    _check(load_study(study_file))
+
+    @contextmanager
+    def simulated(
+        folder: RunFolder, import_path: Sequence[str], note: Notes
+    ) -> Iterator[GridFleet]:
+        with SimulationGrid(
+            FleetPlan.of(folder.study, study_file.parent),
+            workers=workers,
+            import_path=import_path,
+            log=folder.path / "workers.log",
+        ) as grid:
+            fleet = GridFleet(grid)
+            yield fleet
+            fleet.close()
+
+    run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated)
+
+
+def check_in_simulation(study_file: Path) -> None:
+    """Print what a study is about and what its limits leave, training nothing."""
+    study = load_study(study_file)
+    _check(study)
+    notes = Console(stderr=True)
+    import_path = [str(study_file.resolve().parent)]
+    with (
+        tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
+        _closing(compile_service(Path(scratch), import_path)) as service,
+        SimulationGrid(
+            FleetPlan.of(study, study_file.parent),
+            workers=1,
+            import_path=import_path,
+            log=Path(scratch) / "log",
+        ) as grid,
+    ):
+        with notes.status("describing the fleet") as status:
+            members = GridFleet(grid).members()
+            forecaster = make_forecaster(study, members)
+            artefacts = make_artefacts(study, members, service)
+            screening = screen(
+                study,
+                forecaster,
+                artefacts,
+                seed=study.study.seed,
+                on_progress=lambda done, total: status.update(
+                    f"compiled {done}/{total} architectures"
+                ),
+            )
+        print_check(study, members, screening, Console(), dealt=grid.dealt)
+        if not screening.feasible:
+            raise InfeasibleError(impossible(study, screening))
+        check_queue(study, [], forecaster, artefacts)
+
+
+def retarget_in_simulation(path: Path, device: str) -> None:
+    """Print a study's answer for a device type that was not in its fleet, training nothing."""
+    load_profile(device)
+    notes = Console(stderr=True)
+    with RunFolder(path) as folder:
+        places = [folder.study_folder, path.resolve()]
+        import_path = [*map(str, places), str(Path.cwd())]
+        outcomes = open_tuner(folder, import_path).history()
+        study = folder.study
+        completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
+        if not completed:
+            raise RunFolderError(f"{path} holds no finished trial yet: run 'fieldtune tune' first")
+        if study.task.data is None:
+            raise UsageError(
+                f"{path} was made on devices by a study without task.data, so there is nothing to "
+                "simulate its clients with: name data of the same kind in task.data, and run the "
+                "study anew"
+            )
+        data = study.task.data
+        if not all(outcome.learned.simulated for outcome in completed):
+            notes.print(
+                f"{path} was made on devices, whose data is not here: costs are scored for "
+                f"{study.fleet.clients} simulated clients with {data} dealt out among "
+                "them.",
+                highlight=False, soft_wrap=True, markup=False,
+            )  # fmt: skip
+        base = next((each for each in places if (each / data).is_dir()), path)
+        with (
+            tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
+            _closing(compile_service(Path(scratch), import_path)) as service,
+            SimulationGrid(
+                FleetPlan.of(study, base),
+                workers=1,
+                import_path=import_path,
+                log=Path(scratch) / "log",
+            ) as grid,
+            notes.status("scoring the trials anew"),
+        ):
+            members = GridFleet(grid).members()
+            artefacts = make_artefacts(study, members, service)
+            found = retarget(study, outcomes, members, device, artefacts)
+    print_summary(found.summary, Console())
+    print_prospects(found, device, Console())
+
+
+def _check(study: StudyConfig) -> None:
+    """Find what makes a study impossible to simulate before anything is written."""
+    FleetPlan.of(study)
+    for name in study.fleet.devices:
+        load_profile(name)
+
+
+@contextmanager
+def _closing(service: CompileService) -> Iterator[CompileService]:
+    try:
+        yield service
+    finally:
+        service.close()

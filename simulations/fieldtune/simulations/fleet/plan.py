@@ -1,0 +1,150 @@
+"""A fleet on one machine: which client is which device and holds which samples.
+
+A :class:`FleetPlan` says it in a few plain values, so every process that simulates part of the
+fleet builds the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.node.client_app import make_client_app
+from fieldtune.client.training.meter import Meter
+from fieldtune.client.training.runtime import Sessions
+from fieldtune.profiles.common.errors import StudyError
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.simulations.datasets import load_dataset, locate_dataset
+from fieldtune.simulations.fleet.profile_meter import ProfileMeter
+from fieldtune.simulations.partition.partition import partition
+
+RUN_ID = 1
+_FIRST_NODE = 1000
+_SESSIONS = 64
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """Everything that a simulated fleet depends on."""
+
+    data: str
+    partition_kind: str | None
+    """None: natural where the data set names owners, otherwise dirichlet."""
+    alpha: float
+    test_share: float
+    clients: int
+    devices: Mapping[str, float]
+    """Device profile -> share of the clients."""
+    seed: int
+    shards: int = 2
+    """Shards of a client, where that is how samples are dealt out."""
+
+    @classmethod
+    def of(cls, study: StudyConfig, base: Path = Path()) -> FleetPlan:
+        """The fleet that a study describes; ``base`` is the study file's folder.
+
+        Raises:
+            StudyError: it names no data.
+        """
+        if study.task.data is None:
+            raise StudyError(
+                "task.data is missing: a simulated fleet has no data of its own. Name a data set, "
+                "a folder or 'package.module:function'; only a study on devices (fieldtune tune "
+                "--superlink) does without"
+            )
+        dealt = study.task.partition
+        return cls(
+            locate_dataset(study.task.data, base),
+            dealt.kind,
+            dealt.alpha,
+            dealt.test_share,
+            study.fleet.clients,
+            dict(study.fleet.devices),
+            study.study.seed,
+            dealt.shards,
+        )
+
+    def to_json(self) -> str:
+        """As text, for another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> FleetPlan:
+        """The plan that :meth:`to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def assign_devices(devices: Mapping[str, float], clients: int, seed: int) -> list[str]:
+    """The device profile of each client: shares by largest remainder, in a seeded random order."""
+    names = sorted(devices)
+    exact = np.array([devices[name] * clients for name in names])
+    counts = np.floor(exact + 1e-9).astype(int)
+    for index in np.argsort(counts - exact, kind="stable")[: clients - counts.sum()]:
+        counts[index] += 1
+    assigned = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    order = np.random.default_rng([seed, 1]).permutation(clients)
+    return [assigned[index] for index in order]
+
+
+class SimulatedFleet:
+    """The ClientApp and the nodes' contexts of a plan.
+
+    Each client's own speed differs from its profile's by a seeded factor, drawn so that 90 % of
+    clients lie within ``1 ± spread``.
+
+    Raises:
+        DataError: the data set is not installed or cannot be dealt out.
+    """
+
+    def __init__(self, plan: FleetPlan, *, spread: float = 0.1) -> None:
+        self._plan = plan
+        self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
+        speeds = np.random.default_rng([plan.seed, 2])
+        self._speed = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
+        self._data = partition(load_dataset(plan.data), plan)
+        self.dealt = self._data.told
+        """How the samples were dealt out, in a few words."""
+        self.app: ClientApp = make_client_app(
+            self._data_of, meter_of=self._meter_of, sessions=Sessions(_SESSIONS)
+        )
+        self.contexts = {
+            node: Context(
+                run_id=RUN_ID,
+                node_id=node,
+                node_config={
+                    "partition-id": node - _FIRST_NODE,
+                    "profile": self._profiles[node - _FIRST_NODE],
+                },
+                state=RecordDict(),
+                run_config={},
+            )
+            for node in node_ids(plan.clients)
+        }
+
+    def _data_of(self, node_config: Mapping[str, object]) -> ClientData:
+        return self._data[_client(node_config)]
+
+    def _meter_of(self, node_config: Mapping[str, object]) -> Meter:
+        client = _client(node_config)
+        return ProfileMeter(_profile(self._profiles[client]), float(self._speed[client]))
+
+
+def node_ids(clients: int) -> range:
+    """Flower node ids of a simulated fleet."""
+    return range(_FIRST_NODE, _FIRST_NODE + clients)
+
+
+def _client(node_config: Mapping[str, object]) -> int:
+    return int(str(node_config["partition-id"]))
+
+
+_profile = cache(load_profile)

@@ -1,0 +1,53 @@
+"""A meter that says what the simulated device would have measured."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fieldtune.client.training.meter import Measurement
+from fieldtune.client.training.runtime import Inference, Session
+from fieldtune.profiles.costmodel.cost import call_ms
+from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.device.profile import DeviceProfile
+
+
+class ProfileMeter:
+    """What a device of a profile would take for the calls that the client made.
+
+    Args:
+        profile: of the device type.
+        slowness: this device's time over its type's; 1.1 is a tenth slower.
+    """
+
+    def __init__(self, profile: DeviceProfile, slowness: float) -> None:
+        self._profile, self._slowness = profile, slowness
+
+    def start(self) -> None:
+        """Nothing to read: time is computed, not measured."""
+
+    def mark(self) -> None:
+        """Nothing either."""
+
+    def stop(
+        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+    ) -> Measurement:
+        """Predicted time and energy of the calls, marked as simulated."""
+        signatures = _work(session.model)
+        # A deployable variant has one signature, whatever its name.
+        work = signatures.get("train" if train_steps else "evaluate") or next(
+            iter(signatures.values())
+        )
+        calls = train_steps or -(-samples // session.micro_batch)
+        call_s = self._slowness * call_ms(self._profile, work).value / 1e3
+        busy_s, loaded_w = calls * call_s, self._profile.loaded_w
+        return Measurement(
+            wall_s=busy_s,
+            energy_j=None if loaded_w is None else busy_s * loaded_w.value,
+            inference_ms=1e3 * busy_s / samples if samples and not train_steps else None,
+            simulated=True,
+        )
+
+
+@lru_cache(maxsize=128)
+def _work(model: bytes) -> dict[str, Work]:
+    return read_work(model)

@@ -1,0 +1,1 @@
+"""Dealing samples out to simulated clients."""

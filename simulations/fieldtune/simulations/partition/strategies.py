@@ -1,0 +1,139 @@
+"""Ways of dealing samples out: one array of sample numbers per client.
+
+Together the arrays hold every sample exactly once, and each client gets at least two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.profiles.common.errors import DataError
+from fieldtune.simulations.datasets import Dataset
+
+LEAST = 2
+"""Samples of a client: one to train on and one to test on."""
+
+Index = NDArray[np.int_]
+
+
+def iid(samples: int, clients: int, rng: np.random.Generator) -> list[Index]:
+    """A random permutation, cut evenly."""
+    return [np.sort(part) for part in np.array_split(rng.permutation(samples), clients)]
+
+
+def dirichlet(
+    y: NDArray[np.int32], clients: int, alpha: float, rng: np.random.Generator
+) -> list[Index]:
+    """Label skew: each class is dealt out in proportions drawn from ``Dirichlet(alpha)``.
+
+    Hsu, Qi and Brown 2019 (arXiv 1909.06335). A client left with fewer than 2 samples is given
+    some by those that have most.
+    """
+    shares: list[list[int]] = [[] for _ in range(clients)]
+    for label in range(int(y.max()) + 1):
+        members = rng.permutation(np.flatnonzero(y == label))
+        for share, part in zip(shares, _cut(members, clients, alpha, rng), strict=True):
+            share.extend(part.tolist())
+    return _with_enough(shares)
+
+
+def quantity(samples: int, clients: int, alpha: float, rng: np.random.Generator) -> list[Index]:
+    """Quantity skew: clients differ in how much they hold, drawn from ``Dirichlet(alpha)``.
+
+    Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022 (arXiv 2102.02079), IV-C.
+    A client left with fewer than 2 samples is given some by those that have most.
+    """
+    parts = _cut(rng.permutation(samples), clients, alpha, rng)
+    return _with_enough([part.tolist() for part in parts])
+
+
+def shards(y: NDArray[np.int32], clients: int, each: int, rng: np.random.Generator) -> list[Index]:
+    """Sorted by label, cut into ``clients * each`` shards, of which each client draws ``each``.
+
+    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+    AISTATS 2017 (arXiv 1602.05629), section 3.
+
+    Raises:
+        DataError: there are more shards than samples, or a client would have a single sample.
+    """
+    if len(y) < max(each, LEAST) * clients:
+        raise DataError(
+            f"task.partition.shards = {each} for {clients} clients makes {each * clients} shards "
+            f"of {len(y)} samples: lower task.partition.shards or fleet.clients"
+        )
+    by_label = rng.permutation(len(y))
+    by_label = by_label[np.argsort(y[by_label], kind="stable")]
+    cut = np.array_split(by_label, clients * each)
+    drawn = rng.permutation(clients * each).reshape(clients, each)
+    return [np.sort(np.concatenate([cut[shard] for shard in own])) for own in drawn]
+
+
+def natural(dataset: Dataset, clients: int) -> tuple[list[Index], str]:
+    """One client an owner, or several where there are more clients than owners; and how it went.
+
+    An owner with more samples is split first. It is split between its groups where the data set
+    names them and they suffice, otherwise in the order of its samples, in equal parts.
+
+    Raises:
+        DataError: the data set names no owners, too many, or one with too few samples.
+    """
+    if dataset.owner is None:
+        raise DataError(
+            "task.partition.kind = 'natural', but the data set does not say whose each sample is: "
+            "choose iid, dirichlet, shards or quantity"
+        )
+    names, sizes = np.unique(dataset.owner, return_counts=True)
+    what = dataset.owner_is
+    if len(names) > clients:
+        raise DataError(
+            f"fleet.clients = {clients}, but the data set has {len(names)} natural clients: "
+            f"set fleet.clients = {len(names)} or more, or task.partition.kind to another than "
+            "natural"
+        )
+    pieces = np.full(len(names), clients // len(names))
+    pieces[np.argsort(-sizes, kind="stable")[: clients % len(names)]] += 1
+    least = int(np.argmin(sizes / pieces))
+    if sizes[least] < LEAST * pieces[least]:
+        raise DataError(
+            f"{what} {names[least]!s} has too few samples ({sizes[least]}) for {pieces[least]} of "
+            f"fleet.clients = {clients}: each client needs at least {LEAST}"
+        )
+    shares = [
+        part
+        for name, into in zip(names, pieces.tolist(), strict=True)
+        for part in _pieces(dataset, np.flatnonzero(dataset.owner == name), into)
+    ]
+    if len(names) == clients:
+        return shares, f"naturally: a client is a {what}"
+    spread = (
+        f"{pieces.min()}" if pieces.min() == pieces.max() else f"{pieces.min()} or {pieces.max()}"
+    )
+    return shares, (
+        f"naturally, but there are more clients than the {len(names)} {what}s: each {what} is "
+        f"split into {spread} clients by {dataset.group_is}"
+    )
+
+
+def _pieces(dataset: Dataset, members: Index, into: int) -> list[Index]:
+    """Samples of one owner in so many parts of at least 2 samples each."""
+    if dataset.group is not None and into > 1:
+        group = dataset.group[members]
+        parts = [members[np.isin(group, some)] for some in np.array_split(np.unique(group), into)]
+        if min(map(len, parts)) >= LEAST:
+            return parts
+        members = members[np.argsort(group, kind="stable")]
+    return [np.sort(part) for part in np.array_split(members, into)]
+
+
+def _cut(members: Index, clients: int, alpha: float, rng: np.random.Generator) -> list[Index]:
+    proportions = rng.dirichlet(np.full(clients, alpha))
+    cuts = np.round(np.cumsum(proportions)[:-1] * len(members)).astype(int)
+    return np.split(members, cuts)
+
+
+def _with_enough(shares: list[list[int]]) -> list[Index]:
+    for share in shares:
+        while len(share) < LEAST:
+            share.append(max(shares, key=len).pop())
+    return [np.sort(np.array(share)) for share in shares]

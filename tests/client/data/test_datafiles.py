@@ -1,0 +1,333 @@
+"""A device's own data: what is read from where, and the sentence for what cannot be."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.data.files import DeviceData, load_device_data, summary
+from fieldtune.client.data.images import read_image
+from fieldtune.profiles.common.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def npz(file: Path, n: int = 8, **changes: np.ndarray) -> None:
+    arrays = {"x": RNG.normal(size=(n, 4, 4, 1)), "y": np.arange(n) % 3}
+    np.savez(file, **(arrays | changes))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(pixels: np.ndarray, filters: list[int] | None = None, palette: bytes = b"") -> bytes:
+    """A PNG whose lines use these filters in turn (PNG, second edition, section 9.2)."""
+    height, width, channels = pixels.shape
+    lines, above = b"", np.zeros((width, channels), np.int64)
+    for row, line in enumerate(pixels.astype(np.int64)):
+        kind = (filters or [0])[row % len(filters or [0])]
+        left = np.vstack([np.zeros((1, channels), np.int64), line[:-1]])
+        corner = np.vstack([np.zeros((1, channels), np.int64), above[:-1]])
+        near = left + above - corner
+        distances = np.stack([abs(near - left), abs(near - above), abs(near - corner)])
+        paeth = np.choose(distances.argmin(axis=0), [left, above, corner])
+        guess = [0 * line, left, above, (left + above) // 2, paeth][kind]
+        lines += bytes([kind]) + ((line - guess) % 256).astype(np.uint8).tobytes()
+        above = line
+    colour = 3 if palette else {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    parts = [chunk(b"IHDR", header)] + ([chunk(b"PLTE", palette)] if palette else [])
+    parts += [chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_npz_files_are_joined_and_split_the_same_way_each_time(tmp_path: Path) -> None:
+    npz(tmp_path / "a.npz")
+    npz(tmp_path / "b.npz")
+    (tmp_path / "data.toml").write_text("classes = 5\ntest_share = 0.5")
+    data, again = load_device_data(str(tmp_path)), load_device_data(str(tmp_path))
+    assert (len(data.train_y), len(data.test_y), data.classes) == (8, 8, 5)
+    assert data.input_shape == (4, 4, 1)
+    assert data.train_x.dtype == np.float32
+    assert (data.test_x == again.test_x).all()
+    assert summary(data) == "8 training and 8 test samples of shape 4x4x1, 5 classes"
+
+
+def test_a_test_part_is_taken_as_it_is_given(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    npz(inside / "a.npz", x_test=np.zeros((2, 4, 4, 1)), y_test=np.array([1, 2]))
+    data = load_device_data(str(inside))
+    assert (len(data.train_y), data.test_y.tolist()) == (8, [1, 2])
+    for part in ("train", "test"):
+        (tmp_path / "apart" / part).mkdir(parents=True)
+        npz(tmp_path / "apart" / part / "a.npz", n=3)
+    data = load_device_data(str(tmp_path / "apart"))
+    assert (len(data.train_y), len(data.test_y)) == (3, 3)
+
+
+def test_a_csv_has_a_header_and_a_label_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('kind,"a",b\nwalk,1,2\nrun,3,4.5\nwalk,5,-6e1\n')
+    (tmp_path / "data.toml").write_text(
+        'labels = ["run", "walk"]\nlabel_column = "kind"\nshape = [2, 1]'
+    )
+    data = load_device_data(str(tmp_path))
+    everything = np.concatenate([data.train_x, data.test_x]).reshape(-1, 2)
+    labels = np.concatenate([data.train_y, data.test_y])
+    rows = {tuple(row): label for row, label in zip(everything.tolist(), labels, strict=True)}
+    assert rows == {(1.0, 2.0): 1, (3.0, 4.5): 0, (5.0, -60.0): 1}
+    assert (data.input_shape, data.classes) == ((2, 1), 2)
+
+
+def test_a_csv_of_one_line_keeps_its_last_column_as_label(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "a.csv").write_text("a,b,label\n1,2,3\n")
+    data = load_device_data(str(tmp_path))
+    assert (data.train_x.tolist(), data.train_y.tolist(), data.classes) == ([[1, 2]], [3], 4)
+
+
+def test_images_lie_in_a_folder_a_label(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for n in range(2):
+            pixels = RNG.integers(0, 256, (3, 2, 3))
+            (tmp_path / label / f"{n}.png").write_bytes(png(pixels))
+    (tmp_path / "data.toml").write_text('labels = ["dog", "cat", "bird"]')
+    data = load_device_data(str(tmp_path))
+    assert (data.input_shape, data.classes) == ((3, 2, 3), 3)
+    assert sorted(np.concatenate([data.train_y, data.test_y]).tolist()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4], [4, 3, 2, 1, 0]])
+def test_a_png_is_read_whatever_its_filters(
+    tmp_path: Path, channels: int, filters: list[int]
+) -> None:
+    pixels = RNG.integers(0, 256, (7, 5, channels))
+    (tmp_path / "a.png").write_bytes(png(pixels, filters))
+    seen = read_image(tmp_path / "a.png")
+    expected = pixels[..., : 1 if channels < 3 else 3].astype(np.float32) / np.float32(255)
+    assert (seen == expected).all()
+
+
+def test_a_png_with_a_palette_is_read_in_its_colours(tmp_path: Path) -> None:
+    palette = bytes(range(12))
+    (tmp_path / "a.png").write_bytes(png(np.array([[[3], [0]]]), palette=palette))
+    seen = read_image(tmp_path / "a.png") * 255
+    assert np.round(seen).tolist() == [[[9, 10, 11], [0, 1, 2]]]
+
+
+def test_a_function_gives_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_device_data.py").write_text(
+        "import numpy as np\n"
+        "x, y = np.ones((8, 3)), np.arange(8) % 2\n"
+        "def pair(): return x, y\n"
+        "def study(): return x, y, np.zeros(8)\n"
+        "def four(): return x, y, x[:2], y[:2]\n"
+        "def none(): return None\n"
+        "def broken(): raise RuntimeError('secret sample 4711')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(load_device_data("my_device_data:pair").test_y) == 2
+    assert len(load_device_data("my_device_data:study").test_y) == 2
+    assert len(load_device_data("my_device_data:four").train_y) == 8
+    for name, sentence in (
+        ("none", "must return"),
+        ("missing", "cannot be imported"),
+        ("broken", "raised RuntimeError"),
+    ):
+        with pytest.raises(DataError, match=sentence) as refused:
+            load_device_data(f"my_device_data:{name}")
+        assert "4711" not in str(refused.value)
+
+
+def test_what_a_function_gives_is_described_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "named_device_data.py").write_text(
+        "import numpy as np\ndef load(): return np.ones((8, 3)), np.array(['on', 'off'] * 4)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match=r"say their order in data\.toml"):
+        load_device_data("named_device_data:load")
+    (tmp_path / "data.toml").write_text('labels = ["off", "on", "broken"]\ntest_share = 0.5\n')
+    data = load_device_data("named_device_data:load")
+    assert (data.classes, len(data.test_y)) == (3, 4)
+    assert sorted({*data.train_y, *data.test_y}) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "sentence"),
+    [
+        (
+            "unfinished",
+            "x = 1\ndef data(:\n",
+            r"cannot be imported: it raised SyntaxError .line 2.",
+        ),
+        (
+            "raises",
+            "raise KeyError('sample 4711')",
+            "cannot be imported: it raised KeyError; import",
+        ),
+        ("ends", "raise SystemExit('4711')", "cannot be imported: it raised SystemExit"),
+        ("ragged", "data = lambda: ([[1, 2], [4711]], [0, 1])", "bring all samples to one shape"),
+        ("nothing", "data = lambda: ([[]], [], [[]], [])", "x has shape"),
+        (
+            "no_samples",
+            "import numpy as np\nx, y = np.zeros((0, 2)), np.zeros(0)\ndata = lambda: (x, y, x, y)",
+            "holds no training samples: give at least one",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_named_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str, sentence: str
+) -> None:
+    (tmp_path / f"device_data_{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match=f"^device_data_{module}:data.*{sentence}") as refused:
+        load_device_data(f"device_data_{module}:data")
+    assert "\n" not in str(refused.value)
+    assert "4711" not in str(refused.value)
+
+
+def empty(folder: Path) -> None:
+    """Nothing in it."""
+
+
+def mixed(folder: Path) -> None:
+    npz(folder / "a.npz")
+    (folder / "a.csv").write_text("a,b\n1,2\n")
+
+
+def csv(text: str, description: str = "") -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "a.csv").write_text(text)
+        (folder / "data.toml").write_text(description)
+
+    return make
+
+
+def arrays(description: str = "", **changes: np.ndarray) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        npz(folder / "a.npz", **changes)
+        (folder / "data.toml").write_text(description)
+
+    return make
+
+
+def broken_npz(folder: Path) -> None:
+    (folder / "a.npz").write_bytes(b"PK\x03\x04 no")
+
+
+def npy_called_npz(folder: Path) -> None:
+    np.save(folder / "a.npy", np.zeros((8, 2)))
+    (folder / "a.npy").rename(folder / "a.npz")
+
+
+def damaged_npz(folder: Path) -> None:
+    """The deflated bytes of its first array are no longer what they were."""
+    file = folder / "a.npz"
+    np.savez_compressed(file, x=RNG.normal(size=(64, 8)), y=np.arange(64) % 3)
+    content = bytearray(file.read_bytes())
+    content[200:400] = b"\xff" * 200
+    file.write_bytes(content)
+
+
+def no_samples(folder: Path) -> None:
+    x, y = np.zeros((0, 2)), np.zeros(0)
+    npz(folder / "a.npz", x=x, y=y, x_test=x, y_test=y)
+
+
+def image(name: str, content: bytes, description: str = "") -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "0").mkdir()
+        (folder / "0" / name).write_bytes(content)
+        (folder / "data.toml").write_text(description)
+
+    return make
+
+
+def two_sizes(folder: Path) -> None:
+    (folder / "0").mkdir()
+    for n in (1, 2):
+        (folder / "0" / f"{n}.png").write_bytes(png(np.zeros((n, 1, 1), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (empty, "holds no data: put .npz"),
+        (mixed, "holds npz and csv"),
+        (broken_npz, "is not a .npz file of plain arrays"),
+        (arrays(y=np.array([object()] * 8)), "is not a .npz file of plain arrays"),
+        (npy_called_npz, "a.npz is not a .npz file of plain arrays: write it again"),
+        (damaged_npz, "a.npz is not a .npz file of plain arrays: write it again"),
+        (arrays(y=np.zeros(8, "datetime64[s]")), "a.npz: y holds datetime64.* number the"),
+        (arrays(x=np.zeros((8, 2), "timedelta64[s]")), "a.npz: x holds timedelta64.* not numbers"),
+        (no_samples, "holds no training samples: give at least one"),
+        (arrays(y=np.arange(7)), "x has shape .8, 4, 4, 1. and y .7,."),
+        (arrays(x=np.zeros((8, 0))[:, :0].reshape(8, 0).sum(1)), "one row of x"),
+        (arrays(x=np.array([["a"]] * 8)), "not numbers"),
+        (arrays(x=np.full((8, 2), np.nan)), "not finite"),
+        (arrays("classes = 2"), "labels from 0 to 2 in a task of 2 classes"),
+        (arrays(y=np.array([-1] * 8)), "labels from -1"),
+        (arrays(y=np.array([0.5] * 8)), "not whole numbers"),
+        (arrays(y=np.array([1e12] * 8)), "too large"),
+        (arrays(x=np.zeros((0, 4)), y=np.zeros(0, int)), "holds 0 samples"),
+        (arrays("clases = 2"), "unknown key 'clases' .did you mean 'classes'"),
+        (arrays("classes = 1"), "classes: Input should be greater"),
+        (arrays("classes ="), "data.toml cannot be read"),
+        (arrays('classes = 3\nlabels = ["a", "b"]'), "classes = 3, but there are 2 labels"),
+        (csv("a,b\n1,walk\n2,run\n"), "the labels are names: say their order"),
+        (csv("a,b\n1,x\n2,x\n3,x\n", 'labels = ["a", "b"]'), "samples have a label that data.toml"),
+        (csv("a,b\n1,0\nhigh,1\n"), "in line 3, column 1: not a number"),
+        (csv("a,b\n1,0\n2\n"), "not a number, or a column is missing"),
+        (csv("a\n1\n"), "has one column"),
+        (csv("a,b\n1,0\n", 'label_column = "c"'), "has no column 'c'"),
+        (csv("a,b\n1,0\n", "shape = [2]"), "has 1 features"),
+        (image("a.png", b"\x89PNG\r\n\x1a\nnonsense"), "is damaged: replace or remove it"),
+        (image("a.txt", b"x"), "its folders hold no images"),
+        (two_sizes, "bring all images to one size"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_that_quotes_no_sample(
+    tmp_path: Path, make: Callable[[Path], None], sentence: str
+) -> None:
+    make(tmp_path)
+    with pytest.raises(DataError, match=sentence) as refused:
+        load_device_data(str(tmp_path))
+    assert "\n" not in str(refused.value)
+    assert "high" not in str(refused.value)
+
+
+def test_a_jpeg_is_refused_with_what_to_do_where_pillow_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    image("a.jpg", b"\xff\xd8\xff\xe0")(tmp_path)
+    with pytest.raises(DataError, match=r"pip install 'fieldtune\[images\]'"):
+        load_device_data(str(tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(DataError, match="/no/such does not exist"):
+        load_device_data("/no/such")
+
+
+def test_data_can_be_mended_while_the_client_runs(tmp_path: Path) -> None:
+    source = DeviceData(str(tmp_path))
+    with pytest.raises(DataError):
+        source()
+    npz(tmp_path / "a.npz")
+    data: ClientData = source()
+    (tmp_path / "a.npz").unlink()
+    assert source() is data

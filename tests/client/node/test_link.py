@@ -1,0 +1,83 @@
+"""What a device makes of a coordinator that refuses, is not itself, or is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from answering import answering
+from fieldtune.client.node.fleet_api import (
+    KeyRefusedError,
+    Link,
+    LinkError,
+    NotActivatedError,
+    RunEndedError,
+    UnreachableError,
+    UntrustedError,
+)
+from identities import key_pair, make_server, server
+
+
+def refusal(port: int, ca_certificate: str | None = None) -> LinkError:
+    link = Link(
+        f"localhost:{port}", ca_certificate or server().ca_certificate, key_pair()[0], timeout_s=5
+    )
+    try:
+        with pytest.raises(LinkError) as refused:
+            link.activate()
+    finally:
+        link.close()
+    return refused.value
+
+
+def test_nobody_listening_is_unreachable() -> None:
+    refused = refusal(1)
+    assert type(refused) is UnreachableError
+    assert str(refused) == "Connection refused"
+
+
+def test_a_certificate_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
+    with answering(tmp_path, 200, identity=make_server()) as port:
+        refused = refusal(port)
+    assert isinstance(refused, UntrustedError)
+    assert "certificate" in str(refused)
+
+
+def test_an_expired_certificate_is_not_trusted_and_said_to_be_expired(tmp_path: Path) -> None:
+    expired = make_server(days_left=-1)
+    with answering(tmp_path, 200, identity=expired) as port:
+        refused = refusal(port, expired.ca_certificate)
+    assert isinstance(refused, UntrustedError)
+    assert "certificate has expired" in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "sentence"),
+    [
+        (412, b'{"code": 2004, "detail": "no"}', NotActivatedError, "2004"),
+        (403, b'{"code": 2007, "detail": "over"}', RunEndedError, "2007"),
+        (403, b"<html>proxy</html>", UnreachableError, "HTTP status 403 at /v1/fleet/"),
+        (404, b"", UnreachableError, "HTTP status 404"),
+        (502, b"", UnreachableError, "its SuperLink does not answer the proxy (HTTP status 502)"),
+        (401, b"{}", KeyRefusedError, "does not know its key"),
+        (200, b"\xff\xff\xff", UnreachableError, "not a SuperLink's answer"),
+    ],
+)
+def test_each_refusal_has_its_kind(
+    tmp_path: Path, status: int, body: bytes, kind: type[LinkError], sentence: str
+) -> None:
+    with answering(tmp_path, status, body) as port:
+        refused = refusal(port)
+    assert type(refused) is kind
+    assert sentence in str(refused)
+
+
+@pytest.mark.parametrize(("ahead_s", "side"), [(3600, "behind"), (-3600, "ahead of")])
+def test_a_refusal_for_a_wrong_clock_says_how_wrong(
+    tmp_path: Path, ahead_s: float, side: str
+) -> None:
+    with answering(tmp_path, 401, b"{}", ahead_s=ahead_s) as port:
+        refused = refusal(port)
+    assert isinstance(refused, KeyRefusedError)
+    assert f"s {side} the coordinator's: set it" in str(refused)

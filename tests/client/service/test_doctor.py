@@ -1,0 +1,165 @@
+"""What ``fieldtune client`` says of a device, as its owner reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from answering import answering
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.node.state import Status
+from fieldtune.client.service import doctor
+from fieldtune.client.service.doctor import Finding, examine
+from fieldtune.client.training.runtime import Session
+from identities import Server, key_pair, make_server, server
+from make_check import FOLDER, compiled
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/a.npz", x=np.zeros((8, 3)), y=np.arange(8) % 2)
+    return str(tmp_path / "data")
+
+
+def bundle_for(port: int, folder: Path, identity: Server | None = None) -> Path:
+    private, public = key_pair()
+    bundle = Bundle(
+        name="kitchen",
+        address=f"localhost:{port}",
+        ca_certificate=(identity or server()).ca_certificate,
+        private_key=private,
+        public_key=public,
+    )
+    bundle.write(folder / "kitchen.bundle.toml")
+    return folder / "kitchen.bundle.toml"
+
+
+def found(findings: Iterable[Finding]) -> dict[str, Finding]:
+    return {finding.about: finding for finding in findings}
+
+
+def client(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fieldtune.client", *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_the_shipped_artefact_is_what_the_compiler_makes_and_trains_alike(tmp_path: Path) -> None:
+    fresh = doctor.check_step(Session(compiled(tmp_path).model))
+    shipped = doctor.check_step(Session((FOLDER / "step.tflite").read_bytes()))
+    np.testing.assert_allclose(fresh, shipped, atol=1e-6)
+    np.testing.assert_allclose(np.load(FOLDER / "expected.npy"), shipped, atol=1e-6)
+
+
+def test_a_device_with_nobody_to_talk_to_is_told_so(tmp_path: Path, data: str) -> None:
+    said = found(examine(bundle_for(1, tmp_path), data, "raspberry-pi-5"))
+    assert "trains rightly" in said["runtime"].said
+    assert "6 training and 2 test samples" in said["data"].said
+    assert said["network"].grave
+    assert "Connection refused" in said["network"].said
+    assert "certificate" not in said
+
+
+def test_an_expired_certificate_is_told_with_todays_date(tmp_path: Path) -> None:
+    expired = make_server(days_left=-1)
+    with answering(tmp_path, 200, identity=expired) as port:
+        said = found(examine(bundle_for(port, tmp_path, expired), None, "raspberry-pi-5"))
+    assert "certificate has expired (today is 20" in said["certificate"].said
+    assert said["certificate"].grave
+
+
+def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path) -> None:
+    soon = make_server(days_left=3.5)
+    with answering(tmp_path, 412, b'{"code": 2004}', identity=soon) as port:
+        said = found(examine(bundle_for(port, tmp_path, soon), None, "raspberry-pi-5"))
+    assert said["certificate"].said == "valid, for 3 more days"
+    assert said["certificate"].remedy is not None
+    assert not said["certificate"].grave
+    assert "does not let this device in" in said["admission"].said
+
+
+def test_a_wrong_clock_and_a_refused_key_are_told(tmp_path: Path) -> None:
+    with answering(tmp_path, 401, b"{}", ahead_s=120) as port:
+        said = found(examine(bundle_for(port, tmp_path), None, "raspberry-pi-5"))
+    assert "behind the coordinator's" in said["clock"].said
+    assert "its clock is" in said["admission"].said
+
+
+def test_bad_data_a_short_board_and_a_readable_bundle_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = bundle_for(1, tmp_path)
+    file.chmod(0o644)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 426000 kB\nMemAvailable: 51200 kB\n")
+    said = found(examine(file, str(tmp_path / "nothing"), "raspberry-pi-zero-2w", root=tmp_path))
+    assert "does not exist" in said["data"].said
+    assert said["memory"].said.startswith("50 MiB free")
+    assert said["bundle"].remedy == f"chmod 600 {file}"
+    assert not said["bundle"].grave
+
+
+def test_the_doctor_ends_with_what_keeps_the_device_out(tmp_path: Path, data: str) -> None:
+    file = bundle_for(1, tmp_path)
+    done = client("doctor", file, "--data", data, "--profile", "raspberry-pi-5")
+    assert done.returncode == 7
+    assert "✗ network" in done.stdout
+    assert "1 thing keeps this device from taking part" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_install_can_show_its_unit_and_touch_nothing(tmp_path: Path, data: str) -> None:
+    file = bundle_for(1, tmp_path)
+    done = client("install", file, "--data", data, "--profile", "raspberry-pi-5", "--print")
+    assert done.returncode == 0, done.stderr
+    assert f"run %d/bundle --data {data} --profile raspberry-pi-5" in done.stdout
+    bad = client("install", file, "--data", tmp_path / "x", "--profile", "raspberry-pi-5")
+    assert bad.returncode == 2
+    assert "does not exist" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "missing.toml", "--data", "."], "missing.toml: cannot be read"),
+        (["run", "BUNDLE", "--data", ".", "--profile", "raspberry-pi-6"], "raspberry-pi-6"),
+        (["doctor"], "Missing argument 'BUNDLE'"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    file = str(bundle_for(1, tmp_path))
+    done = client(*[file if each == "BUNDLE" else each for each in arguments])
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_the_living_from_the_dead(tmp_path: Path) -> None:
+    assert "no client runs here" in client("status").stderr
+    for name, pid in (("alive", os.getpid()), ("dead", 2**22 + 1)):
+        folder = tmp_path / "run/fieldtune" / name
+        folder.mkdir(parents=True)
+        status = Status(name, "host:1", "raspberry-pi-5", pid, "connected", last="train: done")
+        (folder / "status.json").write_text(json.dumps(asdict(status)))
+    said = client("status").stdout
+    assert "alive connected" in said
+    assert "dead ended unexpectedly" in said
+    assert "train: done" in said

@@ -1,0 +1,30 @@
+"""The area under the ROC curve on one client."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from fieldtune.client.training.metrics import auc
+
+
+@given(st.integers(0, 10_000))
+def test_the_area_equals_scikit_learns(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(30, 3)).round(1).astype(np.float32)
+    true = np.concatenate([[0, 1, 2], rng.integers(0, 3, 27)]).astype(np.int32)
+    value, weight = auc(true, logits)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    expected = np.mean(
+        [roc_auc_score(true == label, probabilities[:, label]) for label in range(3)]
+    )
+    assert value == pytest.approx(expected, abs=1e-6)
+    assert weight == 30
+
+
+def test_a_client_with_one_class_has_no_say() -> None:
+    assert auc(np.zeros(5, np.int32), np.zeros((5, 3), np.float32)) == (0.0, 0.0)

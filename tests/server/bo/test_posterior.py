@@ -1,0 +1,115 @@
+"""What the models make of trials that were stopped, and of those that were not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from fieldtune.server.bo.candidates import Judge
+from fieldtune.server.bo.encoding import Encoding
+from fieldtune.server.bo.reference_point import Standing
+from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.trial_points import Places
+from fieldtune.server.bo.trial_rows import History
+from fieldtune.server.tuner import GreySampler, Known
+
+SPACE = {"lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)}
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def error(p: Mapping[str, Any]) -> float:
+    line = 1.5 * (math.log10(p["lr"]) + 1.5) ** 2 - 3.5 + 2 / math.sqrt(20)
+    return 1 / (1 + math.exp(-line))
+
+
+def test_stopped_trials_of_the_even_start_count_for_what_is_ordinary() -> None:
+    """Those that go on from a rung are the best: of these alone, good would seem ordinary."""
+    lrs = [10 ** (-4 + 4 * i / 11) for i in range(12)]
+
+    def reference(*, rung: bool) -> float:
+        study = optuna.create_study(sampler=GreySampler(space=SPACE))
+        for lr in lrs:
+            found = error({"lr": lr})
+            stopped = rung and found > 0.2
+            study.add_trial(
+                optuna.create_trial(
+                    state=TrialState.PRUNED if stopped else TrialState.COMPLETE,
+                    values=None if stopped else [found], params={"lr": lr}, distributions=SPACE,
+                    user_attrs={"fieldtune:partial": {"share": 0.9, "values": [found]}}
+                    if stopped else {},
+                )
+            )  # fmt: skip
+        encoding = Encoding.of(SPACE)
+        judge = Judge(encoding, lambda params: Known({}, {}), [1.0])
+        rows = History(study).update(study.trials, -1)
+        pool = judge.of(np.linspace(0.01, 0.99, 50)[:, None])
+        told = {row.number: row.state for row in rows}
+        assert ("stopped" in told.values()) == rung
+        return float(
+            Posterior(
+                Places(encoding, judge), rows, pool, 1, startup=12, kernels={}, refit=True,
+                margin=None,
+            ).standing.reference[0]
+        )  # fmt: skip
+
+    assert reference(rung=True) == pytest.approx(reference(rung=False), rel=0.3)
+
+
+def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> None:
+    """Results at the rung are worse by a factor; where whole trials tell, that is seen through."""
+    rng = np.random.default_rng(3)
+    drawn = [{"lr": float(10 ** rng.uniform(-4, 0))} for _ in range(24)]
+
+    def final(p: Mapping[str, Any]) -> float:
+        return error(p)
+
+    def at_rung(p: Mapping[str, Any]) -> float:
+        return min(0.98, 2.0 * final(p))
+
+    def believed(*, curves: bool) -> float:
+        study = optuna.create_study(sampler=GreySampler(space=SPACE))
+        for i, p in enumerate(drawn):
+            early = {"share": 0.3, "values": [at_rung(p)]}
+            whole = i % 3 == 0
+            study.add_trial(
+                optuna.create_trial(
+                    state=TrialState.COMPLETE if whole else TrialState.PRUNED,
+                    values=[final(p)] if whole else None, params=p, distributions=SPACE,
+                    user_attrs={"fieldtune:curve": [early] if curves else []}
+                    if whole else {"fieldtune:partial": early},
+                )
+            )  # fmt: skip
+        encoding = Encoding.of(SPACE)
+        places = Places(encoding, Judge(encoding, None, [1.0]))
+        rows = History(study).update(study.trials, -1)
+        grid = [{"lr": float(10**x)} for x in np.linspace(-3.8, -0.2, 40)]
+        pool = Judge(encoding, None, [1.0]).of(np.array([encoding.unit(p) for p in grid]))
+        posterior = Posterior(places, rows, pool, 1, startup=4, kernels={}, refit=True, margin=None)
+        values = posterior.beliefs[0].values(posterior.sites(pool))
+        return float(np.abs(values - [final(p) for p in grid]).mean())
+
+    assert believed(curves=True) < 0.04
+    assert believed(curves=True) < 0.75 * believed(curves=False)
+
+
+def test_as_good_in_a_known_objective_is_enough_and_in_a_learned_one_it_is_not() -> None:
+    """Objective 0 is learned, 1 known."""
+    front = np.array([[0.1, 4.0], [0.3, 1.0]])
+    standing = Standing(front, np.array([0.5, 5.0]), np.array([0.1, 0.5]))
+    goal = standing.no_worse_than(np.array([0.2, 4.0]), np.array([np.inf, 4.0]))
+    assert goal is not None
+    assert goal.most.tolist() == [np.inf, 4.0]
+    assert goal.boxes.upper.max(axis=0) == pytest.approx([0.2, 4.45])
+    assert goal.room == pytest.approx(0.1 * 3.95)
+    # Nothing is known to be better than the best error there is.
+    assert standing.no_worse_than(np.array([0.1, 4.0]), np.array([np.inf, 4.0])) is None

@@ -1,0 +1,203 @@
+"""What a configuration costs on a fleet, and whether the limits allow it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.common.errors import StudyError
+from fieldtune.profiles.costmodel.calibration import Correction, Corrections
+from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.compiler.manifest import Manifest, WeightSpec
+from fieldtune.server.costs.forecast import Forecaster, calls_per_round, fleet_measure
+from fieldtune.server.outcomes.trial import Forecast
+from fieldtune.server.session.session import make_forecaster
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.load import parse_study
+
+STUDY = """
+[study]
+name = "s"
+trials = 1
+rounds = 10
+[task]
+data = "digits"
+model = "mlp"
+[fleet]
+clients = 10
+devices = {{ "raspberry-pi-zero-2w" = 0.5, "raspberry-pi-5" = 0.5 }}
+[limits]
+{limits}
+[space.server]
+clients_per_round = {{ choices = [5] }}
+"""
+WORK = Work({"matmul": OpWork(4, 2e6, 1e5)}).to_json()
+MANIFEST = Manifest(
+    artefact_sha256="0" * 64, input_shape=(8, 8, 1), classes=10, micro_batch=8, loss="x",
+    optimizer="sgd", hyperparameters=("learning_rate",),
+    weights=(WeightSpec(name="w", shape=(100,), dtype="float32", trainable=True),),
+    parameters=100, flops_per_step=1.0, work={"train": WORK, "evaluate": WORK, "infer": WORK},
+    train_arena_bytes=1000, infer_arena_bytes=100, artefact_bytes=1000, model_bytes=500,
+    checked_runtimes=(), versions={},
+)  # fmt: skip
+
+
+def forecaster(limits: str, samples: int = 16, **changes: Any) -> tuple[StudyConfig, Forecaster]:
+    """Changes are made to every profile: a figure that is None is not told."""
+    study = parse_study(STUDY.format(limits=limits), "s")
+    names = ["raspberry-pi-zero-2w"] * 5 + ["raspberry-pi-5"] * 5
+    members = [
+        Description(
+            client=client, profile=name, train_samples=samples, test_samples=4,
+            input_shape=(8, 8, 1), classes=10, runtime="x",
+        )
+        for client, name in enumerate(names)
+    ]  # fmt: skip
+    profiles = {name: load_profile(name).model_copy(update=changes) for name in set(names)}
+    return study, Forecaster(study, members, profiles)
+
+
+def forecast(limits: str, samples: int = 16) -> tuple[StudyConfig, Forecast]:
+    study, made = forecaster(limits, samples)
+    return study, made.forecast(study.space.defaults(), MANIFEST)
+
+
+ZERO_MS = forecast("")[1].devices["raspberry-pi-zero-2w"].cost.inference_ms.value
+FIVE_MS = forecast("")[1].devices["raspberry-pi-5"].cost.inference_ms.value
+
+
+def test_without_narrow_limits_everyone_takes_part() -> None:
+    _, seen = forecast("")
+    assert seen.feasible
+    assert seen.participants == tuple(range(10))
+
+
+def test_devices_on_which_it_does_not_fit_take_no_part() -> None:
+    between = (ZERO_MS + FIVE_MS) / 2
+    _, seen = forecast(f"inference_ms = {between}\ncoverage = 0.5")
+    assert seen.feasible
+    assert seen.participants == (5, 6, 7, 8, 9)
+    assert seen.devices["raspberry-pi-zero-2w"].fitting == 0
+    assert seen.devices["raspberry-pi-zero-2w"].slack["inference_ms"] > 0
+
+
+def test_they_count_against_coverage() -> None:
+    between = (ZERO_MS + FIVE_MS) / 2
+    _, seen = forecast(f"inference_ms = {between}\ncoverage = 0.6")
+    assert not seen.feasible
+    assert seen.constraints["inference_ms"] == pytest.approx(ZERO_MS / between - 1)
+    assert seen.constraints["coverage"] > 0
+    assert seen.constraints["memory_mib"] <= 0
+
+
+def test_a_limit_on_one_device_type_does_not_touch_the_others() -> None:
+    _, seen = forecast(f'[limits."raspberry-pi-zero-2w"]\ninference_ms = {ZERO_MS * 1.01}')
+    assert seen.feasible
+    _, seen = forecast(f'[limits."raspberry-pi-5"]\ninference_ms = {FIVE_MS * 0.99}')
+    assert not seen.feasible
+    assert seen.participants == (0, 1, 2, 3, 4)
+
+
+def test_latency_is_the_slowest_types_and_energy_the_mean() -> None:
+    _, seen = forecast("")
+    assert fleet_measure(seen, "inference_ms") == ZERO_MS > FIVE_MS
+    energies = [device.cost.energy_j.value for device in seen.devices.values()]
+    assert fleet_measure(seen, "energy_j") == pytest.approx(sum(energies) / 2)
+
+
+@given(
+    st.integers(1, 200), st.integers(1, 64), st.integers(1, 5), st.integers(1, 16),
+)  # fmt: skip
+def test_calls_per_round_equal_those_of_the_trainers_loop(
+    samples: int, batch_size: int, epochs: int, micro_batch: int
+) -> None:
+    calls = 0
+    for _ in range(epochs):
+        for start in range(0, samples, batch_size):
+            batch = min(batch_size, samples - start)
+            calls += len(range(0, batch, micro_batch))
+    assert calls_per_round(samples, batch_size, epochs, micro_batch) == calls
+
+
+SLOW = Correction(3.0, 2.9, 3.1, reports=50)
+
+
+def test_reports_that_correct_a_type_change_what_the_limits_allow_and_not_its_costs() -> None:
+    study, made = forecaster(f"inference_ms = {2 * ZERO_MS}\ncoverage = 0.5")
+    before = made.forecast(study.space.defaults(), MANIFEST)
+    made.correct({"raspberry-pi-zero-2w": Corrections(inference=SLOW)})
+    after = made.forecast(study.space.defaults(), MANIFEST)
+    assert before.participants == tuple(range(10))
+    assert after.participants == (5, 6, 7, 8, 9)
+    zero = after.devices["raspberry-pi-zero-2w"]
+    assert zero.slack["inference_ms"] == pytest.approx(0.5)
+    assert zero.cost == before.devices["raspberry-pi-zero-2w"].cost
+    assert fleet_measure(after, "inference_ms") == FIVE_MS  # of those that take part
+
+
+def test_training_that_is_slower_than_predicted_lengthens_the_round_by_just_that() -> None:
+    study, made = forecaster("round_s = 1000")
+    before = made.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"]
+    made.correct({"raspberry-pi-5": Corrections(training=SLOW)})
+    after = made.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"]
+    assert before.cost.round_s is not None
+    longer = (1 + after.slack["round_s"]) * 1000 - before.cost.round_s.value
+    assert longer == pytest.approx(2 * before.cost.training_s.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "hidden", "sentence"),
+    [
+        ("", "loaded_w", "the objective energy_j cannot be predicted on 'raspberry-pi-5': its "
+         "profile does not tell loaded_w; add what you know to the profile, or drop the objective"),
+        ("round_s = 3", "upload_mbit_s", "the objective energy_j cannot be predicted"),
+    ],
+)  # fmt: skip
+def test_what_a_profile_does_not_tell_cannot_be_asked_for(
+    limits: str, hidden: str, sentence: str
+) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        forecaster(limits, **{hidden: None})
+
+
+def test_what_a_profile_does_not_tell_is_not_told_either() -> None:
+    study, made = forecaster("", samples=16)
+    told = made.forecast(study.space.defaults(), MANIFEST)
+    only_error = study.model_copy(
+        update={"study": study.study.model_copy(update={"objectives": ("error",)})}
+    )
+    profile = load_profile("raspberry-pi-5").model_copy(update={"idle_w": None})
+    member = Description(
+        client=0, profile="raspberry-pi-5", train_samples=16, test_samples=4,
+        input_shape=(8, 8, 1), classes=10, runtime="x",
+    )  # fmt: skip
+    hiding = Forecaster(only_error, [member], {"raspberry-pi-5": profile})
+    cost = hiding.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"].cost
+    assert cost.energy_j is None
+    assert cost.step_ms == told.devices["raspberry-pi-5"].cost.step_ms
+
+
+def test_a_device_type_that_nobody_is_of_is_predicted_and_judges_nothing() -> None:
+    limits = f'[limits."raspberry-pi-5"]\ninference_ms = {FIVE_MS / 2}'
+    study = parse_study(STUDY.format(limits=limits), "s")
+    there = [
+        Description(
+            client=client, profile="raspberry-pi-zero-2w", train_samples=samples, test_samples=4,
+            input_shape=(8, 8, 1), classes=10, runtime="x",
+        )
+        for client, samples in enumerate((8, 24))
+    ]  # fmt: skip
+    seen = make_forecaster(study, there).forecast(study.space.defaults(), MANIFEST)
+    absent, present = seen.devices["raspberry-pi-5"], seen.devices["raspberry-pi-zero-2w"]
+    assert (absent.clients, absent.fitting) == (0, 0)
+    assert (present.clients, present.fitting) == (2, 2)
+    assert absent.slack["inference_ms"] == pytest.approx(1.0)
+    assert absent.cost.inference_ms.value == pytest.approx(FIVE_MS)
+    assert seen.feasible
+    assert seen.participants == (0, 1)
+    assert fleet_measure(seen, "inference_ms") == present.cost.inference_ms.value

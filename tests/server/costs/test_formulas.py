@@ -1,0 +1,137 @@
+"""What the tuner searches by agrees with what a configuration is judged by."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import pytest
+
+from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.costmodel.calibration import Correction, Corrections
+from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.compiler.manifest import Manifest, WeightSpec
+from fieldtune.server.costs.forecast import Forecaster, fleet_measure
+from fieldtune.server.costs.known_costs import Formulas
+from fieldtune.server.costs.linear_costs import Tariff
+from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.space import Configuration
+
+STUDY = parse_study(
+    """
+[study]
+name = "s"
+trials = 1
+rounds = 3
+objectives = ["error", "inference_ms", "energy_j", "received_bytes"]
+[task]
+data = "digits"
+model = "mlp"
+[fleet]
+clients = 10
+devices = { "raspberry-pi-zero-2w" = 0.5, "raspberry-pi-5" = 0.5 }
+[limits]
+coverage = 0.6
+round_s = 30
+energy_j = 5
+[limits."raspberry-pi-zero-2w"]
+inference_ms = 0.2
+[space.model]
+width = { choices = [8, 16, 32, 64] }
+[space.client]
+batch_size = { choices = [8, 16] }
+local_epochs = { low = 1, high = 8 }
+[space.server]
+clients_per_round = { low = 1, high = 10 }
+""",
+    "s",
+)
+NAMES = ["raspberry-pi-zero-2w"] * 5 + ["raspberry-pi-5"] * 5
+MEMBERS = [
+    Description(
+        client=client, profile=name, train_samples=7 + 5 * client, test_samples=4,
+        input_shape=(8, 8, 1), classes=10, runtime="x",
+    )
+    for client, name in enumerate(NAMES)
+]  # fmt: skip
+FORECASTER = Forecaster(STUDY, MEMBERS, {name: load_profile(name) for name in set(NAMES)})
+
+
+CORRECTIONS = {
+    "raspberry-pi-5": Corrections(
+        training=Correction(1.3, 1.2, 1.4, 3),
+        inference=Correction(0.8, 0.7, 0.9, 3),
+        memory=Correction(1.1, 1.0, 1.2, 3),
+        power=Correction(1.2, 1.1, 1.3, 3),
+    )
+}
+FORECASTER.correct(CORRECTIONS)
+
+
+def manifest(width: int) -> Manifest:
+    work = Work({"matmul": OpWork(4, 2e5 * width, 1e4 * width)}).to_json()
+    return Manifest(
+        artefact_sha256=f"{width:064d}", input_shape=(8, 8, 1), classes=10, micro_batch=8,
+        loss="x", optimizer="sgd", hyperparameters=("learning_rate",),
+        weights=(WeightSpec(name="w", shape=(100 * width,), dtype="float32", trainable=True),),
+        parameters=100 * width, flops_per_step=1.0,
+        work={"train": work, "evaluate": work, "infer": work},
+        train_arena_bytes=4000 * width, infer_arena_bytes=400 * width,
+        artefact_bytes=900 * width, model_bytes=500 * width, checked_runtimes=(), versions={},
+    )  # fmt: skip
+
+
+class Keys:
+    """Which configurations share an architecture, without a compiler."""
+
+    def key(self, configuration: Configuration) -> str:
+        return str(configuration.model["width"])
+
+
+def test_a_tariff_is_the_forecast_itself() -> None:
+    for configuration in STUDY.full_space.sample(60, 0):
+        made = manifest(int(configuration.model["width"]))
+        forecast = FORECASTER.forecast(configuration, made)
+        prices = Tariff.of(FORECASTER, made, CORRECTIONS).prices(configuration)
+        assert prices.constraints == pytest.approx(dict(forecast.constraints), rel=1e-6, abs=1e-6)
+        for name, value in prices.measures.items():
+            assert value == pytest.approx(fleet_measure(forecast, name), rel=1e-6), name
+
+
+def test_what_was_not_compiled_is_read_off_what_was() -> None:
+    formulas = Formulas(STUDY, FORECASTER, Keys())  # type: ignore[arg-type]
+    assert not formulas.renewed()
+    sample = STUDY.full_space.sample(200, 1)
+    for width in (8, 64):
+        example = next(c for c in sample if c.model["width"] == width)
+        formulas.learn(example, manifest(width))
+        assert formulas.renewed()
+        formulas.learn(example, manifest(width))
+        assert not formulas.renewed()
+    for configuration in sample:
+        width = int(configuration.model["width"])
+        known = formulas(configuration.flat())
+        forecast = FORECASTER.forecast(configuration, manifest(width))
+        assert set(known.objectives) == {1, 2, 3}
+        assert set(known.constraints) == set(forecast.constraints)
+        exact = fleet_measure(forecast, "energy_j")
+        if width in (8, 64):
+            assert known.objectives[2] == pytest.approx(exact, rel=1e-6)
+        elif math.isfinite(exact) and math.isfinite(known.objectives[2]):
+            assert 0.5 < known.objectives[2] / exact < 2
+
+
+def test_a_guess_does_not_depend_on_the_order_of_learning() -> None:
+    sample = STUDY.full_space.sample(200, 1)
+    examples = {
+        width: next(c for c in sample if c.model["width"] == width) for width in (8, 16, 64)
+    }
+    probes = [c.flat() for c in sample if c.model["width"] == 32][:20]
+    answers = set()
+    for order in permutations(examples):
+        formulas = Formulas(STUDY, FORECASTER, Keys())  # type: ignore[arg-type]
+        for width in order:
+            formulas.learn(examples[width], manifest(width))
+        answers.add(repr([formulas(probe) for probe in probes]))
+    assert len(answers) == 1

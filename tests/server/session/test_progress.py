@@ -1,0 +1,57 @@
+"""What a study shows while it works."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from rich.console import Console
+
+from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Outcome, Proposal
+from fieldtune.server.session.progress import ProgressDisplay
+from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.space import Configuration
+
+STUDY = """
+[study]
+name = "s"
+trials = 9
+rounds = 1
+objectives = ["error", "energy_j"]
+[task]
+data = "digits"
+model = "mlp"
+[fleet]
+clients = 2
+devices = { "raspberry-pi-5" = 1.0 }
+[space.model]
+width = { choices = [8, 16] }
+"""
+
+
+def completed(number: int, error: float, energy_j: float) -> Completed:
+    return Completed(
+        Proposal(number, Configuration({"width": 8}, {}, {}), "refine"),
+        Forecast({}, (), {"energy_j": -0.5}),
+        Learned({"error": error}, 10, 0, 0, {}, simulated=True),
+        {"error": error, "energy_j": energy_j},
+        0,
+    )
+
+
+def test_the_front_that_is_shown_is_that_of_the_limits_as_they_are_now() -> None:
+    best, told = completed(0, 0.1, 2.0), completed(1, 0.3, 1.0)
+    history: list[Outcome] = [best]
+    text = io.StringIO()
+    with ProgressDisplay(
+        parse_study(STUDY, "s"), lambda: history, Console(file=text, width=200)
+    ) as display:
+        history[:] = [best, told]
+        display.told(told)
+        # A limit that became tighter judges the first one anew.
+        history[0] = replace(best, forecast=Forecast({}, (), {"energy_j": 0.2}))
+        history.append(completed(2, 0.4, 0.5))
+        display.told(history[-1])
+    first, second = text.getvalue().splitlines()
+    assert "front of 2, best error 10.0 %" in first
+    assert "front of 2, best error 30.0 %" in second
