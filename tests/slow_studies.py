@@ -15,17 +15,17 @@ from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.costs.forecast import Forecaster
-from fieldtune.server.costs.rejudge import rejudged
+from fieldtune.server.costs.calibration import corrections
+from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.results.run_folder import RunFolder, trials_csv
 from fieldtune.server.results.schema import to_json
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.session.cpu_time import Spending
-from fieldtune.server.session.loop import Coordinator
-from fieldtune.server.session.session import make_artefacts, make_formulas, open_tuner
+from fieldtune.server.session.loop import TuningLoop
+from fieldtune.server.session.session import known_costs, make_artefacts, open_tuner
 from fieldtune.server.study.artefacts import Artefacts
-from fieldtune.server.study.changes import last_limits
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
 from slower_devices import MEMBERS, SLOWER, ZERO, PulledPlugError, SlowFleet
@@ -72,7 +72,7 @@ class Refusing:
     """Artefacts, but for models that are refused."""
 
     def __init__(self, artefacts: Artefacts, width: int | None) -> None:
-        self._artefacts, self._width, self.key = artefacts, width, artefacts.key
+        self._artefacts, self._width = artefacts, width
 
     def of(self, configuration: Configuration) -> Future[Artefact]:
         if configuration.model["width"] != self._width:
@@ -121,25 +121,24 @@ def slow_studies(artefact_cache: Path) -> Iterator[Run]:
             with RunFolder(path, text, trials=trials) as folder:
                 tuner = open_tuner(folder)
                 profiles = {name: load_profile(name) for name in SLOWER}
-                forecaster = Forecaster(folder.study, MEMBERS, profiles)
+                costs = CostModel(folder.study, MEMBERS, profiles)
                 artefacts: Any = Refusing(make_artefacts(folder.study, MEMBERS, service), refused)
-                if limits := last_limits(tuner.changes):
-                    judged = rejudged(folder.study, tuner.history(), forecaster, artefacts, limits)
-                    tuner.revise(judged)
-                Coordinator(
+                TuningLoop(
                     folder,
                     tuner,
                     SlowFleet(answers, newest_first=newest_first),
                     MEMBERS,
-                    forecaster,
+                    costs,
                     artefacts,
-                    make_formulas(folder.study, forecaster, artefacts, tuner.history()),
+                    known_costs(folder.study, costs, artefacts, tuner.history()),
                     Silent(),
                     Spending(),
                 ).run()
                 told = tuner.history()
-                files = to_json(summarise(folder.study, told)) + trials_csv(folder.study, told)
-                return told, files
+                calibration = corrections(told)
+                told = rescore(told, costs, calibration)
+                summary = summarise(folder.study, told, calibration)
+                return told, to_json(summary) + trials_csv(folder.study, told)
 
         yield run
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from fieldtune.client.training import trainer
 from fieldtune.client.training.runtime import Session, runtime_name
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.costs.forecast import fleet_measure
+from fieldtune.server.costs.architecture_costs import WORST_OF_FLEET
 from fieldtune.server.federation.fedavg import (
     Answers,
     Exchange,
@@ -40,7 +39,7 @@ from fieldtune.server.federation.fedavg import (
 from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.outcomes.trial import Forecast, Learned
-from fieldtune.server.session.session import compile_service, make_artefacts, make_forecaster
+from fieldtune.server.session.session import compile_service, make_artefacts, make_cost_model
 from fieldtune.server.study.config import COST_MEASURES, StudyConfig
 from fieldtune.server.study.load import load_study
 from fieldtune.server.study.space import Configuration, Parameter
@@ -108,7 +107,7 @@ class Federated:
             )
             for client, (profile, data) in enumerate(zip(self._profiles, self._data, strict=True))
         ]
-        self._forecaster = make_forecaster(self.study, self.members)
+        self._costs = make_cost_model(self.study, self.members)
         self._import_path = [str(file.resolve().parent)]
         self._artefacts: dict[str, Artefact] = {}
         self._sessions: dict[str, Session] = {}
@@ -169,8 +168,8 @@ class Federated:
             (name, values.get(name)) for name in ("batch_size", "local_epochs", "clients_per_round")
         )
         if key not in self._forecasts:
-            manifest = self._artefacts[self._key(configuration)].manifest
-            self._forecasts[key] = self._forecaster.forecast(configuration, manifest)
+            self._costs.learn(configuration, self._artefacts[self._key(configuration)].manifest)
+            self._forecasts[key] = self._costs.forecast(configuration)
         return self._forecasts[key]
 
     def _evaluation(self, values: Values, outcomes: list[Learned | None]) -> Evaluation:
@@ -326,11 +325,12 @@ def _cost(forecast: Forecast, name: str) -> float:
     So what is far over a limit still has a number, as every sampler wants one.
     """
     if forecast.participants:
-        return fleet_measure(forecast, name)
-    devices = {
-        device: replace(each, fitting=each.clients) for device, each in forecast.devices.items()
-    }
-    return fleet_measure(replace(forecast, devices=devices), name)
+        return forecast.measures[name]
+    devices = forecast.devices.values()
+    values = [getattr(device.cost, name).value for device in devices]
+    if name in WORST_OF_FLEET:
+        return float(max(values))
+    return float(np.average(values, weights=[device.clients for device in devices]))
 
 
 def _measure(outcome: Learned | None, name: str) -> float:

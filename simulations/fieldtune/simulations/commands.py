@@ -12,8 +12,7 @@ from rich.console import Console
 from fieldtune.profiles.common.errors import InfeasibleError, RunFolderError, UsageError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.costs.feasible_space import impossible, screen
-from fieldtune.server.costs.rejudge import check_queue
+from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
 from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.report.check import print_check
@@ -25,7 +24,7 @@ from fieldtune.server.session.command import Notes, run_study
 from fieldtune.server.session.session import (
     compile_service,
     make_artefacts,
-    make_forecaster,
+    make_cost_model,
     open_tuner,
 )
 from fieldtune.server.study.config import StudyConfig
@@ -81,11 +80,11 @@ def check_in_simulation(study_file: Path) -> None:
     ):
         with notes.status("describing the fleet") as status:
             members = GridFleet(grid).members()
-            forecaster = make_forecaster(study, members)
+            costs = make_cost_model(study, members)
             artefacts = make_artefacts(study, members, service)
             screening = screen(
                 study,
-                forecaster,
+                costs,
                 artefacts,
                 seed=study.study.seed,
                 on_progress=lambda done, total: status.update(
@@ -95,7 +94,7 @@ def check_in_simulation(study_file: Path) -> None:
         print_check(study, members, screening, Console(), dealt=grid.dealt)
         if not screening.feasible:
             raise InfeasibleError(impossible(study, screening))
-        check_queue(study, [], forecaster, artefacts)
+        check_queue(study, [], costs, artefacts)
 
 
 def retarget_in_simulation(path: Path, device: str) -> None:

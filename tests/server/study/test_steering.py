@@ -11,8 +11,9 @@ from fieldtune.profiles.common.errors import InfeasibleError, RunFolderError, St
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.costs.forecast import Forecaster
-from fieldtune.server.costs.rejudge import check_queue, rejudged
+from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.feasible_space import check_queue
+from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.outcomes.trial import Completed, Learned, Outcome, Proposal
 from fieldtune.server.report.view import phases, why_empty
 from fieldtune.server.results.run_folder import RunFolder
@@ -162,12 +163,14 @@ def test_changed_limits_judge_finished_trials_anew(artefact_cache: Path) -> None
     with CompileService(ArtefactCache(artefact_cache)) as service:
         artefacts = make_artefacts(loose, MEMBERS, service)
         outcomes: list[Outcome] = []
+        costs = CostModel(loose, MEMBERS, profiles)
         for number, width in enumerate((8, 32, 32)):
             configuration = Configuration(
                 model={"width": width}, client={"learning_rate": 0.1, "local_epochs": 1}, server={}
             )
             manifest = artefacts.of(configuration).result().manifest
-            forecast = Forecaster(loose, MEMBERS, profiles).forecast(configuration, manifest)
+            costs.learn(configuration, manifest)
+            forecast = costs.forecast(configuration)
             assert forecast.feasible
             objectives = {
                 "error": 0.3 / width,
@@ -179,20 +182,21 @@ def test_changed_limits_judge_finished_trials_anew(artefact_cache: Path) -> None
         small, large = (o.objectives["inference_ms"] for o in outcomes[:2])
         between = f"inference_ms = {(small * large) ** 0.5}"
         tight = study(("inference_ms = 50", between))
-        forecaster = Forecaster(tight, MEMBERS, profiles)
+        costs = CostModel(tight, MEMBERS, profiles)
+        for outcome in outcomes:
+            configuration = outcome.proposal.configuration
+            costs.learn(configuration, artefacts.of(configuration).result().manifest)
         changed = Changes(trial=3, in_flight=(2,), changes=())
-        judged = rejudged(tight, outcomes, forecaster, artefacts, changed)
+        judged = rescore(outcomes[:2], costs, {})
         queued = parse_study(
             STUDY.replace("inference_ms = 50", between) + QUEUE.replace("width = 8", "width = 32"),
             "study.toml",
         )
         with pytest.raises(InfeasibleError, match=r"queue, entry 1: .* exceeds inference_ms by"):
-            check_queue(queued, [], forecaster, artefacts)
-        check_queue(tight, [], forecaster, artefacts)
-    # One that was in flight is judged by the loop, when it is taken up again.
-    assert [o.proposal.number for o in judged] == [0, 1]
-    assert {p.trial for p in summarise(loose, outcomes[:2]).front} == {0, 1}
-    summary = summarise(tight, judged, [changed])
+            check_queue(queued, [], costs, artefacts)
+        check_queue(tight, [], costs, artefacts)
+    assert {p.trial for p in summarise(loose, outcomes[:2], {}).front} == {0, 1}
+    summary = summarise(tight, judged, {}, [changed])
     assert {point.trial for point in summary.front} == {0}
     # What was trained and no longer fits is still a trial of its phase, and says so.
     assert [(a.state, a.rounds) for a in summary.attempts] == [("completed", 3), ("infeasible", 3)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, get_args
 
@@ -23,6 +23,10 @@ from fieldtune.server.outcomes.trial import Failed, Observation, Observed, Outco
 Report = TrainReport | EvaluateReport
 Quantity = Literal["training", "inference", "memory", "power"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+_STEP = 0.02
+"""Factors are rounded to whole multiples of this, in natural logarithms (2 %). A correction moves a
+little with every trial, and whatever is computed from it would have to be computed again."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ def corrections(outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
 def _correction(outcomes: Iterable[Outcome], profile: str, quantity: str) -> Correction:
     said = pairs_of(outcomes, profile, quantity)
     pairs = [(each.predicted, each.reported) for each in said]
-    return correction(pairs, simulated=any(each.simulated for each in said))
+    found = correction(pairs, simulated=any(each.simulated for each in said))
+    return replace(found, factor=math.exp(_STEP * round(math.log(found.factor) / _STEP)))
 
 
 def known_before(

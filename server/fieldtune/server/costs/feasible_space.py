@@ -7,14 +7,16 @@ keeps for the study itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fieldtune.profiles.common.errors import InfeasibleError
-from fieldtune.server.costs.forecast import Forecaster
+from fieldtune.server.costs.architecture_costs import Calibration
+from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.outcomes.trial import Completed, Outcome, worst_constraint
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
-from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.space import Configuration, Value
 
 SAMPLE = 1000
 MOST_ARCHITECTURES = 48
@@ -47,51 +49,56 @@ class Screening:
 
 def screen(
     study: StudyConfig,
-    forecaster: Forecaster,
+    costs: CostModel,
     artefacts: Artefacts,
     *,
     seed: int,
+    calibration: Calibration | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Screening:
     """Forecast a uniform sample of the space; ``on_progress`` is told of compiled architectures."""
     sample = study.full_space.sample(SAMPLE, seed)
-    architectures = {artefacts.key(configuration): configuration for configuration in sample}
+    architectures = {study.architecture(configuration): configuration for configuration in sample}
     kept = dict(list(architectures.items())[:MOST_ARCHITECTURES])
     futures = {key: artefacts.of(configuration) for key, configuration in kept.items()}
-    manifests = {}
     for done, (key, future) in enumerate(futures.items()):
         on_progress(done, len(futures))
-        manifests[key] = future.result().manifest
+        costs.learn(kept[key], future.result().manifest)
     on_progress(len(futures), len(futures))
-    judged = [configuration for configuration in sample if artefacts.key(configuration) in kept]
+    judged = [each for each in sample if study.architecture(each) in kept]
     ruled_out: Counter[str] = Counter()
     fitting: Counter[str] = Counter()
     tightest: dict[str, float] = {}
     feasible = []
     for configuration in judged:
-        forecast = forecaster.forecast(configuration, manifests[artefacts.key(configuration)])
-        if forecast.feasible:
+        found = costs.of(configuration, calibration or {})
+        if found.feasible:
             feasible.append(configuration)
-        for limit, violation in forecast.constraints.items():
+        for limit, violation in found.constraints.items():
             tightest[limit] = min(violation, tightest.get(limit, violation))
             if violation > 0 and limit != "coverage":
                 ruled_out[limit] += 1
-        for name, device in forecast.devices.items():
-            fitting[name] += device.fitting == device.clients
+        for name, clients in costs.fleet.clients_of.items():
+            fitting[name] += costs.fleet.fitting(name, found.fits) == clients
     return Screening(
         len(judged), len(kept), tuple(feasible), dict(ruled_out), dict(fitting), tightest
     )
 
 
 def find_feasible(
-    study: StudyConfig, forecaster: Forecaster, artefacts: Artefacts, *, seed: int
+    study: StudyConfig,
+    costs: CostModel,
+    artefacts: Artefacts,
+    *,
+    seed: int,
+    calibration: Calibration | None = None,
 ) -> Configuration:
     """A configuration that the limits allow.
 
     Raises:
         InfeasibleError: a large sample holds none; the message says which limit is to blame.
     """
-    screening = screen(study, forecaster, artefacts, seed=seed)
+    screening = screen(study, costs, artefacts, seed=seed, calibration=calibration)
     if not screening.feasible:
         raise InfeasibleError(impossible(study, screening))
     return screening.feasible[0]
@@ -108,3 +115,38 @@ def impossible(study: StudyConfig, screening: Screening) -> str:
         f"exceeds {worst} by {100 * max(screening.tightest.get(worst, 0), 0):.0f} %: raise that "
         "limit, lower limits.coverage, or widen the space"
     )
+
+
+def check_queue(
+    study: StudyConfig,
+    history: Sequence[Outcome],
+    costs: CostModel,
+    artefacts: Artefacts,
+) -> None:
+    """Refuse a queued configuration that is still to be tried and that the limits rule out.
+
+    Raises:
+        InfeasibleError: there is one; the message says which limit it exceeds.
+    """
+    tried = [values for outcome in history for values in _tried(outcome)]
+    names = study.full_space.parameters()
+    for number, entry in enumerate(study.queue, start=1):
+        if entry.keys() != names.keys() or any(values == entry for values in tried):
+            continue
+        configuration = study.full_space.configuration(entry)
+        costs.learn(configuration, artefacts.of(configuration).result().manifest)
+        found = costs.of(configuration, {})
+        if not found.feasible:
+            limit = worst_constraint(found.constraints)
+            raise InfeasibleError(
+                f"queue, entry {number}: the limits rule it out; it exceeds {limit} by "
+                f"{100 * found.constraints[limit]:.0f} %: change it, or raise the limit"
+            )
+
+
+def _tried(outcome: Outcome) -> list[dict[str, Value]]:
+    """The configuration of a trial, and those that shared its training."""
+    values = outcome.proposal.configuration.flat()
+    choice = outcome.learned.choice if isinstance(outcome, Completed) else None
+    others = choice.configurations if choice else ()
+    return [values, *({**values, **other} for other in others)]

@@ -31,11 +31,11 @@ class DeviceForecast:
     fitting: int
     """Those on which the configuration fits."""
     cost: Cost
-    """As the device's profile predicts it, so that trials compare."""
+    """Predicted by the device's profile and calibrated by what devices had reported."""
     slack: Mapping[str, float]
     """Limit -> used / cap - 1, for the client of this type that it asks most of, corrected."""
     corrections: Corrections = NONE
-    """What was known of the type by then; limits are judged with it."""
+    """By which costs and slack are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Forecast:
     """Clients that can take part."""
     constraints: Mapping[str, float]
     """Name -> violation; feasible where none is above 0."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Costs of the whole fleet: of the device type that is worst off, or the mean over its clients;
+    infinite where no client can take part."""
 
     @property
     def feasible(self) -> bool:

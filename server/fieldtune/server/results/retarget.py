@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.device.load import load_profile
-from fieldtune.server.costs.forecast import Forecaster, fleet_measure
-from fieldtune.server.costs.known_costs import Formulas
+from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.known_costs import KnownCosts
+from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.study.artefacts import Artefacts
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.tuner.suggestions import Prospect, prospects
 
 MOST_PROSPECTS = 20
@@ -68,54 +69,38 @@ def retarget(
         }
     )
     moved = [member.model_copy(update={"profile": device}) for member in members]
-    forecaster = Forecaster(target, moved, {device: profile})
-    formulas = Formulas(target, forecaster, artefacts)
-    completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
-    rescored = []
+    profiles = {name: load_profile(name) for name in {member.profile for member in members}}
+    costs = CostModel(target, moved, {device: profile})
+    known = KnownCosts(target, costs)
+    before = KnownCosts(study, CostModel(study, members, profiles))
+    completed = [
+        replace(outcome, observed={}) for outcome in outcomes if isinstance(outcome, Completed)
+    ]
     for outcome in completed:
-        manifest = artefacts.of(outcome.proposal.configuration).result().manifest
-        formulas.learn(outcome.proposal.configuration, manifest)
-        forecast = forecaster.forecast(outcome.proposal.configuration, manifest)
-        objectives = {
-            name: fleet_measure(forecast, name) if name in COST_MEASURES else value
-            for name, value in outcome.objectives.items()
-        }
-        rescored.append(replace(outcome, forecast=forecast, objectives=objectives, observed={}))
-    fitting = [outcome for outcome in rescored if outcome.forecast.feasible]
-    before = _formulas_before(study, completed, members, artefacts)
+        configuration = outcome.proposal.configuration
+        manifest = artefacts.of(configuration).result().manifest
+        known.learn(configuration, manifest)
+        before.learn(configuration, manifest)
+    rescored = rescore(completed, costs, {})
+    fitting = [o for o in rescored if isinstance(o, Completed) and o.forecast.feasible]
     sample = [c.flat() for c in study.full_space.sample(500, study.study.seed)]
-    fits_now = [values for values in sample if _allowed(formulas, values)]
+    fits_now = [values for values in sample if _allowed(known, values)]
     new = [values for values in fits_now if not _allowed(before, values)]
     wanted = prospects(
         study.full_space,
         study.study.objectives,
         fitting,
-        formulas,
+        known,
         seed=study.study.seed,
         most=MOST_PROSPECTS,
     )
     return Retargeted(
-        summarise(target, rescored),
+        summarise(target, rescored, {}),
         len(new) / len(fits_now) if fits_now else 0.0,
         wanted,
         [not _allowed(before, each.configuration.flat()) for each in wanted],
     )
 
 
-def _formulas_before(
-    study: StudyConfig,
-    completed: Sequence[Completed],
-    members: Sequence[Description],
-    artefacts: Artefacts,
-) -> Formulas:
-    """The formulas by which the study itself was limited."""
-    profiles = {name: load_profile(name) for name in {member.profile for member in members}}
-    formulas = Formulas(study, Forecaster(study, members, profiles), artefacts)
-    for outcome in completed:
-        configuration = outcome.proposal.configuration
-        formulas.learn(configuration, artefacts.of(configuration).result().manifest)
-    return formulas
-
-
-def _allowed(formulas: Formulas, values: dict[str, int | float | str | bool]) -> bool:
-    return all(value <= 0 for value in formulas(values).constraints.values())
+def _allowed(known: KnownCosts, values: dict[str, int | float | str | bool]) -> bool:
+    return all(value <= 0 for value in known(values).constraints.values())

@@ -127,6 +127,13 @@ class RunFolder:
         """What makes this study this study: all but what it may spend."""
         return identity(self.study)
 
+    def read(self, name: str) -> str | None:
+        """The text of a file of the folder; None where there is none."""
+        try:
+            return (self.path / name).read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file of the folder whole: a reader sees the old one or the new one."""
         target = self.path / name

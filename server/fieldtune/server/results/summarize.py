@@ -9,9 +9,9 @@ from statistics import median
 
 from fieldtune.profiles.costmodel.calibration import Correction
 from fieldtune.profiles.costmodel.cost import Estimate
+from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.calibration import QUANTITIES, pairs_of
-from fieldtune.server.costs.hindsight import Hindsight
 from fieldtune.server.costs.usage import by_device
 from fieldtune.server.federation.metrics import effective_samples
 from fieldtune.server.outcomes.front import non_dominated
@@ -41,11 +41,19 @@ from fieldtune.server.tuner.smoothed import believe
 
 
 def summarise(
-    study: StudyConfig, outcomes: Sequence[Outcome], changes: Sequence[Changes] = ()
+    study: StudyConfig,
+    outcomes: Sequence[Outcome],
+    calibration: Calibration,
+    changes: Sequence[Changes] = (),
 ) -> Summary:
-    """Front and recommendations of what was tried so far, and what was changed meanwhile."""
-    hindsight = Hindsight(study, outcomes)
-    outcomes = [hindsight.of(o) if isinstance(o, Completed) else o for o in outcomes]
+    """Front and recommendations of what was tried so far.
+
+    Args:
+        study: its objectives.
+        outcomes: re-evaluated by the latest calibration.
+        calibration: by what devices have reported.
+        changes: what a person changed while the study ran.
+    """
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     expected, intervals = _as_believed(study, completed)
     once = merged(expected)
@@ -97,7 +105,7 @@ def summarise(
         reported={
             device: reported
             for device in devices
-            if (reported := _reported(completed, device, hindsight))
+            if (reported := _reported(completed, device, calibration))
         },
         spent={
             device: Spent(
@@ -149,14 +157,16 @@ def _as_believed(
     ], intervals
 
 
-def _reported(completed: Sequence[Completed], device: str, hindsight: Hindsight) -> list[Reported]:
+def _reported(
+    completed: Sequence[Completed], device: str, calibration: Calibration
+) -> list[Reported]:
     """What a device type's clients reported, against what its profile predicts."""
     seen = [o.observed[device] for o in completed if device in o.observed]
     reported = []
     for quantity in QUANTITIES:
         said = pairs_of(completed, device, quantity)
         if said:
-            factor: Correction = getattr(hindsight.corrections[device], quantity)
+            factor: Correction = getattr(calibration[device], quantity)
             reported.append(
                 Reported(
                     quantity=quantity,

@@ -59,7 +59,7 @@ def run_study(
         service = compile_service(path, import_path)
         try:
             with (
-                ProgressDisplay(folder.study, tuner.history, console) as display,
+                ProgressDisplay(folder.study, tuner.history(), console) as display,
                 interruptible(display) as heard,
                 fleet_of(folder, import_path, note) as fleet,
             ):

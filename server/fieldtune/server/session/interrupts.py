@@ -5,29 +5,29 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from fieldtune.server.outcomes.trial import Outcome
-from fieldtune.server.session.progress import Observer
+from fieldtune.server.session.progress import Display
 
 
 class Heard:
-    """An observer that raises KeyboardInterrupt again where one was raised and got lost."""
+    """A display that raises KeyboardInterrupt again where one was raised and got lost."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer, self.interrupted = observer, False
+    def __init__(self, display: Display) -> None:
+        self._display, self.interrupted = display, False
 
     def round_started(self, trial: int, number: int) -> None:
         """Passed on."""
         self._raise_again()
-        self._observer.round_started(trial, number)
+        self._display.round_started(trial, number)
 
-    def told(self, outcome: Outcome) -> None:
+    def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
         """Passed on."""
         self._raise_again()
-        self._observer.told(outcome)
+        self._display.told(outcome, trials)
 
     def _raise_again(self) -> None:
         if self.interrupted:
@@ -35,12 +35,12 @@ class Heard:
 
 
 @contextmanager
-def interruptible(observer: Observer) -> Iterator[Heard]:
+def interruptible(display: Display) -> Iterator[Heard]:
     """Watch for Ctrl-C in the main thread; other threads are sent none.
 
     Python shows a trace back of what it drops: not of an interrupt, which is not lost here.
     """
-    heard = Heard(observer)
+    heard = Heard(display)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         heard.interrupted = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -23,7 +23,7 @@ from fieldtune.server.study.config import StudyConfig
 
 
 class Observer(Protocol):
-    """Is told what the coordinator does."""
+    """Is told what the tuning loop does."""
 
     def round_started(self, trial: int, number: int) -> None:
         """A round, or the evaluation that follows the last one, was sent out."""
@@ -32,20 +32,27 @@ class Observer(Protocol):
         """A trial ended."""
 
 
+class Display(Protocol):
+    """Shows what the tuning loop does."""
+
+    def round_started(self, trial: int, number: int) -> None:
+        """A round, or the evaluation that follows the last one, was sent out."""
+
+    def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
+        """A trial ended; all trials so far, this one too, with today's calibration and limits."""
+
+
 class ProgressDisplay:
     """Progress on stderr: a live bar on a terminal, a line a trial elsewhere.
 
     Args:
         study: what is run.
-        history: gives all outcomes so far, as the limits have them by then.
+        earlier: outcomes of earlier sessions.
         console: on stderr.
     """
 
-    def __init__(
-        self, study: StudyConfig, history: Callable[[], Sequence[Outcome]], console: Console
-    ) -> None:
-        self._study, self._history, self._console = study, history, console
-        earlier = history()
+    def __init__(self, study: StudyConfig, earlier: Sequence[Outcome], console: Console) -> None:
+        self._study, self._console = study, console
         self._sent = [outcome for outcome in earlier if not isinstance(outcome, Infeasible)]
         self._budget = Budget(study.study)
         self._ruled_out = len(earlier) - len(self._sent)
@@ -81,7 +88,7 @@ class ProgressDisplay:
         done = " ".join(str(min(at + 1, rounds)) for _, at in sorted(self._rounds.items()))
         self._bar.update(self._task, rounds=f"rounds {done} of {rounds}")
 
-    def told(self, outcome: Outcome) -> None:
+    def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
         """Say what came of a trial, and how the front stands."""
         self._rounds.pop(outcome.proposal.number, None)
         if isinstance(outcome, Infeasible):
@@ -101,7 +108,7 @@ class ProgressDisplay:
                 f"{self._so_far()}"
             )
             return
-        feasible = [o for o in self._history() if isinstance(o, Completed) and o.forecast.feasible]
+        feasible = [o for o in trials if isinstance(o, Completed) and o.forecast.feasible]
         front = non_dominated(self._study, feasible)
         values = [_shown(name, value) for name, value in outcome.objectives.items()]
         best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"

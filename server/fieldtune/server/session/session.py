@@ -13,9 +13,11 @@ from fieldtune.profiles.common.errors import CompileError, FleetError, MissingEx
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.costs.forecast import Forecaster
-from fieldtune.server.costs.known_costs import Formulas
-from fieldtune.server.costs.rejudge import check_queue, rejudged
+from fieldtune.server.costs.calibration import corrections
+from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.feasible_space import check_queue
+from fieldtune.server.costs.known_costs import KnownCosts
+from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
 from fieldtune.server.report.html import render_html
@@ -25,12 +27,15 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.variants import VariantMaker, with_variants
 from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import Spending
-from fieldtune.server.session.loop import Coordinator
-from fieldtune.server.session.progress import Observer
+from fieldtune.server.session.loop import TuningLoop
+from fieldtune.server.session.progress import Display
 from fieldtune.server.study.artefacts import Artefacts
-from fieldtune.server.study.changes import last_limits, steered
+from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.tuner import OptunaTuner, Tuner
+
+COSTS_FILE = "costs.json"
+"""Of a run's folder: the coefficients of each architecture's costs."""
 
 
 def open_tuner(
@@ -74,10 +79,27 @@ def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
     )
 
 
-def make_forecaster(study: StudyConfig, members: Sequence[Description]) -> Forecaster:
-    """Predicts costs on the device types of the study, whether or not a member is of them."""
+def make_cost_model(
+    study: StudyConfig, members: Sequence[Description], folder: RunFolder | None = None
+) -> CostModel:
+    """Predicts costs on the device types of the study, whether or not a member is of them.
+
+    Args:
+        study: of the run.
+        members: the fleet.
+        folder: of the run, where the cost model's coefficients are kept; None keeps them nowhere.
+    """
     names = {*study.fleet.devices, *(member.profile for member in members)}
-    return Forecaster(study, members, {name: load_profile(name) for name in names})
+    profiles = {name: load_profile(name) for name in sorted(names)}
+    if folder is None:
+        return CostModel(study, members, profiles)
+    return CostModel(
+        study,
+        members,
+        profiles,
+        kept=folder.read(COSTS_FILE),
+        keep=lambda text: folder.write(COSTS_FILE, text),
+    )
 
 
 def make_artefacts(
@@ -103,33 +125,22 @@ def run_session(
     tuner: Tuner,
     fleet: Fleet,
     service: CompileService,
-    observer: Observer,
+    display: Display,
     spending: Spending,
 ) -> Summary:
     """Run the study to its end and write its outcome; what is there already is kept."""
-    members = fleet.members()
-    artefacts = make_artefacts(folder.study, members, service)
-    recorder = _Recorder(folder, tuner, observer)
-    forecaster = make_forecaster(folder.study, members)
-    formulas = make_formulas(folder.study, forecaster, artefacts, tuner.history())
-    if limits := last_limits(tuner.changes):
-        tuner.revise(rejudged(folder.study, tuner.history(), forecaster, artefacts, limits))
-    check_queue(folder.study, tuner.history(), forecaster, artefacts)
+    study, members = folder.study, fleet.members()
+    artefacts = make_artefacts(study, members, service)
+    costs = make_cost_model(study, members, folder)
+    known = known_costs(study, costs, artefacts, tuner.history())
+    check_queue(study, tuner.history(), costs, artefacts)
+    recorder = _Recorder(folder, tuner, costs, display)
     recorder.write()
-    Coordinator(
-        folder,
-        tuner,
-        fleet,
-        members,
-        forecaster,
-        artefacts,
-        formulas,
-        recorder,
-        spending,
-    ).run()
+    TuningLoop(folder, tuner, fleet, members, costs, artefacts, known, recorder, spending).run()
     _check_learned(tuner.history())
     with spending.on("export"):
         summary = recorder.write()
+        tuner.revise(recorder.evaluated())
         maker = VariantMaker(folder, artefacts, service, fleet, members)
         maker.make(summary.front, tuner.history())
         summary = with_variants(folder, summary)
@@ -139,18 +150,18 @@ def run_session(
     return summary
 
 
-def make_formulas(
+def known_costs(
     study: StudyConfig,
-    forecaster: Forecaster,
+    costs: CostModel,
     artefacts: Artefacts,
     history: Sequence[Outcome],
-) -> Formulas:
+) -> KnownCosts:
     """What is known before the first question: the defaults of each model, and what was tried.
 
     An architecture counts as compiled by the study's own history, never by what the artefact cache
     happens to hold, so that the same study asks the same questions on any machine.
     """
-    formulas = Formulas(study, forecaster, artefacts)
+    known = KnownCosts(study, costs)
     defaults = study.full_space.defaults()
     first = [
         replace(defaults, model={**defaults.model, "model": model})
@@ -163,10 +174,10 @@ def make_formulas(
         artefacts.of(configuration)  # all are on their way before the first is waited for
     for configuration in (*first, *tried):
         try:
-            formulas.learn(configuration, artefacts.of(configuration).result().manifest)
+            known.learn(configuration, artefacts.of(configuration).result().manifest)
         except CompileError:
             continue  # it failed when it was asked for, or will when it is
-    return formulas
+    return known
 
 
 def _check_learned(outcomes: Sequence[Outcome]) -> None:
@@ -185,23 +196,31 @@ class _Recorder:
     the time goes into it. What a kill leaves out of date is in ``study.db``.
     """
 
-    def __init__(self, folder: RunFolder, tuner: Tuner, observer: Observer) -> None:
-        self._folder, self._tuner, self._observer = folder, tuner, observer
+    def __init__(self, folder: RunFolder, tuner: Tuner, costs: CostModel, display: Display) -> None:
+        self._folder, self._tuner, self._costs, self._display = folder, tuner, costs, display
         self._next_write = 0.0
 
     def round_started(self, trial: int, number: int) -> None:
-        self._observer.round_started(trial, number)
+        self._display.round_started(trial, number)
 
     def told(self, outcome: Outcome) -> None:
         if time.monotonic() >= self._next_write:
             self.write()
-        self._observer.told(outcome)
+        evaluated = self.evaluated()
+        number = outcome.proposal.number
+        now = next(each for each in evaluated if each.proposal.number == number)
+        self._display.told(now, evaluated)
+
+    def evaluated(self) -> list[Outcome]:
+        """All outcomes, re-evaluated by what all of them have taught of the devices."""
+        history = self._tuner.history()
+        return rescore(history, self._costs, corrections(history))
 
     def write(self) -> Summary:
         began = time.monotonic()
-        history = self._tuner.history()
-        summary = summarise(self._folder.study, history, self._tuner.changes)
-        self._folder.write_trials(history)
+        evaluated, study = self.evaluated(), self._folder.study
+        summary = summarise(study, evaluated, corrections(evaluated), self._tuner.changes)
+        self._folder.write_trials(evaluated)
         self._folder.write("pareto.json", to_json(summary))
         now = time.monotonic()
         self._next_write = now + 10 * (now - began)

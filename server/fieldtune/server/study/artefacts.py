@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import Future
 
 from fieldtune.server.compiler.manifest import Artefact, CompileOptions, ModelSpec
@@ -38,11 +37,6 @@ class Artefacts:
             # A module that is not there is the study's mistake, not one configuration's.
             service.cache.key(self._spec(model, {}), service.import_path)
 
-    def key(self, configuration: Configuration) -> str:
-        """Equal for configurations that share an artefact."""
-        model, knobs = self._study.model_of(configuration)
-        return json.dumps([model, knobs], sort_keys=True)
-
     def spec(self, configuration: Configuration) -> ModelSpec:
         """What the compiler is asked for."""
         return self._spec(*self._study.model_of(configuration))
@@ -63,7 +57,7 @@ class Artefacts:
 
     def of(self, configuration: Configuration) -> Future[Artefact]:
         """The configuration's artefact, compiled at most once."""
-        key = self.key(configuration)
+        key = self._study.architecture(configuration)
         if key not in self._futures:
             self._futures[key] = self._service.submit(self.spec(configuration))
         return self._futures[key]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -380,6 +381,10 @@ class StudyConfig(Section):
             client=self.space.client,
             server=self.space.server,
         )
+
+    def architecture(self, configuration: Configuration) -> str:
+        """Equal for configurations that share an artefact: the model and its parameters."""
+        return json.dumps(self.model_of(configuration), sort_keys=True)
 
     def model_of(self, configuration: Configuration) -> tuple[str, dict[str, Value]]:
         """The model of a configuration and the values for its builder."""

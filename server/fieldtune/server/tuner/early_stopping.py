@@ -16,7 +16,6 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.server.costs.forecast import fleet_measure
 from fieldtune.server.outcomes.trial import Completed, Forecast, Outcome, Stopped, Trained
 from fieldtune.server.study.config import COST_MEASURES, StudyConfig
 
@@ -51,7 +50,7 @@ class Rungs:
             rounds: of the rung.
             forecast: of the trial: what a whole one costs.
             measures: of the trial at the rung.
-            others: outcomes to compare it with.
+            others: outcomes to compare it with, re-evaluated by the same calibration.
         """
         own = self._values(forecast, measures)
         if not np.isfinite(own).all():
@@ -68,7 +67,7 @@ class Rungs:
         values = []
         for name in self._objectives:
             plain = name.removeprefix("-")
-            value = fleet_measure(forecast, plain) if plain in COST_MEASURES else measures[plain]
+            value = forecast.measures[plain] if plain in COST_MEASURES else measures[plain]
             values.append(-value if name.startswith("-") else value)
         return np.array(values)
 

@@ -14,7 +14,6 @@ from itertools import chain
 import numpy as np
 
 from fieldtune.server.bo.sampler import even_start
-from fieldtune.server.costs.hindsight import Hindsight
 from fieldtune.server.outcomes.front import minimised, non_dominated
 from fieldtune.server.outcomes.trial import Completed, Infeasible, Outcome, Proposal
 from fieldtune.server.study.config import LEARNED_MEASURES, StudyConfig
@@ -102,12 +101,11 @@ def next_finalist(
 
     Args:
         study: its objectives.
-        known: outcomes by which the front is judged.
+        known: outcomes by which the front is judged, re-evaluated by the latest calibration.
         history: all outcomes; what the limits have come to rule out is not run again.
         in_flight: trials that devices are working on.
     """
-    hindsight = Hindsight(study, known)
-    completed = [hindsight.of(each) for each in known if isinstance(each, Completed)]
+    completed = [each for each in known if isinstance(each, Completed)]
     ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
     believed = {
         name: believe(study.full_space, completed, name, sampling=False)

@@ -8,15 +8,18 @@ from itertools import permutations
 import pytest
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.profiles.costmodel.calibration import Correction, Corrections
+from fieldtune.profiles.costmodel.calibration import NONE, Correction, Corrections, corrected
+from fieldtune.profiles.costmodel.cost import predict
+from fieldtune.profiles.costmodel.limits import slack
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.manifest import Manifest, WeightSpec
-from fieldtune.server.costs.forecast import Forecaster, fleet_measure
-from fieldtune.server.costs.known_costs import Formulas
-from fieldtune.server.costs.linear_costs import Tariff
+from fieldtune.server.costs.coefficients import MEASURES, calls_per_round, workload, works
+from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.known_costs import KnownCosts
+from fieldtune.server.study.config import COST_MEASURES
 from fieldtune.server.study.load import parse_study
-from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.settings import client_settings
 
 STUDY = parse_study(
     """
@@ -55,7 +58,7 @@ MEMBERS = [
     )
     for client, name in enumerate(NAMES)
 ]  # fmt: skip
-FORECASTER = Forecaster(STUDY, MEMBERS, {name: load_profile(name) for name in set(NAMES)})
+PROFILES = {name: load_profile(name) for name in sorted(set(NAMES))}
 
 
 CORRECTIONS = {
@@ -66,7 +69,6 @@ CORRECTIONS = {
         power=Correction(1.2, 1.1, 1.3, 3),
     )
 }
-FORECASTER.correct(CORRECTIONS)
 
 
 def manifest(width: int) -> Manifest:
@@ -82,25 +84,61 @@ def manifest(width: int) -> Manifest:
     )  # fmt: skip
 
 
-class Keys:
-    """Which configurations share an architecture, without a compiler."""
-
-    def key(self, configuration: Configuration) -> str:
-        return str(configuration.model["width"])
+def cost_model() -> CostModel:
+    return CostModel(STUDY, MEMBERS, PROFILES)
 
 
-def test_a_tariff_is_the_forecast_itself() -> None:
+def known_costs(costs: CostModel) -> KnownCosts:
+    known = KnownCosts(STUDY, costs)
+    known.calibrate(CORRECTIONS)
+    return known
+
+
+def test_coefficients_give_what_the_profiles_cost_model_predicts() -> None:
+    """Each client group by itself, with and without calibration."""
     for configuration in STUDY.full_space.sample(60, 0):
-        made = manifest(int(configuration.model["width"]))
-        forecast = FORECASTER.forecast(configuration, made)
-        prices = Tariff.of(FORECASTER, made, CORRECTIONS).prices(configuration)
-        assert prices.constraints == pytest.approx(dict(forecast.constraints), rel=1e-6, abs=1e-6)
-        for name, value in prices.measures.items():
-            assert value == pytest.approx(fleet_measure(forecast, name), rel=1e-6), name
+        made, costs = manifest(int(configuration.model["width"])), cost_model()
+        costs.learn(configuration, made)
+        settings = client_settings(configuration)
+        rounds = costs.fleet.rounds_a_client(configuration)
+        for calibration in ({}, CORRECTIONS):
+            found = costs.of(configuration, calibration)
+            for index, group in enumerate(costs.fleet.groups):
+                calls = calls_per_round(
+                    group.samples, int(settings["batch_size"]), int(settings["local_epochs"]), 8
+                )
+                load = workload(
+                    made, works(made), calls=calls, rounds=rounds, samples=group.samples
+                )
+                cost = predict(PROFILES[group.profile], load)
+                seen = corrected(cost, calibration.get(group.profile, NONE))
+                gaps = slack(seen, costs.fleet.limits[group.profile])
+                assert dict(
+                    zip(costs.fleet.limit_names, found.gaps[:, index].tolist(), strict=True)
+                ) == pytest.approx(dict.fromkeys(costs.fleet.limit_names, -1.0) | gaps, abs=1e-6)
+
+
+def test_forecast_sampler_and_report_have_the_same_numbers() -> None:
+    costs = cost_model()
+    known = known_costs(costs)
+    for configuration in STUDY.full_space.sample(60, 0):
+        known.learn(configuration, manifest(int(configuration.model["width"])))
+        forecast = costs.forecast(configuration, CORRECTIONS)
+        said = known(configuration.flat())
+        assert dict(said.constraints) == dict(forecast.constraints)
+        assert said.objectives[2] == forecast.measures["energy_j"]
+        found = costs.of(configuration, CORRECTIONS)
+        for index, name in enumerate(costs.fleet.types):
+            shown = forecast.devices[name].cost
+            for measure, value in zip(MEASURES, found.figures[index], strict=True):
+                estimate = getattr(shown, measure)
+                assert estimate.low <= estimate.value == value <= estimate.high
+        assert set(forecast.measures) == set(COST_MEASURES)
 
 
 def test_what_was_not_compiled_is_read_off_what_was() -> None:
-    formulas = Formulas(STUDY, FORECASTER, Keys())  # type: ignore[arg-type]
+    costs, exact_costs = cost_model(), cost_model()
+    formulas = known_costs(costs)
     assert not formulas.renewed()
     sample = STUDY.full_space.sample(200, 1)
     for width in (8, 64):
@@ -112,10 +150,11 @@ def test_what_was_not_compiled_is_read_off_what_was() -> None:
     for configuration in sample:
         width = int(configuration.model["width"])
         known = formulas(configuration.flat())
-        forecast = FORECASTER.forecast(configuration, manifest(width))
+        exact_costs.learn(configuration, manifest(width))
+        forecast = exact_costs.forecast(configuration, CORRECTIONS)
         assert set(known.objectives) == {1, 2, 3}
         assert set(known.constraints) == set(forecast.constraints)
-        exact = fleet_measure(forecast, "energy_j")
+        exact = forecast.measures["energy_j"]
         if width in (8, 64):
             assert known.objectives[2] == pytest.approx(exact, rel=1e-6)
         elif math.isfinite(exact) and math.isfinite(known.objectives[2]):
@@ -130,7 +169,7 @@ def test_a_guess_does_not_depend_on_the_order_of_learning() -> None:
     probes = [c.flat() for c in sample if c.model["width"] == 32][:20]
     answers = set()
     for order in permutations(examples):
-        formulas = Formulas(STUDY, FORECASTER, Keys())  # type: ignore[arg-type]
+        formulas = known_costs(cost_model())
         for width in order:
             formulas.learn(examples[width], manifest(width))
         answers.add(repr([formulas(probe) for probe in probes]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from fieldtune.profiles.common.errors import StudyError
 from fieldtune.profiles.costmodel.calibration import Correction, Corrections
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.device.load import load_profile
+from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.manifest import Manifest, WeightSpec
-from fieldtune.server.costs.forecast import Forecaster, calls_per_round, fleet_measure
+from fieldtune.server.costs.architecture_costs import Calibration
+from fieldtune.server.costs.coefficients import calls_per_round
+from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.outcomes.trial import Forecast
-from fieldtune.server.session.session import make_forecaster
+from fieldtune.server.session.session import make_cost_model
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
 
@@ -47,7 +51,9 @@ MANIFEST = Manifest(
 )  # fmt: skip
 
 
-def forecaster(limits: str, samples: int = 16, **changes: Any) -> tuple[StudyConfig, Forecaster]:
+def fleet(
+    limits: str, samples: int = 16, **changes: Any
+) -> tuple[StudyConfig, list[Description], dict[str, DeviceProfile]]:
     """Changes are made to every profile: a figure that is None is not told."""
     study = parse_study(STUDY.format(limits=limits), "s")
     names = ["raspberry-pi-zero-2w"] * 5 + ["raspberry-pi-5"] * 5
@@ -59,27 +65,38 @@ def forecaster(limits: str, samples: int = 16, **changes: Any) -> tuple[StudyCon
         for client, name in enumerate(names)
     ]  # fmt: skip
     profiles = {name: load_profile(name).model_copy(update=changes) for name in set(names)}
-    return study, Forecaster(study, members, profiles)
+    return study, members, profiles
 
 
-def forecast(limits: str, samples: int = 16) -> tuple[StudyConfig, Forecast]:
-    study, made = forecaster(limits, samples)
-    return study, made.forecast(study.space.defaults(), MANIFEST)
+def cost_model(limits: str, samples: int = 16, **changes: Any) -> tuple[StudyConfig, CostModel]:
+    study, members, profiles = fleet(limits, samples, **changes)
+    return study, CostModel(study, members, profiles)
 
 
-ZERO_MS = forecast("")[1].devices["raspberry-pi-zero-2w"].cost.inference_ms.value
-FIVE_MS = forecast("")[1].devices["raspberry-pi-5"].cost.inference_ms.value
+def of_defaults(
+    study: StudyConfig, costs: CostModel, calibration: Calibration | None = None
+) -> Forecast:
+    costs.learn(study.space.defaults(), MANIFEST)
+    return costs.forecast(study.space.defaults(), calibration)
+
+
+def forecast(limits: str, samples: int = 16) -> Forecast:
+    return of_defaults(*cost_model(limits, samples))
+
+
+ZERO_MS = forecast("").devices["raspberry-pi-zero-2w"].cost.inference_ms.value
+FIVE_MS = forecast("").devices["raspberry-pi-5"].cost.inference_ms.value
 
 
 def test_without_narrow_limits_everyone_takes_part() -> None:
-    _, seen = forecast("")
+    seen = forecast("")
     assert seen.feasible
     assert seen.participants == tuple(range(10))
 
 
 def test_devices_on_which_it_does_not_fit_take_no_part() -> None:
     between = (ZERO_MS + FIVE_MS) / 2
-    _, seen = forecast(f"inference_ms = {between}\ncoverage = 0.5")
+    seen = forecast(f"inference_ms = {between}\ncoverage = 0.5")
     assert seen.feasible
     assert seen.participants == (5, 6, 7, 8, 9)
     assert seen.devices["raspberry-pi-zero-2w"].fitting == 0
@@ -88,7 +105,7 @@ def test_devices_on_which_it_does_not_fit_take_no_part() -> None:
 
 def test_they_count_against_coverage() -> None:
     between = (ZERO_MS + FIVE_MS) / 2
-    _, seen = forecast(f"inference_ms = {between}\ncoverage = 0.6")
+    seen = forecast(f"inference_ms = {between}\ncoverage = 0.6")
     assert not seen.feasible
     assert seen.constraints["inference_ms"] == pytest.approx(ZERO_MS / between - 1)
     assert seen.constraints["coverage"] > 0
@@ -96,18 +113,18 @@ def test_they_count_against_coverage() -> None:
 
 
 def test_a_limit_on_one_device_type_does_not_touch_the_others() -> None:
-    _, seen = forecast(f'[limits."raspberry-pi-zero-2w"]\ninference_ms = {ZERO_MS * 1.01}')
+    seen = forecast(f'[limits."raspberry-pi-zero-2w"]\ninference_ms = {ZERO_MS * 1.01}')
     assert seen.feasible
-    _, seen = forecast(f'[limits."raspberry-pi-5"]\ninference_ms = {FIVE_MS * 0.99}')
+    seen = forecast(f'[limits."raspberry-pi-5"]\ninference_ms = {FIVE_MS * 0.99}')
     assert not seen.feasible
     assert seen.participants == (0, 1, 2, 3, 4)
 
 
 def test_latency_is_the_slowest_types_and_energy_the_mean() -> None:
-    _, seen = forecast("")
-    assert fleet_measure(seen, "inference_ms") == ZERO_MS > FIVE_MS
+    seen = forecast("")
+    assert seen.measures["inference_ms"] == ZERO_MS > FIVE_MS
     energies = [device.cost.energy_j.value for device in seen.devices.values()]
-    assert fleet_measure(seen, "energy_j") == pytest.approx(sum(energies) / 2)
+    assert seen.measures["energy_j"] == pytest.approx(sum(energies) / 2)
 
 
 @given(
@@ -127,27 +144,28 @@ def test_calls_per_round_equal_those_of_the_trainers_loop(
 SLOW = Correction(3.0, 2.9, 3.1, reports=50)
 
 
-def test_reports_that_correct_a_type_change_what_the_limits_allow_and_not_its_costs() -> None:
-    study, made = forecaster(f"inference_ms = {2 * ZERO_MS}\ncoverage = 0.5")
-    before = made.forecast(study.space.defaults(), MANIFEST)
-    made.correct({"raspberry-pi-zero-2w": Corrections(inference=SLOW)})
-    after = made.forecast(study.space.defaults(), MANIFEST)
+def test_reports_that_correct_a_type_change_its_costs_and_what_the_limits_allow() -> None:
+    study, made = cost_model(f"inference_ms = {2 * ZERO_MS}\ncoverage = 0.5")
+    before = of_defaults(study, made)
+    after = of_defaults(study, made, {"raspberry-pi-zero-2w": Corrections(inference=SLOW)})
     assert before.participants == tuple(range(10))
     assert after.participants == (5, 6, 7, 8, 9)
     zero = after.devices["raspberry-pi-zero-2w"]
     assert zero.slack["inference_ms"] == pytest.approx(0.5)
-    assert zero.cost == before.devices["raspberry-pi-zero-2w"].cost
-    assert fleet_measure(after, "inference_ms") == FIVE_MS  # of those that take part
+    assert zero.cost.inference_ms.value == pytest.approx(3 * ZERO_MS)
+    assert after.measures["inference_ms"] == FIVE_MS  # of those that take part
 
 
 def test_training_that_is_slower_than_predicted_lengthens_the_round_by_just_that() -> None:
-    study, made = forecaster("round_s = 1000")
-    before = made.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"]
-    made.correct({"raspberry-pi-5": Corrections(training=SLOW)})
-    after = made.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"]
+    study, made = cost_model("round_s = 1000")
+    before = of_defaults(study, made).devices["raspberry-pi-5"]
+    slower = {"raspberry-pi-5": Corrections(training=SLOW)}
+    after = of_defaults(study, made, slower).devices["raspberry-pi-5"]
     assert before.cost.round_s is not None
+    assert after.cost.round_s is not None
     longer = (1 + after.slack["round_s"]) * 1000 - before.cost.round_s.value
     assert longer == pytest.approx(2 * before.cost.training_s.value)
+    assert after.cost.round_s.value == pytest.approx(before.cost.round_s.value + longer)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +180,12 @@ def test_what_a_profile_does_not_tell_cannot_be_asked_for(
     limits: str, hidden: str, sentence: str
 ) -> None:
     with pytest.raises(StudyError, match=sentence):
-        forecaster(limits, **{hidden: None})
+        cost_model(limits, **{hidden: None})
 
 
 def test_what_a_profile_does_not_tell_is_not_told_either() -> None:
-    study, made = forecaster("", samples=16)
-    told = made.forecast(study.space.defaults(), MANIFEST)
+    study, made = cost_model("", samples=16)
+    told = of_defaults(study, made)
     only_error = study.model_copy(
         update={"study": study.study.model_copy(update={"objectives": ("error",)})}
     )
@@ -176,8 +194,8 @@ def test_what_a_profile_does_not_tell_is_not_told_either() -> None:
         client=0, profile="raspberry-pi-5", train_samples=16, test_samples=4,
         input_shape=(8, 8, 1), classes=10, runtime="x",
     )  # fmt: skip
-    hiding = Forecaster(only_error, [member], {"raspberry-pi-5": profile})
-    cost = hiding.forecast(study.space.defaults(), MANIFEST).devices["raspberry-pi-5"].cost
+    hiding = CostModel(only_error, [member], {"raspberry-pi-5": profile})
+    cost = of_defaults(study, hiding).devices["raspberry-pi-5"].cost
     assert cost.energy_j is None
     assert cost.step_ms == told.devices["raspberry-pi-5"].cost.step_ms
 
@@ -192,7 +210,7 @@ def test_a_device_type_that_nobody_is_of_is_predicted_and_judges_nothing() -> No
         )
         for client, samples in enumerate((8, 24))
     ]  # fmt: skip
-    seen = make_forecaster(study, there).forecast(study.space.defaults(), MANIFEST)
+    seen = of_defaults(study, make_cost_model(study, there))
     absent, present = seen.devices["raspberry-pi-5"], seen.devices["raspberry-pi-zero-2w"]
     assert (absent.clients, absent.fitting) == (0, 0)
     assert (present.clients, present.fitting) == (2, 2)
@@ -200,4 +218,36 @@ def test_a_device_type_that_nobody_is_of_is_predicted_and_judges_nothing() -> No
     assert absent.cost.inference_ms.value == pytest.approx(FIVE_MS)
     assert seen.feasible
     assert seen.participants == (0, 1)
-    assert fleet_measure(seen, "inference_ms") == present.cost.inference_ms.value
+    assert seen.measures["inference_ms"] == present.cost.inference_ms.value
+
+
+def test_kept_coefficients_are_the_cost_model_until_a_profile_changes() -> None:
+    study, members, profiles = fleet("")
+    kept: list[str] = []
+    there = of_defaults(study, CostModel(study, members, profiles, keep=kept.append))
+    assert len(kept) == 1
+    known = CostModel(study, members, profiles, kept=kept[0], keep=kept.append)
+    assert of_defaults(study, known) == there
+    assert len(kept) == 1  # there is nothing new to keep
+    document = json.loads(kept[0])
+    for tables in document["architectures"].values():
+        for table in tables.values():
+            table[0] = [2 * term for term in table[0]]  # of an inference
+    doubled = CostModel(study, members, profiles, kept=json.dumps(document))
+    assert of_defaults(study, doubled).measures["inference_ms"] == 2 * ZERO_MS
+    name = "raspberry-pi-zero-2w"
+    idle_w = profiles[name].idle_w
+    assert idle_w is not None
+    mine = profiles[name].model_copy(
+        update={"idle_w": idle_w.model_copy(update={"source": "mine"})}
+    )
+    other = {**profiles, name: mine}
+    changed = of_defaults(study, CostModel(study, members, other, kept=json.dumps(document)))
+    assert changed.devices[name].cost.inference_ms.value == ZERO_MS
+    assert changed.devices["raspberry-pi-5"].cost.inference_ms.value == 2 * FIVE_MS
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"measures": [], "profiles": 3}'])
+def test_a_damaged_file_of_coefficients_is_computed_anew(text: str) -> None:
+    study, members, profiles = fleet("")
+    assert of_defaults(study, CostModel(study, members, profiles, kept=text)) == forecast("")

@@ -1,0 +1,132 @@
+"""What the configurations of one architecture cost on a fleet, by its coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.profiles.costmodel.calibration import NONE, Corrections
+from fieldtune.server.costs.coefficients import MEASURES, calibrated, calls_per_round, evaluate
+from fieldtune.server.costs.fleet_groups import FleetGroups
+from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.settings import client_settings
+from fieldtune.server.study.space import Configuration
+
+Array = NDArray[np.float64]
+
+Calibration = Mapping[str, Corrections]
+"""Device type -> by how much its reports differ from what its profile predicts."""
+
+WORST_OF_FLEET = ("inference_ms", "memory_mib", "inference_memory_mib", "storage_mib", "round_s")
+"""Measures that count on the device type that is worst off; the others are means over the fleet."""
+
+_WORST = np.array([name in WORST_OF_FLEET for name in COST_MEASURES])
+
+
+@dataclass(frozen=True)
+class FleetCosts:
+    """What a configuration costs on a fleet, without intervals.
+
+    Attributes:
+        constraints: limit -> violation, that of the client at the fleet's coverage: with coverage
+            0.9, the violation that 90 % of the clients stay at or below.
+        measures: costs of the whole fleet; infinite where no client can take part.
+        figures: costs of a client with the mean number of samples ``[device type, measure]``.
+        gaps: used / cap - 1 ``[limit, group]``; -1 where a limit is not set.
+    """
+
+    constraints: Mapping[str, float]
+    measures: Mapping[str, float]
+    figures: Array
+    gaps: Array
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint holds."""
+        return all(value <= 0 for value in self.constraints.values())
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether a group's clients stay within all limits ``[group]``."""
+        return np.asarray(self.gaps.max(axis=0, initial=-1.0) <= 0)
+
+
+class ArchitectureCosts:
+    """Costs of one architecture's configurations on a fleet, under one calibration.
+
+    Args:
+        fleet: whom they are for.
+        table: coefficients ``[device type, measure, term]``, as the profiles predict them.
+        micro_batch: of the artefact.
+        calibration: by what devices have reported.
+    """
+
+    def __init__(
+        self, fleet: FleetGroups, table: Array, micro_batch: int, calibration: Calibration
+    ) -> None:
+        self.fleet, self.table, self.micro_batch = fleet, table, micro_batch
+        self._seen = np.stack(
+            [
+                calibrated(each, calibration.get(name, NONE))
+                for name, each in zip(fleet.types, table, strict=True)
+            ]
+        )
+        limited = [MEASURES.index(name) for name in fleet.limit_names]
+        self._limited = self._seen[fleet.group_types][:, limited].transpose(1, 0, 2)
+        self._calls: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+    def of(self, configuration: Configuration) -> FleetCosts:
+        """What a configuration of this architecture costs."""
+        fleet = self.fleet
+        rounds = fleet.rounds_a_client(configuration)
+        calls, mean_calls = self._calls_of(configuration)
+        used = evaluate(self._limited, calls, rounds, fleet.group_samples)
+        gaps = used / fleet.caps - 1.0
+        worst = gaps.max(axis=0, initial=-1.0)
+        rows = np.concatenate([gaps, worst[None]])
+        order = rows.argsort(axis=1, kind="stable")
+        last = (fleet.group_clients[order].cumsum(axis=1) >= fleet.needed).argmax(axis=1)
+        at_coverage = rows[np.arange(len(rows)), order[np.arange(len(rows)), last]].tolist()
+        figures = evaluate(self._seen, mean_calls[:, None], rounds, fleet.type_samples[:, None])
+        fitting = np.bincount(
+            fleet.group_types, fleet.group_clients * (worst <= 0), len(fleet.types)
+        )
+        return FleetCosts(
+            dict(zip((*fleet.limit_names, "coverage"), at_coverage, strict=True)),
+            dict(zip(COST_MEASURES, _of_fleet(figures, fitting), strict=True)),
+            figures,
+            gaps,
+        )
+
+    def predicted(self, configuration: Configuration) -> Array:
+        """Costs by the profiles alone, of a client with the mean number of samples.
+
+        ``[device type, measure]``
+        """
+        rounds = self.fleet.rounds_a_client(configuration)
+        _, calls = self._calls_of(configuration)
+        return evaluate(self.table, calls[:, None], rounds, self.fleet.type_samples[:, None])
+
+    def _calls_of(self, configuration: Configuration) -> tuple[Array, Array]:
+        """Calls of train in a round, of each group and of each device type's mean client."""
+        settings = client_settings(configuration)
+        key = int(settings["batch_size"]), int(settings["local_epochs"])
+        if key not in self._calls:
+            self._calls[key] = tuple(
+                np.array([calls_per_round(int(n), *key, self.micro_batch) for n in samples], float)
+                for samples in (self.fleet.group_samples, np.ceil(self.fleet.type_samples))
+            )  # type: ignore[assignment]
+        return self._calls[key]
+
+
+def _of_fleet(figures: Array, fitting: NDArray[np.int_]) -> list[float]:
+    """Each measure of the whole fleet, over the device types that take part."""
+    if not fitting.any():
+        return [np.inf] * len(COST_MEASURES)
+    figures = figures[:, : len(COST_MEASURES)]
+    worst = figures[fitting > 0].max(axis=0)
+    mean = fitting.astype(float) @ figures / fitting.sum()
+    return np.where(_WORST, worst, mean).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,248 @@
+"""What a study's configurations cost on its fleet, and which clients can take part.
+
+One cost model serves the tuning loop, the sampler, the report and retargeting: the coefficients of
+each architecture on each device type, which are kept in the run's folder as ``costs.json``, and a
+calibration by what devices have reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.costmodel.calibration import NONE, corrected
+from fieldtune.profiles.costmodel.cost import Cost, call_ms, predict
+from fieldtune.profiles.costmodel.tflite_work import Work
+from fieldtune.profiles.device.profile import DeviceProfile
+from fieldtune.server.compiler.manifest import Manifest
+from fieldtune.server.costs.architecture_costs import ArchitectureCosts, Calibration, FleetCosts
+from fieldtune.server.costs.calibration import Expected
+from fieldtune.server.costs.coefficients import (
+    MEASURES,
+    calls_per_round,
+    coefficients,
+    workload,
+    works,
+)
+from fieldtune.server.costs.fleet_groups import FleetGroups
+from fieldtune.server.outcomes.trial import DeviceForecast, Forecast
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.settings import client_settings
+from fieldtune.server.study.space import Configuration
+
+Array = NDArray[np.float64]
+
+_KEPT_FORECASTS = 20_000
+
+
+class CostModel:
+    """The cost model of a study: forecasts of configurations whose architecture was compiled.
+
+    Args:
+        study: its limits, rounds and models.
+        members: the fleet's clients.
+        profiles: of each device type of the fleet.
+        kept: coefficients from the run's folder, the text of ``costs.json``; those of a device
+            type whose profile has changed since are computed anew.
+        keep: is given the file's new text whenever an architecture is learned.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        members: Sequence[Description],
+        profiles: Mapping[str, DeviceProfile],
+        *,
+        kept: str | None = None,
+        keep: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self.fleet = FleetGroups(study, members, profiles)
+        self._study, self._profiles, self._keep = study, profiles, keep
+        self._manifests: dict[str, tuple[Manifest, dict[str, Work]]] = {}
+        self._tables: dict[str, Array] = {}
+        self._prints = {name: _fingerprint(profile) for name, profile in profiles.items()}
+        self._kept = _read(kept, self._prints)
+        self._costs: dict[tuple[str, object], ArchitectureCosts] = {}
+        self._forecasts: dict[tuple[object, object], Forecast] = {}
+        self._predicted: dict[tuple[object, ...], Cost] = {}
+
+    def learn(self, configuration: Configuration, manifest: Manifest) -> None:
+        """Take in the architecture of a configuration, which has been compiled."""
+        key = self._study.architecture(configuration)
+        if key in self._manifests:
+            return
+        self._manifests[key] = manifest, works(manifest)
+        kept = self._kept.setdefault(key, {})
+        missing = [name for name in self.fleet.types if name not in kept]
+        for name in missing:
+            kept[name] = coefficients(self._profiles[name], manifest)
+        self._tables[key] = np.stack([kept[name] for name in self.fleet.types])
+        if missing:
+            self._keep(self._text())
+
+    def knows(self, configuration: Configuration) -> bool:
+        """Whether the architecture has been compiled."""
+        return self._study.architecture(configuration) in self._manifests
+
+    def architectures(self) -> list[str]:
+        """Keys of the architectures that were compiled, in the order of their names."""
+        return sorted(self._manifests)
+
+    def of_architecture(self, key: str, calibration: Calibration) -> ArchitectureCosts:
+        """Costs of an architecture's configurations."""
+        at = key, _hashable(calibration)
+        if at not in self._costs:
+            if len(self._costs) > 4 * len(self._manifests):  # of calibrations that are over
+                self._costs.clear()
+            self._costs[at] = ArchitectureCosts(
+                self.fleet, self._tables[key], self._manifests[key][0].micro_batch, calibration
+            )
+        return self._costs[at]
+
+    def of(self, configuration: Configuration, calibration: Calibration) -> FleetCosts:
+        """What a configuration costs, without intervals."""
+        key = self._study.architecture(configuration)
+        return self.of_architecture(key, calibration).of(configuration)
+
+    def forecast(
+        self, configuration: Configuration, calibration: Calibration | None = None
+    ) -> Forecast:
+        """Calibrated costs on each device type with intervals, who can take part, constraints."""
+        calibration = calibration or {}
+        key = configuration.key, _hashable(calibration)
+        if key not in self._forecasts:
+            if len(self._forecasts) >= _KEPT_FORECASTS:
+                self._forecasts.clear()
+            self._forecasts[key] = self._forecast(configuration, calibration)
+        return self._forecasts[key]
+
+    def _forecast(self, configuration: Configuration, calibration: Calibration) -> Forecast:
+        fleet, costs = self.fleet, self.of(configuration, calibration)
+        fits, devices = costs.fits, dict[str, DeviceForecast]()
+        for index, name in sorted(enumerate(fleet.types), key=lambda pair: pair[1]):
+            own = fleet.group_types == index
+            by = calibration.get(name, NONE)
+            cost = corrected(self._predict(index, configuration), by)
+            devices[name] = DeviceForecast(
+                clients=fleet.clients_of[name],
+                fitting=fleet.fitting(name, fits),
+                cost=_with_values(cost, costs.figures[index]),
+                slack={
+                    limit: float(gaps[own].max())
+                    for limit, gaps in zip(fleet.limit_names, costs.gaps, strict=True)
+                    if getattr(fleet.limits[name], limit) is not None
+                },
+                corrections=by,
+            )
+        taking_part = (
+            client
+            for group, fit in zip(fleet.groups, fits, strict=True)
+            if fit
+            for client in group.clients
+        )
+        return Forecast(
+            devices,
+            tuple(sorted(taking_part)),
+            dict(sorted(costs.constraints.items())),
+            costs.measures,
+        )
+
+    def _predict(self, index: int, configuration: Configuration) -> Cost:
+        """The profile's own prediction for the device type's mean client, with intervals."""
+        key = self._study.architecture(configuration)
+        settings, name = client_settings(configuration), self.fleet.types[index]
+        samples = self.fleet.mean_samples[name]
+        size, epochs = int(settings["batch_size"]), int(settings["local_epochs"])
+        rounds = self.fleet.rounds_a_client(configuration)
+        at = name, key, size, epochs, rounds
+        if at not in self._predicted:
+            manifest, work = self._manifests[key]
+            calls = calls_per_round(math.ceil(samples), size, epochs, manifest.micro_batch)
+            load = workload(manifest, work, calls=calls, rounds=rounds, samples=samples)
+            self._predicted[at] = predict(self._profiles[name], load)
+        return self._predicted[at]
+
+    def expected(self, configuration: Configuration) -> dict[int, Expected]:
+        """What each client will report, as the profiles alone predict it."""
+        found = dict[int, Expected]()
+        manifest, work = self._manifests[self._study.architecture(configuration)]
+        settings = client_settings(configuration)
+        size, epochs = int(settings["batch_size"]), int(settings["local_epochs"])
+        for group in self.fleet.groups:
+            profile = self._profiles[group.profile]
+            calls = calls_per_round(group.samples, size, epochs, manifest.micro_batch)
+            rounds = self.fleet.rounds_a_client(configuration)
+            load = workload(manifest, work, calls=calls, rounds=rounds, samples=group.samples)
+            cost = predict(profile, load)
+            watts = profile.loaded_w
+            expected = Expected(
+                group.profile,
+                manifest.micro_batch,
+                cost.step_ms,
+                call_ms(profile, work["evaluate"]),
+                cost.memory_mib,
+                None if watts is None else Estimate(watts.value, watts.low, watts.high),
+            )
+            found |= dict.fromkeys(group.clients, expected)
+        return found
+
+    def deadline_s(self, profile: str) -> float | None:
+        """Seconds that a round may take a device of this type."""
+        return self.fleet.limits[profile].round_s
+
+    def _text(self) -> str:
+        return json.dumps(
+            {
+                "profiles": self._prints,
+                "measures": MEASURES,
+                "architectures": {
+                    key: {name: table.tolist() for name, table in sorted(tables.items())}
+                    for key, tables in sorted(self._kept.items())
+                },
+            },
+            indent=1,
+        )
+
+
+def _read(text: str | None, prints: Mapping[str, str]) -> dict[str, dict[str, Array]]:
+    """Coefficients of ``costs.json``; of another version's file, or a damaged one, none."""
+    try:
+        document: Any = json.loads(text or "{}")
+        if tuple(document.get("measures", ())) != MEASURES:
+            return {}
+        same = {name for name, each in document["profiles"].items() if prints.get(name) == each}
+        return {
+            key: {name: np.array(table, float) for name, table in tables.items() if name in same}
+            for key, tables in document["architectures"].items()
+        }
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return {}
+
+
+def _fingerprint(profile: DeviceProfile) -> str:
+    return hashlib.sha256(profile.model_dump_json().encode()).hexdigest()
+
+
+def _hashable(calibration: Calibration) -> object:
+    return tuple(sorted(calibration.items()))
+
+
+def _with_values(cost: Cost, figures: Array) -> Cost:
+    """A cost with these figures ``[measure]`` as its values: they differ by rounding alone."""
+    return replace(
+        cost,
+        **{
+            name: Estimate(value, min(estimate.low, value), max(estimate.high, value))
+            for name, value in zip(MEASURES, figures.tolist(), strict=True)
+            if (estimate := getattr(cost, name)) is not None
+        },
+    )

@@ -1,0 +1,141 @@
+"""A fleet as its costs see it: groups of clients that cost the same, their samples and limits."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.common.errors import StudyError
+from fieldtune.profiles.costmodel.cost import untold
+from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
+from fieldtune.profiles.device.profile import DeviceProfile
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.settings import server_settings
+from fieldtune.server.study.space import Configuration
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clients of one device type with equally many training samples: they cost the same."""
+
+    profile: str
+    samples: int
+    clients: tuple[int, ...]
+
+
+class FleetGroups:
+    """A fleet's clients by device type and number of samples.
+
+    Args:
+        study: its limits and rounds.
+        members: the clients.
+        profiles: each of the fleet's device types; one that no member is of is predicted for a
+            device with as many samples as the members have on average, and judges nothing.
+
+    Raises:
+        StudyError: an objective or a limit needs what a device type's profile does not tell.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        members: Sequence[Description],
+        profiles: Mapping[str, DeviceProfile],
+    ) -> None:
+        self.size, self.rounds = len(members), study.study.rounds
+        self.types = list(profiles)
+        self.limits: dict[str, DeviceLimits] = {
+            name: study.limits.for_device(name, default_limits(profile))
+            for name, profile in profiles.items()
+        }
+        _check_told(study, profiles, self.limits)
+        self.limit_names = sorted(
+            {name for limits in self.limits.values() for name, _ in limits.items()}
+        )
+        self.needed = math.ceil(study.limits.coverage * self.size - 1e-9)
+        """Clients that must be able to take part."""
+        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for member in sorted(members, key=lambda member: member.client):
+            groups[member.profile, member.train_samples].append(member.client)
+        self.clients_of = {
+            name: sum(member.profile == name for member in members) for name in profiles
+        }
+        mean = sum(member.train_samples for member in members) / max(self.size, 1)
+        for name, size in self.clients_of.items():
+            if not size:
+                groups[name, math.ceil(mean)] = []
+        self.groups = [Group(*key, tuple(clients)) for key, clients in sorted(groups.items())]
+        self.mean_samples = {
+            name: sum(group.samples * len(group.clients) for group in self.groups
+                      if group.profile == name) / size if size else mean
+            for name, size in self.clients_of.items()
+        }  # fmt: skip
+
+    def fitting(self, name: str, fits: NDArray[np.bool_]) -> int:
+        """Clients of a device type in the groups that fit ``[group]``."""
+        own = self.group_types == self.types.index(name)
+        return int(self.group_clients[own & fits].sum())
+
+    @cached_property
+    def group_types(self) -> NDArray[np.int_]:
+        """Index of the device type ``[group]``."""
+        return np.array([self.types.index(group.profile) for group in self.groups])
+
+    @cached_property
+    def group_samples(self) -> Array:
+        """Training samples of a client ``[group]``."""
+        return np.array([group.samples for group in self.groups], float)
+
+    @cached_property
+    def group_clients(self) -> NDArray[np.int_]:
+        """Number of clients ``[group]``."""
+        return np.array([len(group.clients) for group in self.groups])
+
+    @cached_property
+    def type_samples(self) -> Array:
+        """Mean training samples of a client ``[device type]``."""
+        return np.array([self.mean_samples[name] for name in self.types])
+
+    @cached_property
+    def caps(self) -> Array:
+        """Caps ``[limit, group]``; infinite where a limit is not set."""
+        caps = [
+            [getattr(self.limits[group.profile], name) or np.inf for group in self.groups]
+            for name in self.limit_names
+        ]
+        return np.array(caps).reshape(len(self.limit_names), len(self.groups))
+
+    def rounds_a_client(self, configuration: Configuration) -> float:
+        """Rounds of a trial that one client takes part in, in expectation."""
+        per_round = min(int(server_settings(configuration)["clients_per_round"]), self.size)
+        return self.rounds * per_round / self.size
+
+
+def _check_told(
+    study: StudyConfig,
+    profiles: Mapping[str, DeviceProfile],
+    limits: Mapping[str, DeviceLimits],
+) -> None:
+    """Refuse a study that asks for what a profile does not tell: nothing is guessed."""
+    for name, profile in sorted(profiles.items()):
+        asked = [(f"the objective {objective.removeprefix('-')}", objective.removeprefix("-"))
+                 for objective in study.study.objectives]  # fmt: skip
+        asked += [(f"the limit {limit} = {cap:g}", limit) for limit, cap in limits[name].items()]
+        if study.study.energy_j is not None:
+            asked.append((f"the budget energy_j = {study.study.energy_j:g}", "energy_j"))
+        for what, measure in asked:
+            if missing := untold(profile, measure):
+                raise StudyError(
+                    f"{what} cannot be predicted on {name!r}: its profile does not tell "
+                    f"{', '.join(missing)}; add what you know to the profile, or drop the "
+                    f"{what.split()[1]}"
+                )

@@ -1,0 +1,122 @@
+"""A trial in flight: its training, one exchange with the clients after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+
+from fieldtune.client.contract.messages import Weights
+from fieldtune.server.costs.calibration import Expected, Watch
+from fieldtune.server.costs.usage import Bill
+from fieldtune.server.federation.fedavg import (
+    Answers,
+    Exchange,
+    NothingLearnedError,
+    Plan,
+    Report,
+    federated_averaging,
+)
+from fieldtune.server.federation.fedex import fedex
+from fieldtune.server.federation.fedex_candidates import Candidate
+from fieldtune.server.outcomes.trial import (
+    Completed,
+    Failed,
+    Learned,
+    Outcome,
+    Proposal,
+    Stopped,
+)
+from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+
+
+class Training:
+    """One trial's training.
+
+    Args:
+        study: its objectives and tuner.
+        proposal: what was asked for.
+        plan: of the training.
+        candidates: configurations that share it, the one that was asked for first.
+        expected: client -> what is predicted for it.
+        model: the artefact.
+
+    Attributes:
+        waiting_for: clients whose reports of the current exchange are still to come.
+        weights: that were trained, once ``outcome`` is a completed trial.
+        outcome: what became of the trial; None while it is being trained.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        proposal: Proposal,
+        plan: Plan,
+        candidates: Sequence[Candidate],
+        expected: Mapping[int, Expected],
+        model: bytes,
+    ) -> None:
+        self.proposal, self.plan, self.model = proposal, plan, model
+        self.waiting_for: set[int] = set()
+        self.outcome: Outcome | None = None
+        self.weights: Weights | None = None
+        self._objectives = [name.removeprefix("-") for name in study.study.objectives]
+        self._candidates = candidates
+        self._watch, self._bill = Watch(expected), Bill(expected, candidates[0].forecast)
+        self._answers: dict[int, Report] = {}
+        options = study.tuner.exploration
+        self._steps: Generator[Exchange, Answers, tuple[Weights, Learned]] = (
+            federated_averaging(plan)
+            if options is None or len(candidates) == 1
+            else fedex(plan, candidates, options)
+        )
+
+    def begin(self) -> Exchange:
+        """The first requests; none where the training ends at once."""
+        return self._advance(None)
+
+    def accept(self, client: int, report: Report) -> Exchange:
+        """Take a client's report; the next requests, once the last report of an exchange is in."""
+        self.waiting_for.discard(client)
+        self._answers[client] = report
+        if self.waiting_for:
+            return {}
+        answers, self._answers = self._answers, {}
+        self._watch.take(answers)
+        self._bill.take(answers)
+        return self._advance(answers)
+
+    def _advance(self, answers: Answers | None) -> Exchange:
+        """Run the federated algorithm to its next exchange, or to its end."""
+        try:
+            exchange = self._steps.send(answers)  # type: ignore[arg-type]
+        except StopIteration as end:
+            self.weights, learned = end.value
+            self.outcome = self._outcome(learned)
+            return {}
+        except NothingLearnedError as nothing:
+            self.outcome = Failed(
+                self.proposal, str(nothing), dict(nothing.failures), expense=self._bill.total()
+            )
+            return {}
+        self.waiting_for = set(exchange)
+        return exchange
+
+    def _outcome(self, learned: Learned) -> Outcome:
+        chosen = self._candidates[learned.choice.mode if learned.choice else 0]
+        proposal = replace(self.proposal, configuration=chosen.configuration)
+        objectives = {
+            name: chosen.forecast.measures[name]
+            if name in COST_MEASURES
+            else learned.measures[name]
+            for name in self._objectives
+        }
+        about = proposal, chosen.forecast, learned, objectives, self.plan.seed
+        observed, expense = self._watch.observed(), self._bill.total()
+        if learned.stopped:
+            return Stopped(*about, learned.rounds, observed, expense)
+        for name, value in objectives.items():
+            if not math.isfinite(value):
+                reason = f"{name} is {value}: not a finite number"
+                return Failed(proposal, reason, expense=expense)
+        return Completed(*about, observed, expense)
