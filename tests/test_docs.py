@@ -18,6 +18,7 @@ from fieldtune.client.data.files import DataDescription
 from fieldtune.profiles.device.profile import DeviceProfile, figure_fields
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.study import config as study
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.partition import Partition, PartitionKind
 from fieldtune.server.study.space import Parameter
 from fieldtune.server.study.tuner_options import Fedex
@@ -57,7 +58,7 @@ def test_every_key_of_a_section_is_documented(title: str, model: type[BaseModel]
 
 
 def test_every_key_and_measure_of_the_study_section_is_documented() -> None:
-    assert documented(section("`[study]`")) == {*study.StudySection.model_fields, *study.MEASURES}
+    assert documented(section("`[study]`")) == {*study.StudySection.model_fields, *MEASURES}
 
 
 def test_every_key_and_setting_of_the_space_is_documented() -> None:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldtune.server.study.config import COST_MEASURES
 from fieldtune.server.study.load import load_study
+from fieldtune.server.study.objectives import COST_MEASURES
 from tuner.federated import Federated
 from tuner.problem import Values
 

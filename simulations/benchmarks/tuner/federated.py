@@ -26,7 +26,6 @@ from fieldtune.client.training import trainer
 from fieldtune.client.training.runtime import Session, runtime_name
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.costs.architecture_costs import WORST_OF_FLEET
 from fieldtune.server.federation.fedavg import (
     Answers,
     Exchange,
@@ -40,8 +39,9 @@ from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.outcomes.trial import Forecast, Learned
 from fieldtune.server.session.session import compile_service, make_artefacts, make_cost_model
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration, Parameter
 from fieldtune.server.study.tuner_options import Fedex
 from fieldtune.simulations.datasets import load_dataset
@@ -85,10 +85,9 @@ class Federated:
             self.study = self.study.model_copy(update={"study": seeded})
         self.name = file.stem
         self._share = evaluation_share
-        names = self.study.study.objectives
-        self.objectives = tuple(name.removeprefix("-") for name in names)
-        self._signs = [-1.0 if name.startswith("-") else 1.0 for name in names]
-        self.shares = frozenset(n for n, name in enumerate(names) if name == "error")
+        self._goals = self.study.study.objectives
+        self.objectives = tuple(goal.name for goal in self._goals)
+        self.shares = frozenset(n for n, name in enumerate(self.objectives) if name == "error")
         self.rounds = self.study.study.rounds
         full = self.study.full_space
         self.space: Mapping[str, Parameter] = full.parameters()
@@ -137,9 +136,9 @@ class Federated:
         forecast = self.forecast(values)
         return Known(
             {
-                n: sign * _cost(forecast, name)
-                for n, (name, sign) in enumerate(zip(self.objectives, self._signs, strict=True))
-                if name in COST_MEASURES
+                n: goal.sign * _cost(forecast, goal.name)
+                for n, goal in enumerate(self._goals)
+                if not goal.learned
             },
             forecast.constraints,
         )
@@ -177,8 +176,8 @@ class Federated:
         objectives = [
             known.objectives[n]
             if n in known.objectives
-            else sign * float(np.mean([_measure(outcome, name) for outcome in outcomes]))
-            for n, (name, sign) in enumerate(zip(self.objectives, self._signs, strict=True))
+            else goal.sign * float(np.mean([_measure(outcome, goal.name) for outcome in outcomes]))
+            for n, goal in enumerate(self._goals)
         ]
         device_s = float(np.mean([outcome.device_s if outcome else 0.0 for outcome in outcomes]))
         return Evaluation(tuple(objectives), known.constraints, device_s)
@@ -328,7 +327,7 @@ def _cost(forecast: Forecast, name: str) -> float:
         return forecast.measures[name]
     devices = forecast.devices.values()
     values = [getattr(device.cost, name).value for device in devices]
-    if name in WORST_OF_FLEET:
+    if MEASURES[name].worst_of_fleet:
         return float(max(values))
     return float(np.average(values, weights=[device.clients for device in devices]))
 
@@ -336,7 +335,7 @@ def _cost(forecast: Forecast, name: str) -> float:
 def _measure(outcome: Learned | None, name: str) -> float:
     """A learned measure; the worst there is where nothing was learned."""
     if outcome is None or not math.isfinite(outcome.measures[name]):
-        return {"error": 1.0, "loss": 10.0}.get(name, 0.0)
+        return {"loss": 10.0}.get(name, 0.0 if MEASURES[name].maximised else 1.0)
     return outcome.measures[name]
 
 

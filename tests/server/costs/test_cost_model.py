@@ -23,6 +23,7 @@ from fieldtune.server.outcomes.trial import Forecast
 from fieldtune.server.session.session import make_cost_model
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.objectives import MEASURES
 
 STUDY = """
 [study]
@@ -187,7 +188,7 @@ def test_what_a_profile_does_not_tell_is_not_told_either() -> None:
     study, made = cost_model("", samples=16)
     told = of_defaults(study, made)
     only_error = study.model_copy(
-        update={"study": study.study.model_copy(update={"objectives": ("error",)})}
+        update={"study": study.study.model_copy(update={"objectives": (MEASURES["error"],)})}
     )
     profile = load_profile("raspberry-pi-5").model_copy(update={"idle_w": None})
     member = Description(

@@ -156,6 +156,17 @@ def test_weights_of_another_shape_are_not_believed() -> None:
         converse(plan(), client)
 
 
+def test_the_auc_that_clients_report_is_the_metric_and_a_measure_of_its_own() -> None:
+    def client(number: int, request: Any) -> Report:
+        answer = honest(number, request)
+        auc = {"value": 0.9 if number else 0.5, "weight": 9.0 if number else 81.0}
+        return answer.model_copy(update=auc) if isinstance(answer, EvaluateReport) else answer
+
+    _, learned, _ = converse(plan(metric="auc"), client)
+    assert learned.measures["auc"] == learned.measures["metric"] == pytest.approx(0.7)
+    assert learned.measures["error"] == pytest.approx(0.3)
+
+
 def test_a_metric_of_ones_own_is_the_weighted_mean_over_clients() -> None:
     def client(number: int, request: Any) -> Report:
         report = honest(number, request)

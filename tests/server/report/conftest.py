@@ -11,6 +11,7 @@ import pytest
 from fieldtune.server.results.recommend import recommend
 from fieldtune.server.results.schema import Attempt, Interval, OnDevice, Point, Summary
 from fieldtune.server.results.summarize import wilson, worst_constraint
+from fieldtune.server.study.objectives import Objective, parse_objective
 from fieldtune.server.study.space import Value
 
 CLIENTS = {"raspberry-pi-4b": 40, "raspberry-pi-5": 20, "raspberry-pi-zero-2w": 40}
@@ -53,6 +54,7 @@ def _summary(
 ) -> Summary:
     """A study's summary; a tightness of 100 rules everything out."""
     rng = np.random.default_rng(seed)
+    goals = tuple(map(parse_objective, objectives))
     made: list[Attempt] = []
     points: dict[int, Point] = {}
     for trial in range(attempts):
@@ -78,10 +80,7 @@ def _summary(
                 trial=trial,
                 state=state,
                 configuration=configuration,
-                objectives={
-                    name.removeprefix("-"): point.measures[name.removeprefix("-")]
-                    for name in objectives
-                }
+                objectives={goal.name: point.measures[goal.name] for goal in goals}
                 if state == "completed"
                 else {},
                 constraints={} if state == "failed" else constraints,
@@ -92,14 +91,14 @@ def _summary(
                 else "",
             )
         )
-    plain = [name.removeprefix("-") for name in objectives]
-    points = {trial: _with_objectives(point, plain) for trial, point in points.items()}
-    front = _front(list(points.values()), objectives)
+    names = [goal.name for goal in goals]
+    points = {trial: _with_objectives(point, names) for trial, point in points.items()}
+    front = _front(list(points.values()), goals)
     defaults = points.get(0) if with_defaults else None
     return Summary(
         study=study,
         seed=0,
-        objectives=list(objectives),
+        objectives=goals,
         metric="accuracy",
         devices=CLIENTS if points else {},
         simulated=True,
@@ -110,7 +109,7 @@ def _summary(
         recommended={
             device: chosen
             for device in CLIENTS
-            if (chosen := recommend(front, defaults, objectives, device)) is not None
+            if (chosen := recommend(front, defaults, goals, device)) is not None
         },
         defaults=defaults,
         attempts=made,
@@ -205,10 +204,10 @@ def _with_objectives(point: Point, names: Sequence[str]) -> Point:
     return point.model_copy(update={"objectives": found})
 
 
-def _front(points: Sequence[Point], objectives: Sequence[str]) -> list[Point]:
+def _front(points: Sequence[Point], goals: Sequence[Objective]) -> list[Point]:
     if not points:
         return []
-    signs = np.array([-1.0 if name.startswith("-") else 1.0 for name in objectives])
+    signs = np.array([goal.sign for goal in goals])
     values = np.array([[i.value for i in p.objectives.values()] for p in points]) * signs
     keep = moocore.is_nondominated(values, keep_weakly=False)
     order = sorted(np.flatnonzero(keep), key=lambda index: tuple(values[index]))

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldtune.server.report.format import (
-    SHARES,
     bounds,
     change,
     clients_of,
@@ -21,7 +20,7 @@ from fieldtune.server.report.format import (
     setting,
 )
 from fieldtune.server.results.schema import Interval
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 
 SIZES = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "µJ": 1e-6, "mJ": 1e-3,
          "J": 1.0, "kJ": 1e3, "MJ": 1e6, "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20,
@@ -71,6 +70,9 @@ def test_rounding_moves_no_cost_by_more_than_its_digits_allow(name: str, value: 
 def test_a_figure_shows_two_or_three_significant_digits(name: str, value: float) -> None:
     digits = figure(name, value).split(" ")[0].replace(".", "").lstrip("0").rstrip("0")
     assert len(digits) <= 3
+
+
+SHARES = [each.name for each in MEASURES.values() if each.unit == "share"]
 
 
 @given(st.sampled_from(SHARES), st.floats(0.0, 1.0))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from fieldtune.server.results.recommend import recommend
 from fieldtune.server.results.schema import Interval, OnDevice, Point
 from fieldtune.server.results.summarize import wilson
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 
-OBJECTIVES = ("error", "inference_ms")
+OBJECTIVES = (MEASURES["error"], MEASURES["inference_ms"])
 
 
 def point(trial: int, error: float, inference_ms: float, fitting: int = 1) -> Point:

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from fieldtune.profiles.common.errors import StudyError
 from fieldtune.server.outcomes.trial import Completed, Failed, Forecast, Learned, Proposal, Stopped
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.study.tuner_options import SAMPLERS
 from fieldtune.server.tuner import OptunaTuner
@@ -23,8 +24,9 @@ SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=
 
 def tuner(folder: Path, sampler: str, *, rounds: int = 1) -> OptunaTuner:
     return OptunaTuner(
-        folder / "study.db", name="s", identity="s", space=SPACE, objectives=("error",), seed=0,
-        rounds=rounds, sampler=sampler, import_path=[str(folder)],
+        folder / "study.db", name="s", identity="s", space=SPACE,
+        objectives=(MEASURES["error"],), seed=0, rounds=rounds, sampler=sampler,
+        import_path=[str(folder)],
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.tuner import Known
 from fieldtune.server.tuner.suggestions import prospects
@@ -38,10 +39,10 @@ def outcomes(widths: list[int]) -> list[Completed]:
 
 
 def found(widths: list[int]) -> list[tuple[int, float]]:
-    names = ["error", "inference_ms"]
+    goals = [MEASURES["error"], MEASURES["inference_ms"]]
     return [
         (int(each.configuration.model["width"]), each.gain)
-        for each in prospects(SPACE, names, outcomes(widths), known, seed=0, most=8)
+        for each in prospects(SPACE, goals, outcomes(widths), known, seed=0, most=8)
     ]
 
 

@@ -19,6 +19,7 @@ from fieldtune.server.outcomes.trial import (
     Learned,
     Proposal,
 )
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.tuner import Known, OptunaTuner
 
@@ -41,8 +42,8 @@ def onlooker(*, seed: int, known: object) -> Onlooker:
 
 def tuner(folder: Path, sampler: str) -> OptunaTuner:
     return OptunaTuner(
-        folder / "study.db", name="s", identity="s", space=SPACE, objectives=("error", "energy_j"),
-        seed=0, sampler=sampler,
+        folder / "study.db", name="s", identity="s", space=SPACE,
+        objectives=(MEASURES["error"], MEASURES["energy_j"]), seed=0, sampler=sampler,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from fieldtune.server.bo.candidates import Judge, fill_pool, perturb
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned
 from fieldtune.server.study.changes import Change
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space, Value
 from fieldtune.server.study.tuner_options import SAMPLERS
 from fieldtune.server.tuner import GreySampler, Known, OptunaTuner
@@ -47,7 +48,7 @@ def tuner(
 ) -> OptunaTuner:
     return OptunaTuner(
         folder / "study.db", name="s", identity=space.model_dump_json(), space=space,
-        objectives=("error",), seed=0, sampler=sampler, queue=queue,
+        objectives=(MEASURES["error"],), seed=0, sampler=sampler, queue=queue,
         steer=lambda _: (Change(key="space.client.rate.low", before="0.001", after="0.01"),),
     )  # fmt: skip
 
@@ -107,7 +108,7 @@ def test_a_study_that_nobody_may_steer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="holds another study"):
         OptunaTuner(
             tmp_path / "study.db", name="s", identity="other", space=NARROW,
-            objectives=("error",), seed=0,
+            objectives=(MEASURES["error"],), seed=0,
         )  # fmt: skip
 
 

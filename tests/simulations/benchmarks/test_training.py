@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from commandline import Command
+from fieldtune.server.study.load import load_study
 from fieldtune.server.study.tuner_options import Fedex
 from tuner.experiment import run, score
 from tuner.exploring import FedexPeer
@@ -107,6 +108,18 @@ def test_the_truth_is_the_mean_of_fresh_seeds_and_costs_are_known(problem: Feder
     assert problem.true_error(values) == pytest.approx(np.mean(errors))
     assert len(set(errors)) > 1
     assert truth.device_s > 0
+
+
+def test_where_nothing_was_learned_each_measure_is_the_worst_there_is(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one.toml"
+    four = '["error", "worst_error", "macro_f1", "loss"]'
+    file.write_text(study.read_text().replace('["error", "-macro_f1", "energy_j"]', four))
+    values = load_study(file).full_space.defaults().flat()
+    problem = Federated(file, only=[values])
+    monkeypatch.setattr(problem, "_train", lambda *_, **__: None)
+    assert problem.evaluate(values, 1, 5).objectives == (1.0, 1.0, 0.0, 10.0)
 
 
 def test_more_rounds_cost_more_and_few_evaluating_clients_are_a_noisier_view(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fieldtune.profiles.costmodel.calibration import NONE, Corrections
 from fieldtune.server.costs.coefficients import MEASURES, calibrated, calls_per_round, evaluate
 from fieldtune.server.costs.fleet_groups import FleetGroups
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study import objectives
+from fieldtune.server.study.objectives import COST_MEASURES
 from fieldtune.server.study.settings import client_settings
 from fieldtune.server.study.space import Configuration
 
@@ -20,10 +21,7 @@ Array = NDArray[np.float64]
 Calibration = Mapping[str, Corrections]
 """Device type -> by how much its reports differ from what its profile predicts."""
 
-WORST_OF_FLEET = ("inference_ms", "memory_mib", "inference_memory_mib", "storage_mib", "round_s")
-"""Measures that count on the device type that is worst off; the others are means over the fleet."""
-
-_WORST = np.array([name in WORST_OF_FLEET for name in COST_MEASURES])
+_WORST = np.array([objectives.MEASURES[name].worst_of_fleet for name in COST_MEASURES])
 
 
 @dataclass(frozen=True)

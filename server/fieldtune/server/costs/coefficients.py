@@ -19,7 +19,7 @@ from fieldtune.profiles.costmodel.cost import Cost, Workload, predict
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.manifest import Manifest
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.objectives import COST_MEASURES
 
 Array = NDArray[np.float64]
 

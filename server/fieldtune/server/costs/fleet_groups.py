@@ -127,8 +127,7 @@ def _check_told(
 ) -> None:
     """Refuse a study that asks for what a profile does not tell: nothing is guessed."""
     for name, profile in sorted(profiles.items()):
-        asked = [(f"the objective {objective.removeprefix('-')}", objective.removeprefix("-"))
-                 for objective in study.study.objectives]  # fmt: skip
+        asked = [(f"the objective {each.name}", each.name) for each in study.study.objectives]
         asked += [(f"the limit {limit} = {cap:g}", limit) for limit, cap in limits[name].items()]
         if study.study.energy_j is not None:
             asked.append((f"the budget energy_j = {study.study.energy_j:g}", "energy_j"))

@@ -20,7 +20,7 @@ from fieldtune.server.bo.known import Known
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.costs.architecture_costs import ArchitectureCosts, Calibration
 from fieldtune.server.costs.cost_model import CostModel
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.space import Configuration, Value
 
 Array = NDArray[np.float64]
@@ -97,9 +97,9 @@ class KnownCosts:
         found = costs.of(configuration)
         return Known(
             {
-                index: found.measures[name]
+                index: found.measures[objective.name]
                 for index, objective in enumerate(self._study.study.objectives)
-                if (name := objective.removeprefix("-")) in COST_MEASURES
+                if not objective.learned
             },
             found.constraints,
         )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.outcomes.trial import Outcome, Trained
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.objectives import COST_MEASURES
 
 
 def rescore(

@@ -316,14 +316,14 @@ def evaluation(
     ]
     measures = from_counts(*counts) if classes else {}
     measures["loss"] = sum(report.loss_sum for report in usable) / samples
-    if metric in measures:
-        measures["metric"] = measures[metric]
-    elif classes or ":" in metric:
+    if metric not in measures and (classes or ":" in metric):
         weighed = [(r.value, r.weight) for r in usable if r.value is not None and r.weight]
         total = sum(weight for _, weight in weighed)
-        measures["metric"] = (
+        measures["metric" if ":" in metric else metric] = (
             sum(value * weight for value, weight in weighed) / total if total else 0.0
         )
+    if metric in measures:
+        measures["metric"] = measures[metric]
     if "metric" in measures:
         measures["error"] = 1 - measures["metric"]
         own = [(1 - value, weight) for r in usable for value, weight in _own(r, metric)]

@@ -14,8 +14,7 @@ from fieldtune.server.study.config import StudyConfig
 
 def minimised(study: StudyConfig, outcome: Completed) -> NDArray[np.float64]:
     """The objectives of an outcome ``[m]``, so that less is better."""
-    signs = [-1.0 if name.startswith("-") else 1.0 for name in study.study.objectives]
-    return np.array(list(outcome.objectives.values())) * signs
+    return np.array([each.sign * outcome.objectives[each.name] for each in study.study.objectives])
 
 
 def non_dominated(study: StudyConfig, outcomes: Sequence[Completed]) -> list[Completed]:

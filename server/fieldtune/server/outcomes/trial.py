@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.calibration import NONE, Corrections
 from fieldtune.profiles.costmodel.cost import Cost
+from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Configuration, Value
 
 
@@ -55,6 +56,16 @@ class Forecast:
     def feasible(self) -> bool:
         """Whether every constraint holds."""
         return all(value <= 0 for value in self.constraints.values())
+
+
+def objective_values(
+    objectives: Sequence[Objective], measures: Mapping[str, float], forecast: Forecast
+) -> dict[str, float]:
+    """Each objective by name: learned ones as measured, costs of the fleet as forecast."""
+    return {
+        each.name: measures[each.name] if each.learned else forecast.measures[each.name]
+        for each in objectives
+    }
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from html import escape
 
 from fieldtune.server.report.format import number, scale, setting
-from fieldtune.server.report.view import Objective, completed, objectives, parameters
+from fieldtune.server.report.view import completed, objectives, parameters
 from fieldtune.server.results.schema import Attempt, Summary
+from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Value
 
 FEW = 6

@@ -13,6 +13,7 @@ from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.feasible_space import Screening
 from fieldtune.server.report.format import budget
 from fieldtune.server.study.config import StudyConfig, StudySection
+from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import SECTIONS, Parameter
 
 
@@ -32,7 +33,7 @@ def print_check(
     tests = sum(member.test_samples for member in members)
     console.print(
         f"[bold]{study.study.name}[/]: {_size(study.study)}, "
-        f"{study.study.parallel} in flight, minimising {', '.join(study.study.objectives)}",
+        f"{study.study.parallel} in flight, {_aims(study.study.objectives)}",
         highlight=False,
     )
     if study.rungs:
@@ -93,3 +94,10 @@ def _values(parameter: Parameter) -> str:
         return ", ".join(map(str, parameter.choices))
     low, high = parameter.bounds()
     return f"{low:g} .. {high:g}{' (log)' if parameter.log else ''}"
+
+
+def _aims(objectives: Sequence[Objective]) -> str:
+    """``minimising error, energy_j, maximising recall``."""
+    aims = {"minimising": [o.name for o in objectives if not o.maximised],
+            "maximising": [o.name for o in objectives if o.maximised]}  # fmt: skip
+    return ", ".join(f"{verb} {', '.join(names)}" for verb, names in aims.items() if names)

@@ -12,28 +12,11 @@ from dataclasses import dataclass
 
 from fieldtune.server.costs.budget import Account
 from fieldtune.server.results.schema import Interval
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Value
 
-LABELS = {
-    "error": "Error",
-    "worst_error": "Worst tenth's error",
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro F1",
-    "precision": "Precision",
-    "recall": "Recall",
-    "loss": "Loss",
-    "inference_ms": "Inference",
-    "energy_j": "Energy",
-    "memory_mib": "Training memory",
-    "inference_memory_mib": "Inference memory",
-    "storage_mib": "Storage",
-    "round_s": "Round",
-    "sent_bytes": "Sent",
-    "received_bytes": "Received",
-    "coverage": "Coverage",
-}
-SHARES = ("error", "worst_error", "accuracy", "macro_f1", "precision", "recall")
-"""Measures from 0 to 1 that are written in per cent."""
+_LABELS = {"coverage": "Coverage"}
+"""Of limits that are no measure."""
 
 _MIB = 2.0**20
 _Steps = tuple[tuple[float, str, float], ...]
@@ -59,13 +42,13 @@ _BYTES: _Steps = (
     (_MIB, "MiB", _MIB),
     (2.0**30, "GiB", 2.0**30),
 )
-_ENDINGS: dict[str, tuple[float, _Steps]] = {
-    "_ms": (1e-3, _SECONDS),
-    "_s": (1.0, _SECONDS),
-    "_j": (1.0, _JOULES),
-    "_w": (1.0, _WATTS),
-    "_mib": (_MIB, _BYTES),
-    "_bytes": (1.0, _BYTES),
+_UNITS: dict[str, tuple[float, _Steps]] = {
+    "ms": (1e-3, _SECONDS),
+    "s": (1.0, _SECONDS),
+    "j": (1.0, _JOULES),
+    "w": (1.0, _WATTS),
+    "mib": (_MIB, _BYTES),
+    "bytes": (1.0, _BYTES),
 }
 
 
@@ -92,22 +75,21 @@ class Scale:
 
 def label(name: str) -> str:
     """A measure's or limit's name for people; its own name where it has no other."""
-    return LABELS.get(name, name)
+    return MEASURES[name].label if name in MEASURES else _LABELS.get(name, name)
 
 
 def scale(name: str, values: Sequence[float]) -> Scale:
     """One unit that suits all the values of a measure, by the middle one of them."""
-    if name in SHARES:
+    own_unit = MEASURES[name].unit if name in MEASURES else name.rpartition("_")[2]
+    if own_unit == "share":
         return Scale(100.0, "%")
-    for ending, (to_base, steps) in _ENDINGS.items():
-        if name.endswith(ending):
-            sizes = sorted(
-                abs(value) * to_base for value in values if value and math.isfinite(value)
-            )
-            middle = _rounded(sizes[len(sizes) // 2]) if sizes else to_base
-            size, unit, _ = [step for step in steps if step[2] <= middle * (1 + 1e-12)][-1]
-            return Scale(to_base / size, unit)
-    return Scale(1.0, "")
+    if own_unit not in _UNITS:
+        return Scale(1.0, "")
+    to_base, steps = _UNITS[own_unit]
+    sizes = sorted(abs(value) * to_base for value in values if value and math.isfinite(value))
+    middle = _rounded(sizes[len(sizes) // 2]) if sizes else to_base
+    size, unit, _ = [step for step in steps if step[2] <= middle * (1 + 1e-12)][-1]
+    return Scale(to_base / size, unit)
 
 
 def quality(measures: Mapping[str, float]) -> str:

@@ -15,13 +15,13 @@ from fieldtune.server.report.hover import attempt_text, point_text
 from fieldtune.server.report.projection import TRIAL, edge, scaled
 from fieldtune.server.report.theme import Theme, axis, layout
 from fieldtune.server.report.view import (
-    Objective,
     completed,
     objectives,
     recommended_for,
     within_limits,
 )
 from fieldtune.server.results.schema import Interval, Summary
+from fieldtune.server.study.objectives import Objective
 
 Draw = Callable[[Theme], go.Figure]
 DECADES = 20.0

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from fieldtune.server.report.format import SHARES, listed
+from fieldtune.server.report.format import listed
 from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.tuner.smoothed import FEWEST
 
-_MEAN_OF_FLEET = ("energy_j", "sent_bytes", "received_bytes")
-
 
 def notes(summary: Summary) -> Markup:
     """A list of terms, only of those that occur."""
-    goals = {goal.name: goal.label for goal in objectives(summary)}
+    goals = objectives(summary)
     samples = sorted({point.test_samples for point in summary.front})
-    share = [title for name, title in goals.items() if name in SHARES]
-    learned = {*SHARES, "loss", "metric"}
-    costs = [title for name, title in goals.items() if name not in learned and summary.front]
-    means = [title for name, title in goals.items() if name in _MEAN_OF_FLEET and summary.front]
-    worst = [title for title in costs if title not in means]
+    share = [goal.label for goal in goals if goal.unit == "share"]
+    costs = [goal for goal in goals if not goal.learned and summary.front]
+    means = [cost.label for cost in costs if not cost.worst_of_fleet]
+    worst = [cost.label for cost in costs if cost.worst_of_fleet]
     entries: dict[str, str] = {}
     if summary.simulated:
         entries["Predicted, not measured"] = (
@@ -42,7 +39,7 @@ def notes(summary: Summary) -> Markup:
             "the model of all of them, which has this in it. Two points whose intervals overlap a "
             "lot may differ by chance."
         )
-    if summary.front and ("loss" in goals or "metric" in goals):
+    if summary.front and any(goal.learned and goal.unit != "share" for goal in goals):
         entries["No interval"] = "The loss and a metric of one's own may come without an interval."
     if costs:
         entries["Interval of a cost"] = (

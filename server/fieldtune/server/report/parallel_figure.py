@@ -17,8 +17,9 @@ from fieldtune.server.report.axes import Axis, all_axes
 from fieldtune.server.report.format import scale
 from fieldtune.server.report.hover import attempt_text
 from fieldtune.server.report.theme import Theme, layout
-from fieldtune.server.report.view import Objective, completed, objectives
+from fieldtune.server.report.view import completed, objectives
 from fieldtune.server.results.schema import Attempt, Summary
+from fieldtune.server.study.objectives import Objective
 
 SHADES = 12
 

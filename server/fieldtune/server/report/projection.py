@@ -8,10 +8,10 @@ import moocore
 import numpy as np
 
 from fieldtune.server.report.format import Scale
-from fieldtune.server.report.view import Objective
 from fieldtune.server.results.schema import Interval, Point
+from fieldtune.server.study.objectives import Objective
 
-TRIAL = Objective(name="trial", label="Trial", maximised=False)
+TRIAL = Objective("trial", "Trial")
 """What stands for the second objective of a study that has one."""
 
 

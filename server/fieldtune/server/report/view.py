@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from fieldtune.server.costs.budget import Account
@@ -18,21 +18,8 @@ from fieldtune.server.report.format import (
     setting,
 )
 from fieldtune.server.results.schema import Attempt, Interval, Point, Summary
+from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.tuner_options import Phase
-
-
-@dataclass(frozen=True)
-class Objective:
-    """An objective without its sign, and which way it is to go."""
-
-    name: str
-    label: str
-    maximised: bool
-
-    @property
-    def sign(self) -> float:
-        """What turns it into something to minimise."""
-        return -1.0 if self.maximised else 1.0
 
 
 @dataclass(frozen=True)
@@ -47,14 +34,10 @@ class Seen:
 
 
 def objectives(summary: Summary) -> list[Objective]:
-    """The study's objectives in the study's order."""
+    """The study's objectives in the study's order; the metric is labelled by its own name."""
     return [
-        Objective(
-            name=name.removeprefix("-"),
-            label=_label(name.removeprefix("-"), summary),
-            maximised=name.startswith("-"),
-        )
-        for name in summary.objectives
+        replace(each, label=f"Metric ({summary.metric})") if each.name == "metric" else each
+        for each in summary.objectives
     ]
 
 
@@ -233,7 +216,3 @@ def nothing_fits(summary: Summary, device: str) -> str:
 def spread(points: Sequence[Point], name: str) -> bool:
     """Whether a hyperparameter takes more than one value among the points."""
     return len({repr(point.configuration.get(name)) for point in points}) > 1
-
-
-def _label(name: str, summary: Summary) -> str:
-    return f"Metric ({summary.metric})" if name == "metric" else label(name)

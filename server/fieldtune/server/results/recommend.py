@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.server.results.schema import Against, Point, Recommendation
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.objectives import Objective
 
 _ALIKE = 0.01
 """Objectives that differ by less than this share count as equal."""
 
 
 def recommend(
-    front: Sequence[Point], defaults: Point | None, objectives: Sequence[str], device: str
+    front: Sequence[Point], defaults: Point | None, objectives: Sequence[Objective], device: str
 ) -> Recommendation | None:
     """The point of the front to deploy on a device type; None where none fits it.
 
@@ -34,8 +34,7 @@ def recommend(
         np.array(_as_seen_by(device, defaults, objectives)) if defaults else values.max(axis=0)
     )
     gains = reference - values
-    names = [name.removeprefix("-") for name in objectives]
-    learned = [name not in COST_MEASURES for name in names]
+    learned = [objective.learned for objective in objectives]
     no_worse = (gains[:, learned] >= 0).all(axis=1)
     allowed = np.flatnonzero(no_worse) if no_worse.any() else np.arange(len(fitting))
     shares = _shares(gains, reference)
@@ -46,13 +45,14 @@ def recommend(
     alike = sum(bool((standing[i] == standing[index]).all()) for i in allowed)
     against = [
         Against(
-            objective=names[k],
-            value=_signed(name, values[index][k]),
-            default=_signed(name, reference[k]),
+            objective=objective.name,
+            value=float(objective.sign * values[index][k]),
+            default=float(objective.sign * reference[k]),
             better=bool(gains[index][k] > 0),
         )
-        for k, name in enumerate(objectives)
+        for k, objective in enumerate(objectives)
     ]
+    names = [objective.name for objective in objectives]
     return Recommendation(
         trial=fitting[index].trial,
         why=_why(dict(zip(names, standing[index], strict=True)), alike, defaults, fitting[index]),
@@ -66,17 +66,12 @@ def _shares(gains: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArr
     return np.asarray(gains / np.where(extent > 0, extent, 1.0))
 
 
-def _signed(name: str, value: float) -> float:
-    return float(-value if name.startswith("-") else value)
-
-
-def _as_seen_by(device: str, point: Point, objectives: Sequence[str]) -> list[float]:
+def _as_seen_by(device: str, point: Point, objectives: Sequence[Objective]) -> list[float]:
     """Objective values to minimise: learned ones as they are, costs those of the device."""
     values = []
-    for name in objectives:
-        plain = name.removeprefix("-")
-        cost = point.devices[device].costs[plain] if plain in COST_MEASURES else None
-        values.append(_signed(name, (cost or point.objectives[plain]).value))
+    for each in objectives:
+        cost = None if each.learned else point.devices[device].costs[each.name]
+        values.append(each.sign * (cost or point.objectives[each.name]).value)
     return values
 
 

@@ -19,8 +19,9 @@ from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
 from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped, Trained
 from fieldtune.server.study.changes import identity, steered
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study, parse_study
+from fieldtune.server.study.objectives import COST_MEASURES
 
 _STUDY_FOLDER = ".study-folder"
 _HINT = "choose another folder with --out, or remove this one"
@@ -177,7 +178,7 @@ def trial_name(trial: int) -> str:
 def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
     """A table of the outcomes: configuration, objectives, constraints, costs by device, seed."""
     parameters = list(study.full_space.parameters())
-    objectives = [name.removeprefix("-") for name in study.study.objectives]
+    objectives = [objective.name for objective in study.study.objectives]
     limits = sorted(
         {
             limit

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.study.changes import Changes
+from fieldtune.server.study.objectives import StoredObjective
 from fieldtune.server.study.space import Value
 
 SCHEMA_VERSION = 1
@@ -154,8 +155,8 @@ class Summary(_Model):
     schema_version: int = SCHEMA_VERSION
     study: str
     seed: int
-    objectives: list[str]
-    """As in the study file: a leading ``-`` is maximised."""
+    objectives: tuple[StoredObjective, ...]
+    """In the file by name; a leading ``-`` says that it is maximised."""
     metric: str
     devices: dict[str, int]
     """Device type -> clients of the fleet; 0 where none was there, and all is predicted."""

@@ -35,7 +35,8 @@ from fieldtune.server.results.schema import (
     Summary,
 )
 from fieldtune.server.study.changes import Changes
-from fieldtune.server.study.config import COST_MEASURES, LEARNED_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 from fieldtune.server.tuner.schedule import merged
 from fieldtune.server.tuner.smoothed import believe
 
@@ -81,12 +82,12 @@ def summarise(
         for forecast in forecasts[:1]
         for name, device in forecast.devices.items()
     }
-    names = study.study.objectives
+    objectives = study.study.objectives
     trials = sum(not isinstance(outcome, Infeasible) for outcome in outcomes)
     return Summary(
         study=study.study.name,
         seed=study.study.seed,
-        objectives=list(names),
+        objectives=objectives,
         metric=study.task.metric,
         devices=devices,
         simulated=all(outcome.learned.simulated for outcome in completed),
@@ -98,7 +99,7 @@ def summarise(
         recommended={
             device: chosen
             for device in devices
-            if (chosen := recommend(front, defaults, names, device)) is not None
+            if (chosen := recommend(front, defaults, objectives, device)) is not None
         },
         defaults=defaults,
         attempts=[_attempt(outcome) for outcome in outcomes],
@@ -134,9 +135,9 @@ def _as_believed(
     The front is of these, so that no lucky evaluation is recommended for its luck.
     """
     believed = {
-        name: believe(study.full_space, completed, name)
-        for name in (objective.removeprefix("-") for objective in study.study.objectives)
-        if name in LEARNED_MEASURES
+        objective.name: believe(study.full_space, completed, objective.name)
+        for objective in study.study.objectives
+        if objective.learned
     }
     intervals = {
         (number, name): Interval(value=each.value, low=each.low, high=each.high)
@@ -221,7 +222,7 @@ def _point(
 
 
 def _interval(name: str, value: float, outcome: Completed) -> Interval:
-    if name in LEARNED_MEASURES:
+    if MEASURES[name].learned:
         if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
             return Interval(value=value, low=value, high=value)
         learned = outcome.learned

@@ -16,7 +16,7 @@ from fieldtune.profiles.common.errors import FieldtuneError, RunFolderError, Usa
 from fieldtune.server.outcomes.earlier import FEWEST, EarlierStudy, EarlierTrial
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import SCHEMA_VERSION, Summary
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study
 from fieldtune.server.study.space import Parameter
 
@@ -133,11 +133,7 @@ def _check_in_common(path: Path, earlier: EarlierStudy, study: StudyConfig) -> N
             f"--warm-start {path}: its study {earlier.name!r} has no parameter in common with this "
             f"one; it has {', '.join(earlier.parameters)}"
         )
-    learned = [
-        plain
-        for name in study.study.objectives
-        if (plain := name.removeprefix("-")) not in COST_MEASURES
-    ]
+    learned = [objective.name for objective in study.study.objectives if objective.learned]
     if not any(name in trial.objectives for name in learned for trial in earlier.trials):
         measured = sorted({name for trial in earlier.trials for name in trial.objectives})
         raise UsageError(

@@ -26,8 +26,9 @@ from fieldtune.server.outcomes.trial import (
     Outcome,
     Proposal,
     Stopped,
+    objective_values,
 )
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
 
 
 class Training:
@@ -60,7 +61,7 @@ class Training:
         self.waiting_for: set[int] = set()
         self.outcome: Outcome | None = None
         self.weights: Weights | None = None
-        self._objectives = [name.removeprefix("-") for name in study.study.objectives]
+        self._objectives = study.study.objectives
         self._candidates = candidates
         self._watch, self._bill = Watch(expected), Bill(expected, candidates[0].forecast)
         self._answers: dict[int, Report] = {}
@@ -105,12 +106,7 @@ class Training:
     def _outcome(self, learned: Learned) -> Outcome:
         chosen = self._candidates[learned.choice.mode if learned.choice else 0]
         proposal = replace(self.proposal, configuration=chosen.configuration)
-        objectives = {
-            name: chosen.forecast.measures[name]
-            if name in COST_MEASURES
-            else learned.measures[name]
-            for name in self._objectives
-        }
+        objectives = objective_values(self._objectives, learned.measures, chosen.forecast)
         about = proposal, chosen.forecast, learned, objectives, self.plan.seed
         observed, expense = self._watch.observed(), self._bill.total()
         if learned.stopped:

@@ -21,33 +21,17 @@ from fieldtune.server.compiler.manifest import (
     Optimizer,
     Variant,
 )
+from fieldtune.server.study.objectives import (
+    COST_MEASURES,
+    MEASURES,
+    Objective,
+    StoredObjective,
+    parse_objective,
+)
 from fieldtune.server.study.partition import Partition
 from fieldtune.server.study.section import Section
 from fieldtune.server.study.space import SECTIONS, Configuration, Parameter, Scalar, Space, Value
 from fieldtune.server.study.tuner_options import TunerSection
-
-LEARNED_MEASURES = (
-    "error",
-    "worst_error",
-    "accuracy",
-    "macro_f1",
-    "precision",
-    "recall",
-    "loss",
-    "metric",
-)
-COST_MEASURES = (
-    "inference_ms",
-    "energy_j",
-    "memory_mib",
-    "inference_memory_mib",
-    "storage_mib",
-    "round_s",
-    "sent_bytes",
-    "received_bytes",
-)
-MEASURES = (*LEARNED_MEASURES, *COST_MEASURES)
-"""What an objective may name; with a leading ``-`` it is maximised."""
 
 CLIENT_DEFAULTS: dict[str, Value] = {
     **{name: value for name, value in DEFAULTS.items() if name != "seed"},
@@ -80,25 +64,25 @@ class StudySection(Section):
     sent_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Bytes that all devices together may send."""
     rounds: int = Field(ge=1)
-    objectives: tuple[str, ...] = Field(
-        default=("error", "inference_ms", "energy_j"), min_length=1, max_length=4
+    objectives: tuple[StoredObjective, ...] = Field(
+        default=tuple(MEASURES[name] for name in ("error", "inference_ms", "energy_j")),
+        min_length=1,
+        max_length=4,
     )
     seed: int = Field(default=0, ge=0)
     parallel: int = Field(default=4, ge=1)
     """Trials in flight. Part of the study, since it decides what the optimizer knows when."""
 
-    @field_validator("objectives")
+    @field_validator("objectives", mode="before")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name.removeprefix("-") not in MEASURES:
-                raise ValueError(
-                    f"has the unknown objective {name!r}{did_you_mean(name, MEASURES)}; "
-                    f"known are {', '.join(MEASURES)}"
-                )
-        if len({name.removeprefix("-") for name in names}) != len(names):
-            raise ValueError("names an objective twice")
-        return names
+    def _known(cls, entries: object) -> object:
+        if not isinstance(entries, (list, tuple)):
+            return entries
+        found = [e if isinstance(e, Objective) else parse_objective(str(e)) for e in entries]
+        names = [objective.name for objective in found]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"names the objective {twice[0]!r} twice: name each once")
+        return tuple(found)
 
     @model_validator(mode="after")
     def _limited(self) -> StudySection:
@@ -305,17 +289,26 @@ class StudyConfig(Section):
         return self
 
     def _check_objectives(self) -> None:
-        """A model that reconstructs its input has a loss, and right or wrong answers none."""
+        """Objectives that the task gives no value of.
+
+        A model that reconstructs its input has a loss, and right or wrong answers none; the AUC is
+        computed where it is the metric.
+        """
         known = (
             "loss",
             *(("error", "worst_error", "metric") if self.task.own_metric else ()),
             *COST_MEASURES,
         )
-        for name in self.study.objectives if self.task.reconstructs else ():
-            if name.removeprefix("-") not in known:
+        for name in (objective.name for objective in self.study.objectives):
+            if self.task.reconstructs and name not in known:
                 raise ValueError(
                     f"study.objectives has {name!r}, which needs labels, with task.loss = "
                     f"{self.task.loss!r}, which has none; known are {', '.join(known)}"
+                )
+            if name == "auc" and self.task.metric != "auc":
+                raise ValueError(
+                    "study.objectives has 'auc', which clients compute only as the metric: set "
+                    f"task.metric = 'auc' (it is {self.task.metric!r})"
                 )
 
     def _check_queue(self) -> None:

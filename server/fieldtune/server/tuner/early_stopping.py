@@ -16,8 +16,15 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.server.outcomes.trial import Completed, Forecast, Outcome, Stopped, Trained
-from fieldtune.server.study.config import COST_MEASURES, StudyConfig
+from fieldtune.server.outcomes.trial import (
+    Completed,
+    Forecast,
+    Outcome,
+    Stopped,
+    Trained,
+    objective_values,
+)
+from fieldtune.server.study.config import StudyConfig
 
 Array = NDArray[np.float64]
 
@@ -64,12 +71,8 @@ class Rungs:
 
     def _values(self, forecast: Forecast, measures: Mapping[str, float]) -> Array:
         """Objectives to be minimised ``[m]``."""
-        values = []
-        for name in self._objectives:
-            plain = name.removeprefix("-")
-            value = forecast.measures[plain] if plain in COST_MEASURES else measures[plain]
-            values.append(-value if name.startswith("-") else value)
-        return np.array(values)
+        values = objective_values(self._objectives, measures, forecast)
+        return np.array([each.sign * values[each.name] for each in self._objectives])
 
 
 def at_rung(outcome: Completed | Stopped, rounds: int) -> Mapping[str, float] | None:

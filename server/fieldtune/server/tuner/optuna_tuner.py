@@ -35,7 +35,7 @@ from fieldtune.server.bo.trial_rows import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.outcomes.earlier import EarlierStudy
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome, Proposal, Stopped, Trained
 from fieldtune.server.study.changes import Change, Changes, last_limits
-from fieldtune.server.study.config import COST_MEASURES
+from fieldtune.server.study.objectives import Objective, wrong_direction
 from fieldtune.server.study.space import Configuration, Parameter, Space, Value
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.restated import RestatedStudy
@@ -98,7 +98,7 @@ class OptunaTuner:
         name: the study's name in it.
         identity: text that must be the same each time the file is opened.
         space: the parameters.
-        objectives: names; a leading ``-`` maximises.
+        objectives: what to minimise or maximise, one to four.
         seed: of the sampler.
         rounds: of a whole trial.
         sampler: its name, as in a study file.
@@ -110,7 +110,8 @@ class OptunaTuner:
 
     Raises:
         StudyError: there is no such sampler.
-        RunFolderError: the file holds a study of another identity, or ``steer`` refuses it.
+        RunFolderError: the file holds a study of another identity, or ``steer`` refuses it; or the
+            study in it took an objective in the other direction.
         StorageError: the file cannot be read or written.
     """
 
@@ -121,7 +122,7 @@ class OptunaTuner:
         name: str,
         identity: str,
         space: Space,
-        objectives: Sequence[str],
+        objectives: Sequence[Objective],
         seed: int,
         rounds: int = 1,
         sampler: str = "grey",
@@ -141,16 +142,17 @@ class OptunaTuner:
             optuna.create_study(
                 storage=self._storage,
                 study_name=name,
-                directions=[
-                    "maximize" if objective.startswith("-") else "minimize"
-                    for objective in self._objectives
-                ],
+                directions=[objective.direction for objective in self._objectives],
                 load_if_exists=True,
             )
             self._study = RestatedStudy(name, self._storage)
+            # A study that is there already keeps the directions that it began with.
+            for objective, before in zip(self._objectives, self._study.directions, strict=False):
+                if before.name.lower() != objective.direction:
+                    raise wrong_direction(objective)
             self._changes = self._amended(identity, steer)
             with without_experimental_warnings():
-                self._study.set_metric_names([name.removeprefix("-") for name in self._objectives])
+                self._study.set_metric_names([each.name for each in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
         # Trials keep the distributions that the study began with: Optuna takes no others.
         self._recorded = dict(self._distributions)
@@ -221,7 +223,7 @@ class OptunaTuner:
                     CURVE_KEY,
                     [self._partial(outcome, rounds) for rounds in sorted(outcome.learned.curve)],
                 )
-                values = [outcome.objectives[name.removeprefix("-")] for name in self._objectives]
+                values = [outcome.objectives[each.name] for each in self._objectives]
                 self._study.tell(trial, values)
             elif isinstance(outcome, Stopped):
                 trial.set_user_attr(PARTIAL_KEY, self._partial(outcome, outcome.stopped_after))
@@ -233,8 +235,8 @@ class OptunaTuner:
     def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
         """What a trial had come to after some rounds, as :mod:`...tuner.history` reads it."""
         measures, values = outcome.learned.curve[rounds], list[float | None]()
-        for name in (objective.removeprefix("-") for objective in self._objectives):
-            value = outcome.objectives[name] if name in COST_MEASURES else measures[name]
+        for each in self._objectives:
+            value = (measures if each.learned else outcome.objectives)[each.name]
             values.append(value if math.isfinite(value) else None)
         return {"share": rounds / self._rounds, "values": values}
 
@@ -368,14 +370,14 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(low, high, log=parameter.log)
 
 
-def _as_prior(study: EarlierStudy, objectives: Sequence[str]) -> Earlier:
+def _as_prior(study: EarlierStudy, objectives: Sequence[Objective]) -> Earlier:
     """An earlier study with what it measured of these objectives; costs are known without it."""
     return Earlier(
         {name: distribution(each) for name, each in study.parameters.items()},
         [trial.configuration for trial in study.trials],
         {
-            index: [trial.objectives.get(plain, math.nan) for trial in study.trials]
-            for index, name in enumerate(objectives)
-            if (plain := name.removeprefix("-")) not in COST_MEASURES
+            index: [trial.objectives.get(objective.name, math.nan) for trial in study.trials]
+            for index, objective in enumerate(objectives)
+            if objective.learned
         },
     )

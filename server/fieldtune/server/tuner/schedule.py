@@ -16,7 +16,8 @@ import numpy as np
 from fieldtune.server.bo.sampler import even_start
 from fieldtune.server.outcomes.front import minimised, non_dominated
 from fieldtune.server.outcomes.trial import Completed, Infeasible, Outcome, Proposal
-from fieldtune.server.study.config import LEARNED_MEASURES, StudyConfig
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.objectives import MEASURES, Objective
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.smoothed import Believed, believe
@@ -108,9 +109,9 @@ def next_finalist(
     completed = [each for each in known if isinstance(each, Completed)]
     ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
     believed = {
-        name: believe(study.full_space, completed, name, sampling=False)
-        for name in (objective.removeprefix("-") for objective in study.study.objectives)
-        if name in LEARNED_MEASURES
+        objective: believe(study.full_space, completed, objective.name, sampling=False)
+        for objective in study.study.objectives
+        if objective.learned
     }
     first: dict[object, Completed] = {}
     for each in completed:
@@ -141,8 +142,7 @@ def next_finalist(
 def _beaten(study: StudyConfig, outcome: Completed, defaults: Completed) -> int:
     """On how many objectives an outcome beats the defaults; -1 if it predicts worse than they."""
     gains = minimised(study, defaults) - minimised(study, outcome)
-    names = (name.removeprefix("-") for name in study.study.objectives)
-    learned = np.array([name in LEARNED_MEASURES for name in names])
+    learned = np.array([objective.learned for objective in study.study.objectives])
     return -1 if (gains[learned] < 0).any() else int((gains > 0).sum())
 
 
@@ -152,31 +152,29 @@ def _in_doubt(
     middle: Completed,
     others: Sequence[Completed],
     front: set[int],
-    believed: Mapping[str, Mapping[int, Believed]],
+    believed: Mapping[Objective, Mapping[int, Believed]],
 ) -> bool:
     """Whether the interval of an outcome decides if it is on the front."""
     on_front = outcome.proposal.number in front
     if not any(outcome.proposal.number in of for of in believed.values()):
         return on_front and bool(believed)  # too few trials for intervals: the front is to be run
-    end = _at(outcome, believed, "worse" if on_front else "better", study.study.objectives)
+    end = _at(outcome, believed, "worse" if on_front else "better")
     rest = [each for each in others if each is not middle]
     return any(each is end for each in non_dominated(study, [*rest, end])) != on_front
 
 
 def _at(
-    outcome: Completed,
-    believed: Mapping[str, Mapping[int, Believed]],
-    end: str,
-    objectives: Sequence[str] = (),
+    outcome: Completed, believed: Mapping[Objective, Mapping[int, Believed]], end: str
 ) -> Completed:
     """The outcome with its learned objectives where they are believed to be, or at an end."""
     values = dict(outcome.objectives)
-    for name, of_trial in believed.items():
+    for objective, of_trial in believed.items():
         each = of_trial.get(outcome.proposal.number)
         if each is not None:
-            low_is_better = f"-{name}" not in objectives
-            low = end == "value" or (end == "better") == low_is_better
-            values[name] = each.value if end == "value" else each.low if low else each.high
+            low = (end == "worse") == objective.maximised
+            values[objective.name] = (
+                each.value if end == "value" else each.low if low else each.high
+            )
     return replace(outcome, objectives=values)
 
 
@@ -202,7 +200,7 @@ def _mean(runs: Sequence[Completed]) -> Completed:
     }
     objectives = {
         name: float(np.mean([each.objectives[name] for each in runs]))
-        if name in LEARNED_MEASURES
+        if MEASURES[name].learned
         else value
         for name, value in first.objectives.items()
     }

@@ -17,6 +17,7 @@ from fieldtune.server.bo.threads import one_thread
 from fieldtune.server.bo.trial_points import Places
 from fieldtune.server.bo.trial_rows import Row
 from fieldtune.server.outcomes.trial import Completed
+from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Configuration, Space
 from fieldtune.server.tuner.optuna_tuner import distribution
 
@@ -35,7 +36,7 @@ class Prospect:
 
 def prospects(
     space: Space,
-    objectives: Sequence[str],
+    objectives: Sequence[Objective],
     outcomes: Sequence[Completed],
     formulas: Formulas,
     *,
@@ -46,7 +47,7 @@ def prospects(
 
     Each is chosen as if those before it had come out as expected.
     """
-    signs = [-1.0 if name.startswith("-") else 1.0 for name in objectives]
+    signs = [objective.sign for objective in objectives]
     encoding = Encoding.of({n: distribution(each) for n, each in space.parameters().items()})
     judge = Judge(encoding, formulas, signs)
     pool, places = fill_pool(encoding, judge, seed), Places(encoding, judge)
@@ -56,10 +57,7 @@ def prospects(
             outcome.proposal.number,
             "measured",
             outcome.proposal.configuration.flat(),
-            tuple(
-                sign * outcome.objectives[name.removeprefix("-")]
-                for sign, name in zip(signs, objectives, strict=True)
-            ),
+            tuple(each.sign * outcome.objectives[each.name] for each in objectives),
             {},
         )
         for outcome in outcomes
