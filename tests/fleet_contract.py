@@ -194,6 +194,15 @@ class FleetContract:
             assert isinstance(report, TrainReport)
             assert report.weights is None
 
+    def test_a_request_for_a_client_that_is_no_member_is_answered_by_a_failure(
+        self, opened: Opened, mlp_artefact: Artefact
+    ) -> None:
+        asked: list[Asked] = [(client, training(mlp_artefact)) for client in (0, 99)]
+        replies = opened.answers(asked, mlp_artefact.model)
+        assert {reply.client: reply.report.failure for reply in replies} == {
+            0: None, 99: "no_reply",
+        }  # fmt: skip
+
     def test_where_nothing_was_asked_nothing_comes(self, opened: Opened) -> None:
         assert list(opened.fleet.receive(0.0)) == []
 

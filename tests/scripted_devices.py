@@ -35,10 +35,10 @@ class Time:
 class ScriptedRun:
     """A run whose devices do as they are told to; None: no answer, yet."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, there: Sequence[str] = ("pi-a", "pi-b")) -> None:
         identify_process(1, 1)
         self.answer = answer
-        self.there = [Node(100, "pi-a", "t0"), Node(101, "pi-b", "t0")]
+        self.there = [Node(100 + NUMBERS[name], name, "t0") for name in there]
         self.sent: list[Message] = []
         self.open: dict[str, Message] = {}
         self.lost = False
@@ -103,22 +103,25 @@ def failed(kind: str, detail: str = "") -> RecordDict:
 
 
 class Scene:
-    """A fleet of two devices over a scripted run."""
+    """A fleet of two enrolled devices over a scripted run; of those, some are there."""
 
-    def __init__(self, train: Answer) -> None:
+    def __init__(self, train: Answer, there: Sequence[str] = ("pi-a", "pi-b")) -> None:
         def answer(message: Message) -> RecordDict | Error | None:
             asked = message.metadata.message_type == "query.describe"
             return description(message) if asked else train(message)
 
         self.runs: list[ScriptedRun] = []
         self.time, self.notes = Time(), []  # type: tuple[Time, list[str]]
+        self.waits: list[tuple[float, str]] = []
+        """When what was said of a wait."""
 
         def start() -> ScriptedRun:
-            self.runs.append(ScriptedRun(answer))
+            self.runs.append(ScriptedRun(answer, there))
             return self.runs[-1]
 
         self.fleet = DeviceFleet(
-            start, NUMBERS, profiles=PROFILES, wanted=2, notes=self.notes.append,
+            start, NUMBERS, profiles=PROFILES, wanted=len(there), notes=self.notes.append,
+            waiting=lambda sentence: self.waits.append((self.time.now, sentence)),
             clock=self.time.clock, sleep=self.time.sleep,
         )  # fmt: skip
         self.members = self.fleet.members()

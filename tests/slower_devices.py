@@ -13,6 +13,7 @@ from fieldtune.client.contract.messages import (
     EvaluateReport,
     TrainReport,
     TrainRequest,
+    VariantRequest,
 )
 from fieldtune.profiles.costmodel.cost import call_ms
 from fieldtune.profiles.costmodel.tflite_work import Work, read_work
@@ -45,14 +46,18 @@ class SlowFleet:
     Args:
         answers: so many are given before the plug is pulled.
         newest_first: who answers first.
+        members: who is there; nobody else may be asked.
     """
 
-    def __init__(self, answers: float, *, newest_first: bool) -> None:
+    def __init__(
+        self, answers: float, *, newest_first: bool, members: Sequence[Description] = MEMBERS
+    ) -> None:
         self._left, self._newest_first = answers, newest_first
+        self._members = {member.client: member for member in members}
         self._open: deque[Addressed] = deque()
 
     def members(self) -> Sequence[Description]:
-        return MEMBERS
+        return list(self._members.values())
 
     def send(self, requests: Sequence[Addressed]) -> None:
         self._open.extend(requests)
@@ -65,9 +70,12 @@ class SlowFleet:
         return [Reply(asked.client, self._report(asked))]
 
     def _report(self, asked: Addressed) -> TrainReport | EvaluateReport:
-        request, profile = asked.request, MEMBERS[asked.client].profile
+        request, profile = asked.request, self._members[asked.client].profile
         kind = "train" if isinstance(request, TrainRequest) else "evaluate"
-        ms = call_ms(load_profile(profile), work_of(asked.model)[kind]).value * SLOWER[profile]
+        if isinstance(request, VariantRequest):
+            ms = 1.0
+        else:
+            ms = call_ms(load_profile(profile), work_of(asked.model)[kind]).value * SLOWER[profile]
         common: dict[str, Any] = {
             "trial": request.trial,
             "round": request.round,

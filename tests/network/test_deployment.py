@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import ssl
 import stat
@@ -13,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,61 @@ def test_flowers_own_supernode_takes_part_beside_light_nodes(
     assert {client for _, _, client in seen.trained} == set(data)
     seen.check_training(data)
     assert [report.failure for _, report in seen.reports] == [None] * 3 * len(data)
+
+
+@pytest.fixture
+def without_one(deployment: Deployment, fleet_study: Path) -> Iterator[Callable[[], None]]:
+    """A fifth device meanwhile; what is given enrolls it anew and stops the fourth."""
+    data, profile = dealt_data(fleet_study)[0]
+    fifth = deployment.device("fifth", data, profile)
+    deployment.enroll("last")  # else the fifth one's number would be given again
+    fifth.start()
+    fifth.waits_to_say("connected to")
+
+    def change() -> None:
+        fifth.end()
+        deployment.run("coordinator", "remove", deployment.path, "fifth")
+        deployment.enroll("fifth")
+        fifth.start()
+        deployment.devices["pi-3"].end()
+
+    yield change
+    fifth.end()
+    del deployment.devices["fifth"]
+    for name in ("fifth", "last"):
+        deployment.run("coordinator", "remove", deployment.path, name)
+    deployment.devices["pi-3"].start()
+
+
+def test_a_study_goes_on_after_a_device_was_enrolled_anew_and_another_is_off(
+    deployment: Deployment,
+    without_one: Callable[[], None],
+    fleet_study: Path,
+    tmp_path: Path,
+) -> None:
+    study = digits(tmp_path, clients=4, trials=2, rounds=1, least=4)
+    study.write_text(study.read_text() + "\n[[queue]]\nwidth = 16\nclients_per_round = 4\n")
+    run_folder = tmp_path / "run"
+    first, second = (
+        Program(
+            ("tune", study, "--superlink", deployment.path, "--out", run_folder), tmp_path / log
+        )
+        for log in ("first.log", "second.log")
+    )
+    first.start()
+    first.waits_to_say("trial   0:")
+    first.end(signal.SIGKILL)
+    assert "5 of 4 are here" in first.said()
+    without_one()
+    second.start()
+    assert second.process is not None
+    assert second.process.wait(300) == 0, second.said()
+    assert "4 of 4 are here: fifth" in second.said()
+    card = json.loads((run_folder / "models/trial-0000/card.json").read_text())
+    there = [data for data, _ in dealt_data(fleet_study)][:3]
+    assert card["test_samples"] > card["variants"]["fp32"]["test_samples"]
+    assert card["variants"]["fp32"]["test_samples"] == sum(len(data.test_y) for data in there)
+    assert "no_reply" not in second.said()
 
 
 @pytest.fixture(scope="class")

@@ -47,7 +47,7 @@ def tune_in_simulation(
 
     @contextmanager
     def simulated(
-        folder: RunFolder, import_path: Sequence[str], note: Notes
+        folder: RunFolder, import_path: Sequence[str], note: Notes, waiting: Notes
     ) -> Iterator[GridFleet]:
         with SimulationGrid(
             FleetPlan.of(folder.study, study_file.parent),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from flwr.app import Error, Message, RecordDict
 
@@ -169,6 +171,58 @@ def test_a_device_that_stays_away_fails_and_does_not_hold_up_later_rounds() -> N
     assert scene.reports()[0].failure == "no_reply"
     assert scene.time.now - before < 10
     assert "pi-a has left" in scene.notes
+
+
+@pytest.mark.parametrize("client", [1, 6], ids=["off", "not-enrolled"])
+def test_a_device_that_was_not_there_when_the_study_began_is_not_waited_for(client: int) -> None:
+    scene = Scene(good, there=["pi-a"])
+    scene.ask(client)
+    (reply,) = scene.fleet.receive(1.0)
+    assert (reply.client, reply.report.failure) == (client, "no_reply")
+    name = {1: "pi-b", 6: "device 6"}[client]
+    assert reply.report.detail == f"{name} was not there when the study was started"
+
+
+def test_a_device_that_connects_after_the_study_began_is_not_asked() -> None:
+    scene = Scene(good, there=["pi-a"])
+    scene.run.there.append(Node(101, "pi-b", "t0"))
+    scene.ask(0, 1)
+    reports = scene.reports()
+    assert (reports[0].failure, reports[1].failure) == (None, "no_reply")
+    assert [message.metadata.dst_node_id for message in scene.run.trainings()] == [100]
+
+
+def test_a_wait_for_a_device_that_is_away_says_its_name_and_how_long_it_may_last() -> None:
+    scene = Scene(lambda m: good(m) if m.metadata.dst_node_id == 101 else None)
+    scene.ask(0, 1)
+    scene.run.there.pop(0)
+    began = scene.time.now
+    scene.reports()
+    said = [sentence for _, sentence in scene.waits if sentence]
+    assert said[0] == "waiting for pi-a (away, 180 s more at most)"
+    assert said[-1] == "waiting for pi-a (away, 0 s more at most)"
+    times = [began, *(at for at, _ in scene.waits if at >= began)]
+    assert max(later - at for at, later in pairwise(times)) < 5
+    assert scene.waits[-1][1] == ""
+
+
+def test_a_wait_for_a_device_that_does_not_answer_says_at_what_it_is() -> None:
+    scene = Scene(lambda _: None)
+    scene.ask(0, 1)
+    scene.reports()
+    said = [sentence for _, sentence in scene.waits if sentence]
+    assert said[0] == (
+        "waiting for pi-a (at trial 1 round 2, 570 s more at most), "
+        "pi-b (at trial 1 round 2, 570 s more at most)"
+    )
+    assert scene.waits[-1][1] == ""
+
+
+def test_devices_that_answer_soon_are_no_wait_to_speak_of() -> None:
+    scene = Scene(good)
+    scene.ask(0, 1)
+    scene.reports()
+    assert {sentence for _, sentence in scene.waits} == {""}
 
 
 def test_a_message_is_sent_again_once_its_device_has_answered_a_later_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Outcome, Proposal
@@ -27,6 +28,36 @@ devices = { "raspberry-pi-5" = 1.0 }
 [space.model]
 width = { choices = [8, 16] }
 """
+
+
+def test_a_wait_is_a_line_now_and_then_where_there_is_no_terminal() -> None:
+    text, now = io.StringIO(), 0.0
+    with ProgressDisplay(
+        parse_study(STUDY, "s"), list, Console(file=text, width=200), clock=lambda: now
+    ) as display:
+        for wait in ("first", "second"):
+            for _ in range(61):
+                display.waiting(f"{wait} wait at {now:.0f}")
+                now += 1
+            display.waiting("")
+    lines = [f"first wait at {at}" for at in (5, 15, 35)]
+    lines += [f"second wait at {at}" for at in (66, 76, 96)]
+    assert text.getvalue().splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("waits", "shown"), [(["waiting for pi-a"], True), (["waiting for pi-a", ""], False)]
+)
+def test_a_wait_stands_in_the_bar_of_a_terminal_while_it_lasts(
+    waits: list[str], shown: bool
+) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=200, force_terminal=True)
+    with ProgressDisplay(parse_study(STUDY, "s"), list, console) as display:
+        for sentence in waits:
+            display.waiting(sentence)
+    last_frame = text.getvalue().rpartition("0/9")[2]  # drawn once more when the display ends
+    assert ("waiting for pi-a" in last_frame) == shown
 
 
 def completed(number: int, error: float, energy_j: float) -> Completed:

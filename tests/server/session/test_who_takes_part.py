@@ -134,6 +134,25 @@ def test_a_device_that_is_not_enrolled_takes_no_part() -> None:
     assert "stranger is not enrolled here: left out" in notes
 
 
+def test_a_wait_for_devices_says_who_is_missing() -> None:
+    run, waits = ScriptedRun(description, there=["pi-a"]), list[str]()
+
+    class Arriving(Time):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.now > 60 and len(run.there) == 1:
+                run.there.append(Node(101, "pi-b", "t0"))
+
+    time = Arriving()
+    fleet = DeviceFleet(
+        lambda: run, NUMBERS, profiles=PROFILES, wanted=2, notes=lambda _: None,
+        waiting=waits.append, clock=time.clock, sleep=time.sleep,
+    )  # fmt: skip
+    assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
+    assert "waiting for 1 more of pi-b (no time limit)" in waits
+    assert waits[-1] == ""
+
+
 def come_back(scene: Scene, activated: str, **changes: object) -> None:
     """Device pi-a connects anew, and describes itself with these changes."""
 

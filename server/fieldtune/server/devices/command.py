@@ -53,7 +53,7 @@ def tune_on_devices(
 
     @contextmanager
     def connected(
-        folder: RunFolder, import_path: Sequence[str], note: Notes
+        folder: RunFolder, import_path: Sequence[str], note: Notes, waiting: Notes
     ) -> Iterator[DeviceFleet]:
         from fieldtune.server.deployment.superlink_control import ENVIRONMENT
         from fieldtune.server.devices.superlink_run import SuperLinkRun
@@ -61,11 +61,12 @@ def tune_on_devices(
         os.environ.update(ENVIRONMENT)
         with place.in_use():
             fleet = DeviceFleet(
-                lambda: SuperLinkRun(place, note),
+                lambda: SuperLinkRun(place, note, waiting),
                 enrolled,
                 profiles=study.fleet.devices,
                 wanted=study.fleet.clients,
                 notes=note,
+                waiting=waiting,
             )
             try:
                 yield fleet

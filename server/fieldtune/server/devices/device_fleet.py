@@ -3,7 +3,7 @@
 Every request is answered once, whatever happens. A device that is away is waited for, but not for
 ever; one that has restarted is asked again; the first answer to a request counts and later ones are
 dropped. What has no answer by then is a failure, and the study goes on without that device until it
-is back.
+is back. A device that was not there when the study was started or resumed is not waited for.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from flwr.app import Message
 from fieldtune.client.contract.messages import Description, Failure
 from fieldtune.client.node.fleet_api import AWAY
 from fieldtune.server.deployment.run import Node, Run, RunLostError
-from fieldtune.server.devices.registration import UNAVAILABLE, Gathering
+from fieldtune.server.devices.registration import UNAVAILABLE, Gathering, and_more
 from fieldtune.server.devices.revalidation import Returning
-from fieldtune.server.federation.fleet import Addressed, Reply, refuse_if
-from fieldtune.server.federation.grid_fleet import failure, reported, request_message
+from fieldtune.server.federation.fleet import Addressed, Reply, failure, refuse_if
+from fieldtune.server.federation.grid_fleet import reported, request_message
 
 PATIENCE_S = 600.0
 AWAY_S = 180.0
@@ -28,6 +28,8 @@ _LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
 _MOST_TRIES = 3
+_LONG_S = 30.0
+"""A device that is there works so long at a request before it is said that it is waited for."""
 _PASSED_OVER_S = 60.0
 """A device works one message off after the other. So long after it has answered a later one, an
 earlier one or its reply must be lost, such as in a SuperLink that was ended."""
@@ -64,6 +66,8 @@ class DeviceFleet:
         notes: is told, in a sentence, who comes and goes.
         patience_s: a request that is not answered by then counts as a failure ``no_reply``.
         away_s: so does one for a device that is away for so long.
+        waiting: is told, as long as something is waited for, which devices and for how long yet;
+            an empty string where nothing is any more. It is called again and again.
         clock: seconds; only differences count.
         sleep: waits so many seconds.
     """
@@ -78,12 +82,13 @@ class DeviceFleet:
         notes: Callable[[str], None],
         patience_s: float = PATIENCE_S,
         away_s: float = AWAY_S,
+        waiting: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._start, self._numbers, self._wanted = start, numbers, wanted
         self._profiles = profiles
-        self._notes, self._clock, self._sleep = notes, clock, sleep
+        self._notes, self._waiting, self._clock, self._sleep = notes, waiting, clock, sleep
         self._patience_s, self._away_s = patience_s, away_s
         self._names = {number: name for name, number in numbers.items()}
         self._run = start()
@@ -127,6 +132,7 @@ class DeviceFleet:
         while True:
             waiting = gathering.look()
             gathering.say(self._wanted)
+            self._waiting(gathering.wait(self._wanted))
             now = self._clock()
             if len(gathering.found) < self._wanted:
                 enough_since = None
@@ -163,6 +169,7 @@ class DeviceFleet:
     def _look(self) -> list[Reply]:
         """Look for answers; the next look is the later the longer there were none."""
         replies = self._surviving(self._step)
+        self._waiting(self._wait())
         self._pause_s = _POLL_S[0] if replies else min(2 * self._pause_s, _POLL_S[1])
         self._next_look = self._clock() + self._pause_s
         return replies
@@ -183,6 +190,27 @@ class DeviceFleet:
         self._returning.run_is_lost()
         for job in self._jobs:
             job.current = None
+
+    def _wait(self) -> str:
+        """Which devices are waited for, and for how long yet; empty where none is for long."""
+        now, devices = self._clock(), []
+        oldest: dict[int, _Job] = {}
+        for job in self._jobs:
+            oldest.setdefault(job.addressed.client, job)
+        for client, job in sorted(oldest.items()):
+            request, left_s = job.addressed.request, job.until - now
+            if client in self._left:
+                left_s = min(left_s, self._left[client] + self._away_s - now)
+                what = "away"
+            elif left_s <= self._patience_s - _LONG_S:
+                what = f"at trial {request.trial} round {request.round}"
+            else:
+                continue
+            devices.append(f"{self._name(client)} ({what}, {max(left_s, 0):.0f} s more at most)")
+        return f"waiting for {and_more(devices)}" if devices else ""
+
+    def _name(self, client: int) -> str:
+        return self._names.get(client, f"device {client}")
 
     def _step(self) -> list[Reply]:
         self._refresh()
@@ -303,8 +331,11 @@ class DeviceFleet:
         now = self._clock()
         for job in list(self._jobs):
             client = job.addressed.client
-            name, left = self._names[client], self._left.get(client)
-            if change := self._returning.change(client):
+            name, left = self._name(client), self._left.get(client)
+            if not self._returning.took_part(client):
+                what = f"{name} was not there when the study was started"
+                yield self._failed(job, "no_reply", what)
+            elif change := self._returning.change(client):
                 yield self._failed(job, "bad_data", f"{name} {change}")
             elif client in self._there and job.current is None and job.tries >= _MOST_TRIES:
                 yield self._failed(
@@ -333,7 +364,7 @@ class DeviceFleet:
         if reply.report.failure and reply.report.failure != "diverged":
             request = reply.report
             self._notes(
-                f"{self._names[reply.client]}, trial {request.trial} round {request.round}: "
+                f"{self._name(reply.client)}, trial {request.trial} round {request.round}: "
                 f"{request.failure}{': ' if request.detail else ''}{request.detail}"
             )
         return reply

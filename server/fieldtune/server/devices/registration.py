@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from flwr.app import Message
 
@@ -16,6 +16,7 @@ UNAVAILABLE = (3, 4, AWAY)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
 
 DESCRIBE_TTL_S = 60.0
+_MOST_NAMES = 5
 _LOOKS = 20
 """So many looks later a device that could not take part is asked again: it may have been mended."""
 
@@ -88,6 +89,13 @@ class Gathering:
             self._state = sentence
             self._notes(sentence)
 
+    def wait(self, wanted: int) -> str:
+        """What is waited for; empty where enough are here."""
+        if (more := wanted - len(self.found)) <= 0:
+            return ""
+        missing = sorted(self._numbers.keys() - self.found.keys())
+        return f"waiting for {more} more of {and_more(missing)} (no time limit)"
+
     def members(self) -> list[Description]:
         """The devices found, with the numbers that they were enrolled under."""
         members = (
@@ -134,6 +142,12 @@ class Gathering:
         if sentence not in self._said:
             self._said.add(sentence)
             self._notes(sentence)
+
+
+def and_more(names: Sequence[str]) -> str:
+    """The first few of these, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _kind(member: Description) -> _Kind:

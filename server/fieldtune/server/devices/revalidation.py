@@ -82,9 +82,13 @@ class Returning:
             self._notes(f"{before.name} {other}")
         return True
 
+    def took_part(self, client: int) -> bool:
+        """Whether a device was there when the study began; no other one is asked anything."""
+        return client in self._members
+
     def knows(self, client: int, node: Node) -> bool:
-        """Whether a device has described itself since it connected; strangers need not."""
-        return client not in self._members or self._known.get(client) == node.activated
+        """Whether a device has described itself since it connected."""
+        return self._known.get(client) == node.activated
 
     def change(self, client: int) -> str:
         """What is different about a device that is left out; empty where it takes part."""

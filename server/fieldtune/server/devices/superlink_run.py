@@ -78,17 +78,23 @@ class SuperLinkRun:
     Args:
         folder: the coordinator's.
         notes: is told, in a sentence, when SuperLink stops and starts to answer.
+        waiting: is told meanwhile for how long yet it is waited for; an empty string in the end.
 
     Raises:
         FleetError: SuperLink does not answer.
     """
 
-    def __init__(self, folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: CoordinatorFolder,
+        notes: Callable[[str], None],
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._folder = folder
         self._lost, self._closing = threading.Event(), threading.Event()
         with told(folder):
             token = _claimed_run(folder)
-        self._patience = _Patience(folder, notes)
+        self._patience = _Patience(folder, notes, waiting)
         self._client = _runtime_client(
             folder, RuntimeTokenHttpInterceptor(token=token), self._patience.invoker
         )
@@ -226,10 +232,16 @@ class _Arriving:
 
 
 class _Patience:
-    """Waits for a SuperLink that is away, and says so once."""
+    """Waits for a SuperLink that is away, and says so."""
 
-    def __init__(self, folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
-        self._folder, self._notes, self._most_s = folder, notes, _GIVE_UP_S
+    def __init__(
+        self,
+        folder: CoordinatorFolder,
+        notes: Callable[[str], None],
+        waiting: Callable[[str], None],
+    ) -> None:
+        self._folder, self._notes, self._waiting = folder, notes, waiting
+        self._most_s = _GIVE_UP_S
         self._since: float | None = None
         self._said = False
         self.invoker = RetryInvoker(
@@ -253,6 +265,8 @@ class _Patience:
         if away_s >= _BLINK_S and not self._said:
             self._said = True
             self._notes(f"SuperLink does not answer: waiting for it ({start_hint(self._folder)})")
+        elif self._said and away_s < self._most_s:
+            self._waiting(f"waiting for SuperLink ({self._most_s - away_s:.0f} s more at most)")
         if away_s >= self._most_s:
             raise FleetError(
                 f"SuperLink has not answered for {away_s / 60:.0f} minutes: "
@@ -261,6 +275,7 @@ class _Patience:
 
     def _is_back(self) -> None:
         if self._said and self._since is not None:
+            self._waiting("")
             self._notes(f"SuperLink is back after {time.monotonic() - self._since:.0f} s")
         self._since, self._said = None, False
 

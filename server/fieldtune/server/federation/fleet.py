@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fieldtune.client.contract.messages import Description
+from fieldtune.client.contract.messages import (
+    Description,
+    EvaluateReport,
+    Failure,
+    TrainReport,
+    TrainRequest,
+)
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.federation.fedavg import Report, Request
 
@@ -32,7 +38,8 @@ class Reply:
 class Fleet(Protocol):
     """Clients, simulated or real. Every request sent is answered once, if only by a failure.
 
-    ``tests/fleet_contract.py`` is the contract. A fleet that has been closed raises
+    A request for a client that is not one of the members is answered at once by a failure
+    ``no_reply``. ``tests/fleet_contract.py`` is the contract. A fleet that has been closed raises
     FleetError whatever it is asked.
     """
 
@@ -47,6 +54,17 @@ class Fleet(Protocol):
 
     def close(self) -> None:
         """End it; what has not been answered is dropped."""
+
+
+def failure(request: Request, kind: Failure, detail: str) -> Report:
+    """The report of a device that did not do what it was asked."""
+    report = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+    return report(trial=request.trial, round=request.round, failure=kind, detail=detail[:500])
+
+
+def no_reply(addressed: Addressed, detail: str) -> Reply:
+    """What stands in for the answer of a client that gives none."""
+    return Reply(addressed.client, failure(addressed.request, "no_reply", detail))
 
 
 def refuse_if(closed: bool) -> None:

@@ -21,7 +21,6 @@ from fieldtune.client.contract.messages import (
     Description,
     EvaluateReport,
     EvaluateRequest,
-    Failure,
     TrainReport,
     TrainRequest,
     VariantRequest,
@@ -30,7 +29,7 @@ from fieldtune.client.contract.messages import (
 )
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.federation.fedavg import Report, Request
-from fieldtune.server.federation.fleet import Addressed, Reply, refuse_if
+from fieldtune.server.federation.fleet import Addressed, Reply, failure, no_reply, refuse_if
 
 _DESCRIBE = "query.describe"
 _KINDS = {
@@ -55,6 +54,8 @@ class GridFleet:
         self._grid, self._ttl_s = grid, ttl_s
         self._nodes: dict[int, int] = {}
         self._open: dict[str, _Open] = {}
+        self._refused: list[Reply] = []
+        """To requests for clients that are no members."""
         self._held: set[tuple[int, str]] = set()
         self._closed = False
 
@@ -88,9 +89,12 @@ class GridFleet:
         expires = time.monotonic() + self._ttl_s
         sent, messages = [], []
         for addressed in requests:
+            node = self._nodes.get(addressed.client)
+            if node is None:
+                self._refused.append(no_reply(addressed, "it is not in this fleet"))
+                continue
             key = (addressed.client, addressed.request.artefact)
             sent.append(_Open(addressed, expires, with_model=key not in self._held))
-            node = self._nodes[addressed.client]
             messages.append(request_message(addressed, node, self._ttl_s, key not in self._held))
             self._held.add(key)
         for each, message_id in zip(sent, self._grid.push_messages(messages), strict=True):
@@ -99,6 +103,9 @@ class GridFleet:
     def receive(self, timeout_s: float) -> list[Reply]:
         """Replies that have come in; a device that lacks an artefact is sent it on the way."""
         refuse_if(self._closed)
+        if self._refused:
+            refused, self._refused = self._refused, []
+            return refused
         give_up, pause = time.monotonic() + timeout_s, _POLL_S[0]
         while self._open:
             replies = [*self._pull(self._grid.pull_messages(list(self._open))), *self._expired()]
@@ -125,10 +132,7 @@ class GridFleet:
     def _expired(self) -> list[Reply]:
         now = time.monotonic()
         late = [message_id for message_id, each in self._open.items() if each.expires < now]
-        return [
-            Reply(each.addressed.client, failure(each.addressed.request, "no_reply", "too late"))
-            for each in map(self._open.pop, late)
-        ]
+        return [no_reply(each.addressed, "too late") for each in map(self._open.pop, late)]
 
 
 @dataclass(frozen=True)
@@ -186,12 +190,6 @@ def reported(message: Message, request: Request) -> Report:
     if (report.trial, report.round) != (request.trial, request.round):
         return failure(request, "error", f"answers trial {report.trial} round {report.round}")
     return report
-
-
-def failure(request: Request, kind: Failure, detail: str) -> Report:
-    """The report of a device that did not do what it was asked."""
-    report = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
-    return report(trial=request.trial, round=request.round, failure=kind, detail=detail[:500])
 
 
 def _scalars(message: Message) -> dict[str, Any]:

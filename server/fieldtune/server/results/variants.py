@@ -1,7 +1,8 @@
 """Deployable files for the points of the front, each measured again on the clients' test data.
 
 Converting changes a model, int8 most. So every variant is sent to the clients that took part and
-evaluated there as it would be deployed; what they count is written beside its size.
+evaluated there as it would be deployed; what they count is written beside its size. Of a study that
+is resumed they are those that are still in the fleet, or all of today's fleet where none is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -23,8 +25,9 @@ from fieldtune.client.contract.messages import Description, EvaluateReport, Vari
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.federation.fedavg import Report, evaluation
+from fieldtune.server.federation.fedavg import NothingLearnedError, Report, evaluation
 from fieldtune.server.federation.fleet import Addressed, Fleet
+from fieldtune.server.federation.worklists import worked_off
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.results.run_folder import RunFolder, trial_name
 from fieldtune.server.results.schema import Point, Summary, VariantFile
@@ -62,6 +65,22 @@ def with_variants(folder: RunFolder, summary: Summary) -> Summary:
     return summary.model_copy(update={"front": front})
 
 
+@dataclass
+class _Measuring:
+    """A point whose variants are written and being measured."""
+
+    point: Point
+    models: dict[Variant, bytes] = field(default_factory=dict)
+    clients: Sequence[int] = ()
+    """Who is asked."""
+    answers: dict[Variant, dict[int, Report]] = field(default_factory=dict)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every client has answered for every variant."""
+        return all(len(answers) == len(self.clients) for answers in self.answers.values())
+
+
 class VariantMaker:
     """Converts and measures the variants of trained trials.
 
@@ -87,8 +106,13 @@ class VariantMaker:
         self._import_path = service.import_path
         self._profile_of = {member.client: member.profile for member in members}
 
-    def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> None:
-        """Write and measure the variants of every point that lacks them, and its card."""
+    def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> list[str]:
+        """Write and measure the variants of every point that lacks them, and its card.
+
+        Returns:
+            A sentence for each point of which a variant could not be measured on any client. Its
+            files are written, but no card, so that they are measured when the study is resumed.
+        """
         completed = {o.proposal.number: o for o in outcomes if isinstance(o, Completed)}
         missing = [p for p in front if not written_variants(self._folder, p.trial)]
         calibration = self._calibration() if "int8" in self._task.variants and missing else None
@@ -97,14 +121,26 @@ class VariantMaker:
                      for name in self._task.variants])
             for point in missing
         ]  # fmt: skip
+        measuring: dict[int, _Measuring] = {}
+        requests: list[Addressed] = []
         for point, futures in converting:
-            variants: dict[str, VariantFile] = {}
+            each = _Measuring(point, clients=self._clients(completed[point.trial]))
+            measuring[point.trial] = each
             for name, future in futures:
-                model = future.result()
-                self._folder.write(variant_path(point.trial, name), model)
-                variants[name] = self._measured(completed[point.trial], name, model)
-            card = _card(self._folder.study, point, variants)
-            self._folder.write(_card_path(point.trial), card)
+                each.models[name], each.answers[name] = future.result(), {}
+                self._folder.write(variant_path(point.trial, name), each.models[name])
+                requests += self._requests(each, name)
+        unmeasured = []
+        for reply in worked_off(self._fleet, requests):
+            each = measuring[reply.report.trial]
+            each.answers[self._task.variants[reply.report.round]][reply.client] = reply.report
+            if each.is_done:
+                try:
+                    self._write_card(each)
+                except NothingLearnedError as nothing:
+                    names = ", ".join(each.models)
+                    unmeasured.append(f"trial {each.point.trial} ({names}): {nothing}")
+        return unmeasured
 
     def _convert(
         self, trial: Completed, name: Variant, calibration: NDArray[np.float32] | None
@@ -116,24 +152,40 @@ class VariantMaker:
             calibration if name == "int8" else None,
         )
 
-    def _measured(self, trial: Completed, name: Variant, model: bytes) -> VariantFile:
-        sha = hashlib.sha256(model).hexdigest()
+    def _clients(self, trial: Completed) -> list[int]:
+        """The clients that took part in a trial and are in the fleet; else all that are."""
+        took_part = [c for c in trial.forecast.participants if c in self._profile_of]
+        return took_part or sorted(self._profile_of)
+
+    def _requests(self, measuring: _Measuring, name: Variant) -> list[Addressed]:
+        model = measuring.models[name]
         request = VariantRequest(
-            trial=trial.proposal.number,
+            trial=measuring.point.trial,
             round=self._task.variants.index(name),
-            artefact=sha,
+            artefact=hashlib.sha256(model).hexdigest(),
             metric=self._task.metric,
             loss=self._task.loss,
         )
-        asked = trial.forecast.participants
-        self._fleet.send([Addressed(client, request, model) for client in asked])
-        answers: dict[int, Report] = {}
-        while len(answers) < len(asked):
-            answers |= {reply.client: reply.report for reply in self._fleet.receive(1.0)}
+        return [Addressed(client, request, model) for client in measuring.clients]
+
+    def _write_card(self, measuring: _Measuring) -> None:
+        """Write what the clients counted.
+
+        Raises:
+            NothingLearnedError: of one variant no client did.
+        """
+        variants: dict[str, VariantFile] = {
+            name: self._variant_file(model, measuring.answers[name])
+            for name, model in measuring.models.items()
+        }
+        card = _card(self._folder.study, measuring.point, variants)
+        self._folder.write(_card_path(measuring.point.trial), card)
+
+    def _variant_file(self, model: bytes, answers: Mapping[int, Report]) -> VariantFile:
         measures, samples = evaluation(answers, self._classes, self._task.metric, Counter())
         return VariantFile(
             bytes=len(model),
-            sha256=sha,
+            sha256=hashlib.sha256(model).hexdigest(),
             measures=measures,
             test_samples=samples,
             inference_ms=self._inference_ms(answers),

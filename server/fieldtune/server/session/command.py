@@ -22,8 +22,9 @@ from fieldtune.server.study.load import parse_study
 
 Notes = Callable[[str], None]
 """Says a sentence on stderr."""
-FleetSource = Callable[[RunFolder, Sequence[str], Notes], AbstractContextManager[Fleet]]
-"""From a run folder, where the user's own modules are, and where to say things, to a fleet."""
+FleetSource = Callable[[RunFolder, Sequence[str], Notes, Notes], AbstractContextManager[Fleet]]
+"""From a run folder, where the user's own modules are, where to say things, and where to say what
+is waited for (:meth:`ProgressDisplay.waiting`), to a fleet."""
 
 
 def run_study(
@@ -61,7 +62,7 @@ def run_study(
             with (
                 ProgressDisplay(folder.study, tuner.history(), console) as display,
                 interruptible(display) as heard,
-                fleet_of(folder, import_path, note) as fleet,
+                fleet_of(folder, import_path, note, display.waiting) as fleet,
             ):
                 summary = run_session(folder, tuner, fleet, service, heard, spending)
         except KeyboardInterrupt:

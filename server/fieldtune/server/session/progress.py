@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -20,6 +20,9 @@ from fieldtune.server.outcomes.front import non_dominated
 from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.report.format import budget_used, counted, figure, label
 from fieldtune.server.study.config import StudyConfig
+
+_WAIT_LINE_S = 5.0
+"""From the beginning of a wait to the first line that says it; then twice as long each time."""
 
 
 class Observer(Protocol):
@@ -49,15 +52,25 @@ class ProgressDisplay:
         study: what is run.
         earlier: outcomes of earlier sessions.
         console: on stderr.
+        clock: seconds; only differences count.
     """
 
-    def __init__(self, study: StudyConfig, earlier: Sequence[Outcome], console: Console) -> None:
+    def __init__(
+        self,
+        study: StudyConfig,
+        earlier: Sequence[Outcome],
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._wait_line: tuple[float, float] | None = None
+        """When a wait is said next, and the seconds from then to the time after."""
         self._study, self._console = study, console
         self._sent = [outcome for outcome in earlier if not isinstance(outcome, Infeasible)]
         self._budget = Budget(study.study)
         self._ruled_out = len(earlier) - len(self._sent)
         self._rounds: dict[int, int] = {}
-        self._began, self._done_before = time.monotonic(), len(self._sent)
+        self._began, self._done_before = clock(), len(self._sent)
         self._share_before = self._budget.share(len(self._sent), self._sent)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -67,11 +80,16 @@ class ProgressDisplay:
             TextColumn("{task.fields[rounds]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
+            TextColumn("{task.fields[waiting]}"),
             console=console,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            study.study.name, total=study.study.trials, completed=len(self._sent), rounds="starting"
+            study.study.name,
+            total=study.study.trials,
+            completed=len(self._sent),
+            rounds="starting",
+            waiting="",
         )
 
     def __enter__(self) -> ProgressDisplay:
@@ -87,6 +105,23 @@ class ProgressDisplay:
         rounds = self._study.study.rounds
         done = " ".join(str(min(at + 1, rounds)) for _, at in sorted(self._rounds.items()))
         self._bar.update(self._task, rounds=f"rounds {done} of {rounds}")
+
+    def waiting(self, sentence: str) -> None:
+        """Show what is waited for, as it is now; an empty string where nothing is any more.
+
+        On a terminal it stands in the bar. Elsewhere it is a line after 5 s, and again after
+        another 10 s, 20 s and so on, so that a log of a long wait stays short.
+        """
+        self._bar.update(self._task, waiting=f"· {sentence}" if sentence else "")
+        if not sentence or self._console.is_terminal:
+            self._wait_line = None
+            return
+        now = self._clock()
+        self._wait_line = self._wait_line or (now + _WAIT_LINE_S, 2 * _WAIT_LINE_S)
+        due, pause_s = self._wait_line
+        if now >= due:
+            self._wait_line = now + pause_s, 2 * pause_s
+            self._say(sentence)
 
     def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
         """Say what came of a trial, and how the front stands."""
@@ -133,7 +168,7 @@ class ProgressDisplay:
         finished = len(self._sent) - self._done_before
         if share >= 1 or finished < 3:  # nothing is left, or it is too soon to tell
             return ""
-        pace = (time.monotonic() - self._began) / (share - self._share_before)
+        pace = (self._clock() - self._began) / (share - self._share_before)
         return f", {(1 - share) * pace:.0f} s left"
 
     def _say(self, line: str) -> None:

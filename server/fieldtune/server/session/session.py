@@ -128,7 +128,11 @@ def run_session(
     display: Display,
     spending: Spending,
 ) -> Summary:
-    """Run the study to its end and write its outcome; what is there already is kept."""
+    """Run the study to its end and write its outcome; what is there already is kept.
+
+    Raises:
+        FleetError: no client could train, or measure a file to deploy; all else is written.
+    """
     study, members = folder.study, fleet.members()
     artefacts = make_artefacts(study, members, service)
     costs = make_cost_model(study, members, folder)
@@ -142,11 +146,17 @@ def run_session(
         summary = recorder.write()
         tuner.revise(recorder.evaluated())
         maker = VariantMaker(folder, artefacts, service, fleet, members)
-        maker.make(summary.front, tuner.history())
+        unmeasured = maker.make(summary.front, tuner.history())
         summary = with_variants(folder, summary)
         folder.write("pareto.json", to_json(summary))
         folder.write("report.html", render_html(summary))
     spending.charge("compile", service.busy_s)
+    if unmeasured:
+        raise FleetError(
+            f"All trials are done, but files to deploy could not be measured; {unmeasured[0]}. "
+            f"{folder.path / 'report.html'} is written without them: run the same command again "
+            "to measure them"
+        )
     return summary
 
 
