@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,108 @@ def test_an_export_of_what_is_not_there_is_refused(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert not (tmp_path / "x.tflite").exists()
+
+
+FP32 = "fp32.tflite"
+Damage = Callable[[Path], object]
+
+
+def with_a_bit_flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def of_another_trial(card: Path) -> None:
+    card.write_text(card.read_text().replace('"trial": 0', '"trial": 1'))
+
+
+DAMAGES: dict[str, tuple[str, Damage, str]] = {
+    "a bit flipped": (FP32, with_a_bit_flipped, "is damaged or was replaced"),
+    "truncated": (FP32, lambda f: f.write_bytes(f.read_bytes()[:-1]), "is damaged or was replaced"),
+    "swapped": (FP32, lambda f: shutil.copy(f.with_name("fp16.tflite"), f), "is damaged or was"),
+    "no model": (FP32, Path.unlink, "is missing"),
+    "no card": ("card.json", Path.unlink, "is missing"),
+    "card truncated": ("card.json", lambda f: f.write_bytes(f.read_bytes()[:-9]), "is damaged"),
+    "card no text": ("card.json", lambda f: f.write_bytes(b"\xff"), "is damaged"),
+    "card of nothing": ("card.json", lambda f: f.write_text("{}"), "is damaged"),
+    "card swapped": ("card.json", of_another_trial, "describes trial 1, not trial 0"),
+}
+
+
+@pytest.mark.parametrize(("name", "damage", "sentence"), DAMAGES.values(), ids=list(DAMAGES))
+def test_a_model_that_is_not_what_its_card_says_is_not_exported(
+    name: str, damage: Damage, sentence: str,
+    fieldtune: Command, used_folder: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "x.tflite"
+    shutil.copytree(used_folder, run)
+    file = run / "models/trial-0000" / name
+    damage(file)
+    done = fieldtune("export", run, "--device", "raspberry-pi-5", "--out", out)
+    assert done.returncode == 4, done.stderr
+    assert f"error: {file} {sentence}" in done.stderr
+    assert "run the study's 'fieldtune tune' command again to write it anew" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_studys_command_mends_a_damaged_model_and_its_card(
+    fieldtune: Command, small_study: Path, used_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(used_folder, run)
+    models = run / "models/trial-0000"
+    before = {file.name: file.read_bytes() for file in models.iterdir()}
+    with_a_bit_flipped(models / FP32)
+    again = fieldtune("tune", small_study, "--out", run, "--trials", "1")
+    assert again.returncode == 0, again.stderr
+    assert before == {file.name: file.read_bytes() for file in models.iterdir()}
+    done = fieldtune("export", run, "--device", "raspberry-pi-5", "--out", tmp_path / "x.tflite")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.tflite").read_bytes() == before[FP32]
+
+
+def test_an_export_into_a_folder_that_is_not_there_says_so(
+    fieldtune: Command, used_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "none/x.tflite"
+    done = fieldtune("export", used_folder, "--device", "raspberry-pi-5", "--out", out)
+    assert done.returncode == 5
+    assert f"{out} cannot be written: there is no folder {out.parent}; create it" in done.stderr
+    assert "disk space" not in done.stderr
+
+
+def test_an_export_onto_a_folder_says_so(
+    fieldtune: Command, used_folder: Path, tmp_path: Path
+) -> None:
+    done = fieldtune("export", used_folder, "--device", "raspberry-pi-5", "--out", tmp_path)
+    assert done.returncode == 5
+    assert f"{tmp_path} cannot be written: it is a folder; name a file in it" in done.stderr
+
+
+def test_an_export_that_fails_half_way_leaves_the_file_of_before(
+    used_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.tflite"
+    out.write_bytes(b"before")
+    export = shlex.join(
+        [*COMMAND, "export", str(used_folder), "--device", "raspberry-pi-5", "--out", str(out)]
+    )
+    # No file may be larger than 1 KiB.
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 1; {export}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5, done.stderr
+    assert f"{out} cannot be written (File too large)" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["x.tflite"]
+    assert out.read_bytes() == b"before"
+
+
+def test_an_export_may_go_to_standard_output(used_folder: Path) -> None:
+    command = [*COMMAND, "export", str(used_folder), "--device", "raspberry-pi-5"]
+    done = subprocess.run([*command, "--out", "/dev/stdout"], capture_output=True, check=False)
+    assert done.stdout.startswith((used_folder / "models/trial-0000" / FP32).read_bytes())
 
 
 def can_mount() -> bool:

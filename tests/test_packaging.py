@@ -59,6 +59,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "fieldtune/__init__.py" not in names
     assert "fieldtune/profiles/catalogue/raspberry-pi-4b.toml" in names
     assert "fieldtune/simulations/datasets/fsdd_speakers.txt" in names
+    assert "fieldtune/server/report/assets/page.html" in names
     run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
     run(
         folder / "env/bin/pip", "install", "--quiet", "--disable-pip-version-check",

@@ -130,6 +130,7 @@ _SERVER_PACKAGES = (
     "optuna",
     "sqlalchemy",
     "plotly",
+    "jinja2",
     "moocore",
     "tomlkit",
     "scipy",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def opened(html: str, folder: Path, *, width: int = 1280) -> str:
+def opened(html: str, folder: Path, *, width: int = 1280, virtual_ms: int = 10_000) -> str:
     """The page's elements once its scripts have run, without the scripts."""
     file = folder / "report.html"
     file.write_text(html, "utf-8")
@@ -43,7 +46,7 @@ def opened(html: str, folder: Path, *, width: int = 1280) -> str:
             "--enable-logging=stderr",
             f"--user-data-dir={folder / 'profile'}",
             f"--window-size={width},900",
-            "--virtual-time-budget=10000",
+            f"--virtual-time-budget={virtual_ms}",
             "--dump-dom",
             file.as_uri(),
         ],
@@ -133,6 +136,108 @@ def test_pointing_at_a_trial_lights_up_its_line(summary: Summary, tmp_path: Path
     dom = opened(with_script(render_html(summary), script), tmp_path)
     axes = len(summary.front[0].configuration) + len(summary.objectives)
     assert f"<title>lit {axes}</title>" in dom
+
+
+class Pointed(NamedTuple):
+    """What the picture of the front says where the mouse is."""
+
+    view: int
+    trial: str
+    alone: bool
+    """Whether no other point of the trace is nearer than two pixels."""
+    label: str
+
+
+def pointed_at(html: str, trace: str, folder: Path) -> list[Pointed]:
+    """The label at the centre of each of a trace's points, in every view of the front."""
+    script = """
+    (async () => {
+      const plot = document.getElementById("plot-front"), select = document.querySelector("select");
+      const turn = () => new Promise((done) => setTimeout(done, 150)), found = [];
+      for (let view = 0; view < (select?.options.length ?? 1); view++) {
+        if (select) { select.value = view; select.dispatchEvent(new Event("change")); }
+        await turn();
+        plot.scrollIntoView({ block: "center", behavior: "instant" });
+        const drawn = plot.data.filter((t) => t.visible !== false && t.x.length > 0);
+        const index = drawn.findIndex((t) => t.name === TRACE);
+        const group = plot.querySelectorAll(".scatterlayer .trace")[index];
+        const centres = [...group.querySelectorAll("path.point")].map((point) => {
+          const box = point.getBoundingClientRect();
+          return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+        });
+        for (const [i, { x, y }] of centres.entries()) {
+          const mouse = { clientX: x, clientY: y, bubbles: true, view: window };
+          const under = document.elementFromPoint(x, y);
+          under.dispatchEvent(new MouseEvent("mouseover", mouse));
+          under.dispatchEvent(new MouseEvent("mousemove", mouse));
+          await turn();
+          const labels = [...plot.querySelectorAll(".hoverlayer .hovertext")];
+          const alone = centres.every((c, k) => k === i || Math.hypot(c.x - x, c.y - y) > 2);
+          found.push([view, drawn[index].text[i].match(/Trial (\\d+)/)[0], alone,
+            labels.map((label) => label.textContent).join(" | ")]);
+          under.dispatchEvent(new MouseEvent("mouseout", mouse));
+          await turn();
+        }
+      }
+      document.title = JSON.stringify(found);
+    })();
+    """
+    script = script.replace("TRACE", json.dumps(trace))
+    dom = opened(with_script(html, script), folder, virtual_ms=120_000)
+    told = re.search(r"<title>(.*?)</title>", dom)
+    assert told is not None
+    return [Pointed(*each) for each in json.loads(unescape(told[1]))]
+
+
+def with_worse_neighbours(summary: Summary) -> Summary:
+    """Beside each point of the front, a dominated trial that differs by less than its marker."""
+    by_trial = {attempt.trial: attempt for attempt in summary.attempts}
+    worse = [
+        by_trial[point.trial].model_copy(
+            update={
+                "trial": 1000 + point.trial,
+                "objectives": {name: 1.001 * i.value for name, i in point.objectives.items()},
+            }
+        )
+        for point in summary.front
+    ]
+    return summary.model_copy(update={"attempts": [*summary.attempts, *worse]})
+
+
+@pytest.mark.parametrize("objectives", [("error",), ("error", "inference_ms", "energy_j")])
+def test_pointing_at_a_point_of_the_front_names_its_trial(
+    make_summary: MakeSummary, objectives: tuple[str, ...], tmp_path: Path
+) -> None:
+    summary = with_worse_neighbours(make_summary(objectives))
+    found = pointed_at(render_html(summary), "front", tmp_path)
+    views = 1 if len(objectives) == 1 else 3
+    assert len(found) == views * len(summary.front)
+    for pointed in found:
+        named = re.findall(r"Trial \d+", pointed.label)
+        assert pointed.trial in named
+        assert named == [pointed.trial] or not pointed.alone
+
+
+def test_points_of_the_front_in_the_same_place_are_named_together(
+    make_summary: MakeSummary, tmp_path: Path
+) -> None:
+    summary = make_summary(("inference_ms", "energy_j", "error"))
+    first, *others = summary.front
+    same = {name: first.objectives[name] for name in ("inference_ms", "energy_j")}
+    front = [first] + [p.model_copy(update={"objectives": p.objectives | same}) for p in others]
+    html = render_html(summary.model_copy(update={"front": front}))
+    for pointed in pointed_at(html, "front", tmp_path):
+        if pointed.view == 0:
+            named = re.findall(r"Trial \d+", pointed.label)
+            assert named[0] == f"Trial {first.trial}"
+            assert {f"Trial {point.trial}" for point in front} == set(named)
+
+
+def test_pointing_at_a_dominated_trial_that_lies_free_names_it(
+    make_summary: MakeSummary, tmp_path: Path
+) -> None:
+    found = pointed_at(render_html(make_summary()), "dominated", tmp_path)
+    assert sum(pointed.label.startswith(f"{pointed.trial}Error") for pointed in found) > 10
 
 
 def test_the_folder_in_the_commands_is_the_reports_own(summary: Summary, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from fieldtune.server.report.html import render_html
-from fieldtune.server.report.markup import Markup, breakable, joined, tag
 from fieldtune.server.results.schema import Summary
 
 MakeSummary = Callable[..., Summary]
@@ -205,11 +204,3 @@ def test_trials_over_a_limit_are_crosses_in_the_front_picture(make_summary: Make
 def test_ids_are_used_once(page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
-
-
-def test_markup_escapes_whatever_is_not_markup() -> None:
-    assert tag("p", "a < b", Markup("<br>"), title='"x"', hidden=False) == (
-        '<p title="&quot;x&quot;">a &lt; b<br></p>'
-    )
-    assert joined("&", Markup("&amp;")) == "&amp;&amp;"
-    assert breakable("<a_b") == "&lt;a_<wbr>b"

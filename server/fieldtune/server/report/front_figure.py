@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from fieldtune.server.report.format import Scale, number, scale
-from fieldtune.server.report.hover import attempt_text, point_text
+from fieldtune.server.report.hover import attempt_text, point_line, point_text
 from fieldtune.server.report.projection import TRIAL, edge, scaled
 from fieldtune.server.report.theme import Theme, axis, layout
 from fieldtune.server.report.view import (
@@ -83,8 +83,6 @@ def front_figure(
                     hovertemplate="%{text}<extra></extra>",
                 )
             )
-    if summary.front:
-        traces += _front_traces(summary, x, y, colour, units, theme)
     if summary.defaults:
         values = {name: i.value for name, i in summary.defaults.objectives.items()}
         traces.append(
@@ -103,6 +101,8 @@ def front_figure(
                 hovertemplate="%{text}<extra></extra>",
             )
         )
+    if summary.front:  # last, so that it lies on top
+        traces += _front_traces(summary, x, y, colour, units, theme)
     values_of = {
         goal: [across(goal, p.trial, {n: i.value for n, i in p.objectives.items()}) for p in points]
         + [across(goal, a.trial, a.objectives) for a in attempts]
@@ -197,7 +197,9 @@ def _front_traces(
             name="front",
             marker=marker,
             text=[point_text(point, chosen.get(point.trial, [])) for point in front],
-            hovertemplate="%{text}<extra></extra>",
+            # The page fills in which other points are in the same place.
+            customdata=[[point_line(point), ""] for point in front],
+            hovertemplate="%{text}%{customdata[1]}<extra></extra>",
         ),
     ]
 

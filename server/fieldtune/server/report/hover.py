@@ -22,6 +22,14 @@ def point_text(point: Point, devices: Sequence[str] = ()) -> str:
     return "<br>".join([*lines, *_settings(point.configuration)])
 
 
+def point_line(point: Point) -> str:
+    """A point of the front in one line: its objectives."""
+    values = [
+        f"{escape(label(n).lower())} {figure(n, i.value)}" for n, i in point.objectives.items()
+    ]
+    return f"<b>Trial {point.trial}</b>: {', '.join(values)}"
+
+
 def attempt_text(attempt: Attempt) -> str:
     """A trained trial: objectives and configuration."""
     lines = [f"<b>Trial {attempt.trial}</b>"]

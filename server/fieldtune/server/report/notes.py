@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from fieldtune.server.report.format import listed
-from fieldtune.server.report.markup import Markup, joined, tag
 from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.tuner.smoothed import FEWEST
 
 
-def notes(summary: Summary) -> Markup:
-    """A list of terms, only of those that occur."""
+def notes(summary: Summary) -> dict[str, str]:
+    """Terms and what they mean, only of those that occur."""
     goals = objectives(summary)
     samples = sorted({point.test_samples for point in summary.front})
     share = [goal.label for goal in goals if goal.unit == "share"]
@@ -75,6 +74,4 @@ def notes(summary: Summary) -> Markup:
         else "The values that the study file itself stands for; they were not trained here, or fit "
         "no device, so nothing is compared to them."
     )
-    return tag(
-        "dl", *(joined(tag("dt", k), tag("dd", v)) for k, v in entries.items()), class_="notes"
-    )
+    return entries

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fieldtune.server.report.format import counted, figure, number
-from fieldtune.server.report.markup import Markup, tag
 from fieldtune.server.results.schema import Reported, Summary
 
 _QUANTITIES = {
@@ -74,28 +73,8 @@ def _row(device: str, said: Reported) -> Row:
     )
 
 
-def reported_table(summary: Summary) -> Markup:
-    """The table of the page; empty where nothing was reported."""
-    found = rows(summary)
-    if not found:
-        return Markup()
-    head = tag("tr", *(tag("th", heading, scope="col") for heading in headings(summary)))
-    body = []
-    for row in found:
-        device, *others, factor, basis = row.cells
-        cells = [tag("th", device, scope="row"), *(tag("td", text) for text in others)]
-        cells += [tag("td", factor, tag("small", row.interval)), tag("td", basis)]
-        body.append(tag("tr", *cells))
-    table = tag("table", tag("thead", head), tag("tbody", *body), class_="costs")
-    return tag(
-        "div",
-        tag("p", _lead(summary), class_="why"),
-        tag("div", table, class_="scroll"),
-        class_="panel",
-    )
-
-
-def _lead(summary: Summary) -> str:
+def lead(summary: Summary) -> str:
+    """What the table of the page is about."""
     if summary.simulated:
         return (
             "Simulated clients reported these; their figures are drawn around the profiles' own, "

@@ -250,11 +250,11 @@ def _with_interval(interval: Interval, unit: Scale, *, wide: bool) -> Text:
 
 
 def _beside_default(seen: Seen) -> Text:
-    name, now = seen.objective.name, seen.figure.value
+    now, unit = seen.figure.value, seen.unit
+    value = unit.with_unit(now)
     if seen.default is None:
-        return Text(figure(name, now))
-    unit = scale(name, [now, seen.default])  # one unit for both, so that they compare at a glance
-    value, before = unit.with_unit(now), unit.with_unit(seen.default)
+        return Text(value)
+    before = unit.with_unit(seen.default)
     if seen.better is None:
         return Text.assemble(f"= {value}", ("\nas before", "dim"))
     mark, style = ("✓", "green") if seen.better else ("✗", "red")

@@ -9,12 +9,14 @@ from typing import get_args
 
 from fieldtune.server.costs.budget import Account
 from fieldtune.server.report.format import (
+    Scale,
     budget_used,
     counted,
     figure,
     label,
     listed,
     of_limit,
+    scale,
     setting,
 )
 from fieldtune.server.results.schema import Attempt, Interval, Point, Summary
@@ -31,6 +33,12 @@ class Seen:
     default: float | None
     better: bool | None
     """None where it equals the default, or there is none."""
+
+    @property
+    def unit(self) -> Scale:
+        """One unit for the figure and its default, so that they compare at a glance."""
+        now = self.figure.value
+        return scale(self.objective.name, [now, now if self.default is None else self.default])
 
 
 def objectives(summary: Summary) -> list[Objective]:
@@ -64,6 +72,25 @@ def seen_by(summary: Summary, device: str) -> list[Seen]:
             )
         )
     return seen
+
+
+def in_one_line(summary: Summary) -> str:
+    """Which point goes where."""
+    chosen = recommended_for(summary)
+    if len(chosen) == 1 and len(summary.recommended) == len(summary.devices) > 1:
+        return f"Trial {next(iter(chosen))} is the choice for every device type of this fleet."
+    each = [f"trial {trial} for {listed(devices)}" for trial, devices in chosen.items()]
+    return f"{'; '.join(each)}.".replace("trial", "Trial", 1) if each else ""
+
+
+def costs_of(point: Point) -> list[str]:
+    """Names of the costs that some device type has a figure of."""
+    return list(dict.fromkeys(name for seen in point.devices.values() for name in seen.costs))
+
+
+def timed_on(point: Point) -> list[str]:
+    """The device types whose clients timed a variant of a point."""
+    return sorted({device for file in point.variants.values() for device in file.inference_ms})
 
 
 def front_point(summary: Summary, trial: int) -> Point:

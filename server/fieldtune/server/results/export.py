@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fieldtune.profiles.common.errors import RunFolderError, UsageError, did_you_mean
 from fieldtune.server.results.schema import Summary
-from fieldtune.server.results.variants import variant_path
+from fieldtune.server.results.variants import read_card, read_variant
 
 
 def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
@@ -33,23 +33,17 @@ def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
     return summary.recommended[device].trial
 
 
-def exported_model(folder: Path, summary: Summary, trial: int, variant: str) -> bytes:
-    """A variant of a trial on the front, as the study wrote it.
+def exported_model(folder: Path, trial: int, variant: str) -> bytes:
+    """A variant of a trial on the front, checked against the SHA-256 that its card states.
 
     Raises:
         UsageError: the study makes no such variant.
-        RunFolderError: the study has not finished, so the file is not there yet.
+        RunFolderError: the file or its card is missing, damaged, or another trial's.
     """
-    (variants,) = (point.variants for point in summary.front if point.trial == trial)
-    if variants and variant not in variants:
+    variants = read_card(folder, trial)
+    if variant not in variants:
         raise UsageError(
             f"There is no variant {variant!r}{did_you_mean(variant, variants)}; this study makes "
             f"{', '.join(variants)}"
         )
-    try:
-        return (folder / variant_path(trial, variant)).read_bytes()
-    except FileNotFoundError:
-        raise RunFolderError(
-            f"{folder / variant_path(trial, variant)} is not there yet: finish the study with "
-            f"'fieldtune tune' on {folder / 'study.toml'}"
-        ) from None
+    return read_variant(folder, trial, variant, variants[variant].sha256)

@@ -138,16 +138,9 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file of the folder whole: a reader sees the old one or the new one."""
         target = self.path / name
-        data = content.encode() if isinstance(content, str) else content
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.part")
-            try:
-                part.write_bytes(data)
-                part.replace(target)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+            write_whole(target, content.encode() if isinstance(content, str) else content)
         return target
 
     def save_weights(self, trial: int, weights: Weights) -> None:
@@ -246,6 +239,25 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
             ]
         )
     return rows.getvalue()
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    A link is replaced, not what it points to. A device such as ``/dev/stdout`` is written to.
+
+    Raises:
+        OSError: it cannot be written; an old file is as it was.
+    """
+    if file.exists() and not file.is_file():
+        file.write_bytes(content)
+        return
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,14 +15,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from fieldtune.client.contract.messages import Description, EvaluateReport, VariantRequest
-from fieldtune.profiles.common.errors import DataError
+from fieldtune.profiles.common.errors import DataError, RunFolderError
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.federation.fedavg import NothingLearnedError, Report, evaluation
@@ -34,26 +36,67 @@ from fieldtune.server.results.schema import Point, Summary, VariantFile
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
 
+_REMEDY = "run the study's 'fieldtune tune' command again to write it anew"
+
 
 def variant_path(trial: int, variant: str) -> str:
     """Where a variant lies in the run folder."""
     return f"models/{trial_name(trial)}/{variant}.tflite"
 
 
-def written_variants(folder: RunFolder, trial: int) -> dict[str, VariantFile]:
-    """The variants of a trial that are in the folder, whole and measured; else none."""
+class Card(BaseModel):
+    """What fieldtune itself reads of a trial's ``card.json``; its other keys are for people."""
+
+    trial: int
+    variants: dict[str, VariantFile]
+
+
+def read_card(folder: Path, trial: int) -> dict[str, VariantFile]:
+    """The variants that a trial's card describes, by name.
+
+    Raises:
+        RunFolderError: the card is missing, cannot be read, is damaged, or is another trial's.
+    """
+    file = folder / _card_path(trial)
     try:
-        card = json.loads((folder.path / _card_path(trial)).read_text())
-        variants = {
-            name: VariantFile.model_validate(file) for name, file in card["variants"].items()
-        }
-        sizes = {
-            name: (folder.path / variant_path(trial, name)).stat().st_size for name in variants
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        card = Card.model_validate_json(_read(file))
+    except ValidationError:
+        raise RunFolderError(f"{file} is damaged: {_REMEDY}") from None
+    if card.trial != trial:
+        raise RunFolderError(f"{file} describes trial {card.trial}, not trial {trial}: {_REMEDY}")
+    return card.variants
+
+
+def read_variant(folder: Path, trial: int, variant: str, sha256: str) -> bytes:
+    """A variant's file.
+
+    Args:
+        folder: of the run.
+        trial: whose model it is.
+        variant: its name.
+        sha256: of the file, in hexadecimal, as the trial's card states it.
+
+    Raises:
+        RunFolderError: the file is missing, cannot be read, or has another SHA-256.
+    """
+    file = folder / variant_path(trial, variant)
+    model = _read(file)
+    if hashlib.sha256(model).hexdigest() != sha256:
+        raise RunFolderError(
+            f"{file} is damaged or was replaced, its SHA-256 is not the one in card.json: {_REMEDY}"
+        )
+    return model
+
+
+def written_variants(folder: RunFolder, trial: int) -> dict[str, VariantFile]:
+    """The variants of a trial that are in the folder, undamaged and measured; else none."""
+    try:
+        variants = read_card(folder.path, trial)
+        for name, file in variants.items():
+            read_variant(folder.path, trial, name, file.sha256)
+    except RunFolderError:
         return {}
-    whole = all(sizes[name] == file.bytes for name, file in variants.items())
-    return variants if whole and set(variants) == set(folder.study.task.variants) else {}
+    return variants if set(variants) == set(folder.study.task.variants) else {}
 
 
 def with_variants(folder: RunFolder, summary: Summary) -> Summary:
@@ -213,6 +256,15 @@ class VariantMaker:
         finally:
             del sys.path[: len(self._import_path)]
         return np.ascontiguousarray(samples, np.float32)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise RunFolderError(f"{file} is missing: {_REMEDY}") from None
+    except OSError as failed:
+        raise RunFolderError(f"{file} cannot be read ({failed.strerror}): {_REMEDY}") from None
 
 
 def _card_path(trial: int) -> str:

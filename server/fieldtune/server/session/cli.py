@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.profiles.common.errors import RunFolderError, StorageError
 from fieldtune.server.results.schema import Summary
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")]
@@ -62,13 +62,16 @@ def export(
 ) -> None:
     """Write the model to deploy on a device as a .tflite file."""
     from fieldtune.server.results.export import chosen_trial, exported_model
-    from fieldtune.server.results.run_folder import writing
+    from fieldtune.server.results.run_folder import write_whole, writing
 
-    summary = _summary(folder)
-    number = chosen_trial(summary, device, trial)
-    model = exported_model(folder, summary, number, variant)
+    number = chosen_trial(_summary(folder), device, trial)
+    model = exported_model(folder, number, variant)
+    if not out.parent.is_dir():
+        raise StorageError(f"{out} cannot be written: there is no folder {out.parent}; create it")
+    if out.is_dir():
+        raise StorageError(f"{out} cannot be written: it is a folder; name a file in it")
     with writing(out, "try again"):
-        out.write_bytes(model)
+        write_whole(out.resolve() if out.is_file() else out, model)
     typer.echo(f"{out}: trial {number}, {variant}, {len(model)} bytes, for {device}")
 
 

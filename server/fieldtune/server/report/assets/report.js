@@ -20,6 +20,31 @@
   }
   dark.addEventListener("change", () => Object.keys(figures).forEach(draw));
 
+  // The front: of overlapping markers plotly names the smaller one, a dominated trial, and of equal ones
+  // the last. Here the point of the front that is nearest to the pointer is named.
+  const front = document.getElementById("plot-front");
+  front?.on("plotly_beforehover", (event) => {
+    const curveNumber = front.data.findIndex((trace) => trace.name === "front");
+    const trace = front._fullData[curveNumber];
+    if (event.type === "mouseout" || trace?.visible !== true) return true;
+    const { xaxis, yaxis } = front._fullLayout;
+    const box = front.querySelector(".nsewdrag").getBoundingClientRect();
+    // An event tells the corner of the pixel that is pointed at; its middle is meant.
+    const pointer = { x: event.clientX + 0.5 - box.x, y: event.clientY + 0.5 - box.y };
+    const points = Array.from(trace.x, (x, pointNumber) =>
+      ({ curveNumber, pointNumber, x: xaxis.d2p(x), y: yaxis.d2p(trace.y[pointNumber]) }));
+    const gap = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
+    const nearest = points.reduce((a, b) => gap(b, pointer) < gap(a, pointer) ? b : a);
+    if (gap(nearest, pointer) > trace.marker.size / 2 + 1) return true;
+    // Points so close that no pixel belongs to one of them alone are named together.
+    const others = points.filter((point) => point !== nearest && gap(point, nearest) < Math.SQRT2);
+    const notes = front.data[curveNumber].customdata;
+    notes[nearest.pointNumber][1] = others.length === 0 ? ""
+      : ["<br>In the same place:", ...others.map((point) => notes[point.pointNumber][0])].join("<br>");
+    Plotly.Fx.hover(front, [nearest]);
+    return false;
+  });
+
   // Parallel coordinates: the whole line of the trial that is pointed at lights up.
   const parallel = document.getElementById("plot-parallel");
   if (parallel) {
