@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.costs.calibration import corrections
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.rescore import rescore
+from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.results.run_folder import RunFolder, trials_csv
 from fieldtune.server.results.schema import to_json
@@ -84,7 +85,12 @@ class Refusing:
 
 class Silent:
     def round_started(self, trial: int, number: int) -> None: ...
-    def told(self, outcome: Outcome) -> None: ...
+    def told(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None: ...
+
+
+def nothing_is_refused(sentence: str) -> None:
+    """These devices are slow, and honest."""
+    raise AssertionError(sentence)
 
 
 Run = Callable[..., tuple[list[Outcome], str]]
@@ -133,6 +139,7 @@ def slow_studies(artefact_cache: Path) -> Iterator[Run]:
                     known_costs(folder.study, costs, artefacts, tuner.history()),
                     Silent(),
                     Spending(),
+                    Bounds(MEMBERS, nothing_is_refused),
                 ).run()
                 told = tuner.history()
                 calibration = corrections(told)

@@ -55,7 +55,7 @@ def tune_in_simulation(
             import_path=import_path,
             log=folder.path / "workers.log",
         ) as grid:
-            fleet = GridFleet(grid)
+            fleet = GridFleet(grid, notes=note)
             yield fleet
             fleet.close()
 

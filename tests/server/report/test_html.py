@@ -190,6 +190,13 @@ def test_the_notes_tell_predicted_from_measured(page: Page, summary: Summary) ->
     assert "Predicted, not measured" not in measured.text
 
 
+def test_the_notes_count_the_reports_that_were_refused(page: Page, summary: Summary) -> None:
+    assert "Reports refused" not in page.text
+    failures = {"implausible": 2, "no_reply": 3}
+    refused = Page(render_html(summary.model_copy(update={"failures": failures})))
+    assert "2 reports of clients held numbers that cannot be true" in refused.text
+
+
 def test_trials_over_a_limit_are_crosses_in_the_front_picture(make_summary: MakeSummary) -> None:
     summary = make_summary()
     over = [

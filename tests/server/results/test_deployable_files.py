@@ -14,6 +14,7 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fieldtune.client.contract.messages import EvaluateReport
+from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Point
@@ -88,7 +89,9 @@ def make(
         folder.save_weights(trial, np.full(3, trial, np.float32))
     artefacts: Any = SimpleNamespace(spec=lambda configuration: "mlp")
     service: Any = Converter()
-    maker = VariantMaker(folder, artefacts, service, scene.fleet, scene.members)
+    maker = VariantMaker(
+        folder, artefacts, service, scene.fleet, scene.members, Bounds(scene.members, print)
+    )
     return maker.make(points, outcomes)
 
 

@@ -23,7 +23,7 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.session.cpu_time import Spending
 from fieldtune.server.session.session import open_tuner, run_session
-from slow_studies import Silent, study_text
+from slow_studies import Silent, nothing_is_refused, study_text
 from slower_devices import MEMBERS, PulledPlugError, SlowFleet
 
 TRIALS = 6
@@ -48,7 +48,10 @@ def session(
     """Run the study in a folder, or go on with it."""
     with RunFolder(folder, text, trials=TRIALS) as opened:
         tuner = open_tuner(opened)
-        return run_session(opened, tuner, fleet, service, Silent(), Spending()), tuner.history()
+        summary = run_session(
+            opened, tuner, fleet, service, Silent(), Spending(), nothing_is_refused
+        )
+        return summary, tuner.history()
 
 
 def told(folder: Path, text: str) -> dict[int, Outcome]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Outcome, Proposal
+from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
 from fieldtune.server.session.progress import ProgressDisplay
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
@@ -33,7 +33,7 @@ width = { choices = [8, 16] }
 def test_a_wait_is_a_line_now_and_then_where_there_is_no_terminal() -> None:
     text, now = io.StringIO(), 0.0
     with ProgressDisplay(
-        parse_study(STUDY, "s"), list, Console(file=text, width=200), clock=lambda: now
+        parse_study(STUDY, "s"), [], Console(file=text, width=200), clock=lambda: now
     ) as display:
         for wait in ("first", "second"):
             for _ in range(61):
@@ -53,7 +53,7 @@ def test_a_wait_stands_in_the_bar_of_a_terminal_while_it_lasts(
 ) -> None:
     text = io.StringIO()
     console = Console(file=text, width=200, force_terminal=True)
-    with ProgressDisplay(parse_study(STUDY, "s"), list, console) as display:
+    with ProgressDisplay(parse_study(STUDY, "s"), [], console) as display:
         for sentence in waits:
             display.waiting(sentence)
     last_frame = text.getvalue().rpartition("0/9")[2]  # drawn once more when the display ends
@@ -72,17 +72,15 @@ def completed(number: int, error: float, energy_j: float) -> Completed:
 
 def test_the_front_that_is_shown_is_that_of_the_limits_as_they_are_now() -> None:
     best, told = completed(0, 0.1, 2.0), completed(1, 0.3, 1.0)
-    history: list[Outcome] = [best]
     text = io.StringIO()
-    with ProgressDisplay(
-        parse_study(STUDY, "s"), lambda: history, Console(file=text, width=200)
-    ) as display:
-        history[:] = [best, told]
-        display.told(told)
+    with ProgressDisplay(parse_study(STUDY, "s"), [best], Console(file=text, width=200)) as display:
+        display.told(told, [best, told])
         # A limit that became tighter judges the first one anew.
-        history[0] = replace(best, forecast=Forecast({}, (), {"energy_j": 0.2}))
-        history.append(completed(2, 0.4, 0.5))
-        display.told(history[-1])
+        judged, last = (
+            replace(best, forecast=Forecast({}, (), {"energy_j": 0.2})),
+            completed(2, 0.4, 0.5),
+        )
+        display.told(last, [judged, told, last])
     first, second = text.getvalue().splitlines()
     assert "front of 2, best error 10.0 %" in first
     assert "front of 2, best error 30.0 %" in second

@@ -219,6 +219,11 @@ def test_a_device_that_comes_back_as_another_is_left_out_until_it_is_as_before(
             "pi-a has come back with other data: 20 + 3 samples, not 9 + 3 (training + test)",
         ),
         ({"problem": "no data"}, "pi-a has come back, but cannot train: no data"),
+        (
+            {"train_samples": 10**12},
+            "pi-a has come back, but cannot train: it describes itself with 1000000000000 training "
+            "samples, and more than 100000000 are refused",
+        ),
     ],
 )
 def test_other_data_of_the_same_kind_are_said_and_the_device_is_asked(
@@ -229,6 +234,18 @@ def test_other_data_of_the_same_kind_are_said_and_the_device_is_asked(
     scene.ask(0)
     assert scene.reports()[0].failure is None
     assert scene.notes.count(sentence) == 1
+
+
+@pytest.mark.parametrize(("train_samples", "known"), [(20, 20), (10**12, 9)])
+def test_a_reply_says_how_its_device_describes_itself_now(train_samples: int, known: int) -> None:
+    scene = Scene(good)
+    come_back(scene, "t1", train_samples=train_samples)
+    scene.ask(0)
+    scene.reports()  # whoever is there is looked at while answers are awaited
+    scene.ask(0)
+    (reply,) = scene.fleet.receive(60.0)
+    assert reply.described is not None
+    assert reply.described.train_samples == known
 
 
 def test_a_description_that_was_lost_is_asked_for_again() -> None:

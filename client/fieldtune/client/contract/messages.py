@@ -33,6 +33,7 @@ Failure = Literal[
     "bad_data",  # the device's data does not fit the model
     "error",  # anything else; ``detail`` says what
     "no_reply",  # the device did not answer in time (set by the coordinator)
+    "implausible",  # its report holds a number that cannot be true (set by the coordinator)
 ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import Message
 
@@ -367,4 +367,4 @@ class DeviceFleet:
                 f"{self._name(reply.client)}, trial {request.trial} round {request.round}: "
                 f"{request.failure}{': ' if request.detail else ''}{request.detail}"
             )
-        return reply
+        return replace(reply, described=self._returning.described(reply.client))

@@ -11,6 +11,7 @@ from fieldtune.client.contract.messages import Description
 from fieldtune.client.node.fleet_api import AWAY
 from fieldtune.server.deployment.run import Node, Run
 from fieldtune.server.federation.grid_fleet import describe_message, described
+from fieldtune.server.federation.plausible import implausible
 
 UNAVAILABLE = (3, 4, AWAY)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
@@ -125,8 +126,8 @@ class Gathering:
             return
         self._described.pop(node.name, None)
         answer = described(message)
-        if isinstance(answer, str) or answer.problem:
-            why = answer if isinstance(answer, str) else answer.problem
+        why = answer if isinstance(answer, str) else answer.problem or implausible(answer)
+        if isinstance(answer, str) or why:
             self._say_once(f"{node.name} cannot take part: {why}")
             self._ask_again[node.name, node.activated] = _LOOKS
             return

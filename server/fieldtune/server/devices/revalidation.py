@@ -15,6 +15,7 @@ from fieldtune.client.contract.messages import Description
 from fieldtune.server.deployment.run import Node, Run
 from fieldtune.server.devices.registration import DESCRIBE_TTL_S, UNAVAILABLE
 from fieldtune.server.federation.grid_fleet import describe_message, described
+from fieldtune.server.federation.plausible import implausible
 
 
 class Returning:
@@ -33,6 +34,7 @@ class Returning:
         notes: Callable[[str], None],
     ) -> None:
         self._members, self._notes = members, notes
+        self._latest = dict(members)
         self._known = {client: node.activated for client, node in nodes.items()}
         """The connection in which a device last described itself."""
         self._asked: dict[str, tuple[int, str]] = {}
@@ -72,6 +74,8 @@ class Returning:
         self._known[client] = activated
         answer, before = described(message), self._members[client]
         change = "" if isinstance(answer, str) else _change(answer, before)
+        if not isinstance(answer, str) and not (change or answer.problem or implausible(answer)):
+            self._latest[client] = answer
         if change and change != self._changed.get(client):
             self._notes(f"{before.name} {change}: left out until it is as before")
         if change:
@@ -93,6 +97,10 @@ class Returning:
     def change(self, client: int) -> str:
         """What is different about a device that is left out; empty where it takes part."""
         return self._changed.get(client, "")
+
+    def described(self, client: int) -> Description | None:
+        """How a device describes itself now; None where it is not of the study."""
+        return self._latest.get(client)
 
     def run_is_lost(self) -> None:
         """Expect no answers of the run so far."""
@@ -118,8 +126,8 @@ def _change(now: Description, before: Description) -> str:
 
 def _other_data(now: Description, before: Description) -> str:
     """What is different about the data of a device that takes part."""
-    if now.problem:
-        return f"has come back, but cannot train: {now.problem}"
+    if why := now.problem or implausible(now):
+        return f"has come back, but cannot train: {why}"
     sizes = [f"{each.train_samples} + {each.test_samples}" for each in (now, before)]
     if sizes[0] == sizes[1]:
         return ""

@@ -33,6 +33,8 @@ class Reply:
 
     client: int
     report: Report
+    described: Description | None = None
+    """How the client describes itself now, where that may differ from when the study began."""
 
 
 class Fleet(Protocol):

@@ -8,7 +8,7 @@ Flower's records stop here: a request becomes a Message, a Message becomes a rep
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from fieldtune.client.contract.messages import (
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.federation.fedavg import Report, Request
 from fieldtune.server.federation.fleet import Addressed, Reply, failure, no_reply, refuse_if
+from fieldtune.server.federation.plausible import implausible
 
 _DESCRIBE = "query.describe"
 _KINDS = {
@@ -48,10 +49,13 @@ class GridFleet:
     Args:
         grid: in-process or a SuperLink's.
         ttl_s: a message that is not answered by then counts as a failure ``no_reply``.
+        notes: is told, in a sentence, of a client that is left out.
     """
 
-    def __init__(self, grid: Grid, ttl_s: float = 600.0) -> None:
-        self._grid, self._ttl_s = grid, ttl_s
+    def __init__(
+        self, grid: Grid, ttl_s: float = 600.0, notes: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._grid, self._ttl_s, self._notes = grid, ttl_s, notes
         self._nodes: dict[int, int] = {}
         self._open: dict[str, _Open] = {}
         self._refused: list[Reply] = []
@@ -76,6 +80,9 @@ class GridFleet:
         for reply in self._grid.send_and_receive(messages, timeout=self._ttl_s):
             member = described(reply)
             if isinstance(member, str):
+                continue
+            if why := implausible(member):
+                self._notes(f"client {member.client} cannot take part: {why}")
                 continue
             if found.setdefault(member.client, member) is member:
                 self._nodes[member.client] = reply.metadata.src_node_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldtune.server.report.format import listed
+from fieldtune.server.report.format import counted, listed
 from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.tuner.smoothed import FEWEST
@@ -59,6 +59,12 @@ def notes(summary: Summary) -> dict[str, str]:
         entries["On this device"] = (
             "Cards under “What to deploy” show each cost as that device type sees it, and what was "
             "learned as the whole fleet sees it; so they differ from the table of the front."
+        )
+    if refused := summary.failures.get("implausible"):
+        entries["Reports refused"] = (
+            f"{counted(refused, 'report')} of clients held numbers that cannot be true, such as "
+            "more samples than the client has described, and were left out. Which clients sent "
+            "them was said while the study ran."
         )
     if summary.changes:
         entries["Changed on the way"] = ". ".join(map(str, summary.changes)) + (

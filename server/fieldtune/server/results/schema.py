@@ -178,6 +178,8 @@ class Summary(_Model):
     """Device type -> what the study took of its devices."""
     budget: list[Share] = []
     """What the study may spend, and how much of it is used."""
+    failures: dict[str, int] = {}
+    """Kind of failure -> how many messages to clients ended in it, over all trials."""
     changes: list[Changes] = []
     """What a person changed in the study while it ran."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -21,6 +22,7 @@ from fieldtune.server.outcomes.trial import (
     Infeasible,
     Outcome,
     Stopped,
+    Trained,
     worst_constraint,
 )
 from fieldtune.server.results.recommend import recommend
@@ -118,8 +120,20 @@ def summarise(
             Share(budget=account.name, used=account.used, of=account.of)
             for account in Budget(study.study).accounts(trials, outcomes)
         ],
+        failures=_failures(outcomes),
         changes=list(changes),
     )
+
+
+def _failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Kind of failure -> how many messages ended in it."""
+    found: Counter[str] = Counter()
+    for outcome in outcomes:
+        if isinstance(outcome, Trained):
+            found.update(outcome.learned.failures)
+        elif isinstance(outcome, Failed):
+            found.update(outcome.failures)
+    return dict(sorted(found.items()))
 
 
 def _fits_any(outcome: Completed) -> bool:

@@ -29,6 +29,7 @@ from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.federation.fedavg import NothingLearnedError, Report, evaluation
 from fieldtune.server.federation.fleet import Addressed, Fleet
+from fieldtune.server.federation.plausible import Asked, Bounds
 from fieldtune.server.federation.worklists import worked_off
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.results.run_folder import RunFolder, trial_name
@@ -116,6 +117,7 @@ class _Measuring:
     models: dict[Variant, bytes] = field(default_factory=dict)
     clients: Sequence[int] = ()
     """Who is asked."""
+    asked: dict[Variant, Asked] = field(default_factory=dict)
     answers: dict[Variant, dict[int, Report]] = field(default_factory=dict)
 
     @property
@@ -133,6 +135,7 @@ class VariantMaker:
         service: converts.
         fleet: measures.
         members: the fleet's clients.
+        bounds: judge what they report.
     """
 
     def __init__(
@@ -142,9 +145,11 @@ class VariantMaker:
         service: CompileService,
         fleet: Fleet,
         members: Sequence[Description],
+        bounds: Bounds,
     ) -> None:
         self._folder, self._task = folder, folder.study.task
         self._artefacts, self._service, self._fleet = artefacts, service, fleet
+        self._bounds = bounds
         self._classes = 0 if self._task.reconstructs else members[0].classes
         self._import_path = service.import_path
         self._profile_of = {member.client: member.profile for member in members}
@@ -175,6 +180,7 @@ class VariantMaker:
                 requests += self._requests(each, name)
         unmeasured = []
         for reply in worked_off(self._fleet, requests):
+            self._bounds.hear(reply)
             each = measuring[reply.report.trial]
             each.answers[self._task.variants[reply.report.round]][reply.client] = reply.report
             if each.is_done:
@@ -209,6 +215,7 @@ class VariantMaker:
             metric=self._task.metric,
             loss=self._task.loss,
         )
+        measuring.asked[name] = self._bounds.ask(dict.fromkeys(measuring.clients, request))
         return [Addressed(client, request, model) for client in measuring.clients]
 
     def _write_card(self, measuring: _Measuring) -> None:
@@ -218,7 +225,9 @@ class VariantMaker:
             NothingLearnedError: of one variant no client did.
         """
         variants: dict[str, VariantFile] = {
-            name: self._variant_file(model, measuring.answers[name])
+            name: self._variant_file(
+                model, self._bounds.judge(measuring.asked[name], measuring.answers[name])
+            )
             for name, model in measuring.models.items()
         }
         card = _card(self._folder.study, measuring.point, variants)

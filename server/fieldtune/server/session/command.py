@@ -64,7 +64,7 @@ def run_study(
                 interruptible(display) as heard,
                 fleet_of(folder, import_path, note, display.waiting) as fleet,
             ):
-                summary = run_session(folder, tuner, fleet, service, heard, spending)
+                summary = run_session(folder, tuner, fleet, service, heard, spending, note)
         except KeyboardInterrupt:
             raise InterruptError(
                 f"interrupted; {path} keeps {counted(len(tuner.history()), 'trial')}: run the same "

@@ -16,7 +16,7 @@ from concurrent.futures import wait as wait_for
 
 import numpy as np
 
-from fieldtune.client.contract.messages import Description, TrainReport
+from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.costs.cost_model import CostModel
@@ -25,6 +25,7 @@ from fieldtune.server.costs.known_costs import KnownCosts
 from fieldtune.server.federation.fedavg import Exchange, Plan
 from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
+from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import (
     Completed,
     Failed,
@@ -59,6 +60,7 @@ class TuningLoop:
         known: what the tuner searches by; learns of each architecture that is compiled.
         observer: is told what happens.
         spending: is charged with where time goes.
+        bounds: judge what the clients report.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class TuningLoop:
         known: KnownCosts,
         observer: Observer,
         spending: Spending,
+        bounds: Bounds,
     ) -> None:
         self._folder, self._study, self._tuner, self._fleet = folder, folder.study, tuner, fleet
         self._profile_of = {member.client: member.profile for member in members}
         self._costs, self._artefacts, self._known = costs, artefacts, known
-        self._observer, self._spending = observer, spending
+        self._observer, self._spending, self._bounds = observer, spending, bounds
         self._knowledge = Knowledge(self._study, tuner, costs)
         self._rungs, self._schedule = Rungs(self._study), Schedule(self._study)
         self._in_flight: deque[Training] = deque()
@@ -192,12 +195,13 @@ class TuningLoop:
             goes_on=goes_on,
         )
         expected = self._costs.expected(proposal.configuration)
-        training = Training(self._study, proposal, plan, candidates, expected, artefact.model)
+        training = Training(
+            self._study, proposal, plan, candidates, expected, artefact.model,
+            self._bounds, self._spending,
+        )  # fmt: skip
         self._in_flight.append(training)
         self._knowledge.changed()
-        with self._spending.on("aggregate"):
-            exchange = training.begin()
-        self._send(training, exchange)
+        self._send(training, training.begin())
 
     def _candidates(self, proposal: Proposal, forecast: Forecast, seed: int) -> list[Candidate]:
         """The configurations that share a training: the one asked for and, in FedEx, others.
@@ -229,13 +233,10 @@ class TuningLoop:
 
     def _accept(self, reply: Reply) -> None:
         """Take one client's report; once the last is in, its training goes on."""
+        self._bounds.hear(reply)
         report = reply.report
-        kind = "train" if isinstance(report, TrainReport) else "evaluate"
-        self._spending.charge(kind, report.host_cpu_s or 0.0)
         training = next(each for each in self._in_flight if each.plan.trial == report.trial)
-        with self._spending.on("aggregate"):
-            exchange = training.accept(reply.client, report)
-        self._send(training, exchange)
+        self._send(training, training.accept(reply.client, report))
 
     def _send(self, training: Training, exchange: Exchange) -> None:
         if exchange:

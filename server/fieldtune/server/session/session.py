@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fieldtune.server.costs.feasible_space import check_queue
 from fieldtune.server.costs.known_costs import KnownCosts
 from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.federation.fleet import Fleet
+from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
 from fieldtune.server.report.html import render_html
 from fieldtune.server.results.run_folder import RunFolder
@@ -127,25 +128,31 @@ def run_session(
     service: CompileService,
     display: Display,
     spending: Spending,
+    notes: Callable[[str], None],
 ) -> Summary:
     """Run the study to its end and write its outcome; what is there already is kept.
+
+    ``notes`` is told, in a sentence, of a client whose report is refused.
 
     Raises:
         FleetError: no client could train, or measure a file to deploy; all else is written.
     """
     study, members = folder.study, fleet.members()
+    bounds = Bounds(members, notes)
     artefacts = make_artefacts(study, members, service)
     costs = make_cost_model(study, members, folder)
     known = known_costs(study, costs, artefacts, tuner.history())
     check_queue(study, tuner.history(), costs, artefacts)
     recorder = _Recorder(folder, tuner, costs, display)
     recorder.write()
-    TuningLoop(folder, tuner, fleet, members, costs, artefacts, known, recorder, spending).run()
+    TuningLoop(
+        folder, tuner, fleet, members, costs, artefacts, known, recorder, spending, bounds
+    ).run()
     _check_learned(tuner.history())
     with spending.on("export"):
         summary = recorder.write()
         tuner.revise(recorder.evaluated())
-        maker = VariantMaker(folder, artefacts, service, fleet, members)
+        maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.front, tuner.history())
         summary = with_variants(folder, summary)
         folder.write("pareto.json", to_json(summary))

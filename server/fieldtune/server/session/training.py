@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
-from fieldtune.client.contract.messages import Weights
+from fieldtune.client.contract.messages import TrainReport, Weights
 from fieldtune.server.costs.calibration import Expected, Watch
 from fieldtune.server.costs.usage import Bill
 from fieldtune.server.federation.fedavg import (
@@ -19,6 +19,7 @@ from fieldtune.server.federation.fedavg import (
 )
 from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate
+from fieldtune.server.federation.plausible import Asked, Bounds
 from fieldtune.server.outcomes.trial import (
     Completed,
     Failed,
@@ -28,6 +29,7 @@ from fieldtune.server.outcomes.trial import (
     Stopped,
     objective_values,
 )
+from fieldtune.server.session.cpu_time import Spending
 from fieldtune.server.study.config import StudyConfig
 
 
@@ -41,6 +43,8 @@ class Training:
         candidates: configurations that share it, the one that was asked for first.
         expected: client -> what is predicted for it.
         model: the artefact.
+        bounds: judge what the clients report.
+        spending: is charged with where time goes.
 
     Attributes:
         waiting_for: clients whose reports of the current exchange are still to come.
@@ -56,6 +60,8 @@ class Training:
         candidates: Sequence[Candidate],
         expected: Mapping[int, Expected],
         model: bytes,
+        bounds: Bounds,
+        spending: Spending,
     ) -> None:
         self.proposal, self.plan, self.model = proposal, plan, model
         self.waiting_for: set[int] = set()
@@ -64,6 +70,9 @@ class Training:
         self._objectives = study.study.objectives
         self._candidates = candidates
         self._watch, self._bill = Watch(expected), Bill(expected, candidates[0].forecast)
+        self._bounds, self._spending = bounds, spending
+        self._asked: Asked | None = None
+        """What its clients are at."""
         self._answers: dict[int, Report] = {}
         options = study.tuner.exploration
         self._steps: Generator[Exchange, Answers, tuple[Weights, Learned]] = (
@@ -82,7 +91,11 @@ class Training:
         self._answers[client] = report
         if self.waiting_for:
             return {}
-        answers, self._answers = self._answers, {}
+        assert self._asked is not None
+        answers, self._answers = self._bounds.judge(self._asked, self._answers), {}
+        for each in answers.values():
+            kind = "train" if isinstance(each, TrainReport) else "evaluate"
+            self._spending.charge(kind, each.host_cpu_s or 0.0)
         self._watch.take(answers)
         self._bill.take(answers)
         return self._advance(answers)
@@ -90,7 +103,8 @@ class Training:
     def _advance(self, answers: Answers | None) -> Exchange:
         """Run the federated algorithm to its next exchange, or to its end."""
         try:
-            exchange = self._steps.send(answers)  # type: ignore[arg-type]
+            with self._spending.on("aggregate"):
+                exchange = self._steps.send(answers)  # type: ignore[arg-type]
         except StopIteration as end:
             self.weights, learned = end.value
             self.outcome = self._outcome(learned)
@@ -100,7 +114,7 @@ class Training:
                 self.proposal, str(nothing), dict(nothing.failures), expense=self._bill.total()
             )
             return {}
-        self.waiting_for = set(exchange)
+        self._asked, self.waiting_for = self._bounds.ask(exchange), set(exchange)
         return exchange
 
     def _outcome(self, learned: Learned) -> Outcome:
