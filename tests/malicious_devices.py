@@ -8,7 +8,7 @@ bytes, so a lie passes the same decoding as on a network. The fleet is a simulat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
