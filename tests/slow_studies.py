@@ -20,9 +20,10 @@ from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Outcome
-from fieldtune.server.results.run_folder import RunFolder, trials_csv
+from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import to_json
 from fieldtune.server.results.summarize import summarise
+from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.session.cpu_time import Spending
 from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.session import known_costs, make_artefacts, open_tuner

@@ -19,6 +19,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from commandline import COMMAND, Command
+from fieldtune.server.outcomes.figures import is_figure
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.fleet.plan import FleetPlan
@@ -93,6 +94,13 @@ def test_optuna_opens_the_storage_and_agrees(finished: tuple[Path, Any]) -> None
             float(line[f"objective:{name}"]) for name in ("error", "inference_ms", "energy_j")
         ]
         assert trial.constraints["coverage"] == float(line["constraint:coverage"])
+    for trial in study.trials:
+        shown = {name: value for name, value in trial.user_attrs.items() if is_figure(name)}
+        assert shown == {
+            name: float(text)
+            for name, text in by_number[trial.number].items()
+            if is_figure(name) and text
+        }
     front = json.loads((finished[0] / "pareto.json").read_text())["front"]
     assert {trial.number for trial in study.best_trials} >= {point["trial"] for point in front}
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from fieldtune.profiles.common.errors import StudyError
@@ -51,66 +48,6 @@ def test_it_asks_and_tells_and_an_interrupted_study_goes_on_alike(
         for each, proposal in ((whole, ours), (halves, theirs)):
             each.tell(Failed(proposal, "no reason"))
     assert [outcome.proposal.number for outcome in whole.history()] == [0, 1, 2, 3]
-
-
-def test_a_tell_that_was_cut_short_is_told_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def outcome(proposal: Proposal, memory: float) -> Completed:
-        forecast = Forecast({}, (), {"memory": memory, "storage": -1.0})
-        return replace(completed(proposal, 0.5), forecast=forecast)
-
-    study = tuner(tmp_path, "random")
-    write = optuna.storages.RDBStorage.set_trial_system_attr
-
-    def killed(storage: optuna.storages.RDBStorage, trial_id: int, key: str, value: Any) -> None:
-        if key == "constraints:storage":
-            raise KeyboardInterrupt
-        write(storage, trial_id, key, value)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(optuna.storages.RDBStorage, "set_trial_system_attr", killed)
-        with pytest.raises(KeyboardInterrupt):
-            study.tell(outcome(study.ask(), -0.1))
-    again = tuner(tmp_path, "random")
-    proposal = again.ask()
-    again.tell(outcome(proposal, -0.2))
-    (trial,) = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db").trials
-    assert trial.state == TrialState.COMPLETE
-    assert [trial.constraints[name] for name in ("memory", "storage")] == [-0.2, -1.0]
-
-
-@pytest.mark.parametrize("finished", [1, 11])
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
-def test_a_kill_between_two_stored_parameters_changes_nothing(
-    name: str, finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    suggest, proposals = optuna.Trial._suggest, []
-    for parameters in range(3):
-        (folder := tmp_path / str(parameters)).mkdir()
-        study = tuner(folder, name)
-        for _ in range(finished):
-            proposal = study.ask()
-            error = abs(float(proposal.configuration.client["x"]) - 0.3)
-            study.tell(completed(proposal, error))
-        left = parameters
-
-        def killed(trial: optuna.Trial, name: str, of: BaseDistribution) -> object:
-            nonlocal left
-            if not left:
-                raise KeyboardInterrupt
-            left -= 1
-            return suggest(trial, name, of)
-
-        if parameters < 2:
-            with monkeypatch.context() as patch:
-                patch.setattr(optuna.Trial, "_suggest", killed)
-                with pytest.raises(KeyboardInterrupt):
-                    study.ask()
-            study = tuner(folder, name)
-        proposals.append(study.ask())
-    assert proposals[0] == proposals[1] == proposals[2]
-    assert proposals[0].number == finished
 
 
 def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,14 @@ def test_samplers_see_costs_and_limits_of_today_and_the_file_keeps_what_was_told
 ) -> None:
     study = tuner(tmp_path, f"{__name__}:onlooker")
     before, today = formulas(2.0), formulas(0.1, price=3.0)
-    study.know(before)
-    study.tell(completed(study.ask(), before))
+    study.tell(completed(study.ask(formulas=before), before))
     ruled_out = study.ask()
     study.tell(Infeasible(ruled_out, Forecast({}, (), {"coverage": 0.2, "energy_j": 0.5})))
     study.tell(Failed(study.ask(), "no reason"))
     study.ask()
     was_x = SHOWN[0].params["x"]
     assert SHOWN[0].values == [1 - 0.9 * was_x, 0.1 + was_x]
-    study.know(today)
-    study.ask()
+    study.ask(formulas=today)
     trained, infeasible, failed = SHOWN[:3]
     energy_j = 3 * (0.1 + was_x)
     assert trained.values == [1 - 0.9 * was_x, energy_j]
@@ -97,25 +96,41 @@ def test_samplers_see_costs_and_limits_of_today_and_the_file_keeps_what_was_told
 
 def test_a_trial_that_fits_no_device_any_more_keeps_the_cost_it_was_told(tmp_path: Path) -> None:
     study, before = tuner(tmp_path, f"{__name__}:onlooker"), formulas(2.0)
-    study.know(before)
-    first = completed(study.ask(), before)
+    first = completed(study.ask(formulas=before), before)
     study.tell(first)
-    study.know(lambda values: Known({1: float("inf")}, {"coverage": 0.3}))
-    study.ask()
+    nowhere = {"formulas": lambda values: Known({1: float("inf")}, {"coverage": 0.3})}
+    study.ask(**nowhere)
     assert SHOWN[0].values == list(first.objectives.values())
     assert SHOWN[0].constraints == {"coverage": 0.3}
+    # Whatever the report says of it meanwhile.
+    study.revise([replace(first, objectives={**first.objectives, "energy_j": 9.0})])
+    SHOWN.clear()
+    again = tuner(tmp_path, f"{__name__}:onlooker")
+    again.ask()  # what was left running
+    again.ask(**nowhere)
+    assert SHOWN[0].values == list(first.objectives.values())
+
+
+def test_samplers_see_what_was_told_of_a_trial_that_was_ruled_out_whatever_it_comes_to_now(
+    tmp_path: Path,
+) -> None:
+    study, told = tuner(tmp_path, f"{__name__}:onlooker"), {"coverage": 0.2, "energy_j": 0.5}
+    study.tell(ruled_out := Infeasible(study.ask(), Forecast({}, (), told)))
+    study.revise([replace(ruled_out, forecast=Forecast({}, (), {"coverage": -0.1}))])
+    for each in (study, tuner(tmp_path, f"{__name__}:onlooker")):
+        SHOWN.clear()
+        each.tell(Failed(each.ask(), "no reason"))
+        assert SHOWN[0].constraints == told
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "grey"])
 def test_a_limit_that_became_tighter_guides_what_is_proposed(sampler: str, tmp_path: Path) -> None:
     study, loose, tight = tuner(tmp_path, sampler), formulas(2.0), formulas(0.4)
-    study.know(loose)
-    for _ in range(30):
-        study.tell(completed(study.ask(), loose))
-    study.know(tight)
+    for number in range(30):
+        study.tell(completed(study.ask(formulas=None if number else loose), loose))
     fitting = 0
-    for _ in range(20):
-        proposal = study.ask()
+    for number in range(20):
+        proposal = study.ask(formulas=None if number else tight)
         said = tight(proposal.configuration.flat())
         if said.constraints["energy_j"] <= 0:
             fitting += 1
@@ -129,8 +144,7 @@ def test_formulas_that_have_changed_are_not_mistaken_for_measurements(tmp_path: 
     study = tuner(tmp_path, "grey")
     for number in range(10):
         known = formulas(2.0, price=1.0 + 0.1 * number)
-        study.know(known)
-        study.tell(completed(study.ask(), known))
+        study.tell(completed(study.ask(formulas=known), known))
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     kernels = [
         set(json.loads(text)["kernels"])

@@ -80,8 +80,7 @@ def test_a_default_and_a_queued_value_may_be_written_as_a_whole_number(tmp_path:
 def test_what_is_to_be_beaten_stays_when_the_space_becomes_narrower(tmp_path: Path) -> None:
     go_on(tuner(tmp_path, WIDE), 1)
     study = tuner(tmp_path, NARROW)
-    study.know(lambda values: Known({}, {}))
-    go_on(study, 2)
+    study.ask(formulas=lambda values: Known({}, {}))
     sampler = study._samplers.of(3)
     assert isinstance(sampler, GreySampler)
     assert sampler.beat == WIDE.defaults().flat()

@@ -28,4 +28,5 @@ def keep_kernels(
     """Store hyperparameters with the trial, so that what follows does not depend on the process."""
     if trial.state == TrialState.RUNNING:
         text = json.dumps({"kernels": kernels, "observations": observations})
+        # Private, as in Optuna's own samplers: there is no public way to keep what a sampler knows.
         study._storage.set_trial_system_attr(trial._trial_id, _KERNEL_KEY, text)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +16,9 @@ import tomlkit
 
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
-from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped, Trained
 from fieldtune.server.study.changes import identity, steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study, parse_study
-from fieldtune.server.study.objectives import COST_MEASURES
 
 _STUDY_FOLDER = ".study-folder"
 _HINT = "choose another folder with --out, or remove this one"
@@ -158,87 +155,10 @@ class RunFolder:
             raise RunFolderError(f"The weights of trial {trial} cannot be read: {lost}") from None
         return weights
 
-    def write_trials(self, outcomes: Sequence[Outcome]) -> None:
-        """Write ``trials.csv``, a line a trial."""
-        self.write("trials.csv", trials_csv(self.study, outcomes))
-
 
 def trial_name(trial: int) -> str:
     """``trial-0007``: a trial's folder under ``models/``."""
     return f"trial-{trial:04d}"
-
-
-def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
-    """A table of the outcomes: configuration, objectives, constraints, costs by device, seed."""
-    parameters = list(study.full_space.parameters())
-    objectives = [objective.name for objective in study.study.objectives]
-    limits = sorted(
-        {
-            limit
-            for outcome in outcomes
-            if not isinstance(outcome, Failed)
-            for limit in outcome.forecast.constraints
-        }
-    )
-    devices = sorted(study.fleet.devices)
-    rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(
-        [
-            "number",
-            "state",
-            "phase",
-            *parameters,
-            *(f"objective:{name}" for name in objectives),
-            *(f"constraint:{name}" for name in limits),
-            *(f"{device}:{name}" for device in devices for name in COST_MEASURES),
-            "rounds",
-            "test_samples",
-            "device_s",
-            "seed",
-            "reason",
-        ]
-    )
-    for outcome in outcomes:
-        configuration = outcome.proposal.configuration.flat()
-        values: dict[str, Any] = {}
-        constraints: dict[str, float] = {}
-        costs: list[float | str] = [""] * (len(devices) * len(COST_MEASURES))
-        tail: list[Any] = ["", "", "", "", ""]
-        if isinstance(outcome, (Trained, Infeasible)):
-            constraints = dict(outcome.forecast.constraints)
-            costs = [
-                ""
-                if (cost := getattr(outcome.forecast.devices[device].cost, name)) is None
-                else cost.value
-                for device in devices
-                for name in COST_MEASURES
-            ]
-        if isinstance(outcome, Completed):
-            values = dict(outcome.objectives)
-        if isinstance(outcome, Trained):
-            learned = outcome.learned
-            tail[:4] = [learned.rounds, learned.samples, learned.device_s, outcome.seed]
-            tail[4] = str(learned.choice or "")
-        if isinstance(outcome, Stopped):
-            there = [f"{name} {value:.6g}" for name, value in outcome.objectives.items()
-                     if name in learned.measures]  # fmt: skip
-            tail[4] = f"not among the best after round {learned.rounds}: {', '.join(there)}"
-        if isinstance(outcome, Failed):
-            tail[4] = outcome.reason
-        table.writerow(
-            [
-                outcome.proposal.number,
-                type(outcome).__name__.lower(),
-                outcome.proposal.phase,
-                *(configuration[name] for name in parameters),
-                *(values.get(name, "") for name in objectives),
-                *(constraints.get(name, "") for name in limits),
-                *costs,
-                *tail,
-            ]
-        )
-    return rows.getvalue()
 
 
 def write_whole(file: Path, content: bytes) -> None:

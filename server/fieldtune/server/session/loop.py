@@ -40,6 +40,8 @@ from fieldtune.server.session.knowledge import Knowledge
 from fieldtune.server.session.progress import Observer
 from fieldtune.server.session.training import Training
 from fieldtune.server.study.artefacts import Artefacts
+from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner import Tuner
 from fieldtune.server.tuner.early_stopping import Rungs
 from fieldtune.server.tuner.schedule import Schedule, defaults_again, next_finalist
@@ -114,32 +116,30 @@ class TuningLoop:
         """The next proposal, on its way to the compiler; None where the study is settled."""
         self._known.calibrate(self._knowledge.calibration(math.inf, self._numbers()))
         with self._spending.on("optimizer"):
-            if self._known.renewed():
-                self._tuner.know(self._known)
-            proposal = self._proposal()
-        if proposal is None:
-            self._settled = True
-            return None
+            wanted = self._wanted()
+            if wanted is None:
+                self._settled = True
+                return None
+            renewed = self._known if self._known.renewed() else None
+            proposal = self._tuner.ask(*wanted, renewed)
         return proposal, self._artefacts.of(proposal.configuration)
 
-    def _proposal(self) -> Proposal | None:
-        """Of the tuner's own choice, or a configuration that is to be run again."""
+    def _wanted(self) -> tuple[Phase, Configuration | None] | None:
+        """What the next trial is for, and its configuration where it is to be run again."""
         sent = self._knowledge.sent() + len(self._in_flight)
         phase = self._schedule.phase(sent, self._knowledge.budget_used(self._numbers()))
         if self._tuner.resumes:
-            return self._tuner.ask(phase)
+            return phase, None
         flying = [training.proposal for training in self._in_flight]
-        known, history = (
-            self._knowledge.told_before(math.inf, self._numbers()),
-            self._tuner.history(),
-        )
+        history = self._tuner.history()
+        known = self._knowledge.told_before(math.inf, self._numbers())
         if defaults := defaults_again(self._study, sent, known, history, flying):
-            return self._tuner.ask("validate", defaults)
+            return "validate", defaults
         if phase != "validate":
-            return self._tuner.ask(phase)
+            return phase, None
         evaluated = self._knowledge.evaluated(math.inf, self._numbers())
         finalist = next_finalist(self._study, evaluated, history, flying)
-        return self._tuner.ask(phase, finalist) if finalist else None
+        return None if finalist is None else (phase, finalist)
 
     def _judge(self, proposal: Proposal, compiled: Future[Artefact]) -> None:
         """Start training what the limits allow; tell at once what they rule out."""
@@ -157,13 +157,13 @@ class TuningLoop:
         if forecast.feasible:
             self._start(proposal, forecast, artefact)
             return
+        found = None
         if self._knowledge.exhausts_patience(proposal.number):
-            # Before it is told: a study that is killed meanwhile asks for this proposal again.
-            self._tuner.suggest(
-                find_feasible(self._study, self._costs, self._artefacts, seed=proposal.number,
-                              calibration=calibration)
+            found = find_feasible(
+                self._study, self._costs, self._artefacts,
+                seed=proposal.number, calibration=calibration,
             )  # fmt: skip
-        self._tell(Infeasible(proposal, forecast))
+        self._tell(Infeasible(proposal, forecast), then=found)
 
     def _start(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
         seed, manifest = trial_seed(self._study.study.seed, proposal.number), artefact.manifest
@@ -254,9 +254,9 @@ class TuningLoop:
             self._folder.save_weights(training.plan.trial, training.weights)
         self._tell(training.outcome)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
         with self._spending.on("optimizer"):
-            self._tuner.tell(outcome)
+            self._tuner.tell(outcome, then)
         self._knowledge.changed()
         self._observer.told(outcome)
 

@@ -25,6 +25,7 @@ from fieldtune.server.report.html import render_html
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.results.summarize import summarise
+from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.results.variants import VariantMaker, with_variants
 from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import Spending
@@ -237,7 +238,7 @@ class _Recorder:
         began = time.monotonic()
         evaluated, study = self.evaluated(), self._folder.study
         summary = summarise(study, evaluated, corrections(evaluated), self._tuner.changes)
-        self._folder.write_trials(evaluated)
+        self._folder.write("trials.csv", trials_csv(study, evaluated))
         self._folder.write("pareto.json", to_json(summary))
         now = time.monotonic()
         self._next_write = now + 10 * (now - began)

@@ -7,6 +7,7 @@ loop asks and tells.
 from fieldtune.server.bo.known import Formulas, Known
 from fieldtune.server.bo.sampler import GreySampler
 from fieldtune.server.bo.transfer import Earlier
-from fieldtune.server.tuner.optuna_tuner import OptunaTuner, Tuner
+from fieldtune.server.tuner.optuna_tuner import OptunaTuner
+from fieldtune.server.tuner.protocol import Tuner
 
 __all__ = ["Earlier", "Formulas", "GreySampler", "Known", "OptunaTuner", "Tuner"]

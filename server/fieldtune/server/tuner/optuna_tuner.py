@@ -7,14 +7,14 @@ never on the process.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -22,7 +22,6 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    _get_single_value,
 )
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict, TypeAdapter
@@ -33,13 +32,16 @@ from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.transfer import Earlier
 from fieldtune.server.bo.trial_rows import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.outcomes.earlier import EarlierStudy
+from fieldtune.server.outcomes.figures import figures, is_figure
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome, Proposal, Stopped, Trained
 from fieldtune.server.study.changes import Change, Changes, last_limits
 from fieldtune.server.study.objectives import Objective, wrong_direction
 from fieldtune.server.study.space import Configuration, Parameter, Space, Value
 from fieldtune.server.study.tuner_options import Phase
-from fieldtune.server.tuner.restated import RestatedStudy
+from fieldtune.server.tuner.drawing import draw, given
+from fieldtune.server.tuner.restated import CONSTRAINTS, RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
+from fieldtune.server.tuner.study_db import Facts, store
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
@@ -50,41 +52,6 @@ _PHASE_KEY = "fieldtune:phase"
 
 _STARTUP = 10
 """Trials completed before TPE's model is used; until then the space is sampled evenly."""
-
-
-class Tuner(Protocol):
-    """Proposes configurations and learns from what became of them."""
-
-    def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
-        """The next configuration; first those that an earlier session left in flight.
-
-        Args:
-            phase: what the trial is for.
-            configuration: to run again, rather than a new one.
-        """
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the next ``ask`` gives what an earlier session left in flight."""
-
-    def tell(self, outcome: Outcome) -> None:
-        """What became of a proposal. Once it returns, the outcome outlives the process."""
-
-    def suggest(self, configuration: Configuration) -> None:
-        """Have the next ``ask`` propose this configuration."""
-
-    def know(self, formulas: Formulas) -> None:
-        """What formulas say of configurations; called again whenever they say more."""
-
-    def history(self) -> Sequence[Outcome]:
-        """Every outcome told so far, in the order of the trials' numbers."""
-
-    def revise(self, outcomes: Sequence[Outcome]) -> None:
-        """Take these outcomes for those of the same trials from now on."""
-
-    @property
-    def changes(self) -> tuple[Changes, ...]:
-        """What a person changed while the study ran."""
 
 
 class OptunaTuner:
@@ -134,6 +101,7 @@ class OptunaTuner:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path, self._space = path, space
         self._objectives, self._rounds = tuple(objectives), rounds
+        self._told: dict[int, Told] = {}
         self._distributions = {
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
@@ -145,7 +113,7 @@ class OptunaTuner:
                 directions=[objective.direction for objective in self._objectives],
                 load_if_exists=True,
             )
-            self._study = RestatedStudy(name, self._storage)
+            self._study = RestatedStudy(name, self._storage, self._told)
             # A study that is there already keeps the directions that it began with.
             for objective, before in zip(self._objectives, self._study.directions, strict=False):
                 if before.name.lower() != objective.direction:
@@ -171,97 +139,114 @@ class OptunaTuner:
                 if each != self._recorded[key]
             },
             anew=limits.trial if limits else 0,
-            beat=_first(stored) or space.defaults().flat(),
+            beat=given(stored[0]) if stored else space.defaults().flat(),
         )
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
-        self._running: dict[int, optuna.Trial] = {}
+        self._asked: set[int] = set()
         self._outcomes = {
             trial.number: _OUTCOME.validate_json(trial.user_attrs[_OUTCOME_KEY])
             for trial in stored
             if trial.state.is_finished() and _OUTCOME_KEY in trial.user_attrs
         }
-        if not stored:
-            self.suggest(space.defaults())
+        self._told |= {number: self._told_of(each) for number, each in self._outcomes.items()}
         self._enqueue(queue, stored)
 
-    def ask(self, phase: Phase = "refine", configuration: Configuration | None = None) -> Proposal:
+    def ask(
+        self,
+        phase: Phase = "refine",
+        configuration: Configuration | None = None,
+        formulas: Formulas | None = None,
+    ) -> Proposal:
         """The next configuration to try."""
+        if formulas is not None:
+            self._study.know(formulas)
+            self._samplers.know(formulas)
         with _storing(self._path):
             self._samplers.phase = phase
-            if self._left:
-                trial = self._reopen(self._left.popleft())
-            else:
-                trial = self._new_trial(phase, configuration)
-            if not self._recorded.keys() <= trial._fixed_params.keys():
-                self._draw(trial)
-            for key, distribution in self._recorded.items():
-                trial._suggest(key, distribution)
-        self._running[trial.number] = trial
-        phase = trial.user_attrs.get(_PHASE_KEY, phase)
-        return Proposal(trial.number, self._space.configuration(trial.params), phase)
+            number = self._reopened() if self._left else self._new_trial(phase, configuration)
+            trial = copy.deepcopy(self._study.get_trials(deepcopy=False)[number])
+            phase = trial.user_attrs.get(_PHASE_KEY, phase)
+            values = self._configured(trial)
+        self._asked.add(number)
+        return Proposal(number, self._space.configuration(values), phase)
 
-    @property
-    def resumes(self) -> bool:
-        """Whether trials of an earlier session are still to be asked for again."""
-        return bool(self._left)
-
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
         """Store the outcome of a proposal."""
-        trial = self._running.pop(outcome.proposal.number)
+        number = outcome.proposal.number
+        self._asked.remove(number)
+        told = self._told_of(outcome)
+        attributes: dict[str, Any] = {
+            _OUTCOME_KEY: _OUTCOME.dump_json(outcome).decode(), **figures(outcome)
+        }  # fmt: skip
+        state = TrialState.FAIL
+        if isinstance(outcome, Completed):
+            state, curve = TrialState.COMPLETE, sorted(outcome.learned.curve)
+            attributes[CURVE_KEY] = [self._partial(outcome, rounds) for rounds in curve]
+        elif isinstance(outcome, Stopped):
+            state = TrialState.PRUNED
+            attributes[PARTIAL_KEY] = self._partial(outcome, outcome.stopped_after)
         with _storing(self._path):
-            trial.set_user_attr(_OUTCOME_KEY, _OUTCOME.dump_json(outcome).decode())
-            if not isinstance(outcome, Failed):
-                constraints = outcome.forecast.constraints
-                write = partial(self._storage.set_trial_system_attr, trial._trial_id)
-                for key in sorted(constraints):
-                    # Not by ``set_constraint``: it keeps what a tell that was cut short wrote.
-                    write(f"constraints:{key}", constraints[key])
-                # Optuna Dashboard reads only the list that Optuna wrote before version 5.
-                write("constraints", [constraints[key] for key in sorted(constraints)])
-            if isinstance(outcome, Completed):
-                trial.set_user_attr(
-                    CURVE_KEY,
-                    [self._partial(outcome, rounds) for rounds in sorted(outcome.learned.curve)],
-                )
-                values = [outcome.objectives[each.name] for each in self._objectives]
-                self._study.tell(trial, values)
-            elif isinstance(outcome, Stopped):
-                trial.set_user_attr(PARTIAL_KEY, self._partial(outcome, outcome.stopped_after))
-                self._study.tell(trial, state=TrialState.PRUNED)
-            else:
-                self._study.tell(trial, state=TrialState.FAIL)
-        self._outcomes[trial.number] = outcome
+            if then is not None:
+                # First: a study that is killed meanwhile asks for this proposal again.
+                self._queue_once(then)
+            # What a tell that was cut short has written is replaced.
+            self._store({number: Facts({}, attributes, _constraints(told))})
+            self._study.tell(number, told.values, state)
+        self._told[number], self._outcomes[number] = told, outcome
 
-    def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
-        """What a trial had come to after some rounds, as :mod:`...tuner.history` reads it."""
-        measures, values = outcome.learned.curve[rounds], list[float | None]()
-        for each in self._objectives:
-            value = (measures if each.learned else outcome.objectives)[each.name]
-            values.append(value if math.isfinite(value) else None)
-        return {"share": rounds / self._rounds, "values": values}
+    def revise(self, outcomes: Sequence[Outcome]) -> None:
+        """Store what these trials come to now: the outcomes as they were re-evaluated.
 
-    def suggest(self, configuration: Configuration) -> None:
-        """Queue a configuration for the next ``ask``."""
+        The figures, constraints and objectives of finished trials are rewritten in one transaction,
+        for Optuna Dashboard and ``optuna.load_study``. What the trials were told is kept beside
+        them: samplers see that, and :meth:`history` of the next session is made of it.
+        """
+        facts = {}
+        for outcome in outcomes:
+            told = self._told_of(outcome)
+            # A cost is not finite where no device fits any more; then the one before it stays.
+            values = {i: each for i, each in enumerate(told.values or ()) if math.isfinite(each)}
+            facts[outcome.proposal.number] = Facts({}, figures(outcome), _constraints(told), values)
         with _storing(self._path):
-            self._study.enqueue_trial(configuration.flat())
-
-    def know(self, formulas: Formulas) -> None:
-        """Search by these formulas from now on, and by what they say of the trials so far."""
-        self._study.know(formulas)
-        self._samplers.know(formulas)
+            self._store(facts)
 
     def history(self) -> list[Outcome]:
         """All outcomes, by trial number."""
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
     @property
+    def resumes(self) -> bool:
+        """Whether trials of an earlier session are still to be asked for again."""
+        return bool(self._left)
+
+    @property
     def changes(self) -> tuple[Changes, ...]:
         """What a person changed while the study ran, oldest first."""
         return self._changes
 
-    def revise(self, outcomes: Sequence[Outcome]) -> None:
-        """Take these outcomes for those of the same trials, as limits are judged now."""
-        self._outcomes |= {outcome.proposal.number: outcome for outcome in outcomes}
+    def _told_of(self, outcome: Outcome) -> Told:
+        values = None
+        if isinstance(outcome, Completed):
+            values = [outcome.objectives[each.name] for each in self._objectives]
+        return Told(values, {} if isinstance(outcome, Failed) else outcome.forecast.constraints)
+
+    def _store(self, facts: Mapping[int, Facts]) -> None:
+        store(self._storage, self._study.study_name, facts, outdated=_told_anew)
+
+    def _queue_once(self, configuration: Configuration) -> None:
+        """Queue a configuration, unless a tell that was cut short has done so."""
+        values = configuration.flat()
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if values not in (given(trial) for trial in trials):
+            self._study.enqueue_trial(values)
+
+    def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
+        """What a trial had come to after some rounds, as ``bo/trial_rows.py`` reads it."""
+        measures, values = outcome.learned.curve[rounds], list[float | None]()
+        for each in self._objectives:
+            value = (measures if each.learned else outcome.objectives)[each.name]
+            values.append(value if math.isfinite(value) else None)
+        return {"share": rounds / self._rounds, "values": values}
 
     def _amended(
         self, identity: str, steer: Callable[[str], tuple[Change, ...]] | None
@@ -283,16 +268,19 @@ class OptunaTuner:
         return tuple(log)
 
     def _enqueue(self, queue: Sequence[Mapping[str, Value]], stored: Sequence[FrozenTrial]) -> None:
-        """Queue what a person wants tried, each once."""
+        """Queue the defaults, then what a person wants tried, each once."""
         done = {trial.user_attrs.get(_QUEUED_KEY) for trial in stored}
         with _storing(self._path):
+            if not stored:
+                self._study.enqueue_trial(self._space.defaults().flat())
             for values in queue:
                 key = json.dumps(dict(values), sort_keys=True)
                 if key not in done:
                     done.add(key)
                     self._study.enqueue_trial(dict(values), user_attrs={_QUEUED_KEY: key})
 
-    def _new_trial(self, phase: Phase, configuration: Configuration | None) -> optuna.Trial:
+    def _new_trial(self, phase: Phase, configuration: Configuration | None) -> int:
+        """Make a trial, and return its number."""
         trials = self._study.get_trials(deepcopy=False)
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if configuration is not None and not waiting:
@@ -300,50 +288,36 @@ class OptunaTuner:
         elif not self._samplers.own_start:
             completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
             if completed < _STARTUP and not waiting:
-                # Queued whole: were they drawn one by one, a kill between two would change the
-                # rest.
+                # Queued whole, so that no sampler draws it.
                 seed = self._samplers.seed_of(len(trials))
                 self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
         self._study.sampler = self._samplers.of(len(trials))
-        return self._study.ask()
+        return self._study.ask().number
 
-    def _reopen(self, stored: FrozenTrial) -> optuna.Trial:
-        """A trial that an earlier process asked for; what it had drawn already stays."""
-        self._study.sampler = self._samplers.of(stored.number)
-        return optuna.trial.Trial(self._study, stored._trial_id)
+    def _reopened(self) -> int:
+        """The number of a trial that an earlier process asked for."""
+        trial = self._left.popleft()
+        self._study.sampler = self._samplers.of(trial.number)
+        self._study.sampler.before_trial(self._study, trial)
+        return trial.number
 
-    def _draw(self, trial: optuna.Trial) -> None:
-        """Draw a whole configuration as Optuna does, and store it at once as if it were queued.
-
-        Were each parameter stored as it is drawn, a kill between two would change the rest.
-        """
-        seen, whole = trial._get_latest_trial(), dict[str, Any]()
+    def _configured(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The whole configuration of a trial, which is stored at once."""
+        missing = self._recorded.keys() - trial.params.keys()
         anywhere = self._space.sample(1, self._samplers.seed_of(trial.number))[0].flat()
-        for key, distribution in self._recorded.items():
-            if trial._is_fixed_param(key, distribution):
-                value = trial._fixed_params[key]
-            elif distribution.single():
-                value = _get_single_value(distribution)
-            elif trial._is_relative_param(key, distribution):
-                value = trial.relative_params[key]
-            else:
-                value = self._study.sampler.sample_independent(self._study, seen, key, distribution)
-            if distribution != self._distributions[key] and key not in trial._fixed_params:
-                # Most samplers do not know that the space has become narrower.
-                value = value if self._space.parameters()[key].contains(value) else anywhere[key]
-            # As it is read from the storage: of plain types.
-            whole[key] = distribution.to_external_repr(distribution.to_internal_repr(value))
-            seen.params = dict(whole)
-            seen.distributions = {name: self._recorded[name] for name in whole}
-        self._storage.set_trial_system_attr(trial._trial_id, "fixed_params", whole)
-        trial._fixed_params = whole
 
+        def mended(key: str, value: Any) -> Any:
+            narrower = self._recorded[key] != self._distributions[key]
+            # Most samplers do not know that the space has become narrower.
+            return anywhere[key] if narrower and not parameters[key].contains(value) else value
 
-def _first(stored: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """The configuration of a study's first trial: the defaults with which it began."""
-    if not stored:
-        return {}
-    return {**stored[0].system_attrs.get("fixed_params", {}), **stored[0].params}
+        parameters = self._space.parameters()
+        values = draw(self._study, trial, self._recorded, mended)
+        if missing:
+            params = {key: (each, values[key]) for key, each in self._recorded.items()
+                      if key in missing}  # fmt: skip
+            store(self._storage, self._study.study_name, {trial.number: Facts(params)})
+        return values
 
 
 @contextmanager
@@ -368,6 +342,21 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.integer:
         return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
     return FloatDistribution(low, high, log=parameter.log)
+
+
+def _constraints(told: Told) -> dict[str, Any]:
+    """System attributes for a trial's constraints, as ``Trial.set_constraint`` names them."""
+    if not told.constraints:
+        return {}
+    names = sorted(told.constraints)
+    each: dict[str, Any] = {f"{CONSTRAINTS}:{name}": told.constraints[name] for name in names}
+    # Optuna Dashboard (0.21) reads only the list that Optuna wrote before version 5.
+    return {**each, CONSTRAINTS: [told.constraints[name] for name in names]}
+
+
+def _told_anew(attribute: str) -> bool:
+    """Whether an attribute is one that a trial has only where its latest outcome has it."""
+    return is_figure(attribute) or attribute.partition(":")[0] == CONSTRAINTS
 
 
 def _as_prior(study: EarlierStudy, objectives: Sequence[Objective]) -> Earlier:

@@ -3,13 +3,17 @@
 What a trial was told at its time goes by what was known then: by the limits of that day, and by the
 device types that it seemed to fit. Were a sampler to compare that with what formulas say now, it
 would learn the difference instead of the error. So each ask sees all trained trials by one rule.
+
+Nor does a sampler see what the storage says of finished trials: that is what the report shows, and
+is rewritten as it changes.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 
 import optuna
 from optuna.storages import BaseStorage
@@ -17,19 +21,38 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fieldtune.server.bo.known import Formulas
 
-_CONSTRAINTS = "constraints"
+CONSTRAINTS = "constraints"
 """The system attribute that Optuna Dashboard reads; by key, constraints begin with it too."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a finished trial was told.
+
+    Attributes:
+        values: of the objectives, in the study's own directions; None where it has none.
+        constraints: by name; feasible at or below 0.
+    """
+
+    values: Sequence[float] | None
+    constraints: Mapping[str, float]
 
 
 class RestatedStudy(optuna.Study):
     """A study that gives known values of its trained trials by formulas, however it is read.
 
-    The storage keeps what was told. A trial that was ruled out stays so: it was not trained, and
-    feasible or not there is nothing to learn of it.
+    All else it gives as the trial was told. A trial that was ruled out stays so: it was not
+    trained, and feasible or not there is nothing to learn of it.
+
+    Args:
+        study_name: of a study in the storage.
+        storage: where it is.
+        told: what finished trials were told, by number; more are added as they are told.
     """
 
-    def __init__(self, study_name: str, storage: BaseStorage) -> None:
+    def __init__(self, study_name: str, storage: BaseStorage, told: Mapping[int, Told]) -> None:
         super().__init__(study_name, storage)
+        self._told = told
         self._known: Formulas | None = None
         self._seen: dict[int, FrozenTrial] = {}
 
@@ -37,6 +60,7 @@ class RestatedStudy(optuna.Study):
         """Give trials by these formulas from now on."""
         self._known, self._seen = known, {}
 
+    # Private in Optuna, where samplers call it as often as the public ``get_trials`` above it.
     def _get_trials(
         self,
         deepcopy: bool = True,
@@ -44,51 +68,38 @@ class RestatedStudy(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         """All trials of these states, on which every reading method of a study is based."""
-        trials = [
-            self._as_known(trial)
-            for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)
-            if states is None or trial.state in states
-        ]
+        trials = [self._as_known(trial) for trial in super()._get_trials(deepcopy=False)]
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def _as_known(self, trial: FrozenTrial) -> FrozenTrial:
-        if not trial.state.is_finished():
+        if trial.number not in self._told or not trial.state.is_finished():
             return trial
         if trial.number not in self._seen:
             self._seen[trial.number] = self._restated(trial)
         return self._seen[trial.number]
 
-    def _restated(self, told: FrozenTrial) -> FrozenTrial:
-        # Optuna would count the list for Dashboard as further constraints, named by their places.
-        attributes = {k: v for k, v in told.system_attrs.items() if k != _CONSTRAINTS}
+    def _restated(self, stored: FrozenTrial) -> FrozenTrial:
+        told = self._told[stored.number]
         values = None if told.values is None else list(told.values)
-        trained = told.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        known = self._known(told.params) if self._known and trained else None
+        constraints = told.constraints
+        trained = stored.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        known = self._known(stored.params) if self._known and trained else None
         if known is not None:
-            attributes = {
-                name: each
-                for name, each in attributes.items()
-                if not name.startswith(f"{_CONSTRAINTS}:")
-            }
+            constraints = known.constraints
             for index, value in known.objectives.items():
                 if values and math.isfinite(value):  # it is not where no device fits any more
                     values[index] = value
-        trial = FrozenTrial(
-            number=told.number,
-            state=told.state,
-            value=None,
-            values=values,
-            datetime_start=told.datetime_start,
-            datetime_complete=told.datetime_complete,
-            params=told.params,
-            distributions=told.distributions,
-            user_attrs=told.user_attrs,
-            system_attrs=attributes,
-            intermediate_values=told.intermediate_values,
-            trial_id=told._trial_id,
-        )
-        if known is not None:
-            # In one order: Optuna's GPSampler pairs the constraints of trials by it.
-            for name in sorted(known.constraints):
-                trial.set_constraint(name, known.constraints[name])
+        trial = copy.copy(stored)
+        trial.values = values
+        # Optuna would count the list for Dashboard as further constraints, named by their places.
+        trial.system_attrs = {
+            name: each
+            for name, each in stored.system_attrs.items()
+            if name.partition(":")[0] != CONSTRAINTS
+        }
+        # In one order: Optuna's GPSampler pairs the constraints of trials by it.
+        for name in sorted(constraints):
+            trial.set_constraint(name, constraints[name])
         return trial

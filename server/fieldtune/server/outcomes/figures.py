@@ -1,0 +1,40 @@
+"""A trial's figures by name: what ``trials.csv`` has as columns and ``study.db`` as attributes."""
+
+from __future__ import annotations
+
+import math
+
+from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
+from fieldtune.server.study.objectives import COST_MEASURES
+
+_OBJECTIVE, _CONSTRAINT = "objective:", "constraint:"
+
+
+def figures(outcome: Outcome) -> dict[str, float]:
+    """The figures of a trial, each as the outcome has it.
+
+    ``objective:<name>`` of a trial that was trained to its end, ``constraint:<name>`` (used / cap -
+    1) and ``<device type>:<measure>`` of all but a failed one. What is not known is left out: a
+    cost that a profile does not tell, an objective that is not finite.
+    """
+    if isinstance(outcome, Failed):
+        return {}
+    found: dict[str, float] = {}
+    if isinstance(outcome, Completed):
+        for name, value in outcome.objectives.items():
+            if math.isfinite(value):
+                found[_OBJECTIVE + name] = float(value)
+    for name, value in outcome.forecast.constraints.items():
+        found[_CONSTRAINT + name] = float(value)
+    for device, forecast in outcome.forecast.devices.items():
+        for name in COST_MEASURES:
+            cost = getattr(forecast.cost, name)
+            if cost is not None:
+                found[f"{device}:{name}"] = float(cost.value)
+    return found
+
+
+def is_figure(name: str) -> bool:
+    """Whether a name is one of those that :func:`figures` gives."""
+    device, _, measure = name.rpartition(":")
+    return name.startswith((_OBJECTIVE, _CONSTRAINT)) or bool(device and measure in COST_MEASURES)

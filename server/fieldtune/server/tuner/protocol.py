@@ -1,0 +1,56 @@
+"""What the tuning loop needs of an optimizer: ``ask`` and ``tell``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fieldtune.server.bo.known import Formulas
+from fieldtune.server.outcomes.trial import Outcome, Proposal
+from fieldtune.server.study.changes import Changes
+from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.tuner_options import Phase
+
+
+class Tuner(Protocol):
+    """Proposes configurations and learns from what became of them."""
+
+    def ask(
+        self,
+        phase: Phase = "refine",
+        configuration: Configuration | None = None,
+        formulas: Formulas | None = None,
+    ) -> Proposal:
+        """The next configuration; first those that an earlier session left in flight.
+
+        Args:
+            phase: what the trial is for.
+            configuration: to run again, rather than a new one.
+            formulas: what is known of any configuration, where it is more than at the last ask.
+        """
+
+    def tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
+        """What became of a proposal. Once it returns, the outcome outlives the process.
+
+        Args:
+            outcome: of a proposal that this tuner was asked for.
+            then: a configuration that the next new trial is to have.
+        """
+
+    def revise(self, outcomes: Sequence[Outcome]) -> None:
+        """Take these outcomes for those of the same trials from now on, and show them so.
+
+        Proposals stay what they would have been, and the next session begins with the outcomes as
+        they were told.
+        """
+
+    def history(self) -> Sequence[Outcome]:
+        """Every outcome told so far, in the order of the trials' numbers."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next ``ask`` gives what an earlier session left in flight."""
+
+    @property
+    def changes(self) -> tuple[Changes, ...]:
+        """What a person changed while the study ran."""

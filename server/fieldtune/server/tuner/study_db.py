@@ -1,0 +1,155 @@
+"""What Optuna has no public way to store: many facts of a trial at once, facts of a finished one.
+
+``Trial.set_user_attr`` and its like commit each fact by itself, so that a trial would take twenty
+commits, and a kill between two would leave half a trial. And no public method changes a trial once
+it is finished, although what it costs is known better afterwards.
+
+So this module alone has SQL on Optuna's tables, through the engine of its ``RDBStorage``:
+``trials``, ``trial_params``, ``trial_values`` and the two of attributes, for Optuna >=5,<6 (the
+columns used here are the same since Optuna 3). It is plain inserts, updates and deletes, alike in
+SQLite and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages import RDBStorage
+from sqlalchemy import (
+    Connection,
+    Executable,
+    TableClause,
+    bindparam,
+    column,
+    delete,
+    insert,
+    select,
+    table,
+    update,
+)
+
+_STUDIES = table("studies", column("study_id"), column("study_name"))
+_TRIALS = table("trials", column("trial_id"), column("study_id"), column("number"))
+_PARAMS = table(
+    "trial_params",
+    column("trial_id"), column("param_name"), column("param_value"), column("distribution_json"),
+)  # fmt: skip
+_VALUES = table("trial_values", column("trial_id"), column("objective"), column("value"))
+_USER, _SYSTEM = (
+    table(name, column("trial_id"), column("key"), column("value_json"))
+    for name in ("trial_user_attributes", "trial_system_attributes")
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What to store of one trial.
+
+    Attributes:
+        params: name -> distribution and value, for a trial that has none of these.
+        user_attributes: anything that JSON can hold; replaces what has the same name.
+        system_attributes: likewise.
+        values: index of an objective -> its value, finite, for a trial that was told values.
+    """
+
+    params: Mapping[str, tuple[BaseDistribution, Any]] = field(default_factory=dict)
+    user_attributes: Mapping[str, Any] = field(default_factory=dict)
+    system_attributes: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[int, float] = field(default_factory=dict)
+
+
+def store(
+    storage: RDBStorage,
+    study_name: str,
+    facts: Mapping[int, Facts],
+    outdated: Callable[[str], bool] | None = None,
+) -> None:
+    """Store facts of trials in one transaction, whether or not the trials are finished.
+
+    Args:
+        storage: where the study is.
+        study_name: the study.
+        facts: by trial number.
+        outdated: says of an attribute's name whether it is removed where no fact has it.
+
+    Raises:
+        KeyError: there is no such trial.
+        sqlalchemy.exc.SQLAlchemyError: the storage cannot be read or written.
+    """
+    with storage.engine.begin() as connection:
+        stored = connection.execute(
+            select(_TRIALS.c.number, _TRIALS.c.trial_id)
+            .join_from(_TRIALS, _STUDIES, _TRIALS.c.study_id == _STUDIES.c.study_id)
+            .where(_STUDIES.c.study_name == study_name, _TRIALS.c.number.in_(facts))
+        )
+        ids = {row.number: row.trial_id for row in stored}
+        of = {ids[number]: each for number, each in facts.items()}
+        _execute(connection, insert(_PARAMS), [
+            {"trial_id": trial_id, "param_name": name,
+             "param_value": float(distribution.to_internal_repr(value)),
+             "distribution_json": distribution_to_json(distribution)}
+            for trial_id, each in of.items() for name, (distribution, value) in each.params.items()
+        ])  # fmt: skip
+        for attributes, values in (
+            (_USER, {trial_id: each.user_attributes for trial_id, each in of.items()}),
+            (_SYSTEM, {trial_id: each.system_attributes for trial_id, each in of.items()}),
+        ):
+            _replace(connection, attributes, values, outdated)
+        _execute(
+            connection,
+            update(_VALUES)
+            .where(
+                _VALUES.c.trial_id == bindparam("of_trial"),
+                _VALUES.c.objective == bindparam("of_objective"),
+                _VALUES.c.value.is_not(None),  # Optuna has no number there for an infinite value
+            )
+            .values(value=bindparam("now")),
+            [
+                {"of_trial": trial_id, "of_objective": objective, "now": float(value)}
+                for trial_id, each in of.items()
+                for objective, value in each.values.items()
+            ],
+        )
+
+
+def _replace(
+    connection: Connection,
+    attributes: TableClause,
+    values: Mapping[int, Mapping[str, Any]],
+    outdated: Callable[[str], bool] | None,
+) -> None:
+    """Give trials these attributes in place of those of the same names and of outdated ones."""
+    if outdated is None and not any(values.values()):
+        return
+    there = connection.execute(
+        select(attributes.c.trial_id, attributes.c.key).where(attributes.c.trial_id.in_(values))
+    ).all()
+    _execute(
+        connection,
+        delete(attributes).where(
+            attributes.c.trial_id == bindparam("of_trial"), attributes.c.key == bindparam("named")
+        ),
+        [
+            {"of_trial": trial_id, "named": key}
+            for trial_id, key in there
+            if key in values[trial_id] or (outdated and outdated(key))
+        ],
+    )
+    _execute(
+        connection,
+        insert(attributes),
+        [
+            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+            for trial_id, each in values.items()
+            for key, value in each.items()
+        ],
+    )
+
+
+def _execute(connection: Connection, statement: Executable, rows: list[dict[str, Any]]) -> None:
+    if rows:  # without any, SQLAlchemy would run the statement once
+        connection.execute(statement, rows)
