@@ -38,7 +38,7 @@ class Tuner(Protocol):
         """
 
     def revise(self, outcomes: Sequence[Outcome]) -> None:
-        """Take these outcomes for those of the same trials from now on, and show them so.
+        """Store what these trials come to now, re-evaluated, for whoever reads the storage.
 
         Proposals stay what they would have been, and the next session begins with the outcomes as
         they were told.
