@@ -111,4 +111,4 @@ def test_full_int8_is_calibrated_with_data_that_the_study_names(
     study.write_text(text.replace("gestures:public", "gestures:missing"))
     refused = fieldtune("tune", "gestures.toml", "--trials", "1", "--out", "other", cwd=example)
     assert refused.returncode == 2
-    assert "task.calibration = 'gestures:missing' raised AttributeError" in refused.stderr
+    assert "task.calibration = 'gestures:missing' cannot be imported" in refused.stderr

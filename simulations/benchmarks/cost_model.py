@@ -28,13 +28,14 @@ from published import published_table
 from random_models import drawn
 
 from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.common.toml import to_toml
 from fieldtune.profiles.costmodel.cost import Cost, Workload, predict
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.profiles.measure.fit_rates import fit, robust
 from fieldtune.profiles.measure.microbench import Readings, fastest_us, interpreter_class, run
-from fieldtune.profiles.measure.profile_host import as_toml, measure
+from fieldtune.profiles.measure.profile_host import measure
 from fieldtune.profiles.measure.tflite_graphs import chain
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Manifest
@@ -150,7 +151,7 @@ def calibrated(folder: Path) -> tuple[DeviceProfile, Readings]:
         return kept[-1]
 
     path = folder / "this-machine.toml"
-    path.write_text(as_toml(measure(benchmark=benchmark).tables))
+    path.write_text(to_toml(measure(benchmark=benchmark).tables))
     return load_profile(path), kept[-1]
 
 

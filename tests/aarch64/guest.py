@@ -22,7 +22,7 @@ PINNED = dict(
 )
 BASE = [
     f"{name}=={PINNED[name]}"
-    for name in ("ai-edge-litert", "numpy", "flwr", "pydantic", "typer", "rich")
+    for name in ("ai-edge-litert", "numpy", "flwr", "pydantic", "typer", "rich", "tomli_w")
 ]
 """All that a device installs beside fieldtune, as pinned."""
 _TOOLS = {"qemu-aarch64-static": "qemu-user-static", "mmdebstrap": "mmdebstrap"}

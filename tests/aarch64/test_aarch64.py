@@ -22,7 +22,14 @@ from network.studies import dealt_data, digits
 RUNTIMES = {
     "ai-edge-litert": BASE,
     # The other runtime, built against numpy 1, and what a training step needs beside it.
-    "tflite-runtime": ["tflite-runtime==2.14.0", "numpy==1.26.4", "pydantic", "typer", "rich"],
+    "tflite-runtime": [
+        "tflite-runtime==2.14.0",
+        "numpy==1.26.4",
+        "pydantic",
+        "typer",
+        "rich",
+        "tomli-w",
+    ],
 }
 TRAIN = """
 import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
 import socket
 import ssl
@@ -148,6 +149,22 @@ def test_a_device_that_is_unknown_cannot_be_removed(folder: CoordinatorFolder) -
 def test_a_host_that_would_mean_something_in_a_configuration_file_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="neither a host name nor an address"):
         Settings(hosts=(host,))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "sentence"),
+    [
+        (["a b"], "^--host 'a b' is neither a host name nor an address$"),
+        ([f"h{n}" for n in range(17)], "^--host = .*: tuple should have at most 16 items"),
+    ],
+)
+def test_a_host_that_cannot_be_used_is_a_sentence(
+    tmp_path: Path, hosts: list[str], sentence: str
+) -> None:
+    given = [part for host in hosts for part in ("--host", host)]
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "fleet"), *given])
+    assert isinstance(done.exception, DeploymentError)
+    assert re.match(sentence, str(done.exception))
 
 
 def test_a_coordinator_is_made_once(folder: CoordinatorFolder) -> None:

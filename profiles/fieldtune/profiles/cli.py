@@ -10,7 +10,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from fieldtune.profiles.common.errors import StorageError, UsageError
+from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.common.files import write_atomically, writing
+from fieldtune.profiles.common.toml import to_toml
 from fieldtune.profiles.device.load import load_profile, profile_names
 from fieldtune.profiles.device.profile import (
     Basis,
@@ -19,7 +21,7 @@ from fieldtune.profiles.device.profile import (
     KernelRates,
     figure_fields,
 )
-from fieldtune.profiles.measure.profile_host import Measured, as_toml, measure
+from fieldtune.profiles.measure.profile_host import Measured, measure
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,10 +79,8 @@ def measure_host(
     with Progress(console=err, transient=True) as bar:
         task = bar.add_task("timing kernels", total=None)
         measured = measure(progress=lambda done, of: bar.update(task, completed=done, total=of))
-    try:
-        out.write_text(as_toml(measured.tables), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be written: {error.strerror}") from None
+    with writing(out, "measure again"):
+        write_atomically(out, to_toml(measured.tables))
     load_profile(out)
     if measured.untold:
         err.print(Text(_not_told(measured, out)))

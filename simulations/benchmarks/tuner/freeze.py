@@ -20,6 +20,7 @@ import moocore  # noqa: E402  # the path comes first
 import numpy as np  # noqa: E402
 import tomlkit  # noqa: E402
 
+from fieldtune.profiles.common.files import write_atomically  # noqa: E402
 from tuner.encode import draw_allowed, perturb  # noqa: E402
 from tuner.problem import Problem, Values  # noqa: E402
 from tuner.registry import make_problem  # noqa: E402
@@ -90,9 +91,7 @@ def main() -> None:
             "hypervolume": float(volume),
             "source": source,
         }
-        new = FILE.with_suffix(".new")
-        new.write_text(tomlkit.dumps(document))
-        new.replace(FILE)
+        write_atomically(FILE, tomlkit.dumps(document))
         print(f"{name}: {ideal} to {nadir}, {volume:.4f}, {source}")
 
 

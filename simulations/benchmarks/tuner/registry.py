@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fieldtune.profiles.common.errors import UsageError, did_you_mean
+from fieldtune.profiles.common.load_object import load_object
 from tuner.analytic import ANALYTIC
 from tuner.federated import Federated
 from tuner.problem import Problem
@@ -42,11 +42,7 @@ def make_problem(name: str) -> Problem:
             f"--problem {name} is not known{did_you_mean(name, own)}: give one of "
             f"{', '.join(own)}, or package.module:Class"
         )
-    module, _, attribute = name.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError) as missing:
-        raise UsageError(f"--problem {name} cannot be imported: {missing}") from None
+    made = load_object(name, setting="--problem", error=UsageError)()
     lacking = [member for member in _MEMBERS if not hasattr(made, member)]
     if lacking:
         raise UsageError(

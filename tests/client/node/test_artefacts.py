@@ -60,7 +60,8 @@ def test_the_least_recently_used_make_room_and_other_files_stay(tmp_path: Path) 
     folder = ArtefactFolder(tmp_path, bound_mib=3 * 1000 / 2**20)
     models = [bytes([n]) * 1000 for n in range(4)]
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / f"{kept(b'x')}.part").write_text("a process was killed here")
+    for name in (f"{kept(b'x')}.part", f".{kept(b'x')}.0123abcd.part"):
+        (tmp_path / name).write_text("a process was killed here")
     for age, model in enumerate(models[:3]):
         folder.write(kept(model), model)
         os.utime(tmp_path / kept(model), ns=(age, age))
@@ -68,7 +69,7 @@ def test_the_least_recently_used_make_room_and_other_files_stay(tmp_path: Path) 
     folder.write(kept(models[3]), models[3])
     assert [folder.read(kept(model)) is not None for model in models] == [True, False, True, True]
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not list(tmp_path.glob("*.part"))
+    assert not [file for file in tmp_path.iterdir() if file.suffix == ".part"]
 
 
 def test_an_artefact_larger_than_the_bound_is_not_kept(tmp_path: Path) -> None:
@@ -77,19 +78,24 @@ def test_an_artefact_larger_than_the_bound_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_from_memory_where_the_disk_is_full(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, mlp_artefact: Artefact
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    mlp_artefact: Artefact,
 ) -> None:
     # Writing to /dev/full fails as a full disk does (full(4)).
+    really = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda file, how: os.close(file) or really(  # type: ignore[func-returns-value]
+        os.open("/dev/full", os.O_WRONLY), how
+    ))  # fmt: skip
     sha = mlp_artefact.manifest.artefact_sha256
-    (tmp_path / f"{sha}.part").symlink_to("/dev/full")
-    (tmp_path / f"{kept(b'x')}.part").symlink_to("/dev/full")
     folder = ArtefactFolder(tmp_path)
-    folder._make_room = lambda size: None  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
         session = Sessions(1, folder).get(sha, mlp_artefact.model, Session)
         folder.write(kept(b"x"), b"x")
     assert session.weight_count == len(mlp_artefact.initial_weights)
     assert caplog.text.count("No space left on device; training goes on from memory") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_process_finds_the_artefact_and_does_not_ask_for_it_again(

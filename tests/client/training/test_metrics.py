@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from fieldtune.client.training.metrics import auc
+from fieldtune.client.training.trainer import metric_function
+from fieldtune.profiles.common.errors import UsageError
 
 
 @given(st.integers(0, 10_000))
@@ -28,3 +30,8 @@ def test_the_area_equals_scikit_learns(seed: int) -> None:
 
 def test_a_client_with_one_class_has_no_say() -> None:
     assert auc(np.zeros(5, np.int32), np.zeros((5, 3), np.float32)) == (0.0, 0.0)
+
+
+def test_a_metric_of_ones_own_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match=r"^task\.metric = 'math:sqr' .* \(did you mean 'sqrt'"):
+        metric_function("math:sqr")

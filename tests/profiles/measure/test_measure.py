@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from fieldtune.profiles import cli
 from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.common.toml import to_toml
 from fieldtune.profiles.costmodel.cost import call_ms, untold
 from fieldtune.profiles.costmodel.tflite_work import Work, read_work
 from fieldtune.profiles.device.load import load_profile
@@ -22,7 +23,7 @@ from fieldtune.profiles.measure import microbench
 from fieldtune.profiles.measure import profile_host as module
 from fieldtune.profiles.measure.fit_rates import fit, nonnegative
 from fieldtune.profiles.measure.microbench import Readings, Timing, fastest_us, run
-from fieldtune.profiles.measure.profile_host import as_toml, measure
+from fieldtune.profiles.measure.profile_host import measure
 from fieldtune.profiles.measure.sample_ops import samples
 from fieldtune.profiles.measure.tflite_graphs import before_work, chain, graph, spread
 
@@ -65,13 +66,12 @@ def a_profile(tmp_path, host, monkeypatch, **more):
     monkeypatch.setattr(module, "probe", lambda root: host)
     measured = measure(today=date(2026, 1, 2), benchmark=lambda seconds, told: readings(), **more)
     path = tmp_path / "node.toml"
-    path.write_text(as_toml(measured.tables))
+    path.write_text(to_toml(measured.tables))
     return measured, path
 
 
-PC = Host(None, (), 2, None, 4096.0, 3000.0, None, None, None, None, None)
-PI = Host("Raspberry Pi 5 Model B Rev 1.0", (), 4, 2400.0, 4096.0, 3500.0, 50.0, (), (), False,
-          None)  # fmt: skip
+PC = Host(None, 2, None, 4096.0, 3000.0, None, None, None, None)
+PI = Host("Raspberry Pi 5 Model B Rev 1.0", 4, 2400.0, 4096.0, 3500.0, 50.0, (), (), None)
 
 
 def test_rates_that_are_known_are_found_again():
@@ -155,9 +155,13 @@ def test_a_known_board_takes_what_a_minute_cannot_tell_from_the_catalogue(tmp_pa
     assert profile.memory_free_mib.basis == "measured"
 
 
+def test_a_board_is_the_profile_of_its_memory_as_everywhere(tmp_path, monkeypatch):
+    measured, _ = a_profile(tmp_path, replace(PI, memory_total_mib=8000.0), monkeypatch)
+    assert measured.board == "raspberry-pi-5-8gb"
+
+
 def test_a_board_that_throttles_is_said_to_have(tmp_path, monkeypatch):
-    hot = Host("Raspberry Pi 5 Model B", (), 4, 2400.0, 4096.0, 3500.0, 85.0, ("throttled",),
-               (), False, None)  # fmt: skip
+    hot = replace(PI, throttling=("throttled",))
     _, path = a_profile(tmp_path, hot, monkeypatch)
     assert "THROTTLED meanwhile (throttled)" in load_profile(path).op_dispatch_us.source
 

@@ -6,12 +6,12 @@ the compile process.
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
+from fieldtune.server.compiler.manifest import CompileOptions, Loss, ModelSpec
 
 ACTIVATIONS = [
     "relu",
@@ -29,14 +29,6 @@ ACTIVATIONS = [
     "softsign",
     "softmax",
     "mish",
-]
-LOSSES = [
-    "sparse_categorical_crossentropy",
-    "categorical_crossentropy",
-    "binary_crossentropy",
-    "mse",
-    "mae",
-    "huber",
 ]
 
 
@@ -100,7 +92,7 @@ def drawn(number: int) -> ModelSpec:
 
 @st.composite
 def _options(draw: st.DrawFn) -> CompileOptions:
-    loss = draw(st.sampled_from(LOSSES))
+    loss = draw(st.sampled_from(get_args(Loss)))
     optimizer = draw(st.sampled_from(["sgd", "sgd", "adam", "adamw", "rmsprop", "adagrad"]))
     return CompileOptions(
         micro_batch=draw(st.integers(1, 5)),

@@ -17,8 +17,6 @@ def artefact(content: bytes = b"model") -> Artefact:
         input_shape=(4,),
         classes=2,
         micro_batch=8,
-        loss="mse",
-        optimizer="sgd",
         hyperparameters=("learning_rate",),
         weights=(),
         parameters=3,
@@ -28,8 +26,6 @@ def artefact(content: bytes = b"model") -> Artefact:
         infer_arena_bytes=1,
         artefact_bytes=len(content),
         model_bytes=1,
-        checked_runtimes=(),
-        versions={},
     )
     return Artefact(content, np.arange(3, dtype=np.float32), manifest)
 

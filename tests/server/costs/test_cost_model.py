@@ -43,12 +43,11 @@ clients_per_round = {{ choices = [5] }}
 """
 WORK = Work({"matmul": OpWork(4, 2e6, 1e5)}).to_json()
 MANIFEST = Manifest(
-    artefact_sha256="0" * 64, input_shape=(8, 8, 1), classes=10, micro_batch=8, loss="x",
-    optimizer="sgd", hyperparameters=("learning_rate",),
+    artefact_sha256="0" * 64, input_shape=(8, 8, 1), classes=10, micro_batch=8,
+    hyperparameters=("learning_rate",),
     weights=(WeightSpec(name="w", shape=(100,), dtype="float32", trainable=True),),
     parameters=100, flops_per_step=1.0, work={"train": WORK, "evaluate": WORK, "infer": WORK},
     train_arena_bytes=1000, infer_arena_bytes=100, artefact_bytes=1000, model_bytes=500,
-    checked_runtimes=(), versions={},
 )  # fmt: skip
 
 

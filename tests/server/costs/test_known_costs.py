@@ -75,12 +75,12 @@ def manifest(width: int) -> Manifest:
     work = Work({"matmul": OpWork(4, 2e5 * width, 1e4 * width)}).to_json()
     return Manifest(
         artefact_sha256=f"{width:064d}", input_shape=(8, 8, 1), classes=10, micro_batch=8,
-        loss="x", optimizer="sgd", hyperparameters=("learning_rate",),
+        hyperparameters=("learning_rate",),
         weights=(WeightSpec(name="w", shape=(100 * width,), dtype="float32", trainable=True),),
         parameters=100 * width, flops_per_step=1.0,
         work={"train": work, "evaluate": work, "infer": work},
         train_arena_bytes=4000 * width, infer_arena_bytes=400 * width,
-        artefact_bytes=900 * width, model_bytes=500 * width, checked_runtimes=(), versions={},
+        artefact_bytes=900 * width, model_bytes=500 * width,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def proposal(number: int) -> Proposal:
 
 
 def completed(number: int, **observed: Observed) -> Completed:
-    learned = Learned({}, 1, 0.0, 0.0, {}, simulated=False)
+    learned = Learned({}, 1, 0.0, {}, simulated=False)
     return Completed(proposal(number), NOWHERE, learned, {}, 0, observed)
 
 

@@ -220,7 +220,7 @@ def test_who_has_trained_evaluates_what_it_came_to_and_at_the_end_everyone_the_s
     assert all((request.weights == weights).all() for request in exchanges[-1].values())
     assert {request.round for request in exchanges[-1].values()} == {6}
     # Six clients trained and evaluated in each of six rounds; the last evaluation is not training.
-    assert (learned.device_s, learned.elapsed_s, learned.rounds) == (72.0, 12.0, 6)
+    assert (learned.device_s, learned.rounds) == (72.0, 6)
 
 
 def test_the_same_seed_gives_the_same_training_and_another_seed_another() -> None:

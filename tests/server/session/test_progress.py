@@ -64,7 +64,7 @@ def completed(number: int, error: float, energy_j: float) -> Completed:
     return Completed(
         Proposal(number, Configuration({"width": 8}, {}, {}), "refine"),
         Forecast({}, (), {"energy_j": -0.5}),
-        Learned({"error": error}, 10, 0, 0, {}, simulated=True),
+        Learned({"error": error}, 10, 0, {}, simulated=True),
         {"error": error, "energy_j": energy_j},
         0,
     )

@@ -176,7 +176,7 @@ def test_changed_limits_judge_finished_trials_anew(artefact_cache: Path) -> None
                 "error": 0.3 / width,
                 "inference_ms": forecast.devices["raspberry-pi-5"].cost.inference_ms.value,
             }
-            learned = Learned({"error": 0.3 / width}, 10, 0, 0, {}, True, rounds=3)
+            learned = Learned({"error": 0.3 / width}, 10, 0, {}, True, rounds=3)
             proposal = Proposal(number, configuration, "refine")
             outcomes.append(Completed(proposal, forecast, learned, objectives, 0))
         small, large = (o.objectives["inference_ms"] for o in outcomes[:2])

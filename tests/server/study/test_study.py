@@ -62,7 +62,7 @@ def test_limits_narrow_by_device_and_fall_back_to_the_profile() -> None:
         ),
         ('loss = "mse"\nlabel_smoothing = 0.1', "has label_smoothing, which loss = 'mse' has no"),
         ('loss = "mse"\nmetric = "auc"', "has the metric 'auc', which needs labels"),
-        ('loss = "mes"', "input should be 'sparse_categorical_crossentropy', 'mse'"),
+        ('loss = "mes"', "must be 'sparse_categorical_crossentropy', 'mse'"),
     ],
 )
 def test_a_loss_without_labels_goes_with_nothing_that_needs_them(task: str, sentence: str) -> None:

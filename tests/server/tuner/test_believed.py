@@ -20,7 +20,7 @@ def outcomes(count: int, observed: np.ndarray = OBSERVED) -> list[Completed]:
         Completed(
             Proposal(i, SPACE.configuration({"learning_rate": float(RATES[i])})),
             Forecast({}, (), {}),
-            Learned({"error": float(observed[i])}, 400, 0.0, 0.0, {}, simulated=True),
+            Learned({"error": float(observed[i])}, 400, 0.0, {}, simulated=True),
             {"error": float(observed[i])},
             0,
         )

@@ -44,7 +44,7 @@ def configuration(rate: float) -> Configuration:
 
 def completed(number: int, rate: float, error: float, loss: float) -> Completed:
     measures = {"error": error, "loss": loss}
-    learned = Learned(measures, 100, 0, 0, {}, simulated=True)
+    learned = Learned(measures, 100, 0, {}, simulated=True)
     return Completed(
         Proposal(number, configuration(rate)), Forecast({}, (), {}), learned, measures, number
     )

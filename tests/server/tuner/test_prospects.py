@@ -30,7 +30,7 @@ def outcomes(widths: list[int]) -> list[Completed]:
             Completed(
                 Proposal(i, SPACE.configuration({"width": width, "rate": rate})),
                 Forecast({}, (), {}),
-                Learned({"error": error}, 500, 0.0, 0.0, {}, simulated=True),
+                Learned({"error": error}, 500, 0.0, {}, simulated=True),
                 {"error": error, "inference_ms": float(width)},
                 0,
             )

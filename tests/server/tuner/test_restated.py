@@ -62,7 +62,7 @@ def completed(proposal: Proposal, known: Any) -> Completed:
     """The larger ``x`` the better, and the dearer."""
     said = known(proposal.configuration.flat())
     error = 1.0 - 0.9 * float(proposal.configuration.client["x"])
-    learned = Learned({"error": error}, 10, 0, 0, {}, True)
+    learned = Learned({"error": error}, 10, 0, {}, True)
     objectives = {"error": error, "energy_j": said.objectives[1]}
     return Completed(proposal, Forecast({}, (), said.constraints), learned, objectives, 0)
 

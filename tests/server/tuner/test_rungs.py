@@ -46,7 +46,7 @@ def trial(
 ) -> Completed | Stopped:
     last = max(curve)
     learned = Learned(
-        curve[last], 1, 0, 0, {}, simulated=True, rounds=last, curve=curve, stopped=stopped
+        curve[last], 1, 0, {}, simulated=True, rounds=last, curve=curve, stopped=stopped
     )
     about = Proposal(0, Configuration({}, {}, {})), NOWHERE, learned, dict(curve[last]), 0
     return Stopped(*about, last) if stopped else Completed(*about)

@@ -59,7 +59,7 @@ def go_on(study: OptunaTuner, trials: int) -> list[dict[str, Value]]:
         proposal = study.ask()
         values = proposal.configuration.flat()
         error = 0.1 * abs(np.log10(float(values["rate"])) + 1.5) + 0.01 * float(values["epochs"])
-        learned = Learned({"error": error}, 10, 0, 0, {}, True)
+        learned = Learned({"error": error}, 10, 0, {}, True)
         study.tell(Completed(proposal, Forecast({}, (), {}), learned, {"error": error}, 0))
         tried.append(values)
     return tried

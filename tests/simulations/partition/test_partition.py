@@ -206,8 +206,8 @@ def test_device_shares_are_kept_to_within_one_client(clients: int, seed: int) ->
     ("name", "sentence"),
     [
         ("digitz", r"task.data = 'digitz' is not known \(did you mean 'digits'\?\)"),
-        ("no_such_module:load", "cannot be imported"),
-        ("math:nothing", "cannot be imported"),
+        ("no_such_module:load", "cannot be imported: there is no module 'no_such_module'"),
+        ("math:nothing", "cannot be imported: module 'math' has no 'nothing'"),
         ("math:sqrt", "raised TypeError"),
         ("os:getcwd", r"must return \(x, y, owner\)"),
     ],

@@ -14,7 +14,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fieldtune.profiles.common.errors import BundleError, StorageError, did_you_mean
+from fieldtune.profiles.common.errors import BundleError, StorageError
+from fieldtune.profiles.common.toml import to_toml
+from fieldtune.profiles.common.validation import mistake
 
 SUFFIX = ".bundle.toml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -28,7 +30,7 @@ def _address(value: str) -> str:
     if not host or re.search(r"[\s/@]", host) or not port.isascii() or not port.isdigit():
         raise ValueError(f"{value!r} is not host:port")
     if not 1 <= int(port) <= 65535:
-        raise ValueError(f"port {port} is not in 1..65535")
+        raise ValueError(f"has the port {port}, which is not in 1..65535")
     return value
 
 
@@ -112,7 +114,8 @@ class Bundle(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as wrong:
-            raise BundleError(f"{path}: {_first(wrong)}: {_REMEDY}") from None
+            said = mistake(wrong, cls, quotes=False)
+            raise BundleError(f"{path}: {said}: {_REMEDY}") from None
 
     def write(self, path: Path) -> None:
         """Write the file, for its owner's eyes alone from the first byte on.
@@ -120,19 +123,12 @@ class Bundle(BaseModel):
         Raises:
             StorageError: it exists already or cannot be written.
         """
-        lines = [f"# fieldtune bundle of {self.name}: holds its private key, keep it to yourself"]
-        for key, value in self.model_dump().items():
-            if isinstance(value, int):
-                lines.append(f"{key} = {value}")
-            elif "\n" in value:  # PEM has neither quotes nor backslashes
-                lines.append(f'{key} = """\n{value}"""')
-            else:
-                lines.append(f'{key} = "{value}"')
+        comment = f"fieldtune bundle of {self.name}: holds its private key, keep it to yourself"
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(file, "w", encoding="utf-8") as out:
-                    out.write("\n".join(lines) + "\n")
+                    out.write(to_toml(self.model_dump(), comment=comment))
             except OSError:
                 path.unlink()  # half a bundle would only be in the way of the next try
                 raise
@@ -140,15 +136,3 @@ class Bundle(BaseModel):
             raise StorageError(f"{path} exists already: move it away or give another") from None
         except OSError as failed:
             raise StorageError(f"{path}: cannot be written: {failed.strerror}") from None
-
-
-def _first(wrong: ValidationError) -> str:
-    """The first thing wrong, in words."""
-    error = wrong.errors(include_input=False)[0]
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{did_you_mean(key, Bundle.model_fields)}"
-    said = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key}: {said}" if key else said

@@ -8,7 +8,6 @@ reaches the coordinator.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import re
 import tomllib
@@ -25,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.images import SUFFIXES, read_image
 from fieldtune.profiles.common.errors import DataError, did_you_mean
+from fieldtune.profiles.common.load_object import load_object
+from fieldtune.profiles.common.validation import mistake
 
 _LOG = logging.getLogger(__name__)
 DESCRIPTION = "data.toml"
@@ -102,12 +103,7 @@ def _description(folder: Path) -> DataDescription:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failed:
         raise DataError(f"{file} cannot be read: {failed}") from None
     except ValidationError as wrong:
-        error = wrong.errors()[0]
-        key = ".".join(map(str, error["loc"]))
-        if error["type"] == "extra_forbidden":
-            hint = did_you_mean(key, DataDescription.model_fields)
-            raise DataError(f"{file}: unknown key {key!r}{hint}") from None
-        raise DataError(f"{file}: {key}: {error['msg']}") from None
+        raise DataError(f"{file}: {mistake(wrong, DataDescription, quotes=False)}") from None
 
 
 def _read_split(folder: Path, about: DataDescription) -> tuple[_Samples, _Samples]:
@@ -290,17 +286,9 @@ def _numbers(y: NDArray[Any], labels: tuple[str, ...] | None) -> NDArray[np.int3
 
 
 def _from_function(where: str) -> ClientData:
-    module, _, attribute = where.partition(":")
-    try:
-        function: Callable[[], Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as missing:
-        raise DataError(f"{where} cannot be imported: {missing}") from None
-    except (Exception, SystemExit) as failed:  # a user's module may raise anything
-        line = f" (line {failed.lineno})" if isinstance(failed, SyntaxError) else ""
-        raise DataError(
-            f"{where} cannot be imported: it raised {type(failed).__name__}{line}; import it in "
-            "Python to see where, and mend it"
-        ) from failed
+    function: Callable[[], Any] = load_object(
+        where, setting="--data", error=DataError, quotes=False
+    )
     try:
         returned = function()
     except DataError:

@@ -9,8 +9,11 @@ import os
 import re
 from pathlib import Path
 
+from fieldtune.profiles.common.files import write_atomically
+
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
+_PART = re.compile(rf"\.?{_NAME.pattern}(\.\w+)?\.part")
 BOUND_MIB = 64.0
 
 
@@ -49,18 +52,15 @@ class ArtefactFolder:
         """Keep an artefact; others make room for it."""
         if len(model) > self._bound_bytes:
             return
-        part = self._folder / f"{artefact}.part"
         try:
             if (self._folder / artefact).exists():
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(model))
-            part.write_bytes(model)
-            part.rename(self._folder / artefact)
+            # What a power cut damages is noticed when it is read, and sent again.
+            write_atomically(self._folder / artefact, model, durable=False)
             self._trouble = ""
         except OSError as failed:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             if (said := failed.strerror or str(failed)) != self._trouble:
                 self._trouble = said
                 _LOG.warning(
@@ -74,7 +74,7 @@ class ArtefactFolder:
             if _NAME.fullmatch(file.name):
                 about = file.stat()
                 held.append((about.st_mtime_ns, about.st_size, file))
-            elif _NAME.fullmatch(file.stem) and file.suffix == ".part":
+            elif _PART.fullmatch(file.name):
                 file.unlink(missing_ok=True)  # a process was killed while it wrote it
         taken = sum(size for _, size, _ in held)
         for _, freed, file in sorted(held):

@@ -7,17 +7,17 @@ out. A service gets its folders from systemd; a client in the foreground uses th
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fieldtune.profiles.common.errors import FleetError, StorageError
+from fieldtune.profiles.common.files import locked, write_atomically
 
 SERVICE_RUN = Path("/run/fieldtune")
 _VMSTAT = Path("/proc/vmstat")
@@ -85,22 +85,19 @@ class Place:
             FleetError: another process holds it.
             StorageError: the folder cannot be made, or is somebody else's.
         """
-        try:
-            self.run.mkdir(parents=True, exist_ok=True, mode=0o755)
-            for folder in (self.run, self.run.parent):
-                # Root gives a service its folder; nobody else may, in a folder for everybody.
-                if folder.stat().st_uid not in (0, os.getuid()):
-                    raise StorageError(f"{folder} belongs to another user: remove it")
-            lock = (self.run / "lock").open("a+")
-        except OSError as failed:
-            raise StorageError(f"{self.run}: cannot be written: {failed.strerror}") from None
-        with lock:
+        refusal = FleetError(
+            f"{self.name} runs on this machine already: 'fieldtune client status' shows it"
+        )
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FleetError(
-                    f"{self.name} runs on this machine already: 'fieldtune client status' shows it"
-                ) from None
+                self.run.mkdir(parents=True, exist_ok=True, mode=0o755)
+                for folder in (self.run, self.run.parent):
+                    # Root gives a service its folder; nobody else may, in a folder for everybody.
+                    if folder.stat().st_uid not in (0, os.getuid()):
+                        raise StorageError(f"{folder} belongs to another user: remove it")
+                held.enter_context(locked(self.run / "lock", refusal))
+            except OSError as failed:
+                raise StorageError(f"{self.run}: cannot be written: {failed.strerror}") from None
             yield
 
     def begin(self, head: bytes, trial: int, round: int) -> None:
@@ -168,13 +165,8 @@ def statuses() -> list[Status]:
 
 def _replace(file: Path, value: Any) -> None:
     """Write all of it or nothing; a full disk must not stop a client."""
-    part = file.with_suffix(".part")
-    try:
-        part.write_text(json.dumps(value))
-        part.chmod(0o644)
-        part.replace(file)
-    except OSError:
-        part.unlink(missing_ok=True)
+    with suppress(OSError):
+        write_atomically(file, json.dumps(value), mode=0o644, durable=False)
 
 
 def _killed_for_memory() -> int | None:

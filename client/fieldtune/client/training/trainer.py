@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,8 @@ from fieldtune.client.contract.messages import (
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.training.metrics import auc
 from fieldtune.client.training.runtime import Inference, Session
+from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.common.load_object import load_object
 
 Metric = Callable[[NDArray[np.int32], NDArray[np.float32]], tuple[float, float]]
 """``(y_true, logits) -> (value, weight)``, both of one client."""
@@ -177,8 +178,7 @@ def metric_function(name: str) -> Metric | None:
         return auc
     if ":" not in name:
         return None
-    module, _, attribute = name.partition(":")
-    return cast(Metric, getattr(importlib.import_module(module), attribute))
+    return cast(Metric, load_object(name, setting="task.metric", error=UsageError))
 
 
 def _micro_batches(

@@ -93,15 +93,6 @@ class Work:
         """Ops that the call dispatches."""
         return sum(work.count for name, work in self.classes.items() if _is_op(name))
 
-    def by_class(self) -> Work:
-        """The same work with the kernels of each class summed; class ``call`` is left out."""
-        classes: dict[str, OpWork] = {}
-        for name, work in self.classes.items():
-            if _is_op(name):
-                op_class = name.partition(".")[0]
-                classes[op_class] = classes.get(op_class, _NOTHING) + work
-        return Work(classes)
-
     def to_json(self) -> dict[str, dict[str, float]]:
         """Give a plain dictionary that :meth:`from_json` reads back."""
         return {name: asdict(work) for name, work in self.classes.items()}

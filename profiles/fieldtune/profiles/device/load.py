@@ -6,7 +6,6 @@ catalogue: the memory variants of a board differ in one figure or two.
 """
 
 import tomllib
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fieldtune.profiles.common.errors import ProfileError
-from fieldtune.profiles.device.profile import DeviceProfile, Figure, KernelRates, figure_fields
+from fieldtune.profiles.common.errors import ProfileError, did_you_mean
+from fieldtune.profiles.common.validation import dotted, mistake
+from fieldtune.profiles.device.profile import DeviceProfile, Figure, figure_fields
 
 _CATALOGUE = Path(__file__).parent / "catalogue"
 
@@ -47,7 +47,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
 def _from_catalogue(name: str) -> DeviceProfile:
     if name not in profile_names():
         raise ProfileError(
-            f"no device profile is called {name!r}{_did_you_mean(name, profile_names())}; "
+            f"no device profile is called {name!r}{did_you_mean(name, profile_names())}; "
             "give one that `fieldtune profiles list` names, or the path of a .toml file"
         )
     return _read(_CATALOGUE / f"{name}.toml")
@@ -59,7 +59,8 @@ def _read(path: Path) -> DeviceProfile:
     try:
         return DeviceProfile.model_validate(table)
     except ValidationError as error:
-        raise ProfileError(f"{path}: {_sentence(error.errors()[0])}") from None
+        said = mistake(error, DeviceProfile, special=_figure_sentence, also_known=["extends"])
+        raise ProfileError(f"{path}: {said}") from None
 
 
 def _table(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
@@ -92,46 +93,22 @@ def _base(path: Path, name: Any) -> Path:
             return folder / f"{name}.toml"
     raise ProfileError(
         f"{path}: extends = {name!r} is neither in its folder nor in the catalogue"
-        f"{_did_you_mean(str(name), known)}"
+        f"{did_you_mean(str(name), known)}"
     )
 
 
-def _sentence(error: ErrorDetails) -> str:
-    """Say one validation error of pydantic's in one sentence: key, value, what to do."""
-    key = ".".join(str(part) for part in error["loc"])
-    last = str(error["loc"][-1]) if error["loc"] else ""
-    fields = figure_fields()
-    inside = len(error["loc"]) > 1
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        known = ["extends", *DeviceProfile.model_fields]
-        if inside:
-            table = KernelRates if error["loc"][0] == "classes" else Figure
-            known = list(table.model_fields)
-        return f"{key} = {_shown(error['input'])}: unknown key{_did_you_mean(last, known)}"
-    if kind == "missing":
-        figure = str(error["loc"][0])
-        if inside and last == "unit" and figure in fields:
-            return f"{key} is missing: state it in {fields[figure].unit!r}"
-        if not inside and figure in fields:
+def _figure_sentence(error: ErrorDetails) -> str | None:
+    """What is wrong with a figure, where more than pydantic's own words can be said of it."""
+    key, kind, fields = dotted(error["loc"]), error["type"], figure_fields()
+    figure, inside = str(error["loc"][0]), len(error["loc"]) > 1
+    if kind == "missing" and figure in fields:
+        if not inside:
             return f"{key} is missing: state {fields[figure].meaning}, in {fields[figure].unit!r}"
-        return f"{key} is missing"
+        if error["loc"][-1] == "unit":
+            return f"{key} is missing: state it in {fields[figure].unit!r}"
     if kind == "figure":
         return f"{key}: {error['msg']}"
     if kind in ("model_type", "model_attributes_type"):
-        return (
-            f"{key} = {_shown(error['input'])}: a figure is a table with the keys "
-            f"{', '.join(Figure.model_fields)}"
-        )
-    message = error["msg"].removeprefix("Input should be ")
-    return f"{key} = {_shown(error['input'])}: must be {message}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        keys = ", ".join(Figure.model_fields)
+        return f"{key} = {error['input']!r}: a figure is a table with the keys {keys}"
+    return None

@@ -27,7 +27,6 @@ class Host:
     """Facts of a host; ``None`` is what it does not tell."""
 
     model: str | None
-    compatible: tuple[str, ...]  # of the device tree, most specific first; empty without one
     cores: int | None
     max_clock_mhz: float | None  # of the fastest core
     memory_total_mib: float | None
@@ -35,7 +34,6 @@ class Host:
     temperature_c: float | None
     throttling: tuple[str, ...] | None  # now; empty: none
     throttling_since_start: tuple[str, ...] | None
-    under_voltage: bool | None
     power_command: tuple[str, ...] | None  # prints the rails that pmic_power_w() sums
 
     @property
@@ -55,7 +53,6 @@ def probe(root: Path = Path("/")) -> Host:
     bits = _throttling_bits(root)
     return Host(
         model=model[0] if model else _cpuinfo_model(root),
-        compatible=_device_tree(root, "compatible"),
         cores=_cores(root),
         max_clock_mhz=_max_clock_mhz(root),
         memory_total_mib=_meminfo_mib(root, "MemTotal"),
@@ -63,7 +60,6 @@ def probe(root: Path = Path("/")) -> Host:
         temperature_c=_scaled(root / "sys/class/thermal/thermal_zone0/temp", 1e-3),
         throttling=_named(bits, 0),
         throttling_since_start=_named(bits, _SINCE_START),
-        under_voltage=_under_voltage(root),
         power_command=_power_command(root, model[0] if model else None),
     )
 
@@ -150,14 +146,6 @@ def _named(bits: int | None, shift: int) -> tuple[str, ...] | None:
     if bits is None:
         return None
     return tuple(name for bit, name in _THROTTLING.items() if bits >> (bit + shift) & 1)
-
-
-def _under_voltage(root: Path) -> bool | None:
-    for name in sorted((root / "sys/class/hwmon").glob("hwmon*/name")):
-        if _text(name) == "rpi_volt":
-            alarm = _text(name.with_name("in0_lcrit_alarm"))
-            return None if alarm is None else alarm != "0"
-    return None
 
 
 def _power_command(root: Path, model: str | None) -> tuple[str, ...] | None:

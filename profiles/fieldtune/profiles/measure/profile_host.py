@@ -17,21 +17,13 @@ import numpy as np
 from fieldtune.profiles.common.errors import ProfileError
 from fieldtune.profiles.common.estimate import Z90
 from fieldtune.profiles.device.profile import figure_fields
+from fieldtune.profiles.host.detect import detect_profile
 from fieldtune.profiles.host.probe import Host, probe
 from fieldtune.profiles.measure import host_figures as here
 from fieldtune.profiles.measure.fit_rates import Fit, Fitted, fit
 from fieldtune.profiles.measure.microbench import Progress, Readings, dense_gflop_s, run, speedup
 
 # Models as probe() gives them, the longest start first, and their profiles in the catalogue.
-_BOARDS = {
-    "Raspberry Pi Zero 2": "raspberry-pi-zero-2w",
-    "Raspberry Pi 3 Model B Plus": "raspberry-pi-3b-plus",
-    "Raspberry Pi 4 Model B": "raspberry-pi-4b",
-    "Raspberry Pi 5": "raspberry-pi-5",
-    "NVIDIA Jetson Nano": "jetson-nano",
-    "NVIDIA Jetson Orin Nano": "jetson-orin-nano",
-    "Freescale i.MX8MQ Phanbell": "coral-dev-board",
-}
 # Share of speed above which a difference is noise; what lasting heat may leave of the speed.
 _STEADY, _HOT = 0.95, 0.9
 _LEAST_ERROR = 0.04  # clocks and neighbours vary by this much from run to run
@@ -178,7 +170,7 @@ def _sizes(write: _Writer, told: Host, package: str) -> None:
 
 
 def _finished(write: _Writer, told: Host, found: Fit) -> Measured:
-    board = _board(told)
+    board = detect_profile(told)
     untold = tuple(name for name in figure_fields() if name not in write.figures)
     if board is None and "memory_total_mib" in untold:
         raise ProfileError("this host does not tell its memory (/proc/meminfo): not a Linux host")
@@ -191,11 +183,6 @@ def _finished(write: _Writer, told: Host, found: Fit) -> Measured:
         for name, kernel in sorted(found.kernels.items())
     }
     return Measured(tables, untold, board)
-
-
-def _board(told: Host) -> str | None:
-    starts = [start for start in _BOARDS if (told.model or "").startswith(start)]
-    return _BOARDS[max(starts, key=len)] if starts else None
 
 
 def _rates(kernel: Fitted, least: float, how: str) -> Mapping[str, Any]:
@@ -215,29 +202,3 @@ def _rates(kernel: Fitted, least: float, how: str) -> Mapping[str, Any]:
         "basis": "measured",
         "source": how,
     }
-
-
-def as_toml(tables: Mapping[str, Any]) -> str:
-    """The text of a profile file."""
-    lines = [f"{key} = {_literal(value)}" for key, value in tables.items() if key in _TEXTS]
-    for key, table in tables.items():
-        if key == "classes":
-            for name, rates in table.items():
-                lines += ["", f'[classes."{name}"]', *_entries(rates)]
-        elif key not in _TEXTS:
-            lines += ["", f"[{key}]", *_entries(table)]
-    return "\n".join(lines) + "\n"
-
-
-_TEXTS = ("title", "extends")
-
-
-def _entries(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_literal(value)}" for key, value in table.items()]
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return f"{value:.10g}"

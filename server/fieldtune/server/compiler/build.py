@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import CompileError
-from fieldtune.server.compiler.cache import package_versions
+from fieldtune.profiles.common.load_object import load_object
 from fieldtune.server.compiler.conversion_process import converting
 from fieldtune.server.compiler.convert import ConverterError
 from fieldtune.server.compiler.diagnosis import explain
@@ -112,15 +111,7 @@ def _builder(name: str) -> Any:
                 "'package.module:function'"
             )
         return BUILTIN[name]
-    module, _, function = name.partition(":")
-    try:
-        return getattr(_imported(module), function)
-    except AttributeError:
-        raise CompileError(f"module {module!r} has no function {function!r}") from None
-    except Exception as raised:
-        raise CompileError(
-            f"importing {module!r} raised {type(raised).__name__}: {raised}"
-        ) from raised
+    return load_object(name, setting="task.model", error=CompileError, import_module=_imported)
 
 
 def _imported(name: str) -> Any:
@@ -171,8 +162,6 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
         input_shape=program.input_shape,
         classes=program.output_shape[-1],
         micro_batch=options.micro_batch,
-        loss=options.loss,
-        optimizer=options.optimizer,
         hyperparameters=program.hyperparameters,
         weights=layout.specs,
         parameters=initial.size,
@@ -186,7 +175,5 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
         infer_arena_bytes=memory_bytes(deployable, (SIGNATURE,)),
         artefact_bytes=len(trainable),
         model_bytes=len(deployable),
-        checked_runtimes=(f"ai-edge-litert {metadata.version('ai-edge-litert')}",),
-        versions=package_versions(),
     )
     return Artefact(trainable, initial, manifest)

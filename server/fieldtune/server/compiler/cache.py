@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldtune.profiles.common.errors import CompileError, StorageError
+from fieldtune.profiles.common.files import write_atomically
 from fieldtune.profiles.costmodel import tflite_work as work
 from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
 from fieldtune.server.processes.child import pack_frame, unpack_frame
@@ -88,15 +88,7 @@ class ArtefactCache:
         """
         path = self._path(self.key(spec, import_path))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                try:
-                    file.write(artefact_to_frame(artefact))
-                    file.close()
-                    Path(file.name).replace(path)
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+            write_atomically(path, artefact_to_frame(artefact), parents=True)
         except OSError as failed:
             raise StorageError(
                 f"the compiled model cannot be kept in {self.folder} ({failed.strerror}): free "

@@ -30,17 +30,15 @@ def loss_function(
     Raises:
         CompileError: the model's output does not suit the loss.
     """
-    if options.loss.endswith("categorical_crossentropy") and output_shape[-1] < 2:
+    if options.loss == "sparse_categorical_crossentropy" and output_shape[-1] < 2:
         raise CompileError(
             f"loss {options.loss!r} needs at least 2 logits, the model has {output_shape[-1]}: "
-            "use binary_crossentropy"
+            "give it one for each class"
         )
     losses: dict[str, Callable[[Any, Any], Any]] = {
         "sparse_categorical_crossentropy": lambda y, z: _cross_entropy(
             tf.one_hot(y, output_shape[-1]), z, options.label_smoothing
         ),
-        "categorical_crossentropy": lambda y, z: _cross_entropy(y, z, options.label_smoothing),
-        "binary_crossentropy": lambda y, z: _binary(y, z, options.label_smoothing),
         "mse": lambda y, z: tf.square(z - y),
         "mae": lambda y, z: tf.abs(z - y),
         "huber": lambda y, z: _huber(z - y),
@@ -69,12 +67,11 @@ def class_counts(
     Returns:
         ``correct`` ``[1]``; ``hits``, ``predicted`` and ``actual``, ``[classes]`` each.
     """
-    if not options.loss.endswith("categorical_crossentropy"):
+    if options.loss != "sparse_categorical_crossentropy":
         return {}
     classes = logits.shape[-1]
-    labels = y if options.loss.startswith("sparse") else tf.argmax(y, -1, tf.int32)
     weight = tf.reshape(sample_weight, [-1, *[1] * (len(logits.shape) - 1)])
-    actual = tf.one_hot(labels, classes) * weight
+    actual = tf.one_hot(y, classes) * weight
     chosen = tf.one_hot(tf.argmax(logits, -1, tf.int32), classes)
 
     def total(t: Any) -> Any:
@@ -99,22 +96,6 @@ def _cross_entropy(target: Any, logits: Any, smoothing: float) -> Any:
             return tf.expand_dims(dy, -1) * (tf.nn.softmax(z) - target)
 
         return -tf.reduce_sum(target * tf.nn.log_softmax(z), -1), gradient
-
-    return loss(logits)
-
-
-def _binary(target: Any, logits: Any, smoothing: float) -> Any:
-    if smoothing:
-        target = target * (1.0 - smoothing) + 0.5 * smoothing
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow ships no types
-    def loss(z: Any) -> Any:
-        def gradient(dy: Any) -> Any:
-            # Written out: through relu and abs it would be wrong at exactly 0.
-            return dy * (tf.sigmoid(z) - target)
-
-        # log(1 + e^-|z|) without overflow; softplus is no built-in op.
-        return tf.nn.relu(z) - z * target + tf.math.log(1.0 + tf.exp(-tf.abs(z))), gradient
 
     return loss(logits)
 

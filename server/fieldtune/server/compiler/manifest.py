@@ -18,8 +18,6 @@ SCHEMA_VERSION = 1
 
 Loss = Literal[
     "sparse_categorical_crossentropy",
-    "categorical_crossentropy",
-    "binary_crossentropy",
     "mse",
     "mae",
     "huber",
@@ -83,7 +81,7 @@ class WeightSpec(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an artefact is, what it costs, and which runtimes it was checked in.
+    """What an artefact is and what it costs.
 
     ``work`` holds the work of ``train`` and ``evaluate`` and, as ``infer``, of the deployable
     float variant at batch 1; ``flops_per_step`` is one call of ``train``. ``model_bytes`` is the
@@ -99,8 +97,6 @@ class Manifest(BaseModel):
     input_shape: tuple[int, ...]
     classes: int
     micro_batch: int
-    loss: str
-    optimizer: str
     hyperparameters: tuple[str, ...]
     weights: tuple[WeightSpec, ...]
     parameters: int
@@ -110,8 +106,6 @@ class Manifest(BaseModel):
     infer_arena_bytes: int
     artefact_bytes: int
     model_bytes: int
-    checked_runtimes: tuple[str, ...]
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,7 @@ class CompileOptions:
         loss: one of :data:`Loss`.
         optimizer: one of :data:`Optimizer`.
         seed: of the initial weights.
-        label_smoothing: of the cross-entropies, 0 to 1.
+        label_smoothing: of the cross-entropy, 0 to 1.
         nesterov: Nesterov momentum (sgd only).
         extras: further inputs of ``train``, left out by default because each costs time at every
             step: ``weight_decay`` (decoupled), ``clip_norm`` (global gradient norm, 0 = off) and

@@ -73,9 +73,4 @@ def samples(
         x = rng.integers(0, min(vocabulary), shape).astype(np.float32)
     if options.loss == "sparse_categorical_crossentropy":
         return x, rng.integers(0, output[-1], output[:-1]).astype(np.int32)
-    if options.loss == "categorical_crossentropy":
-        hot = rng.integers(0, output[-1], output[:-1])
-        return x, np.eye(output[-1], dtype=np.float32)[hot]
-    if options.loss == "binary_crossentropy":
-        return x, rng.integers(0, 2, output).astype(np.float32)
     return x, rng.normal(size=output).astype(np.float32)

@@ -184,10 +184,8 @@ def _join(tensors: Sequence[Array]) -> Array:
 def _keras_loss(options: CompileOptions) -> Any:
     logits = {"from_logits": True, "label_smoothing": options.label_smoothing, "reduction": None}
     match options.loss:
-        case "sparse_categorical_crossentropy" | "categorical_crossentropy":
+        case "sparse_categorical_crossentropy":
             return keras.losses.CategoricalCrossentropy(**logits)
-        case "binary_crossentropy":
-            return keras.losses.BinaryCrossentropy(**logits)
         case "mse":
             return keras.losses.MeanSquaredError(reduction=None)
         case "mae":

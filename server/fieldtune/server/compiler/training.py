@@ -185,11 +185,6 @@ class Program:
         accumulator = [] if self.optimizer.accumulates else [self.accumulator]
         return [*flat, *accumulator, *self.optimizer.variables, *calls]
 
-    @property
-    def variable_size(self) -> int:
-        """Numbers that the variables hold."""
-        return sum(math.prod(variable.shape) for variable in self.variables)
-
     def signatures(self) -> dict[str, Signature]:
         """Trace every function."""
         batch = self.options.micro_batch

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import DeploymentError, FleetError
+from fieldtune.profiles.common.validation import mistake
 
 app = typer.Typer(
     help="Run the coordinator of a real fleet, and say which devices belong to it.",
@@ -54,7 +55,7 @@ def init(
             hosts=tuple(host or [this_machine()]), port=port, superlink_port=superlink_port
         )
     except ValidationError as wrong:
-        raise DeploymentError(f"--host: {wrong.errors()[0]['ctx']['error']}") from None
+        raise DeploymentError(mistake(wrong, Settings, key=lambda _: "--host")) from None
     made = CoordinatorFolder.create(folder, settings)
     made.write("nginx.conf", nginx_configuration(made.path, settings))
     command = Path(shutil.which("fieldtune") or sys.argv[0]).resolve()

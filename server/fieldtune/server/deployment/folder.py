@@ -16,14 +16,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import secrets
 import socket
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +30,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fieldtune.client.contract.bundle import NAME, SUFFIX, Bundle
 from fieldtune.profiles.common.errors import DeploymentError
+from fieldtune.profiles.common.files import locked, write_atomically, writing
+from fieldtune.profiles.common.toml import to_toml
+from fieldtune.profiles.common.validation import mistake
 from fieldtune.server.deployment.certificates import (
     Pair,
     make_authority,
@@ -39,7 +40,6 @@ from fieldtune.server.deployment.certificates import (
     make_server,
     public_pem,
 )
-from fieldtune.server.results.run_folder import writing
 
 LOOPBACK = ("localhost", "127.0.0.1")
 DEVICE_PORT = 8443
@@ -79,14 +79,6 @@ class Settings(BaseModel):
     def superlink_address(self) -> str:
         """``host:port`` of SuperLink on this machine."""
         return f"127.0.0.1:{self.superlink_port}"
-
-    def to_toml(self) -> str:
-        """The file's text."""
-        hosts = ", ".join(f'"{host}"' for host in self.hosts)
-        return (
-            f"schema_version = {self.schema_version}\nhosts = [{hosts}]\n"
-            f"port = {self.port}\nsuperlink_port = {self.superlink_port}\n"
-        )
 
 
 class _DeviceFile(BaseModel):
@@ -129,9 +121,10 @@ class CoordinatorFolder:
                 f"{path} is not a coordinator's folder: 'fieldtune coordinator init {path}' "
                 "makes one"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as wrong:
-            first = str(wrong).strip().splitlines()
-            raise DeploymentError(f"{file} is damaged: {' '.join(first[:3])}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+            raise DeploymentError(f"{file} is damaged: {wrong}") from None
+        except ValidationError as wrong:
+            raise DeploymentError(f"{file} is damaged: {mistake(wrong, Settings)}") from None
 
     @classmethod
     def create(cls, path: Path, settings: Settings) -> CoordinatorFolder:
@@ -156,7 +149,7 @@ class CoordinatorFolder:
         _write(path / "ca.key", authority.private_key)
         _write(path / "executor.key", secrets.token_hex(32))
         _write_server(path, authority, settings.hosts)
-        _write(path / "coordinator.toml", settings.to_toml())
+        _write(path / "coordinator.toml", to_toml(settings.model_dump()))
         return cls(path)
 
     def renew(self) -> None:
@@ -215,7 +208,7 @@ class CoordinatorFolder:
                 f"A device cannot be called {name!r}: take 1 to 63 letters, digits, '-' or '_', "
                 "a letter or digit first"
             )
-        with self._enrolling():
+        with self._lock("devices"):
             known = self.devices()
             if any(device.name == name for device in known):
                 raise DeploymentError(
@@ -226,7 +219,7 @@ class CoordinatorFolder:
             number = 1 + max((device.number for device in known), default=-1)
             _write(
                 self.path / "devices" / f"{name}.toml",
-                f'number = {number}\npublic_key = "{public}"\n',
+                to_toml({"number": number, "public_key": public}),
             )
         bundle = Bundle(
             name=name,
@@ -247,7 +240,7 @@ class CoordinatorFolder:
         Raises:
             DeploymentError: there is no such device.
         """
-        with self._enrolling():
+        with self._lock("devices"):
             known = {device.name: device for device in self.devices()}
             if name not in known:
                 there = ", ".join(known) or "none"
@@ -263,11 +256,10 @@ class CoordinatorFolder:
         Raises:
             DeploymentError: another study runs on it.
         """
-        with self._lock("study") as free:
-            if not free:
-                raise DeploymentError(
-                    f"Another study runs on the devices of {self.path}: wait for it, or stop it"
-                )
+        refusal = DeploymentError(
+            f"Another study runs on the devices of {self.path}: wait for it, or stop it"
+        )
+        with self._lock("study", refusal):
             yield
 
     @contextmanager
@@ -277,27 +269,16 @@ class CoordinatorFolder:
         Raises:
             DeploymentError: another does already.
         """
-        with self._lock("serve") as free:
-            if not free:
-                raise DeploymentError(f"The coordinator of {self.path} is running already")
+        refusal = DeploymentError(f"The coordinator of {self.path} is running already")
+        with self._lock("serve", refusal):
             yield
 
     @contextmanager
-    def _enrolling(self) -> Iterator[None]:
-        with self._lock("devices", wait=True):
+    def _lock(self, name: str, refusal: DeploymentError | None = None) -> Iterator[None]:
+        with ExitStack() as held:
+            with writing(self.path, "try again"):
+                held.enter_context(locked(self.path / f".{name}.lock", refusal))
             yield
-
-    @contextmanager
-    def _lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        with writing(self.path, "try again"):
-            file = (self.path / f".{name}.lock").open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
 
 
 def listens(port: int) -> bool:
@@ -323,12 +304,8 @@ def _write_server(path: Path, authority: Pair, hosts: Sequence[str]) -> None:
 
 def _write(file: Path, text: str) -> None:
     """Write whole or not at all, for the owner's eyes alone from the first byte on."""
-    part = file.with_name(f".{file.name}.part")
     with writing(file, "try again"):
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(text)
-        part.replace(file)
+        write_atomically(file, text, mode=0o600)
 
 
 def _read(file: Path) -> str:

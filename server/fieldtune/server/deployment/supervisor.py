@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from fieldtune.profiles.common.errors import DeploymentError, FleetError, MissingExtraError
+from fieldtune.profiles.common.files import writing
 from fieldtune.server.deployment.certificates import expires
 from fieldtune.server.deployment.folder import CoordinatorFolder, listens
 from fieldtune.server.deployment.nginx import nginx_configuration
@@ -29,7 +30,6 @@ from fieldtune.server.deployment.superlink_control import (
     superlink_answers,
 )
 from fieldtune.server.processes.child import tail
-from fieldtune.server.results.run_folder import writing
 
 _START_S = 300.0
 _STOP_S = 5.0

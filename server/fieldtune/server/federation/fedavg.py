@@ -81,18 +81,13 @@ class Tally:
 
     failures: Counter[str] = field(default_factory=Counter)
     device_s: float = 0.0
-    elapsed_s: float = 0.0
     simulated: bool = False
 
-    def take(self, answers: Answers, deadline_s: Mapping[int, float]) -> None:
-        """Charge one exchange, which is as long as its slowest client may take."""
-        slowest = 0.0
+    def take(self, answers: Answers) -> None:
+        """Charge one exchange."""
         for client in sorted(answers):
-            busy_s = answers[client].wall_s or 0.0
-            self.device_s += busy_s
-            slowest = max(slowest, min(busy_s, deadline_s.get(client, busy_s)))
+            self.device_s += answers[client].wall_s or 0.0
             self.simulated = self.simulated or answers[client].simulated
-        self.elapsed_s += slowest
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,6 @@ def learned(
         measures=measures,
         samples=samples,
         device_s=tally.device_s,
-        elapsed_s=tally.elapsed_s,
         failures=dict(tally.failures),
         simulated=tally.simulated,
         rounds=rounds,
@@ -205,7 +199,7 @@ def train_locally(
         client: _train_request(plan, number, client, weights, configuration)
         for client, configuration in configurations.items()
     }
-    tally.take(answers, plan.deadline_s)
+    tally.take(answers)
     usable, failed = dict[int, TrainReport](), dict[int, str]()
     for client in configurations:
         report = answers[client]

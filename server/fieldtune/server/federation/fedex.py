@@ -199,7 +199,7 @@ def _validated(
         for client, report in trained.usable.items()
         if report.weights is not None
     }
-    tally.take(answers, {})
+    tally.take(answers)
     found = {
         client: (error, report.samples)
         for client, report in sorted(answers.items())

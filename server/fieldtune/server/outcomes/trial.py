@@ -105,8 +105,6 @@ class Learned:
     """Test samples behind them."""
     device_s: float
     """Seconds that all participants together were busy with training."""
-    elapsed_s: float
-    """Seconds from first to last round, each as long as its slowest participant."""
     failures: Mapping[str, int]
     """Kind of failure -> how many messages ended in it."""
     simulated: bool

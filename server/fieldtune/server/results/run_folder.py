@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +13,8 @@ import numpy as np
 import tomlkit
 
 from fieldtune.client.contract.messages import Weights
-from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.profiles.common.files import locked, write_atomically, writing
 from fieldtune.server.study.changes import identity, steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study, parse_study
@@ -51,16 +50,11 @@ class RunFolder:
         frozen = path / "study.toml"
         if text is None and not frozen.is_file():
             raise RunFolderError(f"{path} is not a run folder: it holds no study.toml")
+        refusal = RunFolderError(f"{path} is in use by another fieldtune: wait for it, or {_HINT}")
+        self._lock = ExitStack()
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise RunFolderError(
-                f"{path} is in use by another fieldtune: wait for it, or {_HINT}"
-            ) from None
+            self._lock.enter_context(locked(path / ".lock", refusal))
         try:
             self.study = self._freeze(frozen, text, trials, seed, where)
         except BaseException:
@@ -136,12 +130,15 @@ class RunFolder:
         """Write a file of the folder whole: a reader sees the old one or the new one."""
         target = self.path / name
         with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, content.encode() if isinstance(content, str) else content)
+            write_atomically(target, content, parents=True)
         return target
 
     def save_weights(self, trial: int, weights: Weights) -> None:
-        """Keep a trial's trained weights; call it before the trial is told."""
+        """Keep a trial's trained weights; call it before the trial is told.
+
+        They are on the disk when this returns, so that after a power cut no trial that the
+        database holds lacks them.
+        """
         buffer = io.BytesIO()
         np.save(buffer, weights, allow_pickle=False)
         self.write(f"models/{trial_name(trial)}/weights.npy", buffer.getvalue())
@@ -159,36 +156,3 @@ class RunFolder:
 def trial_name(trial: int) -> str:
     """``trial-0007``: a trial's folder under ``models/``."""
     return f"trial-{trial:04d}"
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    A link is replaced, not what it points to. A device such as ``/dev/stdout`` is written to.
-
-    Raises:
-        OSError: it cannot be written; an old file is as it was.
-    """
-    if file.exists() and not file.is_file():
-        file.write_bytes(content)
-        return
-    part = file.with_name(f".{file.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(
-    path: Path, remedy: str = "run the same command to go on; finished trials are kept"
-) -> Iterator[None]:
-    """Turn a failure to write into a sentence that ends in the remedy."""
-    try:
-        yield
-    except OSError as failed:
-        raise StorageError(
-            f"{path} cannot be written ({failed.strerror}): free some disk space or check its "
-            f"permissions, then {remedy}"
-        ) from failed

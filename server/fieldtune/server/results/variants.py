@@ -8,9 +8,7 @@ is resumed they are those that are still in the fleet, or all of today's fleet w
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -25,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from fieldtune.client.contract.messages import Description, EvaluateReport, VariantRequest
 from fieldtune.profiles.common.errors import DataError, RunFolderError
+from fieldtune.profiles.common.load_object import load_object, searching
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.federation.fedavg import NothingLearnedError, Report, evaluation
@@ -254,16 +253,14 @@ class VariantMaker:
 
     def _calibration(self) -> NDArray[np.float32]:
         name = str(self._task.calibration)
-        module, _, attribute = name.partition(":")
-        sys.path[:0] = self._import_path
-        try:
-            samples: Any = getattr(importlib.import_module(module), attribute)()
-        except Exception as failed:  # a user's function may raise anything
-            raise DataError(
-                f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
-            ) from failed
-        finally:
-            del sys.path[: len(self._import_path)]
+        with searching(self._import_path):
+            function = load_object(name, setting="task.calibration", error=DataError)
+            try:
+                samples: Any = function()
+            except Exception as failed:  # a user's function may raise anything
+                raise DataError(
+                    f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
+                ) from failed
         return np.ascontiguousarray(samples, np.float32)
 
 

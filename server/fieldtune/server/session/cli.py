@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.profiles.common.files import write_atomically, writing
 from fieldtune.server.results.schema import Summary
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")]
@@ -62,7 +63,6 @@ def export(
 ) -> None:
     """Write the model to deploy on a device as a .tflite file."""
     from fieldtune.server.results.export import chosen_trial, exported_model
-    from fieldtune.server.results.run_folder import write_whole, writing
 
     number = chosen_trial(_summary(folder), device, trial)
     model = exported_model(folder, number, variant)
@@ -71,7 +71,7 @@ def export(
     if out.is_dir():
         raise StorageError(f"{out} cannot be written: it is a folder; name a file in it")
     with writing(out, "try again"):
-        write_whole(out.resolve() if out.is_file() else out, model)
+        write_atomically(out.resolve() if out.is_file() else out, model)
     typer.echo(f"{out}: trial {number}, {variant}, {len(model)} bytes, for {device}")
 
 

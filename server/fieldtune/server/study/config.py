@@ -18,6 +18,7 @@ from fieldtune.server.compiler.manifest import (
     HYPERPARAMETERS,
     MODELS,
     Extra,
+    Loss,
     Optimizer,
     Variant,
 )
@@ -104,9 +105,7 @@ class TaskSection(Section):
     model: str | tuple[str, ...]
     """A model's name, or several of which each trial takes one."""
     metric: str = "accuracy"
-    loss: Literal["sparse_categorical_crossentropy", "mse", "mae", "huber"] = (
-        "sparse_categorical_crossentropy"
-    )
+    loss: Loss = "sparse_categorical_crossentropy"
     """What training minimises: a classifier's cross-entropy, or, with the others, how far the
     model's output is from its input."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
 from fieldtune.profiles.common.errors import StudyError
+from fieldtune.profiles.common.load_object import load_object, searching
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.sampler import GreySampler
 from fieldtune.server.bo.transfer import Earlier
@@ -135,17 +134,8 @@ def without_experimental_warnings() -> Iterator[None]:
 
 
 def _imported(name: str, import_path: Sequence[str]) -> object:
-    module, _, attribute = name.partition(":")
-    before = list(sys.path)
-    sys.path[:0] = import_path
-    try:
-        factory: object = getattr(importlib.import_module(module), attribute)
-    except Exception as raised:  # it is the user's code
-        raise StudyError(
-            f"tuner.name = {name!r} cannot be imported ({type(raised).__name__}: {raised})"
-        ) from raised
-    finally:
-        sys.path[:] = before
+    with searching(import_path):
+        factory: object = load_object(name, setting="tuner.name", error=StudyError)
     if not callable(factory):
         raise StudyError(f"tuner.name = {name!r} is no function: name one that makes a sampler")
     return factory

@@ -6,7 +6,6 @@ and where that is missing the error says what to install (``make data`` installs
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles.common.errors import DataError, did_you_mean
+from fieldtune.profiles.common.load_object import load_object
 from fieldtune.simulations.datasets.dataset import Dataset
 from fieldtune.simulations.datasets.digits import load_digits
 from fieldtune.simulations.datasets.fashion import load_fashion
@@ -64,11 +64,7 @@ def load_dataset(name: str) -> Dataset:
 
 
 def _call(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as missing:
-        raise DataError(f"task.data = {name!r} cannot be imported: {missing}") from None
+    function = load_object(name, setting="task.data", error=DataError)
     try:
         return function()
     except DataError:

@@ -28,8 +28,8 @@ from fieldtune.client.node.fleet_api import (
     number_message,
 )
 from fieldtune.profiles.common.errors import DataError, FleetError
+from fieldtune.profiles.common.files import writing
 from fieldtune.server.processes.child import Child, pack_frame, tail, unpack_frame
-from fieldtune.server.results.run_folder import writing
 from fieldtune.simulations.fleet.plan import RUN_ID, FleetPlan, node_ids
 
 _AT_A_TIME = 4

@@ -1,0 +1,81 @@
+"""What pydantic found wrong with a user's file, in one sentence: the key, the value, the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fieldtune.profiles.common.errors import did_you_mean
+
+_Location = tuple[int | str, ...]
+
+
+def dotted(location: _Location) -> str:
+    """``fleet.clients``: a key as it is written in a sentence."""
+    return ".".join(map(str, location))
+
+
+def mistake(
+    wrong: ValidationError,
+    model: type[BaseModel],
+    *,
+    key: Callable[[_Location], str] = dotted,
+    special: Callable[[ErrorDetails], str | None] = lambda _: None,
+    also_known: Iterable[str] = (),
+    quotes: bool = True,
+) -> str:
+    """The first mistake as a sentence without a full stop.
+
+    An unknown key comes first: a misspelt key is also a missing one. A validator's own message
+    follows the key, so it begins with a verb or the value: "has no end", "'x' is not host:port".
+
+    Args:
+        wrong: what pydantic raised for the model.
+        model: the whole file's.
+        key: how a key is written.
+        special: a sentence of one's own for an error; None where it has none.
+        also_known: keys at the top of the file that the model does not have.
+        quotes: whether the sentence may repeat the value; not where it may be a secret.
+    """
+    errors = wrong.errors(include_url=False)
+    error = min(errors, key=lambda each: each["type"] != "extra_forbidden")
+    if (own := special(error)) is not None:
+        return own
+    name, location = key(error["loc"]), error["loc"]
+    match error["type"]:
+        case "extra_forbidden":
+            top = list(also_known) if len(location) == 1 else []
+            known = [*top, *_model_at(model, location[:-1]).model_fields]
+            hint = did_you_mean(str(location[-1]), known)
+            return f"{name} is not a known key" + (hint or f"; known here are {', '.join(known)}")
+        case "missing":
+            return f"{name} is missing"
+        case "value_error":
+            return f"{name} {error['ctx']['error']}".lstrip()
+    said = error["msg"].replace("Input should ", "must ", 1)
+    value = f" = {_shown(error['input'])}" if quotes else ""
+    return f"{name}{value}: {said[0].lower()}{said[1:]}"
+
+
+def _model_at(model: type[BaseModel], location: _Location) -> type[BaseModel]:
+    """The model whose keys stand at a location; the key of a mapping leads to its values'."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(_models_in(field.annotation), model)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
