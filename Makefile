@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+# In the order of tests/conftest.py: what takes longest comes first, so that no core idles at the end.
+TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data test check format lint types layers fuzz pi bench clean
+.PHONY: help demo data unit test check format lint types layers fuzz pi bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -33,10 +34,13 @@ data: $(READY)  ## Install the data sets: HAPT, FSDD and tuning tables (packages
 	  apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; \
 	else echo "Fashion-MNIST is still missing. On Debian or Ubuntu: sudo apt-get install dataset-fashion-mnist"; fi
 
-test: $(READY)  ## Run all tests, by two processes
-	$(TEST)
+unit: $(READY)  ## Run the tests that need no TensorFlow (a minute)
+	$(TEST) -m unit
 
-check: $(READY) format lint types layers  ## Format, lint, types, import layers and tests
+test: $(READY)  ## Run unit and integration tests, by two processes
+	$(TEST) -m "not system"
+
+check: $(READY) format lint types layers  ## Format, lint, types, import layers and all tests
 	$(TEST)
 
 format: $(READY)

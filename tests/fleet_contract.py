@@ -29,8 +29,8 @@ from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.federation.fedavg import Request
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
-from make_check import FOLDER
 from network.studies import dealt_data
+from support.artefacts import CHECK
 
 CLIENTS = 4
 Asked = tuple[int, Request]
@@ -169,7 +169,7 @@ class FleetContract:
     def test_what_a_client_cannot_do_is_a_failure_of_its_own(
         self, opened: Opened, mlp_artefact: Artefact
     ) -> None:
-        other = (FOLDER / "step.tflite").read_bytes()  # knows four classes; the data has ten
+        other = (CHECK / "step.tflite").read_bytes()  # knows four classes; the data has ten
         broken = b"not a model"
         asked = [
             Addressed(client, training(mlp_artefact, trial=client, **changes), model)

@@ -98,9 +98,9 @@ Run = Callable[..., tuple[list[Outcome], str]]
 
 
 @contextmanager
-def slow_studies(artefact_cache: Path) -> Iterator[Run]:
+def slow_studies(recorded_artefacts: Path) -> Iterator[Run]:
     """Runs, or goes on with, the study in a folder: its outcomes, and as the files say them."""
-    with CompileService(ArtefactCache(artefact_cache)) as service:
+    with CompileService(ArtefactCache(recorded_artefacts)) as service:
         study = parse_study(study_text(1.0, "tpe"), "s")
         artefacts = make_artefacts(study, MEMBERS, service)
 

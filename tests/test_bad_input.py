@@ -13,6 +13,8 @@ import pytest
 
 from commandline import COMMAND, Command
 
+pytestmark = pytest.mark.integration
+
 
 def changed(study: Path, folder: Path, old: str, new: str) -> Path:
     text = study.read_text()
@@ -66,8 +68,8 @@ def test_check_says_which_limit_is_impossible(
     assert "inference_ms rules out 100 %" in done.stderr
 
 
-def test_a_missing_study_file_is_a_sentence(fieldtune: Command, tmp_path: Path) -> None:
-    done = fieldtune("tune", tmp_path / "none.toml")
+def test_a_missing_study_file_is_a_sentence(fieldtune_process: Command, tmp_path: Path) -> None:
+    done = fieldtune_process("tune", tmp_path / "none.toml")
     assert done.returncode == 2
     assert "There is no study file" in done.stderr
 

@@ -14,6 +14,8 @@ import pytest
 
 from commandline import Command
 
+pytestmark = pytest.mark.integration
+
 TRIALS = 5
 STUDY = f"""
 [study]

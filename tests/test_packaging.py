@@ -57,7 +57,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = (folder / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "fieldtune/__init__.py" not in names
-    assert "fieldtune/profiles/catalogue/raspberry-pi-4b.toml" in names
+    assert "fieldtune/profiles/device/catalogue/raspberry-pi-4b.toml" in names
     assert "fieldtune/simulations/datasets/fsdd_speakers.txt" in names
     assert "fieldtune/server/report/assets/page.html" in names
     run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
@@ -68,18 +68,21 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.system
 def test_the_wheel_runs_its_help_outside_the_checkout(elsewhere: Path) -> None:
     told = run(elsewhere / "env/bin/fieldtune", "--help", cwd=elsewhere)
     for command in ("tune", "check", "report", "export", "profiles", "client"):
         assert command in told
 
 
+@pytest.mark.system
 def test_the_wheel_imports_the_client_outside_the_checkout(elsewhere: Path) -> None:
     code = "import fieldtune.client.node.client_app as a; print(a.__file__)"
     file = run(elsewhere / "env/bin/python", "-c", code, cwd=elsewhere)
     assert "site-packages" in file
 
 
+@pytest.mark.system
 def test_a_base_install_is_a_device_that_examines_itself(elsewhere: Path) -> None:
     command = [elsewhere / "env/bin/fieldtune", "client", "doctor", "missing.bundle.toml"]
     done = subprocess.run(
@@ -92,6 +95,7 @@ def test_a_base_install_is_a_device_that_examines_itself(elsewhere: Path) -> Non
     assert "1 thing keeps this device from taking part" in done.stderr
 
 
+@pytest.mark.system
 def test_a_base_install_has_none_of_the_heavy_packages(elsewhere: Path) -> None:
     code = (
         "import importlib.util as u; "
@@ -100,6 +104,7 @@ def test_a_base_install_has_none_of_the_heavy_packages(elsewhere: Path) -> None:
     assert run(elsewhere / "env/bin/python", "-c", code, cwd=elsewhere).strip() == "[]"
 
 
+@pytest.mark.system
 def test_a_command_whose_extra_is_missing_says_what_mends_it(elsewhere: Path) -> None:
     study = ROOT / "simulations/studies/digits.toml"
     done = subprocess.run(

@@ -9,6 +9,8 @@ import pytest
 
 from commandline import Command
 
+pytestmark = pytest.mark.integration
+
 STUDY = """
 [study]
 name = "odd-digits"

@@ -14,6 +14,8 @@ from fieldtune.profiles.common.errors import RunFolderError, UsageError
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.warm_start import read_earlier, warm_start
 
+pytestmark = pytest.mark.integration
+
 STUDY = """
 [study]
 name = "NAME"

@@ -13,6 +13,8 @@ import pytest
 
 from commandline import ROOT, Command
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:

@@ -14,10 +14,11 @@ import pytest
 from aarch64.guest import BASE, Guest, build_wheel, missing_means
 from fieldtune.client.training.runtime import Session
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.network import tune
+from fieldtune.server.devices import command as tune
 from network.deployment import Deployment, add_devices, needs_nginx, within
 from network.recorded import recorded
 from network.studies import dealt_data, digits
+from support.artefacts import CHECK
 
 RUNTIMES = {
     "ai-edge-litert": BASE,
@@ -46,7 +47,10 @@ print(runtime_name(), detect_profile(probe()))
 GATE = Path(__file__).with_name("gate.py")
 _WANTED = bool(os.environ.get("FIELDTUNE_AARCH64") or os.environ.get("CI"))
 _LACKING = missing_means() or ("" if _WANTED else "FIELDTUNE_AARCH64=1 in the environment")
-pytestmark = pytest.mark.skipif(bool(_LACKING), reason=f"NOT TESTED ON AARCH64: needs {_LACKING}")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(bool(_LACKING), reason=f"NOT TESTED ON AARCH64: needs {_LACKING}"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +73,7 @@ def guest(request: pytest.FixtureRequest, folder: Path, wheel: Path) -> Guest:
 def test_both_runtimes_train_to_the_weights_of_x86_64_and_know_their_board(
     guest: Guest, mlp_artefact: Artefact, tmp_path: Path
 ) -> None:
-    from make_check import FOLDER
-
-    files = [FOLDER / "step.tflite", tmp_path / "mlp.tflite"]
+    files = [CHECK / "step.tflite", tmp_path / "mlp.tflite"]
     files[1].write_bytes(mlp_artefact.model)
     done = subprocess.run(
         guest.command("-c", TRAIN, tmp_path / "weights.npz", *files),

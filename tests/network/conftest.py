@@ -1,4 +1,4 @@
-"""A deployment that the tests of this folder share; what starts and stops things makes its own."""
+"""A deployment that a module's tests share; what starts and stops things makes its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fleet_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return digits(tmp_path_factory.mktemp("study"), clients=4, trials=8, rounds=3)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory, fleet_study: Path) -> Iterator[Deployment]:
     """A coordinator behind its proxy, and four devices that are connected."""
     made = Deployment(tmp_path_factory.mktemp("deployment"))

@@ -18,7 +18,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from commandline import COMMAND
+from commandline import COMMAND, WIDE, in_this_process
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from network.studies import dealt_data
@@ -142,8 +142,8 @@ class Deployment:
         )  # fmt: skip
 
     def run(self, *arguments: object) -> str:
-        """A command that must succeed; its standard output."""
-        done = self.attempt(*arguments)
+        """A command that must succeed and comes to an end; its standard output."""
+        done = in_this_process(*map(str, arguments), cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -152,7 +152,7 @@ class Deployment:
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
             cwd=self.folder, capture_output=True, text=True, check=False, timeout=600,
-            env=os.environ | {"COLUMNS": "140"},
+            env=os.environ | WIDE,
         )  # fmt: skip
 
     def start(self) -> None:

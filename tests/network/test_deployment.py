@@ -37,10 +37,10 @@ from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.fleet_api import KeyRefusedError, Link, NotActivatedError
 from fieldtune.server.deployment.certificates import make_device_key
 from fieldtune.server.deployment.nginx import DEVICE_CALLS
+from fieldtune.server.devices import command as tune
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.devices.superlink_run import SuperLinkRun
 from fieldtune.server.federation.grid_fleet import describe_message
-from fieldtune.server.network import tune
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations import commands as run
 from fieldtune.simulations.datasets import load_dataset
@@ -50,7 +50,7 @@ from network.recorded import recorded
 from network.studies import dealt_data, digits
 from network.superlink import QUIET
 
-pytestmark = needs_nginx
+pytestmark = [pytest.mark.system, needs_nginx]
 NAMES = ("real", "simulated")
 _PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.server.network import tune
+from fieldtune.server.devices import command as tune
 from network.control_group import control_group
 from network.deployment import Deployment, Program, add_devices, needs_nginx, wait_until, within
 from network.faults import (
@@ -27,7 +27,7 @@ from network.faults import (
 from network.recorded import recorded
 from network.studies import digits
 
-pytestmark = needs_nginx
+pytestmark = [pytest.mark.system, needs_nginx]
 IN_TURN: tuple[tuple[Fault, float], ...] = (
     (device_killed, 0.5),
     (superlink_killed, 8.0),  # longer than what is passed over in silence

@@ -21,7 +21,10 @@ from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from fieldtune.client.node.fleet_api import HOLDS_FOR, identify_process, number_message
-from fieldtune.server.network import control, fleet, gathering, superlink
+from fieldtune.server.deployment import superlink_control as control
+from fieldtune.server.devices import device_fleet as fleet
+from fieldtune.server.devices import registration as gathering
+from fieldtune.server.devices import superlink_run as superlink
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")

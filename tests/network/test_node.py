@@ -23,6 +23,8 @@ from network.devices import Device, wait_for
 from network.full_disk import filled
 from network.superlink import DatabaseGrid, SuperLink
 
+pytestmark = pytest.mark.system
+
 Start = Callable[..., Device]
 LONG = 10**6
 """Local epochs that nobody waits for."""

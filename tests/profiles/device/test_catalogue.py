@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-import fieldtune.profiles
+import fieldtune.profiles.device
 from fieldtune.profiles.common.errors import ProfileError
 from fieldtune.profiles.costmodel.cost import NEEDS, untold
 from fieldtune.profiles.device.load import load_profile, profile_names
@@ -18,7 +18,7 @@ EXPECTED = {
 }  # fmt: skip
 # Figures that only a measured profile states.
 MEASURED = {"process_mib", "inference_process_mib"}
-FOLDER = Path(fieldtune.profiles.__file__).parent / "catalogue"
+FOLDER = Path(fieldtune.profiles.device.__file__).parent / "catalogue"
 
 
 def test_the_catalogue_has_the_promised_devices():

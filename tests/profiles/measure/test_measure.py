@@ -21,7 +21,7 @@ from fieldtune.profiles.device.profile import figure_fields
 from fieldtune.profiles.host.probe import Host
 from fieldtune.profiles.measure import microbench
 from fieldtune.profiles.measure import profile_host as module
-from fieldtune.profiles.measure.fit_rates import fit, nonnegative
+from fieldtune.profiles.measure.fit_rates import Fit, fit, nonnegative
 from fieldtune.profiles.measure.microbench import Readings, Timing, fastest_us, run
 from fieldtune.profiles.measure.profile_host import measure
 from fieldtune.profiles.measure.sample_ops import samples
@@ -62,6 +62,22 @@ def readings() -> Readings:
     )
 
 
+@lru_cache(maxsize=1)
+def fitted() -> Fit:
+    return fit(readings())
+
+
+@pytest.fixture
+def one_fit(monkeypatch):
+    """The same readings are fitted once for all tests."""
+
+    def known(given: Readings) -> Fit:
+        assert given is readings()
+        return fitted()
+
+    monkeypatch.setattr(module, "fit", known)
+
+
 def a_profile(tmp_path, host, monkeypatch, **more):
     monkeypatch.setattr(module, "probe", lambda root: host)
     measured = measure(today=date(2026, 1, 2), benchmark=lambda seconds, told: readings(), **more)
@@ -75,7 +91,7 @@ PI = Host("Raspberry Pi 5 Model B Rev 1.0", 4, 2400.0, 4096.0, 3500.0, 50.0, (),
 
 
 def test_rates_that_are_known_are_found_again():
-    found = fit(readings())
+    found = fitted()
     assert found.python_us == pytest.approx(2.0 + BASE_US, rel=0.1)
     predictions = [
         (t.us, sum(found.kernels[n].us @ [getattr(w, f) for f in module_features()]
@@ -106,6 +122,7 @@ def test_what_a_call_takes_more_after_a_large_graph_is_found():
     assert feed["count"] == pytest.approx(FEED_US, rel=0.1)
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_a_measured_profile_loads_and_predicts_what_was_measured(tmp_path, monkeypatch):
     _, path = a_profile(tmp_path, PC, monkeypatch)
     profile = load_profile(path)
@@ -119,6 +136,7 @@ def test_a_measured_profile_loads_and_predicts_what_was_measured(tmp_path, monke
     assert max(errors) < 0.25
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
     _, path = a_profile(tmp_path, PC, monkeypatch)
     tables = tomllib.loads(path.read_text())
@@ -128,6 +146,7 @@ def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
     assert all(rates["basis"] == "measured" for rates in tables["classes"].values())
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_what_the_host_hides_is_left_out_and_never_guessed(tmp_path, monkeypatch):
     measured, path = a_profile(tmp_path, PC, monkeypatch)
     hidden = {"clock_mhz", "idle_w", "loaded_w", "radio_w", "upload_mbit_s", "availability"}
@@ -144,6 +163,7 @@ def test_what_the_host_hides_is_left_out_and_never_guessed(tmp_path, monkeypatch
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_a_known_board_takes_what_a_minute_cannot_tell_from_the_catalogue(tmp_path, monkeypatch):
     measured, path = a_profile(tmp_path, PI, monkeypatch)
     profile, board = load_profile(path), load_profile("raspberry-pi-5")
@@ -160,12 +180,14 @@ def test_a_board_is_the_profile_of_its_memory_as_everywhere(tmp_path, monkeypatc
     assert measured.board == "raspberry-pi-5-8gb"
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_a_board_that_throttles_is_said_to_have(tmp_path, monkeypatch):
     hot = replace(PI, throttling=("throttled",))
     _, path = a_profile(tmp_path, hot, monkeypatch)
     assert "THROTTLED meanwhile (throttled)" in load_profile(path).op_dispatch_us.source
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_power_is_measured_where_the_board_tells_it(tmp_path, monkeypatch):
     watts = iter([3.0, 5.0, 7.0])
     monkeypatch.setattr(module.here, "power_w", lambda host: next(watts))
@@ -182,6 +204,7 @@ def test_power_is_measured_where_the_board_tells_it(tmp_path, monkeypatch):
     assert tables["loaded_w"]["basis"] == "measured"
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_the_structure_of_the_file_is_always_the_same(tmp_path, monkeypatch):
     first, _ = a_profile(tmp_path, PC, monkeypatch)
     second, _ = a_profile(tmp_path, PC, monkeypatch)
@@ -191,6 +214,7 @@ def test_the_structure_of_the_file_is_always_the_same(tmp_path, monkeypatch):
     assert places == sorted(places)
 
 
+@pytest.mark.usefixtures("one_fit")
 def test_the_command_writes_a_profile_that_show_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run", lambda seconds, progress: readings())
     out = tmp_path / "mine.toml"
@@ -209,6 +233,7 @@ def test_a_place_that_no_profile_can_be_written_to_is_refused_before_measuring(t
     assert "give a .toml file in a folder that exists" in str(done.exception)
 
 
+@pytest.mark.integration
 def test_the_runtime_of_this_machine_runs_every_graph_of_the_benchmark(monkeypatch):
     monkeypatch.setattr(microbench, "PASSES", 1)
     told = []

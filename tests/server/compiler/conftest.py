@@ -1,4 +1,4 @@
-"""One compile process for the tests of this folder, and a thin way to run what it made."""
+"""A compile service for the tests of this folder, and a thin way to run what it made."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,19 +11,17 @@ import pytest
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import DEFAULTS, Artefact, unflatten
 from fieldtune.server.compiler.service import CompileService
+from support.compiling import RECIPES
 
-HERE = str(Path(__file__).parent)
+HERE = str(RECIPES.parent)
 # The strategies are a module of this folder; recipes.py is imported by the compile process.
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
 
 @pytest.fixture(scope="session")
-def compiler(
-    artefact_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[CompileService]:
-    log = tmp_path_factory.mktemp("compiler") / "compile.log"
-    with CompileService(ArtefactCache(artefact_cache), [HERE], log) as service:
+def compiler(artefact_cache: Path) -> Iterator[CompileService]:
+    with CompileService(ArtefactCache(artefact_cache), [HERE]) as service:
         yield service
 
 

@@ -12,6 +12,8 @@ from two_runtimes import disagreements, other_environment
 from fieldtune.server.compiler.manifest import ModelSpec
 from fieldtune.server.compiler.service import CompileService
 
+pytestmark = pytest.mark.system
+
 SPECS = {
     "mlp": ModelSpec("mlp", {}, (8, 8, 1), 10),
     "cnn": ModelSpec("cnn", {}, (8, 8, 1), 10),

@@ -16,6 +16,8 @@ from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
 from fieldtune.server.compiler.service import CompileService
 
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_compile_process")]
+
 USER_MODEL = """
 import keras
 
@@ -105,17 +107,6 @@ def test_an_unknown_module_is_an_error_of_the_future(service):
         service.submit(ModelSpec("nowhere:model", {}, (4, 4, 1), 3)).result()
 
 
-def test_a_killed_child_fails_its_job_and_the_next_one_starts_another(service):
-    # The jobs queue up behind each other, so the child is busy when it is killed.
-    futures = [service.submit(mlp(width)) for width in (11, 12)]
-    service.submit(mlp()).result()
-    child = service._running_child()
-    os.kill(child.process.pid, signal.SIGKILL)
-    with pytest.raises(CompileError, match="compile process ended with status -9"):
-        futures[0].result()
-    assert futures[1].result().manifest.parameters > 0
-
-
 def converter(service: CompileService) -> int:
     """The process that converts: the fork of the compile process, with the same command line."""
     parent = service._running_child().process.pid
@@ -125,33 +116,42 @@ def converter(service: CompileService) -> int:
     return found
 
 
-def ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+def ends(pid: int) -> bool:
+    """Whether a process ends within some seconds."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_killed_child_fails_its_job_takes_its_converter_along_and_is_followed_by_its_like(
+    service, folder
+):
+    before = service.submit(mlp(13)).result()
+    # The jobs queue up behind each other, so the child is busy when it is killed.
+    futures = [service.submit(mlp(width)) for width in (11, 12)]
+    service.submit(mlp()).result()
+    child, beside = service._running_child(), converter(service)
+    os.kill(child.process.pid, signal.SIGKILL)
+    with pytest.raises(CompileError, match="compile process ended with status -9"):
+        futures[0].result()
+    assert ends(beside)
+    assert futures[1].result().manifest.parameters > 0
+    service.cache = ArtefactCache(folder / "anew")
+    again = service.submit(mlp(13)).result()
+    assert (again.model, again.manifest) == (before.model, before.manifest)
 
 
 def test_a_converter_that_was_killed_is_done_without_and_the_file_is_the_same(service, folder):
     artefact = service.submit(mlp(13)).result()
     os.kill(converter(service), signal.SIGKILL)
-    with CompileService(ArtefactCache(folder / "anew")) as other:
-        assert other.submit(mlp(13)).result().model == artefact.model
     service.cache = ArtefactCache(folder / "again")
     again = service.submit(mlp(13)).result()
     assert (again.model, again.manifest) == (artefact.model, artefact.manifest)
-
-
-def test_the_converter_ends_with_the_compile_process(folder):
-    with CompileService(ArtefactCache(folder / "short")) as service:
-        service.submit(mlp(14)).result()
-        beside = converter(service)
-        os.kill(service._running_child().process.pid, signal.SIGKILL)
-    for _ in range(100):
-        if ended(beside):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"process {beside} goes on")
 
 
 def test_variants_carry_the_given_weights(service):

@@ -5,6 +5,8 @@ import pytest
 
 from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
 
+pytestmark = pytest.mark.integration
+
 
 def mlp(**options):
     return ModelSpec("mlp", {"width": 5}, (6,), 3, CompileOptions(micro_batch=4, **options))

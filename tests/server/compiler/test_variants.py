@@ -7,6 +7,8 @@ from ai_edge_litert.interpreter import Interpreter
 from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.manifest import CompileOptions, ModelSpec
 
+pytestmark = pytest.mark.integration
+
 SPEC = ModelSpec("ds_cnn", {"width": 8, "depth": 1}, (10, 8, 1), 4, CompileOptions(micro_batch=2))
 
 

@@ -20,11 +20,14 @@ MakeSummary = Callable[..., Summary]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
 
-pytestmark = pytest.mark.skipif(
-    BROWSER is None,
-    reason="NO BROWSER: nobody has looked whether the report draws. Install chromium "
-    "(on Debian: apt-get install chromium)",
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        BROWSER is None,
+        reason="NO BROWSER: nobody has looked whether the report draws. Install chromium "
+        "(on Debian: apt-get install chromium)",
+    ),
+]
 
 
 def opened(html: str, folder: Path, *, width: int = 1280, virtual_ms: int = 10_000) -> str:

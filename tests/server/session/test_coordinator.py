@@ -32,8 +32,8 @@ from slower_devices import FIVE, ZERO
 
 
 @pytest.fixture(scope="module")
-def run(artefact_cache: Path) -> Iterator[Run]:
-    with slow_studies(artefact_cache) as run:
+def run(recorded_artefacts: Path) -> Iterator[Run]:
+    with slow_studies(recorded_artefacts) as run:
         yield run
 
 

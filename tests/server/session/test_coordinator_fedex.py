@@ -21,8 +21,8 @@ FEDEX: dict[str, Any] = {"rounds": 3, "tuner_name": "fedex"}
 
 
 @pytest.fixture(scope="module")
-def run(artefact_cache: Path) -> Iterator[Run]:
-    with slow_studies(artefact_cache) as run:
+def run(recorded_artefacts: Path) -> Iterator[Run]:
+    with slow_studies(recorded_artefacts) as run:
         yield run
 
 

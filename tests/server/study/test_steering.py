@@ -157,10 +157,10 @@ def test_a_plain_value_fixes_a_parameter() -> None:
     assert fixed.space.defaults().client["learning_rate"] == 0.3
 
 
-def test_changed_limits_judge_finished_trials_anew(artefact_cache: Path) -> None:
+def test_changed_limits_judge_finished_trials_anew(recorded_artefacts: Path) -> None:
     loose = study()
     profiles = {"raspberry-pi-5": load_profile("raspberry-pi-5")}
-    with CompileService(ArtefactCache(artefact_cache)) as service:
+    with CompileService(ArtefactCache(recorded_artefacts)) as service:
         artefacts = make_artefacts(loose, MEMBERS, service)
         outcomes: list[Outcome] = []
         costs = CostModel(loose, MEMBERS, profiles)

@@ -20,6 +20,8 @@ from tuner.peer import Filtered
 from tuner.problem import Reference
 from tuner.scoring import by_value
 
+pytestmark = pytest.mark.integration
+
 STUDY = """
 [study]
 name = "one"

@@ -121,6 +121,7 @@ def test_a_lone_array_or_no_file_at_all_is_refused(folder: Path, tmp_path: Path)
         load_dataset(str(tmp_path))
 
 
+@pytest.mark.integration
 def test_a_study_runs_on_a_folder_beside_it(folder: Path, fieldtune: Command) -> None:
     study = folder.parent / "gathered.toml"
     study.write_text(STUDY)

@@ -13,6 +13,8 @@ from fieldtune.simulations.fleet.plan import FleetPlan
 from fleet_contract import FleetContract, Opened
 from network.studies import digits
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="class")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
