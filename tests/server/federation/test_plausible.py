@@ -71,6 +71,7 @@ def without(
     }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("number", LIES)
 def test_a_study_with_one_liar_is_the_study_without_its_reports(
     without: tuple[Kind, dict[str, Ended]], number: str, tmp_path: Path, service: CompileService
@@ -93,6 +94,7 @@ def test_a_study_with_one_liar_is_the_study_without_its_reports(
     assert [note.split(",")[0] for note in said] == [name]
 
 
+@pytest.mark.integration
 def test_who_lies_of_a_deployable_model_does_not_count_in_what_it_is_worth(
     tmp_path: Path, service: CompileService
 ) -> None:
@@ -105,6 +107,7 @@ def test_who_lies_of_a_deployable_model_does_not_count_in_what_it_is_worth(
     assert [note.split(",")[0] for note in lied.notes] == [f"client {LIAR}"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_honest_devices_nothing_is_refused(
     kind: Kind, tmp_path: Path, service: CompileService

@@ -74,7 +74,7 @@ def make(
         Completed(
             Proposal(trial, Configuration({"width": 8}, {}, {})),
             Forecast({}, tuple(participants), {}),
-            Learned({"error": 0.1}, 6, 0, 0, {}, simulated=False),
+            Learned({"error": 0.1}, 6, 0, {}, simulated=False),
             {"error": 0.1},
             0,
         )

@@ -26,6 +26,8 @@ from fieldtune.server.session.session import open_tuner, run_session
 from slow_studies import Silent, nothing_is_refused, study_text
 from slower_devices import MEMBERS, PulledPlugError, SlowFleet
 
+pytestmark = pytest.mark.integration
+
 TRIALS = 6
 ENROLLED_ANEW = [*MEMBERS[:1], *MEMBERS[2:], MEMBERS[1].model_copy(update={"client": 7})]
 ONE_IS_OFF = MEMBERS[:3]

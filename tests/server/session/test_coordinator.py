@@ -17,6 +17,7 @@ from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outco
 from fieldtune.server.results.schema import to_json
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.space import Configuration
 from fieldtune.server.tuner import OptunaTuner
 from slow_studies import (
     LARGE,
@@ -122,7 +123,7 @@ def test_a_trials_weights_are_on_the_disk_before_it_is_told(
         synced.append(Path(f"/proc/self/fd/{file}").readlink())
         fsync(file)
 
-    def checked(tuner: OptunaTuner, outcome: Outcome) -> None:
+    def checked(tuner: OptunaTuner, outcome: Outcome, then: Configuration | None = None) -> None:
         if isinstance(outcome, Completed):
             weights = tmp_path / f"slow/models/trial-{outcome.proposal.number:04d}/weights.npy"
             assert weights.is_file()
@@ -130,7 +131,7 @@ def test_a_trials_weights_are_on_the_disk_before_it_is_told(
             assert parts
             assert synced.index(parts[0]) < synced.index(weights.parent)
             told.append(outcome)
-        tell(tuner, outcome)
+        tell(tuner, outcome, then)
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(OptunaTuner, "tell", checked)

@@ -64,7 +64,7 @@ def study(*names: str, metric: str = "accuracy") -> StudyConfig:
 
 def trial(number: int, accuracy: float) -> Completed:
     learned = Learned(
-        {"accuracy": accuracy, "error": 0.5}, 100, 0, 0, {}, True, rounds=3,
+        {"accuracy": accuracy, "error": 0.5}, 100, 0, {}, True, rounds=3,
         curve={1: {"accuracy": accuracy, "error": 0.5}},
     )  # fmt: skip
     proposal = Proposal(number, Configuration({}, {"learning_rate": 0.1 + number / 100}, {}))
@@ -134,7 +134,7 @@ def test_prospects_are_sought_where_accuracy_is_high() -> None:
     def at(number: int) -> Completed:
         rate = number / 11
         proposal = Proposal(number, space.configuration({"rate": rate}))
-        learned = Learned({"accuracy": rate}, 100, 0, 0, {}, True)
+        learned = Learned({"accuracy": rate}, 100, 0, {}, True)
         return Completed(proposal, Forecast({}, (), {}), learned, {"accuracy": rate**2 / 2}, 0)
 
     found = prospects(

@@ -68,6 +68,7 @@ def test_an_outcome_of_an_earlier_version_is_read_although_it_says_more(tmp_path
     assert tuner(tmp_path, "random").history() == [outcome]
 
 
+@pytest.mark.usefixtures("durable_storage")
 def test_what_is_told_outlasts_a_power_cut(tmp_path: Path) -> None:
     with tuner(tmp_path, "random")._storage.engine.connect() as database:
         synchronous = database.exec_driver_sql("PRAGMA synchronous").scalar()

@@ -67,6 +67,12 @@ def test_one_in_three_goes_on_once_there_are_three_to_compare_with() -> None:
     assert among_best(np.array([0.4, 0.4]), others[:2], 3.0)
 
 
+def test_one_objective_is_ranked_by_its_value_alone() -> None:
+    assert ranked(np.array([[0.3], [0.1], [0.2], [0.1]])) == [1, 3, 2, 0]
+    assert among_best(np.array([0.1]), np.array([[0.2], [0.3], [0.4]]), 3.0)
+    assert not among_best(np.array([0.5]), np.array([[0.2], [0.3], [0.4]]), 3.0)
+
+
 @given(POINTS)
 def test_what_is_better_than_everyone_goes_on_and_what_is_worst_does_not(
     points: list[tuple[float, float]],

@@ -109,7 +109,7 @@ def became(proposal: Proposal, **of: float) -> Outcome:
     objectives = {"error": measures["error"], **costs(predicted)}
     stopped = number % 5 == 3
     learned = Learned(
-        measures, 20, 1.0, 1.0, {}, simulated=True, rounds=2, curve={2: measures}, stopped=stopped
+        measures, 20, 1.0, {}, simulated=True, rounds=2, curve={2: measures}, stopped=stopped
     )
     about = proposal, predicted, learned, objectives, number
     return Stopped(*about, 2) if stopped else Completed(*about)

@@ -103,6 +103,8 @@ def ranked(objectives: Array) -> Sequence[int]:
     By front, then by hypervolume contribution within it, each objective scaled to its extent and
     the reference a tenth beyond; of equals the earlier.
     """
+    if objectives.shape[1] == 1:
+        return [int(index) for index in objectives[:, 0].argsort(kind="stable")]
     ideal, worst = objectives.min(axis=0), objectives.max(axis=0)
     scaled = (objectives - ideal) / np.where(worst > ideal, worst - ideal, 1.0)
     fronts = np.asarray(moocore.pareto_rank(scaled))
