@@ -160,7 +160,7 @@ def killed_again_and_again(run: Run, path: Path, **keys: Any) -> str:
     kills = 0
     while True:
         try:
-            _, files = run(path, answers=23 + 10 * kills, **keys)
+            _, files = run(path, answers=23 + 15 * kills, **keys)
         except PulledPlugError:
             kills += 1
         else:

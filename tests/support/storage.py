@@ -1,7 +1,8 @@
-"""Optuna's storage without what takes its time: reading migrations, and waiting for the disk."""
+"""Files and Optuna's storage without what takes its time: migrations, and waiting for the disk."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,20 +36,22 @@ def _do_not_wait(connection: object, _: object) -> None:
 
 @contextmanager
 def no_wait_for_the_disk() -> Iterator[None]:
-    """A commit of SQLite in this process waits for no disk: only a power cut tells the difference.
+    """What this process writes waits for no disk: only a power cut tells the difference.
 
     A study commits some twenty times a trial, and a disk takes milliseconds each time.
     """
     event.listen(Engine, "connect", _do_not_wait)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda file: None)
+            yield
     finally:
         event.remove(Engine, "connect", _do_not_wait)
 
 
 @contextmanager
 def wait_for_the_disk() -> Iterator[None]:
-    """What connects within is as a user has it, for a test of just that."""
+    """A database that connects within is as a user has it, for a test of just that."""
     event.remove(Engine, "connect", _do_not_wait)
     try:
         yield

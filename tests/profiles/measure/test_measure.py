@@ -68,14 +68,19 @@ def fitted() -> Fit:
 
 
 @pytest.fixture
-def one_fit(monkeypatch):
-    """The same readings are fitted once for all tests."""
+def known_machine(monkeypatch):
+    """Nothing of this machine is measured, and the same readings are fitted once for all tests."""
 
     def known(given: Readings) -> Fit:
         assert given is readings()
         return fitted()
 
     monkeypatch.setattr(module, "fit", known)
+    monkeypatch.setattr(module, "speedup", lambda threads: 1.9)
+    monkeypatch.setattr(module.here, "copy_mb_s", lambda: (5200.0, 5000.0, 4500.0))
+    monkeypatch.setattr(
+        module.here, "process_mib", lambda package, client: 90.0 if client else 40.0
+    )
 
 
 def a_profile(tmp_path, host, monkeypatch, **more):
@@ -122,7 +127,7 @@ def test_what_a_call_takes_more_after_a_large_graph_is_found():
     assert feed["count"] == pytest.approx(FEED_US, rel=0.1)
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_a_measured_profile_loads_and_predicts_what_was_measured(tmp_path, monkeypatch):
     _, path = a_profile(tmp_path, PC, monkeypatch)
     profile = load_profile(path)
@@ -136,7 +141,7 @@ def test_a_measured_profile_loads_and_predicts_what_was_measured(tmp_path, monke
     assert max(errors) < 0.25
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.integration
 def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
     _, path = a_profile(tmp_path, PC, monkeypatch)
     tables = tomllib.loads(path.read_text())
@@ -146,7 +151,7 @@ def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
     assert all(rates["basis"] == "measured" for rates in tables["classes"].values())
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_what_the_host_hides_is_left_out_and_never_guessed(tmp_path, monkeypatch):
     measured, path = a_profile(tmp_path, PC, monkeypatch)
     hidden = {"clock_mhz", "idle_w", "loaded_w", "radio_w", "upload_mbit_s", "availability"}
@@ -163,7 +168,7 @@ def test_what_the_host_hides_is_left_out_and_never_guessed(tmp_path, monkeypatch
     )  # fmt: skip
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_a_known_board_takes_what_a_minute_cannot_tell_from_the_catalogue(tmp_path, monkeypatch):
     measured, path = a_profile(tmp_path, PI, monkeypatch)
     profile, board = load_profile(path), load_profile("raspberry-pi-5")
@@ -175,19 +180,20 @@ def test_a_known_board_takes_what_a_minute_cannot_tell_from_the_catalogue(tmp_pa
     assert profile.memory_free_mib.basis == "measured"
 
 
+@pytest.mark.usefixtures("known_machine")
 def test_a_board_is_the_profile_of_its_memory_as_everywhere(tmp_path, monkeypatch):
     measured, _ = a_profile(tmp_path, replace(PI, memory_total_mib=8000.0), monkeypatch)
     assert measured.board == "raspberry-pi-5-8gb"
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_a_board_that_throttles_is_said_to_have(tmp_path, monkeypatch):
     hot = replace(PI, throttling=("throttled",))
     _, path = a_profile(tmp_path, hot, monkeypatch)
     assert "THROTTLED meanwhile (throttled)" in load_profile(path).op_dispatch_us.source
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_power_is_measured_where_the_board_tells_it(tmp_path, monkeypatch):
     watts = iter([3.0, 5.0, 7.0])
     monkeypatch.setattr(module.here, "power_w", lambda host: next(watts))
@@ -204,7 +210,7 @@ def test_power_is_measured_where_the_board_tells_it(tmp_path, monkeypatch):
     assert tables["loaded_w"]["basis"] == "measured"
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_the_structure_of_the_file_is_always_the_same(tmp_path, monkeypatch):
     first, _ = a_profile(tmp_path, PC, monkeypatch)
     second, _ = a_profile(tmp_path, PC, monkeypatch)
@@ -214,7 +220,7 @@ def test_the_structure_of_the_file_is_always_the_same(tmp_path, monkeypatch):
     assert places == sorted(places)
 
 
-@pytest.mark.usefixtures("one_fit")
+@pytest.mark.usefixtures("known_machine")
 def test_the_command_writes_a_profile_that_show_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run", lambda seconds, progress: readings())
     out = tmp_path / "mine.toml"
