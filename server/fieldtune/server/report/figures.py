@@ -70,9 +70,9 @@ def progress(summary: Summary, theme: Theme) -> go.Figure:
     )
     top = max(100 * step.share for step in steps) or 1.0
     rugs = [
-        _rug(summary, theme, "infeasible", "ruled out", "x-thin-open", theme.muted, -0.05 * top),
-        _rug(summary, theme, "stopped", "stopped", "line-ns-open", theme.muted, -0.05 * top),
-        _rug(summary, theme, "failed", "failed", "diamond-open", theme.bad, -0.05 * top),
+        _rug(summary, "infeasible", "ruled out", "x-thin-open", theme.muted, -0.05 * top),
+        _rug(summary, "stopped", "stopped", "line-ns-open", theme.muted, -0.05 * top),
+        _rug(summary, "failed", "failed", "diamond-open", theme.bad, -0.05 * top),
     ]
     return go.Figure(
         [line, points, *(rug for rug in rugs if rug.x)],
@@ -87,7 +87,7 @@ def progress(summary: Summary, theme: Theme) -> go.Figure:
 
 
 def _rug(
-    summary: Summary, theme: Theme, state: str, name: str, symbol: str, colour: str, height: float
+    summary: Summary, state: str, name: str, symbol: str, colour: str, height: float
 ) -> go.Scatter:
     attempts = [attempt for attempt in summary.attempts if attempt.state == state]
     return go.Scatter(
