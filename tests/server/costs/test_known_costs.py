@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -174,3 +175,14 @@ def test_a_guess_does_not_depend_on_the_order_of_learning() -> None:
             formulas.learn(examples[width], manifest(width))
         answers.add(repr([formulas(probe) for probe in probes]))
     assert len(answers) == 1
+
+
+def test_intervals_of_a_calibration_renew_nothing_that_the_tuner_searches_by() -> None:
+    known = known_costs(cost_model())
+    known.learn(STUDY.full_space.sample(1, 0)[0], manifest(8))
+    assert known.renewed()
+    surer = Correction(0.8, 0.79, 0.81, 30)
+    known.calibrate({name: replace(each, inference=surer) for name, each in CORRECTIONS.items()})
+    assert not known.renewed()
+    known.calibrate({})
+    assert known.renewed()

@@ -21,6 +21,15 @@ Array = NDArray[np.float64]
 Calibration = Mapping[str, Corrections]
 """Device type -> by how much its reports differ from what its profile predicts."""
 
+
+def factors(calibration: Calibration) -> tuple[object, ...]:
+    """All of a calibration that costs depend on, their intervals aside."""
+    return tuple(
+        (name, by.training.factor, by.inference.factor, by.memory.factor, by.power.factor)
+        for name, by in sorted(calibration.items())
+    )
+
+
 _WORST = np.array([objectives.MEASURES[name].worst_of_fleet for name in COST_MEASURES])
 
 

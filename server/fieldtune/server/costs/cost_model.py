@@ -24,7 +24,12 @@ from fieldtune.profiles.costmodel.cost import Cost, call_ms, predict
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.manifest import Manifest
-from fieldtune.server.costs.architecture_costs import ArchitectureCosts, Calibration, FleetCosts
+from fieldtune.server.costs.architecture_costs import (
+    ArchitectureCosts,
+    Calibration,
+    FleetCosts,
+    factors,
+)
 from fieldtune.server.costs.calibration import Expected
 from fieldtune.server.costs.coefficients import (
     MEASURES,
@@ -99,7 +104,7 @@ class CostModel:
 
     def of_architecture(self, key: str, calibration: Calibration) -> ArchitectureCosts:
         """Costs of an architecture's configurations."""
-        at = key, _hashable(calibration)
+        at = key, factors(calibration)
         if at not in self._costs:
             if len(self._costs) > 4 * len(self._manifests):  # of calibrations that are over
                 self._costs.clear()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fieldtune.server.bo.known import Known
 from fieldtune.server.compiler.manifest import Manifest
-from fieldtune.server.costs.architecture_costs import ArchitectureCosts, Calibration
+from fieldtune.server.costs.architecture_costs import ArchitectureCosts, Calibration, factors
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.space import Configuration, Value
@@ -62,8 +62,9 @@ class KnownCosts:
 
     def calibrate(self, calibration: Calibration) -> None:
         """Go by another calibration from now on."""
-        if calibration != self._calibration:
-            self._calibration = dict(calibration)
+        changed = factors(calibration) != factors(self._calibration)
+        self._calibration = dict(calibration)
+        if changed:
             self._forget()
 
     def renewed(self) -> bool:
