@@ -145,7 +145,8 @@ def slow_studies(recorded_artefacts: Path) -> Iterator[Run]:
                 told = tuner.history()
                 calibration = corrections(told)
                 told = rescore(told, costs, calibration)
-                summary = summarise(folder.study, told, calibration)
+                predicted = tuner.predict(told)
+                summary = summarise(folder.study, told, calibration, predicted)
                 return told, to_json(summary) + trials_csv(folder.study, told)
 
         yield run

@@ -12,6 +12,7 @@ from rich.console import Console
 from fieldtune.profiles.common.errors import InfeasibleError, RunFolderError, UsageError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.costs.calibration import corrections
 from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
 from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.outcomes.trial import Completed
@@ -23,6 +24,7 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.session.command import Notes, run_study
 from fieldtune.server.session.session import (
     compile_service,
+    known_costs,
     make_artefacts,
     make_cost_model,
     open_tuner,
@@ -104,7 +106,8 @@ def retarget_in_simulation(path: Path, device: str) -> None:
     with RunFolder(path) as folder:
         places = [folder.study_folder, path.resolve()]
         import_path = [*map(str, places), str(Path.cwd())]
-        outcomes = open_tuner(folder, import_path).history()
+        tuner = open_tuner(folder, import_path)
+        outcomes = tuner.history()
         study = folder.study
         completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
         if not completed:
@@ -137,7 +140,10 @@ def retarget_in_simulation(path: Path, device: str) -> None:
         ):
             members = GridFleet(grid).members()
             artefacts = make_artefacts(study, members, service)
-            found = retarget(study, outcomes, members, device, artefacts)
+            known = known_costs(study, make_cost_model(study, members), artefacts, outcomes)
+            known.calibrate(corrections(outcomes))
+            predicted = tuner.predict(outcomes, known)
+            found = retarget(study, outcomes, members, device, artefacts, predicted)
     print_summary(found.summary, Console())
     print_prospects(found, device, Console())
 

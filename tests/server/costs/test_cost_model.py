@@ -251,3 +251,18 @@ def test_kept_coefficients_are_the_cost_model_until_a_profile_changes() -> None:
 def test_a_damaged_file_of_coefficients_is_computed_anew(text: str) -> None:
     study, members, profiles = fleet("")
     assert of_defaults(study, CostModel(study, members, profiles, kept=text)) == forecast("")
+
+
+def test_device_types_come_in_the_same_order_in_every_process() -> None:
+    """Else sums over them differ in the last bit, and a long search differs in everything."""
+    names = ["raspberry-pi-zero-2w", "raspberry-pi-5", "raspberry-pi-4b", "x86-mini-pc",
+             "jetson-nano", "android-mid", "beagle-a9", "coral-dev-board"]  # fmt: skip
+    members = [
+        Description(
+            client=client, profile=name, train_samples=16, test_samples=4,
+            input_shape=(8, 8, 1), classes=10, runtime="x",
+        )
+        for client, name in enumerate(names)
+    ]  # fmt: skip
+    made = make_cost_model(parse_study(STUDY.format(limits=""), "s"), members)
+    assert made.fleet.types == sorted(names)

@@ -8,8 +8,9 @@ import moocore
 import numpy as np
 import pytest
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.results.recommend import recommend
-from fieldtune.server.results.schema import Attempt, Interval, OnDevice, Point, Summary
+from fieldtune.server.results.schema import Attempt, OnDevice, Point, Summary
 from fieldtune.server.results.summarize import wilson, worst_constraint
 from fieldtune.server.study.objectives import Objective, parse_objective
 from fieldtune.server.study.space import Value
@@ -140,7 +141,7 @@ def _point(trial: int, configuration: Mapping[str, Value], rng: np.random.Genera
             clients=count,
             fitting=count,
             costs={
-                name: Interval(value=value, low=0.75 * value, high=1.45 * value)
+                name: Estimate(value=value, low=0.75 * value, high=1.45 * value)
                 for name, value in _costs(size, epochs, clients, device).items()
             },
             slack={
@@ -195,10 +196,10 @@ def _with_objectives(point: Point, names: Sequence[str]) -> Point:
         value = point.measures[name]
         if name in ("error", "accuracy", "macro_f1"):
             low, high = wilson(value, SAMPLES)
-            found[name] = Interval(value=value, low=low, high=high)
+            found[name] = Estimate(value=value, low=low, high=high)
         else:
             spread = 0.0 if name == "loss" else 1.0
-            found[name] = Interval(
+            found[name] = Estimate(
                 value=value, low=value * (1 - 0.25 * spread), high=value * (1 + 0.45 * spread)
             )
     return point.model_copy(update={"objectives": found})

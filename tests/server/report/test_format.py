@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import (
     bounds,
     change,
@@ -19,7 +20,6 @@ from fieldtune.server.report.format import (
     scale,
     setting,
 )
-from fieldtune.server.results.schema import Interval
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 
 SIZES = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "µJ": 1e-6, "mJ": 1e-3,
@@ -85,12 +85,12 @@ def test_shares_are_written_in_per_cent(name: str, value: float) -> None:
 
 
 def test_an_interval_is_written_in_the_unit_of_its_value() -> None:
-    assert bounds("inference_ms", Interval(value=0.21, low=0.15, high=0.33)) == "0.150–0.33"  # noqa: RUF001
-    assert bounds("error", Interval(value=0.076, low=0.054, high=0.106)) == "5.4–10.6"  # noqa: RUF001
+    assert bounds("inference_ms", Estimate(value=0.21, low=0.15, high=0.33)) == "0.150–0.33"  # noqa: RUF001
+    assert bounds("error", Estimate(value=0.076, low=0.054, high=0.106)) == "5.4–10.6"  # noqa: RUF001
 
 
 def test_an_interval_without_extent_is_left_out() -> None:
-    assert bounds("loss", Interval(value=0.3, low=0.3, high=0.3)) == ""
+    assert bounds("loss", Estimate(value=0.3, low=0.3, high=0.3)) == ""
 
 
 def test_values_side_by_side_share_the_unit_of_the_middle_one() -> None:

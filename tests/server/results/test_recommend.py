@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.results.recommend import recommend
-from fieldtune.server.results.schema import Interval, OnDevice, Point
+from fieldtune.server.results.schema import OnDevice, Point
 from fieldtune.server.results.summarize import wilson
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 
@@ -21,9 +22,9 @@ def point(trial: int, error: float, inference_ms: float, fitting: int = 1) -> Po
         trial=trial,
         configuration={},
         objectives={
-            "error": Interval(value=error, low=error, high=error),
+            "error": Estimate(value=error, low=error, high=error),
             # The fleet's figure differs from what the device sees.
-            "inference_ms": Interval(value=99, low=99, high=99),
+            "inference_ms": Estimate(value=99, low=99, high=99),
         },
         measures={"error": error},
         test_samples=100,
@@ -31,7 +32,7 @@ def point(trial: int, error: float, inference_ms: float, fitting: int = 1) -> Po
             "pi": OnDevice(
                 clients=1,
                 fitting=fitting,
-                costs={name: Interval(value=v, low=v, high=v) for name, v in costs.items()},
+                costs={name: Estimate(value=v, low=v, high=v) for name, v in costs.items()},
                 slack={},
             )
         },

@@ -74,7 +74,7 @@ def test_a_study_whose_defaults_turn_out_to_fit_no_device_ends_without_them(
         for seen in [o.forecast.devices[ZERO]]
         for fitting in [0 if width(o) == LARGE else seen.clients]
     ]
-    summary = summarise(study, told, corrections(told))
+    summary = summarise(study, told, corrections(told), {})
     assert summary.defaults is None
     assert {point.configuration["width"] for point in summary.front} == {SMALL}
     assert {a.state for a in summary.attempts if a.configuration["width"] == LARGE} == {

@@ -115,7 +115,7 @@ def test_the_front_and_the_recommendation_are_of_the_most_accurate_trial(name: s
     trials = [trial(0, 0.11), trial(1, 0.82), trial(2, 0.5)]
     (best,) = non_dominated(study(name), trials)
     assert best.proposal.number == 1
-    summary = summarise(study(name), trials, {})
+    summary = summarise(study(name), trials, {}, {})
     assert [point.trial for point in summary.front] == [1]
     assert summary.recommended["raspberry-pi-5"].trial == 1
 
@@ -146,7 +146,7 @@ def test_prospects_are_sought_where_accuracy_is_high() -> None:
 
 
 def test_pareto_json_says_what_is_maximised_and_is_read_back() -> None:
-    summary = summarise(study("accuracy", "error"), [], {})
+    summary = summarise(study("accuracy", "error"), [], {}, {})
     assert '"objectives": [\n  "-accuracy",\n  "error"\n ]' in to_json(summary)
     read = Summary.model_validate_json(to_json(summary))
     assert [(goal.name, goal.maximised) for goal in objectives(read)] == [
@@ -164,7 +164,7 @@ def test_pareto_json_says_what_is_maximised_and_is_read_back() -> None:
 def test_a_pareto_json_of_the_other_direction_is_not_shown(
     before: str, after: str, sentence: str
 ) -> None:
-    made = to_json(summarise(study("accuracy", "error"), [], {}))
+    made = to_json(summarise(study("accuracy", "error"), [], {}, {}))
     with pytest.raises(RunFolderError, match=sentence):
         Summary.model_validate_json(made.replace(f'"{before}"', f'"{after}"'))
 

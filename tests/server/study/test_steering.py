@@ -195,8 +195,8 @@ def test_changed_limits_judge_finished_trials_anew(recorded_artefacts: Path) -> 
         with pytest.raises(InfeasibleError, match=r"queue, entry 1: .* exceeds inference_ms by"):
             check_queue(queued, [], costs, artefacts)
         check_queue(tight, [], costs, artefacts)
-    assert {p.trial for p in summarise(loose, outcomes[:2], {}).front} == {0, 1}
-    summary = summarise(tight, judged, {}, [changed])
+    assert {p.trial for p in summarise(loose, outcomes[:2], {}, {}).front} == {0, 1}
+    summary = summarise(tight, judged, {}, {}, [changed])
     assert {point.trial for point in summary.front} == {0}
     # What was trained and no longer fits is still a trial of its phase, and says so.
     assert [(a.state, a.rounds) for a in summary.attempts] == [("completed", 3), ("infeasible", 3)]

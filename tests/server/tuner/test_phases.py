@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 
 from fieldtune.profiles.common.errors import StudyError
@@ -12,6 +14,8 @@ from fieldtune.server.outcomes.trial import Completed, Forecast, Infeasible, Lea
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
+from fieldtune.server.tuner import GreySampler
+from fieldtune.server.tuner.predictions import FEWEST, Predictions, estimates
 from fieldtune.server.tuner.schedule import Schedule, defaults_again, merged, next_finalist
 
 STUDY = """
@@ -48,6 +52,28 @@ def completed(number: int, rate: float, error: float, loss: float) -> Completed:
     return Completed(
         Proposal(number, configuration(rate)), Forecast({}, (), {}), learned, measures, number
     )
+
+
+def predicted(known: Sequence[Completed]) -> Predictions:
+    if len(known) < FEWEST:
+        return {"error": {}, "loss": {}}
+    stored = optuna.create_study(directions=["minimize"] * 2)
+    space = {"learning_rate": optuna.distributions.FloatDistribution(0, 1)}
+    for each in known:
+        params, values = each.proposal.configuration.flat(), list(each.objectives.values())
+        stored.add_trial(optuna.create_trial(params=params, distributions=space, values=values))
+    numbers = {each.proposal.number: each.proposal.configuration.flat() for each in known}
+    return {
+        name: estimates(name, of_objective, known, sampling=False)
+        for name, of_objective in zip(
+            ("error", "loss"), GreySampler().predict(stored, numbers), strict=True
+        )
+        if of_objective
+    }
+
+
+def next_one(known: Sequence[Completed], flying: Sequence[Proposal] = ()) -> Configuration | None:
+    return next_finalist(study(), known, known, flying, predicted(known))
 
 
 def test_a_phase_follows_from_the_share_of_the_budget_that_is_used() -> None:
@@ -88,10 +114,10 @@ def spread(count: int, noise: float) -> list[Completed]:
 
 def test_the_finalist_in_doubt_that_was_run_least_comes_next() -> None:
     known = spread(20, noise=0.03)
-    first = next_finalist(study(), known, known, [])
+    first = next_one(known)
     assert first is not None
     again = Proposal(20, first)
-    second = next_finalist(study(), known, known, [again])
+    second = next_one(known, [again])
     assert second not in (None, first)
 
 
@@ -99,9 +125,9 @@ def test_of_finalists_run_as_often_what_beats_the_defaults_comes_first() -> None
     (rate,) = study().full_space.defaults().client.values()
     defaults = completed(0, float(rate), 0.3, 2.0)
     known = [defaults, completed(1, 0.2, 0.2, 3.0), completed(2, 0.6, 0.25, 1.9)]
-    assert next_finalist(study(), known, known, []) == configuration(0.6)
+    assert next_one(known) == configuration(0.6)
     again = Proposal(3, configuration(0.6))
-    assert next_finalist(study(), known, known, [again]) == configuration(0.2)
+    assert next_one(known, [again]) == configuration(0.2)
 
 
 def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:
@@ -123,10 +149,10 @@ def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:
 
 def test_what_the_limits_have_come_to_rule_out_is_no_finalist() -> None:
     known = spread(20, noise=0.03)
-    first = next_finalist(study(), known, known, [])
+    first = next_one(known)
     assert first is not None
     ruled_out = Infeasible(Proposal(20, first), Forecast({}, (), {}))
-    assert next_finalist(study(), known, [*known, ruled_out], []) != first
+    assert next_finalist(study(), known, [*known, ruled_out], [], predicted(known)) != first
 
 
 def test_nothing_is_in_doubt_where_one_beats_all_others_by_far() -> None:
@@ -134,12 +160,12 @@ def test_nothing_is_in_doubt_where_one_beats_all_others_by_far() -> None:
         completed(i, rate, 0.05 + 0.9 * rate, 1 + 3 * rate)
         for i, rate in enumerate(np.linspace(0, 1, 20).tolist())
     ]
-    assert next_finalist(study(), known, known, []) is None
+    assert next_one(known) is None
 
 
 def test_with_too_few_trials_for_a_model_the_front_is_run_again() -> None:
     known = [completed(0, 0.5, 0.2, 2.0), completed(1, 0.6, 0.3, 3.0)]
-    assert next_finalist(study(), known, known, []) == configuration(0.5)
+    assert next_one(known) == configuration(0.5)
 
 
 def test_runs_of_one_configuration_are_one_point_with_their_mean() -> None:

@@ -158,7 +158,7 @@ def shown(trial: FrozenTrial) -> dict[str, float]:
 def agree(outcomes: Sequence[Outcome], folder: Path) -> None:
     """``study.db``, ``trials.csv`` and ``pareto.json`` have the same number for the same thing."""
     lines = csv.DictReader(trials_csv(STUDY, outcomes).splitlines())
-    attempts = summarise(STUDY, outcomes, {}).attempts
+    attempts = summarise(STUDY, outcomes, {}, {}).attempts
     for trial, line, attempt in zip(stored(folder), lines, attempts, strict=True):
         written = {name: float(text) for name, text in line.items() if is_figure(name) and text}
         assert shown(trial) == written

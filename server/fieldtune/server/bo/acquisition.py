@@ -23,8 +23,9 @@ from fieldtune.server.bo.candidates import (
 )
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.hyperparameter_store import keep_kernels, kernels_before
+from fieldtune.server.bo.objective_model import Kernel, Prediction
 from fieldtune.server.bo.reference_point import Goal
-from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.surrogate import MOST_ROWS, Posterior
 from fieldtune.server.bo.transfer import ECHOES, TRUSTED, Prior
 from fieldtune.server.bo.trial_points import Places
 from fieldtune.server.bo.trial_rows import Row
@@ -41,6 +42,8 @@ _BEATING = 2
 """One proposal in so many is for what beats the configuration that is to be beaten."""
 _SETTLED = 0.01
 """That is, unless none is expected to gain this share of all that there may be to gain."""
+_PREDICTED_FROM = 1024
+"""Measured trials, at most, from which trials are predicted."""
 _REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
 """Hyperparameters are fitted anew after so many observations more, and so many times as many."""
 
@@ -75,6 +78,8 @@ class Search:
         self._beat: Candidates | None = None
         self._seen: tuple[Array, Candidates] | None = None
         """The pool less what its configurations would not have: places, and those judged."""
+        self._fitted: tuple[list[int], Mapping[str, Kernel]] = [], {}
+        """Hyperparameters fitted for predictions where none are stored, and to which trials."""
 
     def next(
         self,
@@ -101,13 +106,10 @@ class Search:
         early = self._prior and len(tried) >= min(startup, 2 * ECHOES)
         starting = not measured or (even and not early)
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
-        refit = not starting and observations >= max(
-            fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH)
+        refit = not starting and observations >= _next_fit(fitted)
+        posterior = self._posterior(
+            study, rows if measured else [], pool, wanted, kernels=before, refit=refit
         )
-        posterior = Posterior(
-            self._places, rows if measured else [], pool, len(study.directions), startup=startup,
-            kernels=before, refit=refit, margin=wanted.margin, prior=self._prior,
-        )  # fmt: skip
         starting |= even and posterior.trust < TRUSTED
         if refit:
             keep_kernels(study, trial, posterior.kernels, observations)
@@ -141,6 +143,63 @@ class Search:
                     return self._encoding.values(best[None])[0]
         best, _ = self._climb(posterior, start, used, fixed, rng)
         return self._encoding.values(best[None])[0]
+
+    def predict(self, study: Study, rows: Sequence[Row], wanted: Wanted) -> list[Prediction | None]:
+        """What the models predict of each objective of trials; None where formulas say it all.
+
+        The model is that of the next proposal, given nothing but results: neither trials in flight
+        nor failed ones, which the search takes to be bad, tell what another one is worth. It is not
+        fitted anew: hyperparameters are those that proposals stored or, where none did, such as
+        those of another sampler, are fitted as rarely as proposals would do it. Of many trials it
+        is made of more than a search has time for.
+
+        Args:
+            study: holds the stored hyperparameters.
+            rows: the trials, measured or stopped.
+            wanted: of the next proposal.
+        """
+        self._places.learn_presence(rows)
+        pool = self._pool_with({})
+        stored, fitted = kernels_before(study)
+        kernels = stored if fitted else self._fit(study, rows, pool, wanted)
+        posterior = self._posterior(
+            study, rows, pool, wanted, kernels=kernels, refit=False, most=_PREDICTED_FROM
+        )
+        sites = posterior.sites(self._places.known(rows))
+        beliefs = posterior.beliefs
+        return [None if each.exact else Prediction(*each.line(sites)) for each in beliefs]
+
+    def _fit(
+        self, study: Study, rows: Sequence[Row], pool: Candidates, wanted: Wanted
+    ) -> Mapping[str, Kernel]:
+        """Hyperparameters fitted to the first of these trials; to more once they are many more.
+
+        To how many follows from their number, so that it does not depend on when this was asked.
+        """
+        count = 0
+        while _next_fit(count) <= len(rows):
+            count = _next_fit(count)
+        numbers = [row.number for row in rows[:count]]
+        if self._fitted[0] != numbers:
+            posterior = self._posterior(study, rows[:count], pool, wanted, kernels={}, refit=True)
+            self._fitted = numbers, posterior.kernels
+        return self._fitted[1]
+
+    def _posterior(
+        self,
+        study: Study,
+        rows: Sequence[Row],
+        pool: Candidates,
+        wanted: Wanted,
+        *,
+        kernels: Mapping[str, Kernel],
+        refit: bool,
+        most: int = MOST_ROWS,
+    ) -> Posterior:
+        return Posterior(
+            self._places, rows, pool, len(study.directions), startup=wanted.startup,
+            kernels=kernels, refit=refit, margin=wanted.margin, prior=self._prior, most=most,
+        )  # fmt: skip
 
     def _target(self, beat: Mapping[str, Any]) -> Candidates:
         """The configuration to be beaten, with what is known of it."""
@@ -244,6 +303,11 @@ class Search:
             if name in fixed:
                 units[:, i] = self._encoding.axes[name].unit(fixed[name])
         return self._places.with_absent(units)
+
+
+def _next_fit(fitted: int) -> int:
+    """How many observations it takes to fit hyperparameters anew that were fitted to so many."""
+    return max(fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH))
 
 
 def _unused(units: Array, used: set[bytes]) -> NDArray[np.intp]:

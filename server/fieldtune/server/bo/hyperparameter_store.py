@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 
 from optuna.study import Study
@@ -13,7 +14,7 @@ from fieldtune.server.bo.objective_model import Kernel
 _KERNEL_KEY = "fieldtune:kernel"
 
 
-def kernels_before(study: Study, before: int) -> tuple[dict[str, Kernel], int]:
+def kernels_before(study: Study, before: float = math.inf) -> tuple[dict[str, Kernel], int]:
     """The latest hyperparameters that an earlier trial stored, and from how many observations."""
     for trial in reversed(study.get_trials(deepcopy=False)):
         if trial.number < before and (text := trial.system_attrs.get(_KERNEL_KEY)):

@@ -105,14 +105,6 @@ class Belief:
         mean, _, scale = self.line(sites)
         return scale.backward(mean)
 
-    def interval(self, sites: Sites, z: float) -> tuple[Array, Array]:
-        """Values ``[n]`` so many standard deviations to either side."""
-        if self._process is None:
-            value = sites.formulas[:, self._index]
-            return value, value
-        mean, deviation, scale = self.line(sites)
-        return scale.backward(mean - z * deviation), scale.backward(mean + z * deviation)
-
     def shortfall(self, sites: Sites) -> Shortfall:
         """How far each configuration's objective falls below levels, in expectation."""
         if self._process is None:
@@ -120,6 +112,29 @@ class Belief:
             return lambda levels: np.maximum(levels - known, 0.0)
         mean, deviation, scale = self.line(sites)
         return lambda levels: shortfall(levels, mean, deviation, scale)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts of an objective of some configurations, without a result's noise.
+
+    Attributes:
+        mean, deviation: of a normal distribution on the line on which it is modelled ``[n]``.
+        scale: from the objective, to be minimised, to that line.
+    """
+
+    mean: Array
+    deviation: Array
+    scale: Scale
+
+    def at(self, z: float, further: Array | float = 0.0) -> Array:
+        """Values ``[n]`` so many standard deviations from the median, to be minimised.
+
+        Args:
+            z: standard deviations; 0 is the median.
+            further: standard deviation of what else is uncertain, on the line ``[n]``.
+        """
+        return self.scale.backward(self.mean + z * np.hypot(self.deviation, further))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ optimization", call this a grey box.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from fieldtune.server.bo.candidates import Judge
 from fieldtune.server.bo.ehvi import MOST_OBJECTIVES
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
+from fieldtune.server.bo.objective_model import Prediction
 from fieldtune.server.bo.threads import one_thread
 from fieldtune.server.bo.transfer import Earlier, Prior
 from fieldtune.server.bo.trial_rows import History, Row
@@ -81,6 +83,11 @@ class GreySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Every parameter that any trial had."""
+        if len(study.directions) > MOST_OBJECTIVES:
+            raise ValueError(
+                f"GreySampler takes at most {MOST_OBJECTIVES} objectives, and this study has "
+                f"{len(study.directions)}: make some of them constraints"
+            )
         memory = self._memory_of(study)
         memory.rows = memory.history.update(study.get_trials(deepcopy=False), trial.number)
         return {**self._space, **memory.history.space}
@@ -96,10 +103,37 @@ class GreySampler(BaseSampler):
         memory = self._memory_of(study)
         search = memory.search(search_space, self._known, self._seed, self._earlier, self._within)
         fixed = {name: value for name, value in given.items() if name in search_space}
-        startup = self.startup_of(len(search_space))
-        wanted = Wanted(startup, self._margin, self.phase, self._anew, self.beat)
         with one_thread():
-            return search.next(study, trial, memory.rows, fixed, rng, wanted)
+            return search.next(study, trial, memory.rows, fixed, rng, self._wanted(search_space))
+
+    def predict(
+        self, study: Study, configurations: Mapping[int, Mapping[str, Any]]
+    ) -> list[Prediction | None]:
+        """What each objective of some trials is predicted to be by the model that proposes.
+
+        Every trial is predicted from all of them, so that the luck of a single result counts for
+        little. It depends on these trials, on what is known and on hyperparameters that are stored
+        with the study; it works for a study of any sampler and any number of objectives.
+
+        Args:
+            study: with these trials, finished and with results.
+            configurations: parameter values by the number of the trial ``[n]``.
+
+        Returns:
+            For each objective ``n`` values, or None where formulas say it all.
+        """
+        memory = self._memory_of(study)
+        rows = memory.history.update(study.get_trials(deepcopy=False), asking=-1)
+        told = {row.number: row for row in rows}
+        rows = [replace(told[number], params=each) for number, each in configurations.items()]
+        space = {**self._space, **memory.history.space}
+        search = memory.search(space, self._known, self._seed, self._earlier, self._within)
+        with one_thread():
+            return search.predict(study, rows, self._wanted(space))
+
+    def _wanted(self, space: Mapping[str, BaseDistribution]) -> Wanted:
+        startup = self.startup_of(len(space))
+        return Wanted(startup, self._margin, self.phase, self._anew, self.beat)
 
     def sample_independent(
         self,
@@ -132,11 +166,6 @@ class _Memory:
     """What is kept of a study between asks; all of it could be computed again."""
 
     def __init__(self, study: Study) -> None:
-        if len(study.directions) > MOST_OBJECTIVES:
-            raise ValueError(
-                f"GreySampler takes at most {MOST_OBJECTIVES} objectives, and this study has "
-                f"{len(study.directions)}: make some of them constraints"
-            )
         self.history, self.rows = History(study), list[Row]()
         self._signs = [
             -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import moocore
 import numpy as np
@@ -33,7 +34,8 @@ from fieldtune.server.bo.trial_rows import Row
 Array = NDArray[np.float64]
 
 MOST_ROWS = 256
-"""Trials that models are made of; of more, the best half as many and an even choice of others."""
+"""Trials that models for a search are made of; of more, half as many that are best and an even
+choice of others."""
 
 SHARE = ":share"
 
@@ -52,6 +54,7 @@ class Posterior:
         margin: share of a limit that is kept free until measurements have borne the formulas out;
             None trusts the formulas.
         prior: what earlier studies say of this one.
+        most: measured trials that the models are made of; of more, as for :data:`MOST_ROWS`.
     """
 
     def __init__(
@@ -66,13 +69,14 @@ class Posterior:
         refit: bool,
         margin: float | None,
         prior: Prior | None = None,
+        most: int = MOST_ROWS,
     ) -> None:
-        self._places = places
+        self._places, self._pool, self._startup = places, pool, startup
         self._prior, self._trust = prior, dict[int, float]()
         self._kernels_before, self._refit = kernels, refit
         self.kernels: dict[str, Kernel] = {}
         measured = [row for row in rows if row.state == "measured"]
-        self._measured = _most_telling(measured)
+        self._measured = _most_telling(measured, most)
         self._partial = _partial_results(rows, self._measured)
         self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
         self._pending = [row for row in rows if row.state == "pending"]
@@ -87,14 +91,19 @@ class Posterior:
         self._limits = self._learned_limits()
         names, count = places.judge.names or (), len(self._measured)
         self._allowance = allowance(names, self._measured, self._known.constraints[:count], margin)
-        allowed = pool.take(self.feasible(pool))
-        self._even = self.sites(allowed.take(slice(0, startup)))
         tried = [row for row in rows if row.state in ("measured", "stopped")]
-        self.standing = Standing.of(
+        self._first = tried[:startup]
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The front so far and its reference point; computed only where candidates are compared."""
+        allowed = self._pool.take(self.feasible(self._pool))
+        even = self.sites(allowed.take(slice(0, self._startup)))
+        return Standing.of(
             np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1),
             self.feasible_rows(),
             allowed.objectives,
-            [self._ordinary(index, tried[:startup]) for index in range(objectives)],
+            [self._ordinary(index, even) for index in range(len(self.beliefs))],
         )
 
     @property
@@ -295,14 +304,14 @@ class Posterior:
             held[pending] &= self._chance(sites) >= 0.5
         return held
 
-    def _ordinary(self, index: int, first: Sequence[Row]) -> Array | None:
+    def _ordinary(self, index: int, even: Sites) -> Array | None:
         """What evenly spread trials came to in a learned objective; None of a known one."""
         belief = self.beliefs[index]
         if belief.known:
             return None
-        if self._trust.get(index, 0.0) >= TRUSTED and len(self._even.x):
-            return belief.values(self._even)  # few were spread evenly
-        return self._in_the_end(index, first)
+        if self._trust.get(index, 0.0) >= TRUSTED and len(even.x):
+            return belief.values(even)  # few were spread evenly
+        return self._in_the_end(index, self._first)
 
     def _in_the_end(self, index: int, rows: Sequence[Row]) -> Array:
         """An objective of trials after all their rounds; of stopped ones, what is believed."""
@@ -326,14 +335,14 @@ def _partial_results(rows: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
     return sorted([*stopped, *early], key=lambda row: row.number)[-MOST_ROWS:]
 
 
-def _most_telling(rows: Sequence[Row]) -> list[Row]:
-    """At most :data:`MOST_ROWS` trials: the best by rank, and of the others an even choice."""
-    if len(rows) <= MOST_ROWS:
+def _most_telling(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many trials: the best by rank, and of the others an even choice."""
+    if len(rows) <= most:
         return list(rows)
     values = np.nan_to_num(np.array([row.values for row in rows]), nan=np.inf, posinf=1e300)
     ruled_out = [any(value > 0 for value in row.constraints.values()) for row in rows]
     order = np.lexsort((moocore.pareto_rank(values), ruled_out))
-    best = order[: MOST_ROWS // 2]
-    others = np.sort(order[MOST_ROWS // 2 :])
-    picked = others[np.linspace(0, len(others) - 1, MOST_ROWS - len(best)).round().astype(int)]
+    best = order[: most // 2]
+    others = np.sort(order[most // 2 :])
+    picked = others[np.linspace(0, len(others) - 1, most - len(best)).round().astype(int)]
     return [rows[i] for i in sorted({*best.tolist(), *picked.tolist()})]

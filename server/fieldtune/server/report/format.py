@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.costs.budget import Account
-from fieldtune.server.results.schema import Interval
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Value
 
@@ -67,7 +67,7 @@ class Scale:
         """A value of the measure in this unit, with it."""
         return f"{self.write(value)} {self.unit}".rstrip()
 
-    def bounds(self, interval: Interval) -> str:
+    def bounds(self, interval: Estimate) -> str:
         """``low-high`` in this unit, with a dash; empty where the interval has no extent."""
         low, high = self.write(interval.low), self.write(interval.high)
         return "" if interval.low == interval.high else f"{low}–{high}"  # noqa: RUF001
@@ -116,7 +116,7 @@ def budget_used(account: Account) -> str:
     return f"{100 * account.share:.0f} % of {budget(account)}"
 
 
-def bounds(name: str, interval: Interval) -> str:
+def bounds(name: str, interval: Estimate) -> str:
     """The ends of an interval in the unit of its value, without it."""
     return scale(name, [interval.value]).bounds(interval)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import Scale, number, scale
 from fieldtune.server.report.hover import attempt_text, point_line, point_text
 from fieldtune.server.report.projection import TRIAL, edge, scaled
@@ -20,7 +21,7 @@ from fieldtune.server.report.view import (
     recommended_for,
     within_limits,
 )
-from fieldtune.server.results.schema import Interval, Summary
+from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.objectives import Objective
 
 Draw = Callable[[Theme], go.Figure]
@@ -217,7 +218,7 @@ def _colours(values: list[float]) -> tuple[list[float], dict[str, Any]]:
     return [math.log10(value) for value in values], ticks
 
 
-def _bars(intervals: Sequence[Interval], theme: Theme) -> dict[str, Any]:
+def _bars(intervals: Sequence[Estimate], theme: Theme) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fieldtune.server.report.format import counted, listed
 from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary
-from fieldtune.server.tuner.smoothed import FEWEST
+from fieldtune.server.tuner.predictions import FEWEST
 
 
 def notes(summary: Summary) -> dict[str, str]:

@@ -7,22 +7,21 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import Scale
-from fieldtune.server.results.schema import Interval, Point
+from fieldtune.server.results.schema import Point
 from fieldtune.server.study.objectives import Objective
 
 TRIAL = Objective("trial", "Trial")
 """What stands for the second objective of a study that has one."""
 
 
-def scaled(point: Point, goal: Objective, units: dict[str, Scale]) -> Interval:
+def scaled(point: Point, goal: Objective, units: dict[str, Scale]) -> Estimate:
     """An objective of a point in the unit of its axis."""
     if goal is TRIAL:
-        return Interval(value=point.trial, low=point.trial, high=point.trial)
+        return Estimate(*[float(point.trial)] * 3)
     interval, factor = point.objectives[goal.name], units[goal.name].factor
-    return Interval(
-        value=interval.value * factor, low=interval.low * factor, high=interval.high * factor
-    )
+    return Estimate(interval.value * factor, interval.low * factor, interval.high * factor)
 
 
 def edge(

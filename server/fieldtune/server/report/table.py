@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import (
     Scale,
     change,
@@ -35,7 +36,7 @@ from fieldtune.server.report.view import (
     spread,
     why_empty,
 )
-from fieldtune.server.results.schema import Interval, Point, Summary
+from fieldtune.server.results.schema import Point, Summary
 
 _LEAST = 30
 """Columns below which a configuration is not squeezed in beside the figures."""
@@ -242,7 +243,7 @@ def _configuration(point: Point, names: list[str]) -> Text:
     return Text(" ".join(f"{name}={setting(point.configuration[name])}" for name in names))
 
 
-def _with_interval(interval: Interval, unit: Scale, *, wide: bool) -> Text:
+def _with_interval(interval: Estimate, unit: Scale, *, wide: bool) -> Text:
     value, ends = unit.write(interval.value), unit.bounds(interval)
     if not ends:
         return Text(value)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.costs.budget import Account
 from fieldtune.server.report.format import (
     Scale,
@@ -19,7 +20,7 @@ from fieldtune.server.report.format import (
     scale,
     setting,
 )
-from fieldtune.server.results.schema import Attempt, Interval, Point, Summary
+from fieldtune.server.results.schema import Attempt, Point, Summary
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.tuner_options import Phase
 
@@ -29,7 +30,7 @@ class Seen:
     """One objective of a point as a device type sees it, beside the defaults there."""
 
     objective: Objective
-    figure: Interval
+    figure: Estimate
     default: float | None
     better: bool | None
     """None where it equals the default, or there is none."""
@@ -49,7 +50,7 @@ def objectives(summary: Summary) -> list[Objective]:
     ]
 
 
-def on_device(point: Point, device: str, name: str) -> Interval:
+def on_device(point: Point, device: str, name: str) -> Estimate:
     """A measure of a point on a device: its own cost, or what the whole fleet learned."""
     return point.devices[device].costs.get(name) or point.objectives[name]
 

@@ -20,6 +20,7 @@ from fieldtune.server.results.schema import Summary
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.tuner.predictions import Predictions
 from fieldtune.server.tuner.suggestions import Prospect, prospects
 
 MOST_PROSPECTS = 20
@@ -46,6 +47,7 @@ def retarget(
     members: Sequence[Description],
     device: str,
     artefacts: Artefacts,
+    predicted: Predictions,
 ) -> Retargeted:
     """Score a study's trials anew for a device type.
 
@@ -55,6 +57,8 @@ def retarget(
         members: its fleet; the new one has as many clients with the same data.
         device: name of a profile.
         artefacts: of the study.
+        predicted: what the study's tuner predicts of its trials; what is learned does not depend on
+            the device type.
 
     Raises:
         ProfileError: there is no such profile.
@@ -69,7 +73,8 @@ def retarget(
         }
     )
     moved = [member.model_copy(update={"profile": device}) for member in members]
-    profiles = {name: load_profile(name) for name in {member.profile for member in members}}
+    names = sorted({member.profile for member in members})
+    profiles = {name: load_profile(name) for name in names}
     costs = CostModel(target, moved, {device: profile})
     known = KnownCosts(target, costs)
     before = KnownCosts(study, CostModel(study, members, profiles))
@@ -95,7 +100,7 @@ def retarget(
         most=MOST_PROSPECTS,
     )
     return Retargeted(
-        summarise(target, rescored, {}),
+        summarise(target, rescored, {}, predicted),
         len(new) / len(fits_now) if fits_now else 0.0,
         wanted,
         [not _allowed(before, each.configuration.flat()) for each in wanted],

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.objectives import StoredObjective
@@ -18,20 +19,12 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Interval(_Model):
-    """A figure and the 90 % interval around it (learned measures: 95 %)."""
-
-    value: float
-    low: float
-    high: float
-
-
 class OnDevice(_Model):
     """A point as one device type sees it."""
 
     clients: int
     fitting: int
-    costs: dict[str, Interval | None]
+    costs: dict[str, Estimate | None]
     """Predicted from the device's profile, corrected by what the fleet reported; None is what the
     profile does not tell."""
     slack: dict[str, float]
@@ -64,8 +57,8 @@ class Point(_Model):
     trial: int
     variant: Variant = "fp32"
     configuration: dict[str, Value]
-    objectives: dict[str, Interval]
-    """Over the fleet: learned measures as the model of all trials believes them (of few trials: as
+    objectives: dict[str, Estimate]
+    """Over the fleet: learned measures as the model of all trials predicts them (of few trials: as
     observed), costs of the worst-off device type or, for energy and bytes, the clients' mean."""
     measures: dict[str, float]
     """Everything learned, objective or not, as observed over all test samples."""
@@ -87,7 +80,7 @@ class Reported(_Model):
     """By the profile alone; median over the trials."""
     reported: float
     """By the clients; median over the trials."""
-    factor: Interval
+    factor: Estimate
     """What predictions are multiplied by; near 1 while reports are few."""
     trials: int
     reports: int

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.calibration import Correction
-from fieldtune.profiles.costmodel.cost import Estimate
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.calibration import QUANTITIES, pairs_of
@@ -28,7 +28,6 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.results.recommend import recommend
 from fieldtune.server.results.schema import (
     Attempt,
-    Interval,
     OnDevice,
     Point,
     Reported,
@@ -39,14 +38,15 @@ from fieldtune.server.results.schema import (
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
+from fieldtune.server.tuner.predictions import Predictions
 from fieldtune.server.tuner.schedule import merged
-from fieldtune.server.tuner.smoothed import believe
 
 
 def summarise(
     study: StudyConfig,
     outcomes: Sequence[Outcome],
     calibration: Calibration,
+    predicted: Predictions,
     changes: Sequence[Changes] = (),
 ) -> Summary:
     """Front and recommendations of what was tried so far.
@@ -55,19 +55,20 @@ def summarise(
         study: its objectives.
         outcomes: re-evaluated by the latest calibration.
         calibration: by what devices have reported.
+        predicted: what the tuner predicts of them. The front is of these values, so that no lucky
+            evaluation is recommended for its luck; what is not predicted is as observed.
         changes: what a person changed while the study ran.
     """
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
-    expected, intervals = _as_believed(study, completed)
-    once = merged(expected)
+    once = merged([_as_predicted(outcome, predicted) for outcome in completed])
     runs = {outcome.proposal.number: count for outcome, count in once}
     expected = [outcome for outcome, _ in once]
     feasible = [o for o in expected if o.forecast.feasible and _fits_any(o)]
-    front = [_point(outcome, intervals, runs) for outcome in non_dominated(study, feasible)]
+    front = [_point(outcome, predicted, runs) for outcome in non_dominated(study, feasible)]
     default_values = study.full_space.defaults().flat()
     defaults = next(
         (
-            _point(outcome, intervals, runs)
+            _point(outcome, predicted, runs)
             for outcome in expected
             if (
                 outcome.proposal.configuration.flat() == default_values
@@ -141,35 +142,14 @@ def _fits_any(outcome: Completed) -> bool:
     return any(device.fitting for device in outcome.forecast.devices.values())
 
 
-def _as_believed(
-    study: StudyConfig, completed: Sequence[Completed]
-) -> tuple[list[Completed], dict[tuple[int, str], Interval]]:
-    """Outcomes with what is believed of their learned objectives, and its intervals.
-
-    The front is of these, so that no lucky evaluation is recommended for its luck.
-    """
-    believed = {
-        objective.name: believe(study.full_space, completed, objective.name)
-        for objective in study.study.objectives
-        if objective.learned
+def _as_predicted(outcome: Completed, predicted: Predictions) -> Completed:
+    """The outcome with what is predicted of its learned objectives."""
+    values = {
+        name: of_trial[outcome.proposal.number].value
+        for name, of_trial in predicted.items()
+        if outcome.proposal.number in of_trial
     }
-    intervals = {
-        (number, name): Interval(value=each.value, low=each.low, high=each.high)
-        for name, of_trial in believed.items()
-        for number, each in of_trial.items()
-    }
-    return [
-        replace(
-            outcome,
-            objectives={
-                name: intervals[key].value
-                if (key := (outcome.proposal.number, name)) in intervals
-                else value
-                for name, value in outcome.objectives.items()
-            },
-        )
-        for outcome in completed
-    ], intervals
+    return replace(outcome, objectives={**outcome.objectives, **values})
 
 
 def _reported(
@@ -187,7 +167,7 @@ def _reported(
                     quantity=quantity,
                     predicted=median(each.predicted.value for each in said),
                     reported=median(each.reported for each in said),
-                    factor=Interval(value=factor.factor, low=factor.low, high=factor.high),
+                    factor=Estimate(factor.factor, factor.low, factor.high),
                     trials=len(said),
                     reports=sum(each.reports for each in said),
                     left_out=sum(each.left_out for each in seen),
@@ -209,7 +189,7 @@ def wilson(share: float, samples: float, z: float = 1.959964) -> tuple[float, fl
 
 def _point(
     outcome: Completed,
-    intervals: Mapping[tuple[int, str], Interval],
+    predicted: Predictions,
     runs: Mapping[int, int],
 ) -> Point:
     samples = outcome.learned.samples
@@ -217,7 +197,8 @@ def _point(
         trial=outcome.proposal.number,
         configuration=outcome.proposal.configuration.flat(),
         objectives={
-            name: intervals.get((outcome.proposal.number, name)) or _interval(name, value, outcome)
+            name: predicted.get(name, {}).get(outcome.proposal.number)
+            or _interval(name, value, outcome)
             for name, value in outcome.objectives.items()
         },
         measures=dict(outcome.learned.measures),
@@ -227,7 +208,7 @@ def _point(
             name: OnDevice(
                 clients=device.clients,
                 fitting=device.fitting,
-                costs={measure: _from(getattr(device.cost, measure)) for measure in COST_MEASURES},
+                costs={measure: getattr(device.cost, measure) for measure in COST_MEASURES},
                 slack=dict(device.slack),
             )
             for name, device in outcome.forecast.devices.items()
@@ -235,29 +216,21 @@ def _point(
     )
 
 
-def _interval(name: str, value: float, outcome: Completed) -> Interval:
+def _interval(name: str, value: float, outcome: Completed) -> Estimate:
     if MEASURES[name].learned:
         if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
-            return Interval(value=value, low=value, high=value)
+            return Estimate(value, value, value)
         learned = outcome.learned
         few = effective_samples(name, value, learned.samples, learned.measures)
         low, high = wilson(value, few if learned.samples else 0)
-        return Interval(value=value, low=min(low, value), high=max(high, value))
+        return Estimate(value, min(low, value), max(high, value))
     estimates = [
         getattr(device.cost, name) for device in outcome.forecast.devices.values() if device.fitting
     ]
     # The interval of the fleet's figure, in the proportion of the device type nearest to it.
     nearest = min(estimates, key=lambda estimate: abs(estimate.value - value))
     scale = value / nearest.value if nearest.value else 1.0
-    return Interval(value=value, low=nearest.low * scale, high=nearest.high * scale)
-
-
-def _from(estimate: Estimate | None) -> Interval | None:
-    return (
-        None
-        if estimate is None
-        else Interval(value=estimate.value, low=estimate.low, high=estimate.high)
-    )
+    return Estimate(value, nearest.low * scale, nearest.high * scale)
 
 
 def _attempt(outcome: Outcome) -> Attempt:

@@ -116,15 +116,15 @@ class TuningLoop:
         """The next proposal, on its way to the compiler; None where the study is settled."""
         self._known.calibrate(self._knowledge.calibration(math.inf, self._numbers()))
         with self._spending.on("optimizer"):
-            wanted = self._wanted()
+            renewed = self._known if self._known.renewed() else None
+            wanted = self._wanted(renewed)
             if wanted is None:
                 self._settled = True
                 return None
-            renewed = self._known if self._known.renewed() else None
             proposal = self._tuner.ask(*wanted, renewed)
         return proposal, self._artefacts.of(proposal.configuration)
 
-    def _wanted(self) -> tuple[Phase, Configuration | None] | None:
+    def _wanted(self, renewed: KnownCosts | None) -> tuple[Phase, Configuration | None] | None:
         """What the next trial is for, and its configuration where it is to be run again."""
         sent = self._knowledge.sent() + len(self._in_flight)
         phase = self._schedule.phase(sent, self._knowledge.budget_used(self._numbers()))
@@ -138,7 +138,8 @@ class TuningLoop:
         if phase != "validate":
             return phase, None
         evaluated = self._knowledge.evaluated(math.inf, self._numbers())
-        finalist = next_finalist(self._study, evaluated, history, flying)
+        predicted = self._tuner.predict(evaluated, renewed, sampling=False)
+        finalist = next_finalist(self._study, evaluated, history, flying, predicted)
         return None if finalist is None else (phase, finalist)
 
     def _judge(self, proposal: Proposal, compiled: Future[Artefact]) -> None:

@@ -145,13 +145,14 @@ def run_session(
     known = known_costs(study, costs, artefacts, tuner.history())
     check_queue(study, tuner.history(), costs, artefacts)
     recorder = _Recorder(folder, tuner, costs, display)
-    recorder.write()
+    recorder.write(known)
     TuningLoop(
         folder, tuner, fleet, members, costs, artefacts, known, recorder, spending, bounds
     ).run()
     _check_learned(tuner.history())
     with spending.on("export"):
-        summary = recorder.write()
+        known.calibrate(corrections(tuner.history()))
+        summary = recorder.write(known)
         tuner.revise(recorder.evaluated())
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.front, tuner.history())
@@ -234,10 +235,17 @@ class _Recorder:
         history = self._tuner.history()
         return rescore(history, self._costs, corrections(history))
 
-    def write(self) -> Summary:
+    def write(self, known: KnownCosts | None = None) -> Summary:
+        """Write the files; ``known`` is what the tuner is to predict trials by from now on."""
         began = time.monotonic()
         evaluated, study = self.evaluated(), self._folder.study
-        summary = summarise(study, evaluated, corrections(evaluated), self._tuner.changes)
+        summary = summarise(
+            study,
+            evaluated,
+            corrections(evaluated),
+            self._tuner.predict(evaluated, known),
+            self._tuner.changes,
+        )
         self._folder.write("trials.csv", trials_csv(study, evaluated))
         self._folder.write("pareto.json", to_json(summary))
         now = time.monotonic()

@@ -28,6 +28,7 @@ from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.transfer import Earlier
 from fieldtune.server.bo.trial_rows import CURVE_KEY, PARTIAL_KEY
@@ -39,6 +40,7 @@ from fieldtune.server.study.objectives import Objective, wrong_direction
 from fieldtune.server.study.space import Configuration, Parameter, Space, Value
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.drawing import draw, given
+from fieldtune.server.tuner.predictions import FEWEST, Predictions, estimates
 from fieldtune.server.tuner.restated import CONSTRAINTS, RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.study_db import Facts, store
@@ -158,9 +160,7 @@ class OptunaTuner:
         formulas: Formulas | None = None,
     ) -> Proposal:
         """The next configuration to try."""
-        if formulas is not None:
-            self._study.know(formulas)
-            self._samplers.know(formulas)
+        self._know(formulas)
         with _storing(self._path):
             self._samplers.phase = phase
             number = self._reopened() if self._left else self._new_trial(phase, configuration)
@@ -194,6 +194,11 @@ class OptunaTuner:
             self._study.tell(number, told.values, state)
         self._told[number], self._outcomes[number] = told, outcome
 
+    def _know(self, formulas: Formulas | None) -> None:
+        if formulas is not None:
+            self._study.know(formulas)
+            self._samplers.know(formulas)
+
     def revise(self, outcomes: Sequence[Outcome]) -> None:
         """Store what these trials come to now: the outcomes as they were re-evaluated.
 
@@ -209,6 +214,38 @@ class OptunaTuner:
             facts[outcome.proposal.number] = Facts({}, figures(outcome), _constraints(told), values)
         with _storing(self._path):
             self._store(facts)
+
+    def predict(
+        self,
+        outcomes: Sequence[Outcome],
+        formulas: Formulas | None = None,
+        *,
+        sampling: bool = True,
+    ) -> Predictions:
+        """The learned objectives of trials, by the model that proposes."""
+        self._know(formulas)
+        trained = [outcome for outcome in outcomes if isinstance(outcome, Trained)]
+        completed = [outcome for outcome in trained if isinstance(outcome, Completed)]
+        found: dict[str, dict[int, Estimate]] = {
+            objective.name: {} for objective in self._objectives if objective.learned
+        }
+        if len(completed) < FEWEST or not found:
+            return found
+        with _storing(self._path):
+            predictions = self._samplers.predictor.predict(
+                self._study,
+                {each.proposal.number: each.proposal.configuration.flat() for each in trained},
+            )
+        for objective, prediction in zip(self._objectives, predictions, strict=True):
+            name = objective.name
+            differ = len({each.objectives[name] for each in completed}) > 1
+            if name in found and prediction and differ:
+                of_trial = estimates(objective, prediction, trained, sampling=sampling)
+                found[name] = {
+                    number: of_trial[number]
+                    for number in (each.proposal.number for each in completed)
+                }
+        return found
 
     def history(self) -> list[Outcome]:
         """All outcomes, by trial number."""

@@ -10,6 +10,7 @@ from fieldtune.server.outcomes.trial import Outcome, Proposal
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
+from fieldtune.server.tuner.predictions import Predictions
 
 
 class Tuner(Protocol):
@@ -35,6 +36,27 @@ class Tuner(Protocol):
         Args:
             outcome: of a proposal that this tuner was asked for.
             then: a configuration that the next new trial is to have.
+        """
+
+    def predict(
+        self,
+        outcomes: Sequence[Outcome],
+        formulas: Formulas | None = None,
+        *,
+        sampling: bool = True,
+    ) -> Predictions:
+        """What the model that proposes predicts of the learned objectives of these trials.
+
+        Every trial that was trained to its end is predicted from all of these, so that none is
+        recommended for its luck. Of fewer than ten such trials, or where all results are equal,
+        nothing is predicted. It depends on the stored trials and on what formulas say, never on
+        when it was asked before.
+
+        Args:
+            outcomes: as told, or re-evaluated since.
+            formulas: what is known of any configuration, where it is more than before.
+            sampling: whether intervals cover the few test samples; see
+                :func:`~fieldtune.server.tuner.predictions.estimates`.
         """
 
     def revise(self, outcomes: Sequence[Outcome]) -> None:

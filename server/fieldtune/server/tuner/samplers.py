@@ -75,23 +75,29 @@ class Samplers:
         """Whether the sampler spreads the first trials itself."""
         return self._name != "tpe"
 
+    @property
+    def predictor(self) -> GreySampler:
+        """The sampler that predicts trials, whichever proposes them."""
+        if self._grey is None:
+            # Whatever is proposed is forecast exactly, so no limit needs a margin.
+            self._grey = GreySampler(
+                known=self._known,
+                seed=self._seed,
+                margin=None,
+                space=self._space,
+                prior=self._prior,
+                within=self._within,
+                anew=self._anew,
+                beat=self._beat,
+            )
+        return self._grey
+
     def of(self, number: int) -> BaseSampler:
         """The sampler that proposes a trial."""
         if self._name == "grey":
-            if self._grey is None:
-                # Whatever is proposed is forecast exactly, so no limit needs a margin.
-                self._grey = GreySampler(
-                    known=self._known,
-                    seed=self._seed,
-                    margin=None,
-                    space=self._space,
-                    prior=self._prior,
-                    within=self._within,
-                    anew=self._anew,
-                    beat=self._beat,
-                )
-            self._grey.phase = self.phase
-            return self._grey
+            grey = self.predictor
+            grey.phase = self.phase
+            return grey
         seed = self.seed_of(number)
         with without_experimental_warnings():
             match self._name:

@@ -7,7 +7,7 @@ so it depends on the trials' order alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -17,10 +17,10 @@ from fieldtune.server.bo.sampler import even_start
 from fieldtune.server.outcomes.front import minimised, non_dominated
 from fieldtune.server.outcomes.trial import Completed, Infeasible, Outcome, Proposal
 from fieldtune.server.study.config import StudyConfig
-from fieldtune.server.study.objectives import MEASURES, Objective
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
-from fieldtune.server.tuner.smoothed import Believed, believe
+from fieldtune.server.tuner.predictions import Predictions
 
 _ROUNDING = 1e-9
 _AGAIN_EVERY, _AGAIN_MOST = 10, 2
@@ -92,11 +92,12 @@ def next_finalist(
     known: Sequence[Outcome],
     history: Sequence[Outcome],
     in_flight: Sequence[Proposal],
+    predicted: Predictions,
 ) -> Configuration | None:
     """The configuration to run again, with a fresh seed; None once nothing is in doubt.
 
     A configuration is in doubt where its place on the front hangs on where in its interval the
-    truth is: it is on the front as believed, but would not be at its worse end, or the other way
+    truth is: it is on the front as predicted, but would not be at its worse end, or the other way
     round. Of these the one that was run least comes next; of equals the one that beats the study's
     defaults on most objectives, for that is what may be recommended.
 
@@ -105,28 +106,24 @@ def next_finalist(
         known: outcomes by which the front is judged, re-evaluated by the latest calibration.
         history: all outcomes; what the limits have come to rule out is not run again.
         in_flight: trials that devices are working on.
+        predicted: what the tuner predicts of the outcomes that are known.
     """
     completed = [each for each in known if isinstance(each, Completed)]
     ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
-    believed = {
-        objective: believe(study.full_space, completed, objective.name, sampling=False)
-        for objective in study.study.objectives
-        if objective.learned
-    }
     first: dict[object, Completed] = {}
     for each in completed:
         first.setdefault(each.proposal.configuration.key, each)
     candidates = [
         each for key, each in first.items() if each.forecast.feasible and key not in ruled_out
     ]
-    middle = [_at(each, believed, "value") for each in candidates]
+    middle = [_at(each, predicted, "value") for each in candidates]
     front = {each.proposal.number for each in non_dominated(study, middle)}
     asked = [*(outcome.proposal for outcome in history), *in_flight]
     runs = Counter(proposal.configuration.key for proposal in asked)
     doubtful = [
         each
-        for each, believed_one in zip(candidates, middle, strict=True)
-        if _in_doubt(study, each, believed_one, middle, front, believed)
+        for each, as_predicted in zip(candidates, middle, strict=True)
+        if _in_doubt(study, each, as_predicted, middle, front, predicted)
     ]
     defaults = next((each for each in middle if each.proposal.number == 0), None)
     at = {each.proposal.number: each for each in middle}
@@ -152,29 +149,25 @@ def _in_doubt(
     middle: Completed,
     others: Sequence[Completed],
     front: set[int],
-    believed: Mapping[Objective, Mapping[int, Believed]],
+    predicted: Predictions,
 ) -> bool:
     """Whether the interval of an outcome decides if it is on the front."""
     on_front = outcome.proposal.number in front
-    if not any(outcome.proposal.number in of for of in believed.values()):
-        return on_front and bool(believed)  # too few trials for intervals: the front is to be run
-    end = _at(outcome, believed, "worse" if on_front else "better")
+    if not any(outcome.proposal.number in of for of in predicted.values()):
+        return on_front and bool(predicted)  # too few trials for intervals: the front is to be run
+    end = _at(outcome, predicted, "worse" if on_front else "better")
     rest = [each for each in others if each is not middle]
     return any(each is end for each in non_dominated(study, [*rest, end])) != on_front
 
 
-def _at(
-    outcome: Completed, believed: Mapping[Objective, Mapping[int, Believed]], end: str
-) -> Completed:
-    """The outcome with its learned objectives where they are believed to be, or at an end."""
+def _at(outcome: Completed, predicted: Predictions, end: str) -> Completed:
+    """The outcome with its learned objectives as predicted, or at an end of their intervals."""
     values = dict(outcome.objectives)
-    for objective, of_trial in believed.items():
+    for name, of_trial in predicted.items():
         each = of_trial.get(outcome.proposal.number)
         if each is not None:
-            low = (end == "worse") == objective.maximised
-            values[objective.name] = (
-                each.value if end == "value" else each.low if low else each.high
-            )
+            low = (end == "worse") == MEASURES[name].maximised
+            values[name] = each.value if end == "value" else each.low if low else each.high
     return replace(outcome, objectives=values)
 
 
