@@ -13,6 +13,7 @@ from fieldtune.profiles.common.errors import StudyError
 from fieldtune.server.outcomes.trial import Completed, Forecast, Infeasible, Learned, Proposal
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.tuner import GreySampler
 from fieldtune.server.tuner.predictions import FEWEST, Predictions, estimates
@@ -64,7 +65,7 @@ def predicted(known: Sequence[Completed]) -> Predictions:
         stored.add_trial(optuna.create_trial(params=params, distributions=space, values=values))
     numbers = {each.proposal.number: each.proposal.configuration.flat() for each in known}
     return {
-        name: estimates(name, of_objective, known, sampling=False)
+        name: estimates(MEASURES[name], of_objective, known, sampling=False)
         for name, of_objective in zip(
             ("error", "loss"), GreySampler().predict(stored, numbers), strict=True
         )

@@ -21,6 +21,7 @@ from fieldtune.server.outcomes.trial import (
     Proposal,
     Stopped,
 )
+from fieldtune.server.study.objectives import parse_objective
 from fieldtune.server.study.space import Configuration, Parameter, Space
 from fieldtune.server.tuner import Known, OptunaTuner
 from fieldtune.server.tuner.predictions import FEWEST
@@ -37,8 +38,8 @@ def tuner(
     folder: Path, sampler: str = "random", objectives: Sequence[str] = ("error",)
 ) -> OptunaTuner:
     return OptunaTuner(
-        folder / "study.db", name="s", identity="s", space=SPACE, objectives=objectives, seed=0,
-        rounds=4, sampler=sampler,
+        folder / "study.db", name="s", identity="s", space=SPACE, seed=0, rounds=4, sampler=sampler,
+        objectives=[parse_objective(name) for name in objectives],
     )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def completed(proposal: Proposal, error: float) -> Completed:
     rate = float(proposal.configuration.client["rate"])
     measures = {"error": error, "accuracy": 1 - error, "loss": 3 * error}
     return Completed(
-        proposal, Forecast({}, (), {}), Learned(measures, 400, 0.0, 0.0, {}, simulated=True),
+        proposal, Forecast({}, (), {}), Learned(measures, 400, 0.0, {}, simulated=True),
         {**measures, "inference_ms": 1 + rate, "energy_j": 2 - rate, "round_s": 1.0}, 0,
     )  # fmt: skip
 
@@ -66,11 +67,11 @@ def known(values: Mapping[str, Any]) -> Known:
     return Known({1: 1 + values["rate"]}, {})
 
 
-def go_on(study: OptunaTuner, trials: int) -> None:
+def go_on(study: OptunaTuner, trials: int, formulas: Any = None) -> None:
     """Trials that the sampler chooses."""
     rng = np.random.default_rng(1)
-    for _ in range(trials):
-        proposal = study.ask()
+    for number in range(trials):
+        proposal = study.ask(formulas=None if number else formulas)
         error = 0.1 + 0.3 * (float(proposal.configuration.client["rate"]) - 0.5) ** 2
         study.tell(completed(proposal, error + float(rng.normal(0, 0.01))))
 
@@ -133,8 +134,7 @@ def test_what_is_maximised_is_predicted_in_its_own_direction(
 def test_report_and_sampler_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is predicted of a trial is what the posterior of the next ask has there."""
     study, asked = tuner(tmp_path, "grey", COSTS), list[Posterior]()
-    study.know(known)
-    go_on(study, 14)
+    go_on(study, 14, known)
     flying = study.ask()  # taken to come out as expected, which teaches nothing
     predicted = study.predict(study.history())
     assert predicted.keys() == {"error"}  # the other objective is known
@@ -161,22 +161,19 @@ def test_predictions_follow_from_the_file_whenever_they_were_asked_for_before(
     tmp_path: Path, sampler: str
 ) -> None:
     study = tuner(tmp_path, sampler, COSTS)
-    study.know(known)
-    for _ in range(13):
-        go_on(study, 1)
+    for number in range(13):
+        go_on(study, 1, None if number else known)
         study.predict(study.history())
     again = tuner(tmp_path, sampler, COSTS)
-    again.know(known)
     assert again.history() == study.history()
-    assert again.predict(again.history()) == study.predict(study.history())
+    assert again.predict(again.history(), known) == study.predict(study.history())
 
 
 def test_the_model_of_the_sampler_is_not_fitted_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = tuner(tmp_path, "grey", COSTS)
-    study.know(known)
-    go_on(study, 12)
+    go_on(study, 12, known)
     monkeypatch.delattr(objective_model, "fit")
     assert len(study.predict(study.history())["error"]) == 12
 
