@@ -161,3 +161,23 @@ def test_every_table_of_a_study_file_is_documented() -> None:
     titles = re.findall(r"^## (.*)$", STUDY_FILE, re.M)
     for name in study.StudyConfig.model_fields:
         assert any(f"[{name}" in title for title in titles), name
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target) if target else page
+        if not link.startswith("http"):
+            assert file.exists(), link
+            assert not anchor or anchor in anchors(file), link
