@@ -1,10 +1,11 @@
 import pytest
 from typer.testing import CliRunner
 
-from fieldtune.profiles.cli import app, basis_counts
+from fieldtune.profiles.cli import app
 from fieldtune.profiles.common.errors import ProfileError
 from fieldtune.profiles.device.load import load_profile, profile_names
 from fieldtune.profiles.device.profile import figure_fields
+from fieldtune.profiles.tables import basis_counts
 
 WIDTHS = ["80", "120"]
 

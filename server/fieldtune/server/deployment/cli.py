@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import DeploymentError, FleetError
-from fieldtune.profiles.common.validation import mistake
 
 app = typer.Typer(
     help="Run the coordinator of a real fleet, and say which devices belong to it.",
@@ -44,6 +42,9 @@ def init(
     ] = 18443,
 ) -> None:
     """Make what a deployment needs: certificates, proxy configuration, systemd unit, a README."""
+    from pydantic import ValidationError
+
+    from fieldtune.profiles.common.validation import mistake
     from fieldtune.server.deployment.folder import CoordinatorFolder, Settings, this_machine
     from fieldtune.server.deployment.nginx import nginx_configuration
     from fieldtune.server.deployment.systemd import UNIT, readme, systemd_unit

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
-from fieldtune.profiles.common.files import write_atomically, writing
-from fieldtune.server.results.schema import Summary
+
+if TYPE_CHECKING:
+    from fieldtune.server.results.schema import Summary
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")]
 
@@ -62,6 +62,7 @@ def export(
     variant: Annotated[str, typer.Option(help="Which conversion of the model.")] = "fp32",
 ) -> None:
     """Write the model to deploy on a device as a .tflite file."""
+    from fieldtune.profiles.common.files import write_atomically, writing
     from fieldtune.server.results.export import chosen_trial, exported_model
 
     number = chosen_trial(_summary(folder), device, trial)
@@ -76,6 +77,10 @@ def export(
 
 
 def _summary(folder: Path) -> Summary:
+    from pydantic import ValidationError
+
+    from fieldtune.server.results.schema import Summary
+
     text = _read(folder, "pareto.json")
     try:
         return Summary.model_validate_json(text)
