@@ -24,14 +24,14 @@ from fieldtune.client.node.fleet_api import (
     message_to_bytes,
 )
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.deployment.run import Node
+from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.session import open_tuner, run_session
 from fieldtune.server.study.load import parse_study
 from fieldtune.simulations.fleet.plan import FleetPlan, SimulatedFleet, node_ids
@@ -117,7 +117,8 @@ class LyingRun(ScriptedRun):
         plan = FleetPlan.of(parse_study(STUDY, "ten"))
         self._forge, self._devices = forge, SimulatedFleet(plan)
         self.there = [
-            Node(node, name, "t0") for node, name in zip(node_ids(CLIENTS), NAMES, strict=True)
+            ConnectedDevice(node, name, "t0")
+            for node, name in zip(node_ids(CLIENTS), NAMES, strict=True)
         ]
 
     def _answer(self, message: Message) -> RecordDict | Error:
@@ -182,7 +183,7 @@ class Ended:
 
 class Silent:
     def round_started(self, trial: int, number: int) -> None: ...
-    def told(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None: ...
+    def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None: ...
 
 
 def study_with(kind: Kind, forge: Forgery, path: Path, service: CompileService) -> Ended:
@@ -191,7 +192,7 @@ def study_with(kind: Kind, forge: Forgery, path: Path, service: CompileService) 
     with RunFolder(path, STUDY) as folder:
         tuner = open_tuner(folder)
         fleet = fleet_of(kind, forge, notes.append)
-        summary = run_session(folder, tuner, fleet, service, Silent(), Spending(), notes.append)
+        summary = run_session(folder, tuner, fleet, service, Silent(), CpuTime(), notes.append)
         outcomes = tuner.history()
         weights = b"".join(folder.load_weights(o.proposal.number).tobytes() for o in outcomes)
     return Ended(list(outcomes), summary, notes, weights)

@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDic
 
 from fieldtune.client.contract.messages import Description, TrainReport, TrainRequest
 from fieldtune.client.node.fleet_api import identify_process, number_message
-from fieldtune.server.deployment.run import Node, RunLostError
+from fieldtune.server.deployment.run import ConnectedDevice, RunLostError
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.federation.fleet import Addressed
 
@@ -38,13 +38,13 @@ class ScriptedRun:
     def __init__(self, answer: Answer, there: Sequence[str] = ("pi-a", "pi-b")) -> None:
         identify_process(1, 1)
         self.answer = answer
-        self.there = [Node(100 + NUMBERS[name], name, "t0") for name in there]
+        self.there = [ConnectedDevice(100 + NUMBERS[name], name, "t0") for name in there]
         self.sent: list[Message] = []
         self.open: dict[str, Message] = {}
         self.lost = False
         self.closed: list[str | None] = []
 
-    def nodes(self) -> Sequence[Node]:
+    def nodes(self) -> Sequence[ConnectedDevice]:
         self._check()
         return list(self.there)
 

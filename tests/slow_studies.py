@@ -24,7 +24,7 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import to_json
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.session import known_costs, make_artefacts, open_tuner
 from fieldtune.server.study.artefacts import Artefacts
@@ -86,7 +86,7 @@ class Refusing:
 
 class Silent:
     def round_started(self, trial: int, number: int) -> None: ...
-    def told(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None: ...
+    def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None: ...
 
 
 def nothing_is_refused(sentence: str) -> None:
@@ -139,7 +139,7 @@ def slow_studies(recorded_artefacts: Path) -> Iterator[Run]:
                     artefacts,
                     known_costs(folder.study, costs, artefacts, tuner.history()),
                     Silent(),
-                    Spending(),
+                    CpuTime(),
                     Bounds(MEMBERS, nothing_is_refused),
                 ).run()
                 told = tuner.history()

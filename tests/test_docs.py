@@ -19,7 +19,7 @@ from fieldtune.profiles.device.profile import DeviceProfile, figure_fields
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.study import config as study
 from fieldtune.server.study.objectives import MEASURES
-from fieldtune.server.study.partition import Partition, PartitionKind
+from fieldtune.server.study.partition import PartitionKind, PartitionSection
 from fieldtune.server.study.space import Parameter
 from fieldtune.server.study.tuner_options import Fedex
 from fieldtune.simulations.cli import app
@@ -93,9 +93,9 @@ def test_documented_defaults_are_the_real_ones(model: type[BaseModel], key: str)
 
 def test_every_key_and_kind_of_a_partition_is_documented() -> None:
     kinds = {str(kind) for kind in get_args(PartitionKind)}
-    assert documented(section("Partitions")) == {*Partition.model_fields, *kinds}
+    assert documented(section("Partitions")) == {*PartitionSection.model_fields, *kinds}
     for key in ("alpha", "shards", "test_share"):
-        default = Partition.model_fields[key].default
+        default = PartitionSection.model_fields[key].default
         assert f"| `{key}` | `{default}` |" in section("Partitions")
 
 

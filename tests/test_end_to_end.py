@@ -235,7 +235,7 @@ def test_ctrl_c_ends_with_a_sentence_and_loses_nothing(small_study: Path, tmp_pa
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "run the same command to go on" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
     assert len(trials(tmp_path)) >= 2
     children = subprocess.run(

@@ -69,7 +69,7 @@ def test_a_study_killed_and_without_the_earlier_folder_ends_as_if_it_had_both(
     shutil.copytree(earlier, old)
     done = fieldtune("tune", file, "--out", whole, "--warm-start", old)
     assert done.returncode == 0, done.stderr
-    assert "Starting from what earlier found: 6 trials" in done.stderr
+    assert "Warm start from earlier: 6 trials" in done.stderr
     done = fieldtune("tune", file, "--out", parts, "--warm-start", old, "--trials", "3")
     assert done.returncode == 0, done.stderr
     shutil.rmtree(old)
@@ -172,5 +172,5 @@ def test_what_a_run_was_started_with_must_not_be_damaged(tmp_path: Path) -> None
     text = study(tmp_path, "damaged", 0).read_text()
     with RunFolder(tmp_path / "run", text) as folder:
         (folder.path / "prior.json").write_text("[{]")
-        with pytest.raises(RunFolderError, match="without it this run cannot go on as it began"):
+        with pytest.raises(RunFolderError, match="without it this run cannot be resumed"):
             warm_start(folder, [])

@@ -76,7 +76,7 @@ def record(folder: Path) -> None:
     """Compile the models and write down what TensorFlow computes."""
     from fieldtune.server.compiler.build import build_model, compile_model
     from fieldtune.server.compiler.manifest import ModelSpec
-    from fieldtune.server.compiler.probe import GATE_VALUES, batches
+    from fieldtune.server.compiler.probe import PROBE_VALUES, batches
     from fieldtune.server.compiler.reference import Reference
     from fieldtune.server.compiler.training import Layout
 
@@ -85,7 +85,7 @@ def record(folder: Path) -> None:
         built = build_model(spec)
         artefact, layout = compile_model(built, spec.options), Layout(built)
         hyperparameters = artefact.manifest.hyperparameters
-        h = {each: GATE_VALUES[each] for each in hyperparameters}
+        h = {each: PROBE_VALUES[each] for each in hyperparameters}
         start = {f"w{n:03d}": v.numpy() for n, v in enumerate(layout.variables)}
         run = runners(artefact.model)
         run["load"](**start)

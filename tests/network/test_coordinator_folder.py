@@ -119,7 +119,7 @@ def test_a_device_keeps_its_number_when_others_come_and_go(folder: CoordinatorFo
 def test_a_name_that_cannot_be_a_file_or_a_service_is_refused(
     folder: CoordinatorFolder, name: str
 ) -> None:
-    with pytest.raises(DeploymentError, match="cannot be called"):
+    with pytest.raises(DeploymentError, match="is not a valid device name"):
         folder.enroll(name)
 
 

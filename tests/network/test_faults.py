@@ -79,7 +79,7 @@ def test_a_study_outlives_each_fault_and_counts_nothing_twice(
     # Once where it was killed, once where its certificate was renewed.
     assert said.count("SuperLink does not answer: waiting for it") == 2
     assert said.count("SuperLink is back after") == 2
-    assert said.count(f"Going on with {run}, which has ") == 1
+    assert said.count(f"Resuming {run}, which has ") == 1
     assert "Traceback" not in said
     device = broken.devices["pi-0"].said()
     assert device.count("was cut off: its process was killed") <= 1  # none where it had no work

@@ -1,4 +1,4 @@
-"""Every model that compiles has passed the gate: it trains in the runtime as in TensorFlow."""
+"""Every model that compiles is verified: it trains in the runtime as in TensorFlow."""
 
 import re
 import subprocess

@@ -56,11 +56,11 @@ def test_weights_of_another_model_are_refused(compiler):
 
 
 def test_memory_is_measured_the_same_twice_and_grows_with_the_model(compiler, tmp_path):
-    from fieldtune.server.compiler.runtime_memory import Footprint
+    from fieldtune.server.compiler.runtime_memory import MemoryMeter
 
     artefact = compiler.submit(SPEC).result()
     small = compiler.submit(ModelSpec("logistic", {}, (4,), 2)).result()
-    footprint = Footprint()
+    footprint = MemoryMeter()
     try:
         again = footprint.measure(artefact.model, ("load", "train"))
         other = footprint.measure(small.model, ("load", "train"))
@@ -85,7 +85,7 @@ def test_memory_is_the_same_to_some_bytes_whatever_the_process_came_from(
         with monkeypatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)
-            measuring = footprint.Footprint()
+            measuring = footprint.MemoryMeter()
         try:
             counts.add(measuring.measure(model, ("load", "train")))
         finally:

@@ -13,7 +13,7 @@ from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES
 from fieldtune.server.costs.budget import Account, Budget
 from fieldtune.server.costs.calibration import Expected
-from fieldtune.server.costs.usage import Bill, by_device
+from fieldtune.server.costs.usage import UsageMeter, by_device
 from fieldtune.server.outcomes.trial import Expense, Failed, Forecast, Infeasible, Proposal
 from fieldtune.server.report.format import budget_used
 from fieldtune.server.study.config import StudySection
@@ -28,10 +28,10 @@ def expected(profile: str, power: Estimate | None = FIVE_WATTS) -> Expected:
     return Expected(profile, 8, ONE, ONE, ONE, power)
 
 
-def bill(**expectations: Expected) -> Bill:
+def bill(**expectations: Expected) -> UsageMeter:
     device: Any = type("Device", (), {"cost": type("Cost", (), {"training_s": Estimate(7, 7, 7)})})
     forecast = Forecast({each.profile: device for each in expectations.values()}, (), {})
-    return Bill({int(client[1:]): each for client, each in expectations.items()}, forecast)
+    return UsageMeter({int(client[1:]): each for client, each in expectations.items()}, forecast)
 
 
 def trained(**changes: Any) -> TrainReport:
@@ -96,7 +96,7 @@ def test_what_no_device_was_asked_for_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("", r"has no end: set trials, or a budget \(device_hours, energy_j, sent_bytes\)"),
+        ("", r"has no stopping criterion: set trials, or a budget \(device_hours, energy_j, "),
         ("device_hours = 0", "greater than 0"),
         ("energy_j = inf", "finite"),
     ],

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.costs.calibration import Expected, Watch, corrections, known_before, pairs_of
+from fieldtune.server.costs.calibration import (
+    Expected,
+    ObservationCollector,
+    corrections,
+    finished_before,
+    pairs_of,
+)
 from fieldtune.server.outcomes.trial import (
     Completed,
     Failed,
@@ -49,7 +55,7 @@ def train(**changes: Any) -> TrainReport:
 
 
 def watched(*reports: TrainReport | EvaluateReport) -> Observed:
-    watch = Watch(dict.fromkeys(range(len(reports)), PI))
+    watch = ObservationCollector(dict.fromkeys(range(len(reports)), PI))
     watch.take(dict(enumerate(reports)))
     return watch.observed()["pi"]
 
@@ -68,7 +74,7 @@ def test_power_is_known_only_where_the_board_and_its_profile_tell_it() -> None:
     told = train(energy_j=12.0, wall_s=2.0)
     assert watched(told).quantities["power"] == Observation(PI.power, 6.0, 1, simulated=False)
     assert "power" not in watched(train(wall_s=2.0)).quantities
-    watch = Watch({0: replace(PI, power=None)})
+    watch = ObservationCollector({0: replace(PI, power=None)})
     watch.take({0: told})
     assert "power" not in watch.observed()["pi"].quantities
 
@@ -147,7 +153,7 @@ def test_a_trial_is_judged_by_the_same_knowledge_after_any_interruption(
     knew: dict[int, list[Outcome]] = {}
     for number, kind in enumerate(kinds):  # the coordinator's loop, without the waiting
         knew[number] = [o for o in told if isinstance(o, Completed) or _sent(o)]
-        assert known_before(math.inf, told, set(in_flight), parallel) == knew[number]
+        assert finished_before(math.inf, told, set(in_flight), parallel) == knew[number]
         if kind in ("infeasible", "refused"):
             told.append(outcome_of(number, kind))
         else:
@@ -162,7 +168,7 @@ def test_a_trial_is_judged_by_the_same_knowledge_after_any_interruption(
     # Killed at any of these moments and taken up again: what was in flight is asked anew, in order.
     told, left = data.draw(st.sampled_from(states))
     for place, number in enumerate(left):
-        assert known_before(number, told, left[:place], parallel) == knew[number]
+        assert finished_before(number, told, left[:place], parallel) == knew[number]
 
 
 def _sent(outcome: Outcome) -> bool:

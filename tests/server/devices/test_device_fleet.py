@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 
 from fieldtune.profiles.common.errors import FleetError
-from fieldtune.server.deployment.run import Node
+from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.federation.fleet import Addressed
 from scripted_devices import (
     Scene,
@@ -55,7 +55,7 @@ def test_a_message_that_is_lost_each_time_is_a_failure() -> None:
     scene.ask(0)
     report = scene.reports()[0]
     assert report.failure == "no_reply"
-    assert "pi-a was asked 3 times" in report.detail
+    assert "sent to pi-a 3 times" in report.detail
     assert len(scene.run.trainings()) == 3
 
 
@@ -114,7 +114,7 @@ def test_a_device_that_has_connected_anew_is_asked_again() -> None:
     scene = Scene(answers(None))
     scene.ask(0)
     scene.fleet.receive(1.0)
-    scene.run.there[0] = Node(100, "pi-a", "t1")
+    scene.run.there[0] = ConnectedDevice(100, "pi-a", "t1")
     assert scene.reports()[0].failure is None
     assert len(scene.run.trainings()) == 2
 
@@ -124,7 +124,7 @@ def test_a_late_answer_to_an_earlier_message_counts_and_the_second_is_dropped() 
     scene = Scene(lambda m: good(m) if m.metadata.message_id in ready else None)
     scene.ask(0)
     scene.fleet.receive(1.0)
-    scene.run.there[0] = Node(100, "pi-a", "t1")
+    scene.run.there[0] = ConnectedDevice(100, "pi-a", "t1")
     scene.fleet.receive(5.0)
     first, second = scene.run.trainings()
     ready |= {first.metadata.message_id, second.metadata.message_id}
@@ -139,9 +139,9 @@ def test_a_device_that_never_stays_is_a_failure_and_not_asked_for_ever() -> None
         found = scene.fleet.receive(5.0)
         if found:
             break
-        scene.run.there[0] = Node(100, "pi-a", f"t{number}")
+        scene.run.there[0] = ConnectedDevice(100, "pi-a", f"t{number}")
     assert found[0].report.failure == "no_reply"
-    assert "connected anew 3 times" in found[0].report.detail
+    assert "reconnected 3 times" in found[0].report.detail
     assert len(scene.run.trainings()) == 3
 
 
@@ -155,7 +155,7 @@ def test_a_device_that_is_away_is_waited_for() -> None:
     assert scene.reports(60.0) == {}
     scene.run.there.insert(0, away)
     assert scene.reports(60.0)[0].failure is None
-    assert scene.notes[-2:] == ["pi-a has left", "pi-a is here"]
+    assert scene.notes[-2:] == ["pi-a has disconnected", "pi-a is connected"]
 
 
 def test_a_device_that_stays_away_fails_and_does_not_hold_up_later_rounds() -> None:
@@ -164,13 +164,13 @@ def test_a_device_that_stays_away_fails_and_does_not_hold_up_later_rounds() -> N
     scene.run.there.pop(0)
     reports = scene.reports()
     assert reports[1].failure is None
-    assert (reports[0].failure, reports[0].detail) == ("no_reply", "pi-a is away")
+    assert (reports[0].failure, reports[0].detail) == ("no_reply", "pi-a is disconnected")
     assert 150 < scene.time.now < 250
     before = scene.time.now
     scene.ask(0, 1)
     assert scene.reports()[0].failure == "no_reply"
     assert scene.time.now - before < 10
-    assert "pi-a has left" in scene.notes
+    assert "pi-a has disconnected" in scene.notes
 
 
 @pytest.mark.parametrize("client", [1, 6], ids=["off", "not-enrolled"])
@@ -180,12 +180,12 @@ def test_a_device_that_was_not_there_when_the_study_began_is_not_waited_for(clie
     (reply,) = scene.fleet.receive(1.0)
     assert (reply.client, reply.report.failure) == (client, "no_reply")
     name = {1: "pi-b", 6: "device 6"}[client]
-    assert reply.report.detail == f"{name} was not there when the study was started"
+    assert reply.report.detail == f"{name} was not connected when the study was started"
 
 
 def test_a_device_that_connects_after_the_study_began_is_not_asked() -> None:
     scene = Scene(good, there=["pi-a"])
-    scene.run.there.append(Node(101, "pi-b", "t0"))
+    scene.run.there.append(ConnectedDevice(101, "pi-b", "t0"))
     scene.ask(0, 1)
     reports = scene.reports()
     assert (reports[0].failure, reports[1].failure) == (None, "no_reply")
@@ -199,8 +199,8 @@ def test_a_wait_for_a_device_that_is_away_says_its_name_and_how_long_it_may_last
     began = scene.time.now
     scene.reports()
     said = [sentence for _, sentence in scene.waits if sentence]
-    assert said[0] == "waiting for pi-a (away, 180 s more at most)"
-    assert said[-1] == "waiting for pi-a (away, 0 s more at most)"
+    assert said[0] == "waiting for pi-a (disconnected, 180 s more at most)"
+    assert said[-1] == "waiting for pi-a (disconnected, 0 s more at most)"
     times = [began, *(at for at, _ in scene.waits if at >= began)]
     assert max(later - at for at, later in pairwise(times)) < 5
     assert scene.waits[-1][1] == ""

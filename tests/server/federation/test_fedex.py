@@ -19,7 +19,7 @@ from fieldtune.client.contract.messages import (
 )
 from fieldtune.profiles.common.errors import StudyError
 from fieldtune.server.federation.fedavg import NothingLearnedError, Plan, Report
-from fieldtune.server.federation.fedex import Theta, Tried, fedex
+from fieldtune.server.federation.fedex import ClientResult, Theta, fedex
 from fieldtune.server.federation.fedex_candidates import Candidate
 from fieldtune.server.outcomes.trial import Choice, Forecast, Learned
 from fieldtune.server.study.load import parse_study
@@ -34,13 +34,13 @@ def test_the_update_by_hand() -> None:
     theta = Theta(2, AGGRESSIVE, discount=0.0)
     step = math.sqrt(2 * math.log(2))
     # Nothing to compare with yet, so the gradient is (0.5 x 0.2 / 0.5, 0.5 x 0.8 / 0.5).
-    theta.learn([Tried(0, 0.5, 0.2, 0.5), Tried(1, 0.5, 0.8, 0.5)])
+    theta.learn([ClientResult(0, 0.5, 0.2, 0.5), ClientResult(1, 0.5, 0.8, 0.5)])
     apart = step * (0.8 - 0.2) / 0.8
     first = 1 / (1 + math.exp(-apart))
     assert theta.probabilities == pytest.approx((first, 1 - first))
     assert first == pytest.approx(0.7074, abs=1e-4)
     # The round before had a mean error of 0.5: 0.4 is better, and alone it makes a whole step.
-    theta.learn([Tried(0, first, 0.4, 1.0)])
+    theta.learn([ClientResult(0, first, 0.4, 1.0)])
     assert theta.probabilities[0] == pytest.approx(1 / (1 + math.exp(-apart - step)))
 
 
@@ -50,9 +50,9 @@ def test_the_baseline_is_the_discounted_mean_of_the_rounds_before(
 ) -> None:
     theta = Theta(2, Fedex(schedule="constant", step_size=1.0), discount)
     for error in (0.5, 0.1):
-        theta.learn([Tried(0, 0.5, error, 0.5), Tried(1, 0.5, error, 0.5)])
+        theta.learn([ClientResult(0, 0.5, error, 0.5), ClientResult(1, 0.5, error, 0.5)])
     assert theta.probabilities == pytest.approx((0.5, 0.5))
-    theta.learn([Tried(0, 0.5, 0.6, 1.0)])
+    theta.learn([ClientResult(0, 0.5, 0.6, 1.0)])
     odds = math.exp(-(0.6 - baseline) / 0.5)
     assert theta.probabilities[0] == pytest.approx(odds / (1 + odds))
 
@@ -71,19 +71,19 @@ def test_each_schedule_has_its_own_step(schedule: Any, steps: tuple[float, float
     apart = 0.0
     for gradient, step in zip((0.2, 0.4), steps, strict=True):
         baseline = theta._baseline()
-        theta.learn([Tried(0, 1.0, gradient + baseline, 1.0)])
+        theta.learn([ClientResult(0, 1.0, gradient + baseline, 1.0)])
         apart += step
         assert theta.probabilities[0] == pytest.approx(1 / (1 + math.exp(apart)))
 
 
 TRIED = st.builds(
-    Tried, st.integers(0, 3), st.floats(1e-6, 1), st.floats(0, 1e6), st.floats(0.01, 1)
+    ClientResult, st.integers(0, 3), st.floats(1e-6, 1), st.floats(0, 1e6), st.floats(0.01, 1)
 )
 
 
 @given(st.lists(st.lists(TRIED, max_size=3), max_size=8), st.floats(0, 1))
 def test_whatever_is_learned_it_stays_a_distribution_that_can_be_drawn_from(
-    rounds: list[list[Tried]], discount: float
+    rounds: list[list[ClientResult]], discount: float
 ) -> None:
     theta = Theta(4, AGGRESSIVE, discount)
     for tried in rounds:

@@ -208,7 +208,7 @@ def test_a_training_beyond_what_the_device_can_have_measured_is_refused(
     assert isinstance(found, TrainReport)
     assert (found.failure, found.weights, found.wall_s) == ("implausible", None, None)
     assert sentence in found.detail
-    begin = "client 7, trial 3 round 2: report refused as implausible (said once): it reports"
+    begin = "client 7, trial 3 round 2: report rejected as implausible (said once): it reports"
     (note,) = notes
     assert note.startswith(begin)
     assert sentence in note

@@ -21,7 +21,7 @@ from fieldtune.server.federation.fleet import Addressed, failure
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.session import open_tuner, run_session
 from slow_studies import Silent, nothing_is_refused, study_text
 from slower_devices import MEMBERS, PulledPlugError, SlowFleet
@@ -51,7 +51,7 @@ def session(
     with RunFolder(folder, text, trials=TRIALS) as opened:
         tuner = open_tuner(opened)
         summary = run_session(
-            opened, tuner, fleet, service, Silent(), Spending(), nothing_is_refused
+            opened, tuner, fleet, service, Silent(), CpuTime(), nothing_is_refused
         )
         return summary, tuner.history()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fieldtune.server.costs.calibration import corrections
-from fieldtune.server.costs.usage import altogether
+from fieldtune.server.costs.usage import total_usage
 from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.results.schema import to_json
 from fieldtune.server.results.summarize import summarise
@@ -216,7 +216,7 @@ def test_rungs_stop_trials_which_are_in_no_front(
     for outcome in stopped:
         assert states[outcome.proposal.number] == ("stopped", outcome.stopped_after)
     took = {device: each["sent_bytes"] for device, each in summary["spent"].items()}
-    assert sum(took.values()) == pytest.approx(altogether(outcomes).sent_bytes)
+    assert sum(took.values()) == pytest.approx(total_usage(outcomes).sent_bytes)
 
 
 def test_rungs_stop_the_same_trials_whoever_answers_first_and_after_kills(
@@ -240,17 +240,17 @@ def test_a_budget_ends_the_study_at_the_same_trial_whoever_answers_first_and_aft
     run: Run, with_rungs: tuple[list[Outcome], str], tmp_path: Path
 ) -> None:
     whole = with_rungs[0]
-    budget = 0.5 * altogether(whole).sent_bytes
+    budget = 0.5 * total_usage(whole).sent_bytes
     keys = {**RUNGS, "study_keys": f"sent_bytes = {budget}"}
     outcomes, files = run(tmp_path / "once", **keys)
     assert PARALLEL < len(sent(outcomes)) < 14
-    assert altogether(sent(outcomes)[: 1 - PARALLEL]).sent_bytes >= budget
-    assert altogether(sent(outcomes)[:-PARALLEL]).sent_bytes < budget
+    assert total_usage(sent(outcomes)[: 1 - PARALLEL]).sent_bytes >= budget
+    assert total_usage(sent(outcomes)[:-PARALLEL]).sent_bytes < budget
     # So what is overdrawn is less than what as many trials take as may be in flight.
     summary = json.loads(files.partition("\n}\n")[0] + "}")
     (bytes_used,) = (each for each in summary["budget"] if each["budget"] == "sent_bytes")
     overdrawn = bytes_used["used"] - bytes_used["of"]
-    assert 0 < overdrawn < altogether(sent(outcomes)[-PARALLEL:]).sent_bytes
+    assert 0 < overdrawn < total_usage(sent(outcomes)[-PARALLEL:]).sent_bytes
     same = whole[: len(outcomes)]  # but for what later trials have taught of costs
     assert [(o.proposal, o.learned) for o in outcomes if isinstance(o, Completed)] == [
         (o.proposal, o.learned) for o in same if isinstance(o, Completed)

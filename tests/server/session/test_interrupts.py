@@ -16,7 +16,7 @@ class Counting:
     def round_started(self, trial: int, number: int) -> None:
         self.rounds += 1
 
-    def told(self, outcome: object) -> None: ...
+    def trial_ended(self, outcome: object) -> None: ...
 
 
 class Finalized:

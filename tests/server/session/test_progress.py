@@ -74,13 +74,13 @@ def test_the_front_that_is_shown_is_that_of_the_limits_as_they_are_now() -> None
     best, told = completed(0, 0.1, 2.0), completed(1, 0.3, 1.0)
     text = io.StringIO()
     with ProgressDisplay(parse_study(STUDY, "s"), [best], Console(file=text, width=200)) as display:
-        display.told(told, [best, told])
+        display.trial_ended(told, [best, told])
         # A limit that became tighter judges the first one anew.
         judged, last = (
             replace(best, forecast=Forecast({}, (), {"energy_j": 0.2})),
             completed(2, 0.4, 0.5),
         )
-        display.told(last, [judged, told, last])
+        display.trial_ended(last, [judged, told, last])
     first, second = text.getvalue().splitlines()
     assert "front of 2, best error 10.0 %" in first
     assert "front of 2, best error 30.0 %" in second

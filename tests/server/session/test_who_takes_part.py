@@ -7,7 +7,7 @@ import re
 import pytest
 from flwr.app import Error, Message, RecordDict
 
-from fieldtune.server.deployment.run import Node
+from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from scripted_devices import (
     NUMBERS,
@@ -53,7 +53,7 @@ def members_of(kinds: dict[int, dict[str, object]], wanted: int) -> tuple[list[s
     """Who takes part of devices 100, 101, 102 of such data, and what was said."""
     run, notes, time = ScriptedRun(description), [], Time()  # type: ScriptedRun, list[str], Time
     run.answer = lambda message: description(message, **kinds.get(message.metadata.dst_node_id, {}))
-    run.there.append(Node(102, "pi-c", "t0"))
+    run.there.append(ConnectedDevice(102, "pi-c", "t0"))
     fleet = DeviceFleet(
         lambda: run, {**NUMBERS, "pi-c": 2}, profiles=PROFILES, wanted=wanted, notes=notes.append,
         clock=time.clock, sleep=time.sleep,
@@ -120,7 +120,7 @@ def test_a_device_that_is_not_enrolled_takes_no_part() -> None:
     notes: list[str] = []
     time = Time()
     run = ScriptedRun(description)
-    run.there.append(Node(102, "stranger", "t0"))
+    run.there.append(ConnectedDevice(102, "stranger", "t0"))
     fleet = DeviceFleet(
         lambda: run,
         NUMBERS,
@@ -141,7 +141,7 @@ def test_a_wait_for_devices_says_who_is_missing() -> None:
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
             if self.now > 60 and len(run.there) == 1:
-                run.there.append(Node(101, "pi-b", "t0"))
+                run.there.append(ConnectedDevice(101, "pi-b", "t0"))
 
     time = Arriving()
     fleet = DeviceFleet(
@@ -161,7 +161,7 @@ def come_back(scene: Scene, activated: str, **changes: object) -> None:
             return good(message)
         return description(message, **changes)
 
-    scene.run.there[0] = Node(100, "pi-a", activated)
+    scene.run.there[0] = ConnectedDevice(100, "pi-a", activated)
     scene.run.answer = answer
     scene.time.now += 10
 
@@ -199,16 +199,16 @@ def test_a_device_that_comes_back_as_another_is_left_out_until_it_is_as_before(
     for _ in range(2):
         scene.ask(0)
         report = scene.reports()[0]
-        assert (report.failure, report.detail) == ("bad_data", f"pi-a has come back {sentence}")
+        assert (report.failure, report.detail) == ("bad_data", f"pi-a has reconnected {sentence}")
     assert len(scene.run.trainings()) == sent
-    said = [note for note in scene.notes if note.endswith("left out until it is as before")]
-    assert said == [f"pi-a has come back {sentence}: left out until it is as before"]
+    said = [note for note in scene.notes if note.endswith("left out until this is undone")]
+    assert said == [f"pi-a has reconnected {sentence}: left out until this is undone"]
     come_back(scene, "t2")
     scene.ask(0)
     scene.reports()
     scene.ask(0)
     assert scene.reports()[0].failure is None
-    assert scene.notes.count("pi-a is as before: it takes part again") == 1
+    assert scene.notes.count("pi-a is unchanged again: it takes part again") == 1
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_a_device_that_comes_back_as_another_is_left_out_until_it_is_as_before(
     [
         (
             {"train_samples": 20},
-            "pi-a has come back with other data: 20 + 3 samples, not 9 + 3 (training + test)",
+            "pi-a has reconnected with other data: 20 + 3 samples, not 9 + 3 (training + test)",
         ),
-        ({"problem": "no data"}, "pi-a has come back, but cannot train: no data"),
+        ({"problem": "no data"}, "pi-a has reconnected, but cannot train: no data"),
         (
             {"train_samples": 10**12},
-            "pi-a has come back, but cannot train: it describes itself with 1000000000000 training "
-            "samples, and more than 100000000 are refused",
+            "pi-a has reconnected, but cannot train: it describes itself with 1000000000000 "
+            "training samples, and more than 100000000 are refused",
         ),
     ],
 )

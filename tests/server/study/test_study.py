@@ -85,7 +85,7 @@ def test_several_models_become_a_parameter() -> None:
         ("trials = 4", "trails = 4", "study.trails is not a known key (did you mean 'trials'?)"),
         ("[fleet]", "[fleat]", "fleat is not a known key (did you mean 'fleet'?)"),
         ("trials = 4", "trials = 0", "study.trials = 0"),
-        ("trials = 4\n", "", "study has no end: set trials, or a budget (device_hours, "),
+        ("trials = 4\n", "", "study has no stopping criterion: set trials, or a budget ("),
         ('"error"', '"eror"', "unknown objective 'eror' (did you mean 'error'?)"),
         ("= 0.5 }", "= 0.4 }", "shares that sum to 0.9: they must sum to 1"),
         ('[limits."raspberry-pi-4b"]', '[limits."raspberry-pi-4"]', "mean 'raspberry-pi-4b'"),

@@ -13,7 +13,7 @@
     ├── InfeasibleError            exit 3   the limits leave nothing to try
     ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
     ├── StorageError               exit 5   the disk is full or a file cannot be written
-    ├── CompileError               exit 6   a model cannot become an artefact, or failed the gate
+    ├── CompileError               exit 6   a model cannot be compiled, or not verified
     ├── FleetError                 exit 7   the fleet cannot do what was asked of it
     └── InterruptError             exit 130 Ctrl-C
 
@@ -86,7 +86,7 @@ class StorageError(FieldtuneError):
 
 
 class CompileError(FieldtuneError):
-    """A model cannot become an artefact, or its artefact failed the gate."""
+    """A model cannot be compiled, or its artefact differs from TensorFlow."""
 
     exit_code = 6
 

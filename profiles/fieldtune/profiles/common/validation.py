@@ -30,7 +30,7 @@ def mistake(
     """The first mistake as a sentence without a full stop.
 
     An unknown key comes first: a misspelt key is also a missing one. A validator's own message
-    follows the key, so it begins with a verb or the value: "has no end", "'x' is not host:port".
+    follows the key, so it begins with a verb or the value: "is empty", "'x' is not host:port".
 
     Args:
         wrong: what pydantic raised for the model.

@@ -1,4 +1,4 @@
-"""How much memory the runtime allocates for a subgraph's tensors, planned from the file."""
+"""Memory for a subgraph's tensors, computed from the file like TFLite's planner does."""
 
 from __future__ import annotations
 

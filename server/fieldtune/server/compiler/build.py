@@ -28,14 +28,15 @@ from fieldtune.server.compiler.models import BUILTIN
 from fieldtune.server.compiler.runtime_memory import memory_bytes
 from fieldtune.server.compiler.training import Layout, Program
 from fieldtune.server.compiler.variants import SIGNATURE, export_variant, inference
-from fieldtune.server.compiler.verify import Gate
+from fieldtune.server.compiler.verify import Verifier
 
 __all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
 
 
 _SOURCES: dict[str, bytes] = {}
+"""User modules that were imported -> their source."""
 
-# Keras would put a page of call arguments into every message raised inside of a layer.
+# Otherwise Keras adds a page of call arguments to every error message raised in a layer.
 keras.config.disable_traceback_filtering()
 
 
@@ -66,7 +67,7 @@ def build_model(spec: ModelSpec) -> Any:
     """The uncompiled ``keras.Model`` of a spec, its initial weights drawn from the spec's seed.
 
     Raises:
-        CompileError: the builder is unknown, raises, or returns something else than a model with
+        CompileError: the builder is unknown, raises, or returns anything but a model with
             one input and one output; or the model does not fit the data.
     """
     keras.utils.set_random_seed(spec.options.seed)
@@ -126,13 +127,13 @@ def _imported(name: str) -> Any:
 
 
 def compile_model(model: Any, options: CompileOptions, name: str | None = None) -> Artefact:
-    """Make a model's trainable artefact and let it through the gate.
+    """Make a model's trainable artefact, and verify it against TensorFlow.
 
     Args:
         model: a built ``keras.Model`` with one input and one output, ending in logits; its
             present weights become the initial ones.
         options: how it is trained.
-        name: what errors call it; the model's own name by default.
+        name: of the model in error messages; the model's own name by default.
 
     Raises:
         CompileError: an op has no built-in equivalent (names layer, op and alternative), or the
@@ -148,10 +149,10 @@ def compile_model(model: Any, options: CompileOptions, name: str | None = None) 
             converting(inference(layout, initial)) as inferring,
             ThreadPoolExecutor(1) as beside,
         ):
-            gate = Gate(layout, options, name)
+            verifier = Verifier(layout, options, name)
             trainable = training.model()
             train_bytes = beside.submit(memory_bytes, trainable, ("load", "train"))
-            gate.check(trainable)
+            verifier.check(trainable)
             work = training.work()
             deployable = inferring.model()
             (infer,) = inferring.work().values()

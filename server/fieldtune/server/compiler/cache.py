@@ -1,9 +1,9 @@
-"""Artefacts kept on disk by content, so that a configuration is compiled once.
+"""A cache of artefacts on disk, so that each architecture is compiled once.
 
 The key is a hash of everything that the artefact depends on: the spec, the versions of the
 packages that made it, this compiler's own source and, for a user's model, the source of its
-module. Each entry is one file, written beside its place and renamed: two processes may share a
-folder, and a crash leaves no half entry.
+module. Each entry is one file, written atomically: processes may share a folder, and a crash leaves
+no incomplete entry.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
 from fieldtune.server.processes.child import pack_frame, unpack_frame
 
 _READ_WORK = ("tflite_work", "flops", "kernel_loops", "cache_reuse", "xnnpack_delegate")
-"""Modules of the cost model on which a manifest's work depends."""
+"""Modules of the cost model that compute a manifest's work."""
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy")
 
@@ -69,7 +69,7 @@ class ArtefactCache:
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
 
     def get(self, spec: ModelSpec, import_path: Sequence[str] = ()) -> Artefact | None:
-        """The artefact of this spec, or ``None`` where it is not kept (or damaged)."""
+        """The artefact of this spec, or ``None`` where it is not in the cache (or damaged)."""
         try:
             frame = self._path(self.key(spec, import_path)).read_bytes()
         except OSError:
@@ -81,7 +81,7 @@ class ArtefactCache:
             return None
 
     def put(self, spec: ModelSpec, artefact: Artefact, import_path: Sequence[str] = ()) -> None:
-        """Keep an artefact.
+        """Store an artefact.
 
         Raises:
             StorageError: the file cannot be written.
@@ -155,7 +155,7 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def _compiler_hash() -> str:
-    """The source of the compiler, and of the modules that read an artefact's work."""
+    """A hash of the source of the compiler and of the modules in ``_READ_WORK``."""
     digest = hashlib.sha256()
     compiler, costmodel = Path(__file__).parent, Path(work.__file__).parent
     reading = [costmodel / f"{name}.py" for name in _READ_WORK]

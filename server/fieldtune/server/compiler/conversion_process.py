@@ -1,9 +1,9 @@
-"""Conversion in a process beside, while this one traces what the artefact is compared with.
+"""Conversion to TFLite in a second process, while this one traces the reference model.
 
-The converter holds the interpreter's lock, so a thread would not do. The process is forked when
-TensorFlow is imported and has run nothing yet: it shares the import's memory and has none of the
-threads that a fork would lose. Where none was started (a model that is compiled by a direct call)
-or it has died, this process converts.
+The converter holds the GIL, so a thread would not run in parallel. The process is forked after
+TensorFlow is imported and before it has run anything: so it shares the memory of the import, and
+TensorFlow has no threads yet, which a fork would lose. If it was not started (a model is compiled
+by a direct call) or has died, this process converts.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from fieldtune.server.processes.child import pack_frame, unpack_frame
 
 _MODEL, _WORK, _ERROR = "model.tflite", "work.json", "error.txt"
 
-_beside: list[Connection] = []
-"""The connection to the process beside, where there is one."""
+_converter: list[Connection] = []
+"""The connection to the conversion process, if there is one."""
 
 
 def start() -> None:
-    """Fork the process that converts; it ends with this one."""
+    """Fork the conversion process; it ends with this one."""
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         try:
-            # Whoever is at the other end of what this process inherits must see its parent end.
+            # Close inherited connections: their other ends must notice when the parent ends.
             os.closerange(3, theirs.fileno())
             os.closerange(theirs.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
             _serve(Connection(theirs.detach()))
         finally:
             os._exit(0)
     theirs.close()
-    _beside.append(Connection(ours.detach()))
+    _converter.append(Connection(ours.detach()))
 
 
 @contextmanager
 def converting(
     signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
 ) -> Iterator[Conversion]:
-    """Start to make a ``.tflite`` of these signatures.
+    """Start the conversion of these signatures to a ``.tflite``.
 
     Args:
         signatures: name -> traced function; what a function captures must be in ``variables``.
@@ -63,9 +63,9 @@ def converting(
 
 
 class Conversion:
-    """A ``.tflite`` that is being made of the SavedModel in a folder.
+    """A running conversion of the SavedModel in a folder.
 
-    Files carry what is large, so that neither process ever waits for the other to read.
+    Large data is exchanged in files, so that neither process blocks until the other reads.
     """
 
     def __init__(self, folder: str, names: Sequence[str]) -> None:
@@ -94,15 +94,15 @@ class Conversion:
         return read_work(Path(self._folder, _MODEL).read_bytes())
 
     def _made(self, file: str) -> bool:
-        """Wait until the process beside has written a file, or has failed or died."""
+        """Wait for a file of the conversion process; False if it has failed or died."""
         done = {"folder": self._folder, "file": file}
         failed = {"folder": self._folder, "file": _ERROR}
-        while _beside:
+        while _converter:
             try:
-                # Whoever gave up waiting for an answer left it unread.
-                said, _ = unpack_frame(_beside[0].recv_bytes())
+                # Answers about earlier conversions that were abandoned may come first.
+                said, _ = unpack_frame(_converter[0].recv_bytes())
             except (EOFError, OSError):
-                _beside.clear()
+                _converter.clear()
             else:
                 if said in (done, failed):
                     return said == done
@@ -111,14 +111,14 @@ class Conversion:
 
 def _tell(header: dict[str, Any]) -> None:
     try:
-        for connection in _beside:
+        for connection in _converter:
             connection.send_bytes(pack_frame(header))
     except OSError:
-        _beside.clear()
+        _converter.clear()
 
 
 def _serve(connection: Connection) -> None:
-    """Convert what the parent names, then read its work, until the parent ends."""
+    """Serve conversions until the parent ends."""
     while True:
         try:
             header, _ = unpack_frame(connection.recv_bytes())
@@ -130,7 +130,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _files(folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """Write the files of one conversion; the name of each once it is there."""
+    """Write the files of one conversion; yields the name of each once it is written."""
     try:
         try:
             model = convert(str(folder), names)
@@ -144,12 +144,12 @@ def _files(folder: Path, names: Sequence[str]) -> Iterator[str]:
         (folder / _WORK).write_text(json.dumps(work))
         yield _WORK
     except OSError:
-        # The parent has given up and removed the folder; a full disk it finds by itself.
+        # The parent has removed the folder, or the disk is full, which it notices by itself.
         yield _ERROR
 
 
 def hand_back() -> None:
-    """Give the memory that is free to the system, where the C library is glibc."""
+    """Return free memory to the system, if the C library is glibc."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):

@@ -2,8 +2,8 @@
 
 ``tf.saved_model.save`` and ``TFLiteConverter.from_saved_model`` trace every function again, write a
 checkpoint, load it all back and rewrite the flatbuffer in Python: 0.9 s for a small model, of which
-the converter itself needs 0.1 s. Here the functions that were traced once are put into a version-1
-SavedModel by hand (a graph with one call per signature) and given to the converter.
+the converter itself needs 0.1 s. Here each function is traced once; a version-1 SavedModel is built
+directly (a graph with one call per signature) and passed to the converter.
 
 Variables get no initial value: the file holds no weights and ``load`` must come first.
 """
@@ -74,7 +74,7 @@ def convert(folder: str, names: Sequence[str]) -> bytes:
         target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
         allow_custom_ops=False,
         enable_tflite_resource_variables=True,
-        # A zero vector is one op that fills it, not bytes in the file.
+        # Constant vectors become a fill op instead of bytes in the file.
         unfold_large_splat_constant=True,
     )
     return converted
@@ -85,7 +85,7 @@ def saved_model(
     signatures: Mapping[str, Signature], variables: Sequence[Any] = ()
 ) -> Iterator[str]:
     """A temporary folder with a version-1 SavedModel of these signatures."""
-    # A process beside may still write there when whoever asked has given up.
+    # The conversion process may still write there after an abandoned conversion.
     with tempfile.TemporaryDirectory(prefix="fieldtune-", ignore_cleanup_errors=True) as folder:
         model = _saved_model(signatures, variables)
         Path(folder, "saved_model.pb").write_bytes(model.SerializeToString())

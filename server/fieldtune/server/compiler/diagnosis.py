@@ -1,4 +1,4 @@
-"""What the converter says, in a sentence that names the layer, the op and what to use instead."""
+"""Turns a converter error into a sentence with the layer, the op and an alternative."""
 
 from __future__ import annotations
 

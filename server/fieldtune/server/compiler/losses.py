@@ -1,4 +1,4 @@
-"""Per-sample losses on logits, as Keras defines them, and what a classifier gets right.
+"""Per-sample losses on logits, as Keras defines them, and a classifier's counts.
 
 Each takes ``y`` and the model's output ``[B, ...]`` and returns ``[B]``: the mean over everything
 that is not the batch.
@@ -56,7 +56,7 @@ def loss_function(
 def class_counts(
     options: CompileOptions, y: Any, logits: Any, sample_weight: Any
 ) -> dict[str, Any]:
-    """What a classifier's confusion comes to, weighted; empty where the loss is of no classifier.
+    """Weighted counts of a classifier's hits; empty for a loss that is not a classifier's.
 
     Args:
         options: name the loss.

@@ -1,4 +1,4 @@
-"""What the compiler is asked for and what it hands back, as plain values (no TensorFlow)."""
+"""Input and output of the compiler as plain values, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DEFAULTS: Mapping[str, float] = {
     "proximal": 0.0,
     "seed": 0.0,
 }
-"""What to pass for a hyperparameter that a study does not set (Keras's own defaults)."""
+"""Values of hyperparameters that a study does not set (Keras's defaults)."""
 
 
 MODELS = (
@@ -76,7 +76,7 @@ class WeightSpec(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """Its number of elements."""
         return math.prod(self.shape)
 
 
@@ -85,10 +85,11 @@ class Manifest(BaseModel):
 
     ``work`` holds the work of ``train`` and ``evaluate`` and, as ``infer``, of the deployable
     float variant at batch 1; ``flops_per_step`` is one call of ``train``. ``model_bytes`` is the
-    size of that variant. The two arenas are all that the runtime holds in memory for training and
-    for inferring, workspaces and tables of ops included, measured and rounded up to 16 KiB.
+    size of that variant. ``train_arena_bytes`` and ``infer_arena_bytes`` are the memory that the
+    runtime allocates for training and for inference, workspaces and op tables included, measured
+    and rounded up to 16 KiB.
     ``hyperparameters`` are the float32 ``[1]`` inputs of ``train``; ``seed`` is among them when
-    the model draws random numbers (dropout): any number, another one for each client and round.
+    the model draws random numbers (dropout): any number, different for each client and round.
     """
 
     model_config = ConfigDict(frozen=True)

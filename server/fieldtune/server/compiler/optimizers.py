@@ -3,9 +3,9 @@
 ``apply`` (1 or 0, shape ``[1]``) masks every update by arithmetic: with 0 the same ops run and all
 state stays as it is.
 
-Plain SGD needs no vector to accumulate gradients in: ``momentum * m - lr * (g1 + g2)`` is also
-``(momentum * m - lr * g1) - lr * g2``. It takes gradients that carry the factor ``-lr`` already,
-and passes ten times over vectors of the weights' size rather than seventeen.
+Plain SGD needs no vector to accumulate gradients in, since ``momentum * m - lr * (g1 + g2)`` equals
+``(momentum * m - lr * g1) - lr * g2``. It takes gradients that are multiplied by ``-lr`` already,
+and needs ten passes over vectors of the weights' size instead of seventeen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Tensors = Mapping[str, Any]
 Rule = Callable[[Any, Any, Any, Tensors, Tensors], tuple[Any, dict[str, Any]]]
 
 ADAGRAD_INITIAL = 0.1
-"""What Keras starts Adagrad's accumulator from."""
+"""Keras's initial value of Adagrad's accumulator."""
 
 
 class FlatOptimizer:
@@ -52,7 +52,7 @@ class FlatOptimizer:
         return [*self.slots.values(), *extra, *pending]
 
     def clear(self, zeros: Any) -> None:
-        """Put the slots where they start.
+        """Set the slots to their initial values.
 
         Args:
             zeros: a vector of zeros, ``[size]``.
@@ -64,7 +64,7 @@ class FlatOptimizer:
             self.pending.assign(tf.zeros([1]))
 
     def anchor_at(self, weights: Any) -> None:
-        """Remember what FedProx pulls towards."""
+        """Set FedProx's anchor, the weights that its term pulls towards."""
         if "proximal" in self.options.extras:
             self.anchor.assign(weights)
 
@@ -115,9 +115,10 @@ class FlatOptimizer:
 
 
 def accumulates_in_momentum(options: CompileOptions) -> bool:
-    """Whether an optimizer needs no more than the sum of its momentum and all gradients of a step.
+    """Whether gradients can be added directly to the optimizer's momentum.
 
-    Clipping needs the norm of the gradients alone, and Nesterov's momentum takes them twice.
+    Not with clipping, which needs the norm of the gradients alone, nor with Nesterov's momentum,
+    which uses them twice.
     """
     return options.optimizer == "sgd" and not options.nesterov and "clip_norm" not in options.extras
 

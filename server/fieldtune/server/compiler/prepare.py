@@ -1,4 +1,4 @@
-"""What is done to a model before it is traced, its weights and results unchanged.
+"""Prepares a model for tracing, without changing its weights or results.
 
 Recurrent layers are unrolled: a loop in the graph has no gradient in built-in ops.
 """

@@ -1,4 +1,4 @@
-"""The data that artefacts are checked with."""
+"""The batches and hyperparameters with which artefacts are verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fieldtune.server.compiler.manifest import CompileOptions
 from fieldtune.server.compiler.training import Layout
 
-GATE_VALUES: Mapping[str, float] = {
+PROBE_VALUES: Mapping[str, float] = {
     "learning_rate": 0.05,
     "momentum": 0.9,
     "beta_1": 0.8,
@@ -26,12 +26,12 @@ GATE_VALUES: Mapping[str, float] = {
     "proximal": 0.3,
     "seed": 7.0,
 }
-"""Hyperparameters under which every part of an optimizer shows."""
+"""Hyperparameters with which every part of an optimizer affects the result."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one call of ``train`` is given."""
+    """The input of one call of ``train``."""
 
     x: NDArray[np.float32]
     y: NDArray[Any]

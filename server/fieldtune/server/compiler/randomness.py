@@ -1,9 +1,10 @@
 """Random numbers from built-in ops, for dropout and noise on the device.
 
-TensorFlow's generators are no built-in ops, so numbers come from a hash of (seed, step, draw,
-place) in float32 arithmetic that is exact: residues modulo two primes below 2^11, whose products
-stay below 2^24. Cubing permutes the residues of these primes, and the sum of the two residues'
-fractions has the period of their product (the combination of Wichmann and Hill, AS 183, 1982).
+TFLite has no built-in ops for TensorFlow's generators. So numbers are a hash of (seed, step, draw,
+position), computed in float32 without rounding: residues modulo two primes below 2^11, whose
+products stay below 2^24. Cubing permutes the residues of these primes, and the sum of the two
+residues' fractions has the period of their product (the combination of Wichmann and Hill, AS 183,
+1982).
 Every runtime gets the same numbers.
 """
 
@@ -23,12 +24,12 @@ class Stream:
     """A source of random numbers for one training step.
 
     Args:
-        seed: float32 ``[1]``, a non-negative integer; another one for each client and round.
+        seed: float32 ``[1]``, a non-negative integer, different for each client and round.
         step: float32 ``[1]``, the number of the step since ``load``.
     """
 
     def __init__(self, seed: Any, step: Any) -> None:
-        # Mixed twice, so that neighbouring seeds and steps have nothing in common.
+        # Mixed twice, so that neighbouring seeds and steps give unrelated numbers.
         self._keys = [
             _cube(_cube(_residue(seed, p) + 17.0, p) + _residue(step, p), p) for p in PRIMES
         ]

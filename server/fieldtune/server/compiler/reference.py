@@ -1,7 +1,7 @@
-"""The training step as TensorFlow and Keras do it themselves: what an artefact must agree with.
+"""The reference that artefacts are verified against: the training step by TensorFlow and Keras.
 
-Nothing here shares code with the artefact beyond the model (and the random numbers, so that both
-drop the same units): gradients come from TensorFlow's own autodiff, losses from ``keras.losses``
+It shares no code with the artefact but the model, and the random numbers so that dropout is the
+same: gradients come from TensorFlow's own autodiff, losses from ``keras.losses``
 and updates from ``keras.optimizers``.
 """
 
@@ -38,7 +38,7 @@ class Reference:
     """A model that is trained by TensorFlow.
 
     Args:
-        layout: the model; its present weights are where FedProx pulls to.
+        layout: the model; its present weights are FedProx's anchor.
         options: as the artefact was compiled.
         h: the values of the hyperparameters.
     """
@@ -61,7 +61,7 @@ class Reference:
         self._step = tf.function(self._differentiated, autograph=False)
 
     def take(self, weights: Sequence[Array], state: Mapping[str, Array], calls: int) -> None:
-        """Go on from an artefact's weights, accumulated gradient and optimizer state.
+        """Continue from an artefact's weights, accumulated gradient and optimizer state.
 
         Args:
             weights: in manifest order.
@@ -74,7 +74,7 @@ class Reference:
             variable.assign(value)
         self._statistics = list(weights[known : known + len(self._statistics)])
         if self._accumulates:
-            # The momentum holds this step's gradients so far: as if it had been so from the start.
+            # The momentum includes this step's gradients so far: use it as the starting value.
             kept_share = 1.0 if state["pending"][0] else self._h["momentum"]
             self._base = split(state["momentum"] * np.float32(kept_share))
             state = {"momentum": state["momentum"] * (kept_share / self._h["momentum"])}
@@ -89,7 +89,7 @@ class Reference:
         self._calls = calls
 
     def trace(self, batch: Batch) -> None:
-        """Do once, for nothing, what is slow the first time; :meth:`take` must follow."""
+        """Trace the step, which makes the first call slow; :meth:`take` must follow."""
         self._accumulate(batch)
 
     def call(self, batch: Batch) -> After:
@@ -135,7 +135,7 @@ class Reference:
     def _differentiated(
         self, weights: Any, statistics: Any, calls: Any, x: Any, y: Any, sample_weight: Any
     ) -> tuple[list[Any], list[Any], Any]:
-        """Gradients, new statistics and loss of one batch; traced, which five calls are worth."""
+        """Gradients, new statistics and loss of one batch; traced."""
         stream = None
         if self._layout.draws_random_numbers:
             stream = Stream(tf.constant([self._h["seed"]]), calls)

@@ -1,10 +1,10 @@
-"""How much memory the runtime takes for a model, measured: no plan knows a delegate's workspaces.
+"""Measures the memory that the runtime allocates for a model, including a delegate's workspaces.
 
-Bytes that ``malloc`` has handed out differ a little with what the heap went through before. So the
-count is taken in a process of its own, which imports numpy and the runtime, nothing else, and forks
-for each model: every count starts from the same heap, and the same file gives the same number. The
-process begins anew once its modules are compiled, and each count is made by a new thread, which has
-a heap of its own.
+The bytes that ``malloc`` counts depend a little on the history of the heap. So they are measured in
+a process of its own, which imports only numpy and the runtime, and forks for each model: every
+measurement starts from the same heap, and the same file gives the same number. The process restarts
+once its modules are byte-compiled, and each measurement runs in a new thread with a heap of its
+own.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fieldtune.server.compiler.arena import arena_bytes
 from fieldtune.server.processes.child import Child, pack_frame, parent_connection, unpack_frame
 
 _ROUND = 16384
-# The heap depends on where things are installed a little: the last digits mean nothing.
+# The heap depends a little on installation paths, so results are rounded up to _ROUND bytes.
 _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # equal hashes make equal dictionaries, down to the byte
-    # Compiled modules are kept, and where they are found again.
+    # Write byte-compiled modules, in their default places.
     "PYTHONDONTWRITEBYTECODE": "",
     "PYTHONPYCACHEPREFIX": "",
 }
-_AGAIN = "again"
+_RESTARTED = "again"
 _CLOSED = 3
 _MODULE = "fieldtune.server.compiler.runtime_memory"
 _MALLINFO_FIELDS = (
@@ -40,8 +40,8 @@ _MALLINFO_FIELDS = (
 )
 
 
-class Footprint:
-    """Measures models in a process of its own, which ends with this one."""
+class MemoryMeter:
+    """Measures the memory of models in a process of its own, which ends with this one."""
 
     def __init__(self) -> None:
         self._child = Child(_MODULE, log=subprocess.DEVNULL, env=_ENVIRONMENT)
@@ -50,8 +50,8 @@ class Footprint:
         """Bytes that an interpreter of this model holds after calls of these signatures.
 
         Returns:
-            Bytes, rounded up to 16 KiB; ``None`` where the C library does not tell or the runtime
-            refuses the model.
+            Bytes, rounded up to 16 KiB; ``None`` where the C library cannot count them or the
+            runtime refuses the model.
         """
         self._child.connection.send_bytes(pack_frame({"signatures": signatures}, [model]))
         header, _ = unpack_frame(self._child.connection.recv_bytes())
@@ -64,32 +64,32 @@ class Footprint:
 
 
 @cache
-def _footprint() -> Footprint:
-    return Footprint()
+def _meter() -> MemoryMeter:
+    return MemoryMeter()
 
 
 def start() -> None:
-    """Start the measuring process early, so that it is ready when the first model is."""
-    _footprint()
+    """Start the process early, so that it is ready for the first model."""
+    _meter()
 
 
 def memory_bytes(model: bytes, signatures: tuple[str, ...]) -> int:
     """Bytes that the runtime holds for a model after calls of these signatures.
 
-    Where the C library cannot tell, what the tensors of the last signature need by plan.
+    Where the C library cannot count them: the planned arena of the last signature's tensors.
     """
-    measured = _footprint().measure(model, signatures)
+    measured = _meter().measure(model, signatures)
     return arena_bytes(model, signatures[-1]) if measured is None else measured
 
 
 def main(argv: list[str]) -> int:
-    """Begin anew, then fork for each model that the parent sends, until it closes."""
-    if argv[-1] != _AGAIN:
-        os.execv(sys.executable, [sys.executable, "-m", _MODULE, *argv[1:], _AGAIN])
+    """Restart once, then fork for each model of the parent, until it closes the connection."""
+    if argv[-1] != _RESTARTED:
+        os.execv(sys.executable, [sys.executable, "-m", _MODULE, *argv[1:], _RESTARTED])
     connection = parent_connection(argv)
     while True:
         connection.poll(None)
-        # The model is read by the fork: the heap that the next one starts from never changes.
+        # The fork reads the model, so that the heap of this process never changes.
         fork = os.fork()
         if fork == 0:
             os._exit(_serve(connection))
@@ -105,7 +105,7 @@ def _serve(connection: Connection) -> int:
         header, blobs = unpack_frame(connection.recv_bytes())
     except (EOFError, OSError):
         return _CLOSED
-    # A new thread gets a heap of its own, in which nothing was freed yet.
+    # A new thread has a heap of its own, without freed blocks.
     with ThreadPoolExecutor(1) as fresh:
         try:
             held = fresh.submit(_held, blobs[0], tuple(header["signatures"])).result()

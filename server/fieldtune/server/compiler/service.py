@@ -1,7 +1,7 @@
-"""Compiling beside the coordinator: one child process that owns TensorFlow (none here).
+"""The compile service: compiles models in a child process, the only one that imports TensorFlow.
 
-The child is started at the first artefact that the cache does not hold and compiles one model at a
-time; what is submitted meanwhile waits its turn, and equal specs share one future.
+The child is started for the first artefact that is not in the cache. It compiles one model at a
+time; further requests are queued, and equal specs share one future.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class _Job:
-    """One request to the child; ``finish`` makes the future's value of the answer."""
+    """One request to the child; ``finish`` turns the answer into the future's result."""
 
     header: dict[str, Any]
     blobs: tuple[bytes, ...]
@@ -53,7 +53,7 @@ class CompileService:
     Args:
         cache: where artefacts are kept.
         import_path: folders put before ``sys.path`` for a user's own models.
-        log: file that takes what the child prints; its last lines explain a death.
+        log: file for the child's output; its last lines are quoted when the child dies.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class CompileService:
     def submit(self, spec: ModelSpec) -> Future[Artefact]:
         """The artefact of a spec, from the cache or compiled.
 
-        The future raises CompileError where the model cannot be compiled, fails the gate, or the
-        child dies; StorageError where the cache cannot be written; MissingExtraError where
+        The future raises CompileError where the model cannot be compiled, fails verification, or
+        the child dies; StorageError where the cache cannot be written; MissingExtraError where
         TensorFlow is not installed.
         """
         future: Future[Artefact] = Future()
@@ -95,7 +95,7 @@ class CompileService:
             self._shared[key] = future
 
         def finish(header: dict[str, Any], blobs: list[bytes]) -> Artefact:
-            # All who share a cache use the same: another may have kept its own meanwhile.
+            # Another process may have stored the artefact meanwhile: all use the same one.
             if (kept := self.cache.get(spec, self.import_path)) is not None:
                 return kept
             artefact = artefact_from_frame(header, blobs)
@@ -119,7 +119,7 @@ class CompileService:
             spec: the model.
             flat_weights: float32 ``[parameters]`` in manifest order.
             name: fp32, fp16, dynamic (int8 weights) or int8 (all integer).
-            calibration: float32 ``[n, *input_shape]``, samples that int8 takes its ranges from.
+            calibration: float32 ``[n, *input_shape]``, samples for the value ranges of int8.
         """
         future: Future[bytes] = Future()
         blobs = [np.ascontiguousarray(flat_weights, "<f4").tobytes()]
@@ -130,7 +130,7 @@ class CompileService:
         return future
 
     def close(self) -> None:
-        """Stop: what waits is cancelled, what is being compiled is given up."""
+        """Stop: cancel queued requests and kill the child."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -169,7 +169,7 @@ class CompileService:
             started = time.perf_counter()
             try:
                 job.future.set_result(self._ask(job))
-            except Exception as failed:  # the future carries it to whoever waits
+            except Exception as failed:  # raised again by the future
                 job.future.set_exception(failed)
             finally:
                 self.busy_s += time.perf_counter() - started
@@ -192,7 +192,7 @@ class CompileService:
             raise CompileError(
                 f"the compile process ended with status {child.process.returncode} while it worked "
                 f"on {job.header['spec']['model']!r}; a new one starts with the next model"
-                + (f". It last said: {last}" if last else "")
+                + (f". Its last output: {last}" if last else "")
             ) from died
         if "error" in header:
             raise CompileError(header["error"])
@@ -211,7 +211,7 @@ class CompileService:
                 self._log.parent.mkdir(parents=True, exist_ok=True)
                 self._log_file = self._log.open("ab")
             if self._scratch is None:
-                # The child's temporary files go when the service does, also if it is killed.
+                # Removed with the service, even if the child is killed.
                 self._scratch = tempfile.TemporaryDirectory(
                     prefix="fieldtune-", ignore_cleanup_errors=True
                 )

@@ -23,11 +23,11 @@ from fieldtune.server.compiler.manifest import CompileOptions, WeightSpec, unfla
 from fieldtune.server.compiler.optimizers import FlatOptimizer
 from fieldtune.server.compiler.prepare import prepare
 from fieldtune.server.compiler.randomness import Stream
-from fieldtune.server.compiler.substitutes import built_in_operations, random_numbers, total
+from fieldtune.server.compiler.replaced_ops import built_in_operations, random_numbers, total
 
 
 class Layout:
-    """How a model's variables lie in the flat vector: trainable, statistics, frozen.
+    """The order of a model's weights in the flat vector: trainable, statistics, frozen.
 
     Args:
         model: a built ``keras.Model``.
@@ -40,7 +40,7 @@ class Layout:
         self.model = model
         self.trainable = list(model.trainable_variables)
         others = list(model.non_trainable_variables)
-        # Integer variables are the states of seed generators, which are no weights.
+        # Integer variables are the states of seed generators, not weights.
         self.states = [v for v in others if not v.dtype.startswith("float")]
         floats = [v for v in others if v.dtype.startswith("float")]
         prepare(model)
@@ -83,7 +83,7 @@ class Layout:
         return np.concatenate([np.asarray(v.numpy(), np.float32).ravel() for v in self.variables])
 
     def assign(self, flat: NDArray[np.float32]) -> None:
-        """Put a flat vector into the model."""
+        """Set the model's weights from a flat vector."""
         for variable, value in zip(self.variables, unflatten(self.specs, flat), strict=True):
             variable.assign(value)
 
@@ -226,7 +226,7 @@ class Program:
             if extra:
                 # Once per effective batch, whose sample weights sum to 1.
                 loss += tf.reduce_sum(sample_weight) * total(extra)
-            # A factor of the loss costs nothing, one of the gradient a pass over it.
+            # Scaling the loss costs nothing; scaling the gradient is a pass over it.
             factor = -h["learning_rate"] if self.optimizer.accumulates else tf.ones([1])
             gradients = tf.gradients(loss, weights, grad_ys=tf.reshape(factor, []))
         self._all_reached(gradients)
@@ -282,8 +282,8 @@ class Program:
         return self._clear(self.weights_var.variable.read_value())
 
     def _clear(self, like: Any) -> Any:
-        # A comparison that never holds: the converter would store a constant of zeros in the file,
-        # which is as large as the weights, and 0 * x is no zero where x is not finite.
+        # Zeros by a comparison that is never true: a constant would be stored in the file, as large
+        # as the weights, and 0 * x is not zero where x is not finite.
         zeros = tf.cast(tf.abs(like) < 0.0, tf.float32)
         if not self.optimizer.accumulates:
             self.accumulator.assign(zeros)

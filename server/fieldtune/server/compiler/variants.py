@@ -17,7 +17,7 @@ from fieldtune.server.compiler.convert import (
     trace,
 )
 from fieldtune.server.compiler.manifest import Variant, unflatten
-from fieldtune.server.compiler.substitutes import operations_that_convert
+from fieldtune.server.compiler.replaced_ops import operations_that_convert
 from fieldtune.server.compiler.training import Layout
 
 SIGNATURE = "serving_default"
@@ -36,7 +36,7 @@ def export_variant(
         flat_weights: float32 ``[parameters]`` in manifest order.
         name: fp32; fp16 (weights stored in half precision); dynamic (weights int8, activations
             float); int8 (weights and activations int8, input and output stay float32).
-        calibration: float32 ``[n, *input_shape]``; int8 takes the ranges of activations from it.
+        calibration: float32 ``[n, *input_shape]``; the samples for the ranges of activations.
 
     Raises:
         CompileError: the weights do not fit, or int8 lacks calibration.

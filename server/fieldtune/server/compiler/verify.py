@@ -1,11 +1,12 @@
-"""No artefact leaves the compiler before it agrees with TensorFlow in the runtime that will run it.
+"""Verification: every artefact is run in the TFLite runtime and compared with TensorFlow.
 
 Conversion can give wrong numbers without an error, so five optimizer steps are run in the installed
 TFLite runtime, over full, accumulated and short (zero-weight padded) batches. After each call of
-``train``, :class:`~fieldtune.server.compiler.reference.Reference` must agree: the loss, every
-gradient, every weight and the optimizer's state; then the logits. It goes on from the artefact's
-own numbers, so that a deep network does not blow rounding up from step to step. Then one call runs
-without the runtime's delegate: what is planned and computed differently there must agree too.
+``train`` the loss, every gradient, every weight and the optimizer's state must agree with those of
+:class:`~fieldtune.server.compiler.reference.Reference`; at the end the logits. The reference
+continues from the artefact's numbers at each call, so that rounding errors do not grow from step to
+step in a deep network. Then one call is compared without the runtime's delegate, since other
+kernels and another memory plan are used there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler.manifest import CompileOptions
-from fieldtune.server.compiler.probe import GATE_VALUES, Batch, batches
+from fieldtune.server.compiler.probe import PROBE_VALUES, Batch, batches
 from fieldtune.server.compiler.reference import Reference
 from fieldtune.server.compiler.training import Layout
 
@@ -29,27 +30,27 @@ TOLERANCE = 1e-4
 """Largest error allowed, relative to the largest entry of a tensor."""
 
 NOISES = (1e-6, 3e-6, 1e-5)
-"""How far the data is moved, relatively, to see how much of an error rounding can explain."""
+"""Relative perturbations of the data, to estimate how large an error rounding can explain."""
 
 LIMIT = 0.25
-"""Largest error allowed where rounding explains it. Among a million ReLUs one lies within rounding
-of its kink and falls on either side, which moves some gradient by per cents, in TensorFlow as well;
-many layers of batch normalisation over a few samples do the same."""
+"""Largest error allowed where rounding explains it. Among a million ReLUs one has an input so close
+to 0 that rounding decides on its side, which changes some gradient by per cents, in TensorFlow as
+well; so do many layers of batch normalisation over a few samples."""
 
 ATTEMPTS = 3
-"""Where the first data and learning rate end in an error, other data and a tenth of the rate
-decide: a model that diverges within five steps shows nothing."""
+"""After a failed comparison other data and a tenth of the learning rate are tried, since a model
+that diverges within five steps cannot be compared."""
 
 
-class Gate:
+class Verifier:
     """Compares the artefact of one model with TensorFlow.
 
-    It traces the reference when it is made, which may be while the artefact is still being made.
+    The constructor traces the reference, which can be done while the artefact is being converted.
 
     Args:
-        layout: the model, holding the weights to start from.
-        options: as it is compiled.
-        name: what errors call it.
+        layout: the model with its initial weights.
+        options: with which it is compiled.
+        name: of the model in error messages.
     """
 
     def __init__(self, layout: Layout, options: CompileOptions, name: str) -> None:
@@ -57,10 +58,11 @@ class Gate:
         self._first = _Comparison(layout, options, 0)
 
     def check(self, model: bytes) -> None:
-        """Let an artefact through.
+        """Verify an artefact.
 
         Raises:
-            CompileError: they disagree (names the worst tensor), or the runtime refuses the file.
+            CompileError: it differs from TensorFlow (the message names the tensor with the largest
+                error), or the runtime refuses the file.
         """
         worst = ("nothing", 0.0)
         try:
@@ -90,7 +92,7 @@ class _Runs:
         self.delegated = self._signatures(OpResolverType.AUTO)
 
     def plain(self) -> dict[str, Any]:
-        """Made anew each time: it is wanted once, and holds as much memory as the other."""
+        """Without the delegate; not kept, since it is used once and needs as much memory."""
         return self._signatures(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
 
     def _signatures(self, resolver: Any) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class _Runs:
 
 
 class _Comparison:
-    """One artefact and the reference, fed with the same batches."""
+    """Runs the artefact and the reference on the same batches."""
 
     def __init__(self, layout: Layout, options: CompileOptions, attempt: int) -> None:
         self._run: dict[str, Any] = {}
@@ -109,7 +111,7 @@ class _Comparison:
         self._options = options
         self._names = [spec.name for spec in layout.specs]
         hyperparameters = options.hyperparameters + ("seed",) * layout.draws_random_numbers
-        self._h = {name: GATE_VALUES[name] for name in hyperparameters}
+        self._h = {name: PROBE_VALUES[name] for name in hyperparameters}
         self._h["learning_rate"] /= 10**attempt
         self._scalars = {name: np.full(1, v, np.float32) for name, v in self._h.items()}
         self._batches = batches(layout, options, attempt)
@@ -118,7 +120,7 @@ class _Comparison:
         self._reference.trace(self._batches[0])
 
     def worst(self, runs: _Runs) -> tuple[str, float]:
-        """The tensor that agrees least, and by how much."""
+        """The tensor with the largest error, and that error."""
         self._run, reference = runs.delegated, self._reference
         start = [v.numpy() for v in self._layout.variables]
         self._load(start)
@@ -202,7 +204,7 @@ class _Comparison:
         return _explained(errors, noises())
 
     def _counts(self) -> tuple[str, float]:
-        """Compare what ``evaluate`` counts with its own logits, so that no rounding can matter."""
+        """Compare the counts of ``evaluate`` with its own logits, which is exact."""
         batch = self._batches[0]
         found = self._run["evaluate"](x=batch.x, y=batch.y, sample_weight=batch.weight)
         if "correct" not in found:
@@ -228,10 +230,10 @@ class _Comparison:
         return [named[key] for key in sorted(named)]
 
     def _alike(self, batch: Batch) -> Iterator[Batch]:
-        """Batches that differ from this one by rounding: in other order, or moved a little."""
+        """Batches that should give the same results but for rounding: reordered, or perturbed."""
         if not self._layout.draws_random_numbers:
-            # Sums that cancel (the gradient of a bias before a batch normalisation) are nothing but
-            # rounding, and moving the data leaves most of it as it was.
+            # Sums that cancel (the gradient of a bias before a batch normalisation) are pure
+            # rounding errors, which perturbing the data hardly changes.
             order = self._rng.permutation(len(batch.x))
             yield Batch(batch.x[order], batch.y[order], batch.weight[order], batch.apply)
         for size in NOISES:
@@ -243,7 +245,7 @@ class _Comparison:
 
 
 def _explained(worst: tuple[str, float], noises: Iterable[float]) -> tuple[str, float]:
-    """No error where TensorFlow's own results move as much when rounding changes.
+    """The error, reduced to the tolerance where rounding changes TensorFlow's results as much.
 
     Args:
         worst: the tensor with the largest error, and that error.

@@ -1,4 +1,4 @@
-"""The compile process: reads requests from its parent, answers them, ends with the connection."""
+"""The compile process: answers requests of its parent until the connection is closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles.common.errors import CompileError
-from fieldtune.server.compiler import runtime_memory as footprint
+from fieldtune.server.compiler import runtime_memory
 from fieldtune.server.compiler.cache import artefact_to_frame
 from fieldtune.server.compiler.manifest import ModelSpec
 from fieldtune.server.processes.child import pack_frame, parent_connection, unpack_frame
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     """Serve requests until the parent closes the connection."""
     connection = parent_connection(argv)
     sys.path[:0] = filter(None, os.environ.get("FIELDTUNE_IMPORT_PATH", "").split(os.pathsep))
-    footprint.start()
+    runtime_memory.start()
     _import_tensorflow()
     importlib.import_module("fieldtune.server.compiler.conversion_process").start()
     while True:
@@ -72,15 +72,15 @@ def _import_tensorflow() -> None:
     tensorflow.config.threading.set_intra_op_parallelism_threads(1)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1)
     importlib.import_module("fieldtune.server.compiler.build")
-    # What the imports made lives as long as the process: no collection need look at it again. The
-    # graphs of a model are collected after its answer: looking for them before takes a tenth more.
+    # Objects of the imports live as long as the process, so the garbage collector may skip them. A
+    # model's graphs are collected after its answer: collecting earlier takes a tenth more time.
     gc.collect()
     gc.freeze()
     gc.disable()
 
 
 def _forget() -> None:
-    """Hand back the memory of the last model."""
+    """Free the memory of the last model."""
     importlib.import_module("keras").backend.clear_session()
     importlib.import_module("fieldtune.server.compiler.gradients.registry").forget_graphs()
     gc.collect()

@@ -1,1 +1,1 @@
-"""Predicted costs, limits, budget, and calibration by what devices report."""
+"""Predicted costs, limits, budgets, and calibration with what devices report."""

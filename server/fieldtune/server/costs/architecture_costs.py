@@ -1,4 +1,4 @@
-"""What the configurations of one architecture cost on a fleet, by its coefficients."""
+"""Costs of one architecture's configurations on a fleet, from the architecture's coefficients."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fieldtune.server.study.space import Configuration
 Array = NDArray[np.float64]
 
 Calibration = Mapping[str, Corrections]
-"""Device type -> by how much its reports differ from what its profile predicts."""
+"""Device type -> factors between what its devices report and what its profile predicts."""
 
 
 def factors(calibration: Calibration) -> tuple[object, ...]:
-    """All of a calibration that costs depend on, their intervals aside."""
+    """The factors of a calibration: all that costs without intervals depend on."""
     return tuple(
         (name, by.training.factor, by.inference.factor, by.memory.factor, by.power.factor)
         for name, by in sorted(calibration.items())
@@ -35,13 +35,14 @@ _WORST = np.array([objectives.MEASURES[name].worst_of_fleet for name in COST_MEA
 
 @dataclass(frozen=True)
 class FleetCosts:
-    """What a configuration costs on a fleet, without intervals.
+    """Predicted costs of a configuration on a fleet, without intervals.
 
     Attributes:
-        constraints: limit -> violation, that of the client at the fleet's coverage: with coverage
-            0.9, the violation that 90 % of the clients stay at or below.
+        constraints: limit -> violation (used / cap - 1) at the quantile ``limits.coverage`` over
+            the clients: with coverage 0.9, that which 90 % of the clients stay at or below.
         measures: costs of the whole fleet; infinite where no client can take part.
-        figures: costs of a client with the mean number of samples ``[device type, measure]``.
+        figures: costs of a client with the mean number of samples ``[device type, measure]``,
+            measures as in :data:`~fieldtune.server.costs.coefficients.MEASURES`.
         gaps: used / cap - 1 ``[limit, group]``; -1 where a limit is not set.
     """
 
@@ -65,28 +66,28 @@ class ArchitectureCosts:
     """Costs of one architecture's configurations on a fleet, under one calibration.
 
     Args:
-        fleet: whom they are for.
-        table: coefficients ``[device type, measure, term]``, as the profiles predict them.
+        fleet: the clients in groups.
+        table: uncalibrated coefficients ``[device type, measure, term]``.
         micro_batch: of the artefact.
-        calibration: by what devices have reported.
+        calibration: fitted to what devices have reported.
     """
 
     def __init__(
         self, fleet: FleetGroups, table: Array, micro_batch: int, calibration: Calibration
     ) -> None:
         self.fleet, self.table, self.micro_batch = fleet, table, micro_batch
-        self._seen = np.stack(
+        self._calibrated = np.stack(
             [
                 calibrated(each, calibration.get(name, NONE))
                 for name, each in zip(fleet.types, table, strict=True)
             ]
         )
         limited = [MEASURES.index(name) for name in fleet.limit_names]
-        self._limited = self._seen[fleet.group_types][:, limited].transpose(1, 0, 2)
+        self._limited = self._calibrated[fleet.group_types][:, limited].transpose(1, 0, 2)
         self._calls: dict[tuple[int, int], tuple[Array, Array]] = {}
 
     def of(self, configuration: Configuration) -> FleetCosts:
-        """What a configuration of this architecture costs."""
+        """Costs of a configuration of this architecture."""
         fleet = self.fleet
         rounds = fleet.rounds_a_client(configuration)
         calls, mean_calls = self._calls_of(configuration)
@@ -97,7 +98,9 @@ class ArchitectureCosts:
         order = rows.argsort(axis=1, kind="stable")
         last = (fleet.group_clients[order].cumsum(axis=1) >= fleet.needed).argmax(axis=1)
         at_coverage = rows[np.arange(len(rows)), order[np.arange(len(rows)), last]].tolist()
-        figures = evaluate(self._seen, mean_calls[:, None], rounds, fleet.type_samples[:, None])
+        figures = evaluate(
+            self._calibrated, mean_calls[:, None], rounds, fleet.type_samples[:, None]
+        )
         fitting = np.bincount(
             fleet.group_types, fleet.group_clients * (worst <= 0), len(fleet.types)
         )
@@ -109,16 +112,13 @@ class ArchitectureCosts:
         )
 
     def predicted(self, configuration: Configuration) -> Array:
-        """Costs by the profiles alone, of a client with the mean number of samples.
-
-        ``[device type, measure]``
-        """
+        """Uncalibrated costs of each type's mean client ``[device type, measure]``."""
         rounds = self.fleet.rounds_a_client(configuration)
         _, calls = self._calls_of(configuration)
         return evaluate(self.table, calls[:, None], rounds, self.fleet.type_samples[:, None])
 
     def _calls_of(self, configuration: Configuration) -> tuple[Array, Array]:
-        """Calls of train in a round, of each group and of each device type's mean client."""
+        """Calls of ``train`` per round: ``[group]``, and ``[device type]`` for its mean client."""
         settings = client_settings(configuration)
         key = int(settings["batch_size"]), int(settings["local_epochs"])
         if key not in self._calls:
@@ -130,7 +130,7 @@ class ArchitectureCosts:
 
 
 def _of_fleet(figures: Array, fitting: NDArray[np.int_]) -> list[float]:
-    """Each measure of the whole fleet, over the device types that take part."""
+    """Each measure of the whole fleet, over the device types with clients that can take part."""
     if not fitting.any():
         return [np.inf] * len(COST_MEASURES)
     figures = figures[:, : len(COST_MEASURES)]

@@ -1,32 +1,32 @@
-"""How much a study may spend, and whether it has: in trials, device-hours, joules or bytes."""
+"""A study's budgets in trials, device-hours, joules and bytes sent, and how much is used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fieldtune.server.costs.usage import altogether
+from fieldtune.server.costs.usage import total_usage
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.study.config import StudySection
 
 
 @dataclass(frozen=True)
 class Account:
-    """One of the things that a study may spend."""
+    """One budget and how much of it is used."""
 
     name: str
-    """As the study file has it."""
+    """The key in the study file."""
     used: float
     of: float
 
     @property
     def share(self) -> float:
-        """Of the budget, what is used."""
+        """The used share; 1 or more where the budget is used up."""
         return self.used / self.of
 
 
 class Budget:
-    """A study ends when any of its budgets is used up; trials in flight then still end.
+    """A study ends when any of its budgets is used up; trials in flight are finished.
 
     Args:
         study: the ``[study]`` section.
@@ -36,13 +36,13 @@ class Budget:
         self._study = study
 
     def accounts(self, trials: int, outcomes: Sequence[Outcome]) -> list[Account]:
-        """How each budget that is set stands.
+        """Used amount of each budget that is set.
 
         Args:
-            trials: sent to devices so far, those in flight among them.
-            outcomes: whose expenses count.
+            trials: number sent to devices so far, including those in flight.
+            outcomes: those whose usage counts.
         """
-        spent = altogether(outcomes)
+        spent = total_usage(outcomes)
         used = {
             "trials": trials,
             "device_hours": spent.device_s / 3600,
@@ -53,5 +53,5 @@ class Budget:
         return [Account(name, used[name], cap) for name, cap in caps.items() if cap is not None]
 
     def share(self, trials: int, outcomes: Sequence[Outcome]) -> float:
-        """Of the budget that is nearest to its end, what is used; 1 or more where it is spent."""
+        """Used share of the budget that is closest to exhausted; 1 or more where one is used up."""
         return max(account.share for account in self.accounts(trials, outcomes))

@@ -1,9 +1,9 @@
-"""What devices reported against what their profiles predicted, and what is learned from it.
+"""Calibration of predicted costs with what devices report.
 
-A trial leaves one ratio for each device type and quantity: the median over its clients' reports,
-which no few of them can move far. From the ratios of the trials told so far come the type's
-corrections (:mod:`fieldtune.profiles.costmodel.calibration`). Reports are compared to the
-catalogue's own predictions, never to corrected ones, so that a correction does not feed on itself.
+Each trial gives one ratio of reported to predicted value per device type and quantity: the median
+over its clients' reports, which is robust against outliers. The ratios of the finished trials give
+the correction factors (:mod:`fieldtune.profiles.costmodel.calibration`). Reports are compared with
+uncalibrated predictions, so that a correction does not influence itself.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Quantity = Literal["training", "inference", "memory", "power"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 _STEP = 0.02
-"""Factors are rounded to whole multiples of this, in natural logarithms (2 %). A correction moves a
-little with every trial, and whatever is computed from it would have to be computed again."""
+"""The logarithms of factors are rounded to multiples of this (2 %): otherwise every trial would
+change them slightly, and everything computed from them would have to be computed again."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the catalogue predicts that a client will report."""
+    """What a client's device profile predicts for its reports, without calibration."""
 
     profile: str
     micro_batch: int
@@ -40,16 +40,16 @@ class Expected:
     inference: Estimate
     """Milliseconds of a call of ``evaluate``: a forward pass of a micro-batch."""
     memory: Estimate
-    """MiB of the training process at its peak."""
+    """Peak memory of the training process in MiB."""
     power: Estimate | None = None
-    """Watts of the device while it trains; None where its profile does not tell."""
+    """Watts of the device while it trains; None where its profile does not say."""
 
 
-class Watch:
-    """Collects the reports of one training.
+class ObservationCollector:
+    """Compares the reports of one training with the predictions.
 
     Args:
-        expected: client -> what is predicted for it.
+        expected: client -> predictions for it.
     """
 
     def __init__(self, expected: Mapping[int, Expected]) -> None:
@@ -60,7 +60,7 @@ class Watch:
         self._left_out: dict[str, int] = defaultdict(int)
 
     def take(self, answers: Mapping[int, Report]) -> None:
-        """Take the reports of one exchange; a throttled or swapping device's are only counted."""
+        """Add the reports of one exchange; those of throttled or swapping devices are left out."""
         for client, report in answers.items():
             expected = self._expected.get(client)
             if expected is None or report.failure is not None:
@@ -75,10 +75,10 @@ class Watch:
                     self._pairs[key].append((predicted, reported))
 
     def observed(self) -> dict[str, Observed]:
-        """Of each device type that reported, what it said."""
+        """Predicted and reported values of each device type that reported."""
         found: dict[str, dict[str, Observation]] = defaultdict(dict)
         for (profile, quantity, simulated), pairs in sorted(self._pairs.items(), reverse=True):
-            # Sorted this way a device's own word comes after a simulated one, and replaces it.
+            # In this order measured values come after simulated ones, and override them.
             ratio = median(reported / predicted.value for predicted, reported in pairs)
             middle = sorted(pairs, key=_by_prediction)[len(pairs) // 2][0]
             found[profile][quantity] = Observation(
@@ -95,10 +95,10 @@ def _by_prediction(pair: tuple[Estimate, float]) -> float:
 
 
 def _reported(report: Report, micro_batch: int) -> Iterator[tuple[Quantity, float]]:
-    """What a report says of each quantity.
+    """The reported value of each quantity, where the report has it.
 
-    A device's latency is its median call after warm-up; with too few calls for one it says nothing.
-    Simulated calls all take equally long.
+    The latency of a device is the median over its calls after warm-up, which is missing after too
+    few calls. Simulated calls all take equally long.
     """
     if isinstance(report, TrainReport):
         if (call_ms := _call_ms(report, report.steps)) is not None:
@@ -121,19 +121,20 @@ def _call_ms(report: Report, calls: int) -> float | None:
 
 
 def pairs_of(outcomes: Iterable[Outcome], profile: str, quantity: str) -> list[Observation]:
-    """What a device type said of a quantity, one entry a trial; measured, if anything was."""
-    said = [
+    """One observation per trial of a quantity on a device type: measured, else simulated ones."""
+    observations = [
         observation
         for outcome in outcomes
         if isinstance(outcome, Trained)
         and profile in outcome.observed
         and (observation := outcome.observed[profile].quantities.get(quantity)) is not None
     ]
-    return [each for each in said if not each.simulated] or said
+    measured = [each for each in observations if not each.simulated]
+    return measured or observations
 
 
 def corrections(outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
-    """Device type -> what these outcomes teach about it."""
+    """Correction factors by device type, fitted to these outcomes."""
     profiles = {
         profile
         for outcome in outcomes
@@ -149,26 +150,26 @@ def corrections(outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
 
 
 def _correction(outcomes: Iterable[Outcome], profile: str, quantity: str) -> Correction:
-    said = pairs_of(outcomes, profile, quantity)
-    pairs = [(each.predicted, each.reported) for each in said]
-    found = correction(pairs, simulated=any(each.simulated for each in said))
+    observations = pairs_of(outcomes, profile, quantity)
+    pairs = [(each.predicted, each.reported) for each in observations]
+    found = correction(pairs, simulated=any(each.simulated for each in observations))
     return replace(found, factor=math.exp(_STEP * round(math.log(found.factor) / _STEP)))
 
 
-def known_before(
+def finished_before(
     number: float, outcomes: Iterable[Outcome], in_flight: Collection[int], parallel: int
 ) -> list[Outcome]:
-    """The outcomes that had been told when a trial was asked for.
+    """The outcomes that were known when a trial was proposed, without infeasible ones.
 
     The latest ``parallel - 1`` trials sent to devices before it were still in flight then. That
-    follows from the numbers alone, so a study that was killed and taken up again, which by then may
-    have been told more, judges its trials by the same knowledge.
+    follows from the numbers alone, so a study that was killed and resumed treats its trials the
+    same, although it may have more outcomes by then.
 
     Args:
         number: of the trial; infinity for the next one.
-        outcomes: all told so far.
-        in_flight: numbers of the trials that devices are working on.
-        parallel: trials in flight at a time.
+        outcomes: all so far.
+        in_flight: numbers of the trials that are being trained.
+        parallel: number of trials in flight at a time.
     """
     told = {outcome.proposal.number: outcome for outcome in outcomes}
     sent = sorted({*in_flight, *(n for n, outcome in told.items() if _was_sent(outcome))})

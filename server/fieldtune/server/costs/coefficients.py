@@ -1,9 +1,9 @@
-"""What an architecture costs on a device type, as coefficients.
+"""An architecture's costs on a device type, as coefficients of a linear model.
 
-Every cost is linear in the calls of the train signature in a round, in the rounds, in
-``min(1, rounds)`` (the one download of the artefact) and in the client's samples. So a few
-predictions of the profile's cost model give the coefficients, and thousands of configurations of
-the architecture are then a few sums each.
+Every cost is linear in the terms: calls of the train signature per round, those times the rounds,
+the rounds, ``min(1, rounds)`` (the one download of the artefact) and the client's samples. A few
+predictions with the device profile determine the coefficients; the costs of thousands of
+configurations of the architecture are then a few sums each.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ Array = NDArray[np.float64]
 
 TERMS = ("constant", "calls", "calls x rounds", "rounds", "download", "samples")
 MEASURES = (*COST_MEASURES, "training_s", "training_j")
-"""Costs in the order of a table's rows; the last two are the parts of a round's time and of a
-trial's energy that are computing, which corrections multiply."""
+"""Costs in the order of a table's rows. The last two are the computing part of a round's time and
+of a trial's energy: only these are multiplied by the correction factors."""
 
 _SAMPLES = 4096
-"""Samples at which a cost's share of the data is read off; bytes are whole, so not too few."""
+"""Samples for which the cost of the data is predicted; large, since bytes are rounded."""
 
 
 def calls_per_round(samples: int, batch_size: int, local_epochs: int, micro_batch: int) -> int:
-    """How often a client calls the artefact's train signature in one round."""
+    """Number of calls of the artefact's train signature in one round of a client."""
     full, rest = divmod(samples, batch_size)
     calls = full * math.ceil(batch_size / micro_batch) + math.ceil(rest / micro_batch)
     return local_epochs * calls
 
 
 def works(manifest: Manifest) -> dict[str, Work]:
-    """Signature -> the work of one call of it."""
+    """Signature -> the work (operations and bytes) of one call."""
     return {name: Work.from_json(each) for name, each in manifest.work.items()}
 
 
 def workload(
     manifest: Manifest, work: Mapping[str, Work], *, calls: float, rounds: float, samples: float
 ) -> Workload:
-    """What an artefact asks of a device.
+    """The work, transfers and memory of a trial on one client.
 
     Args:
         manifest: of the artefact.
         work: its signatures', see :func:`works`.
         calls: of the train signature in one round.
-        rounds: that the device takes part in.
-        samples: that the client holds.
+        rounds: in which the client takes part.
+        samples: training samples of the client.
     """
     sample_bytes = 4 * math.prod(manifest.input_shape) + 4
     return Workload(
@@ -62,7 +62,7 @@ def workload(
         step=work["train"],
         evaluate=work["evaluate"],
         steps_per_round=calls,
-        evaluations_per_round=0.0,  # a message of its own, after the last round
+        evaluations_per_round=0.0,  # not in the rounds: evaluation is a separate request after them
         rounds=rounds,
         artefact_bytes=manifest.artefact_bytes,
         model_bytes=manifest.model_bytes,
@@ -76,7 +76,7 @@ def workload(
 def coefficients(profile: DeviceProfile, manifest: Manifest) -> Array:
     """Coefficients of each cost of an artefact on a device type ``[measure, term]``.
 
-    In the order of :data:`MEASURES` and :data:`TERMS`; 0 where the profile does not tell a cost.
+    In the order of :data:`MEASURES` and :data:`TERMS`; 0 where the profile cannot predict a cost.
     """
     work = works(manifest)
 
@@ -108,9 +108,9 @@ def evaluate(table: Array, calls: Array, rounds: float, samples: Array) -> Array
 
 
 def calibrated(table: Array, by: Corrections) -> Array:
-    """Coefficients ``[measure, term]`` with what a device type has reported taken into account.
+    """Coefficients ``[measure, term]`` of the calibrated costs.
 
-    The same as :func:`fieldtune.profiles.costmodel.calibration.corrected` does to a cost.
+    Equivalent to :func:`fieldtune.profiles.costmodel.calibration.corrected` for a single cost.
     """
     at = {name: index for index, name in enumerate(MEASURES)}
     training, power = by.training.factor, by.training.factor * by.power.factor
@@ -125,6 +125,6 @@ def calibrated(table: Array, by: Corrections) -> Array:
 
 
 def values(cost: Cost) -> Array:
-    """A cost's figures ``[measure]``; 0 where the profile does not tell one."""
+    """The values of a cost ``[measure]``; 0 where the profile cannot predict one."""
     estimates = [getattr(cost, name) for name in MEASURES]
     return np.array([0.0 if each is None else each.value for each in estimates])

@@ -1,8 +1,8 @@
-"""What a study's configurations cost on its fleet, and which clients can take part.
+"""The cost model: what a configuration costs on the fleet, and which clients can take part.
 
-One cost model serves the tuning loop, the sampler, the report and retargeting: the coefficients of
-each architecture on each device type, which are kept in the run's folder as ``costs.json``, and a
-calibration by what devices have reported.
+The tuning loop, the sampler, the report and retargeting use the same one. It consists of the cost
+coefficients of each architecture on each device type, kept in the run folder as ``costs.json``, and
+a calibration with what devices have reported.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ _KEPT_FORECASTS = 20_000
 
 
 class CostModel:
-    """The cost model of a study: forecasts of configurations whose architecture was compiled.
+    """The cost model of a study, for configurations whose architecture has been compiled.
 
     Args:
         study: its limits, rounds and models.
         members: the fleet's clients.
         profiles: of each device type of the fleet.
-        kept: coefficients from the run's folder, the text of ``costs.json``; those of a device
-            type whose profile has changed since are computed anew.
-        keep: is given the file's new text whenever an architecture is learned.
+        kept: the text of ``costs.json`` from an earlier session; coefficients of a device type
+            whose profile has changed since are computed anew.
+        keep: is called with the new text of the file when an architecture is added.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class CostModel:
         self._predicted: dict[tuple[object, ...], Cost] = {}
 
     def learn(self, configuration: Configuration, manifest: Manifest) -> None:
-        """Take in the architecture of a configuration, which has been compiled."""
+        """Add the compiled architecture of a configuration."""
         key = self._study.architecture(configuration)
         if key in self._manifests:
             return
@@ -99,14 +99,14 @@ class CostModel:
         return self._study.architecture(configuration) in self._manifests
 
     def architectures(self) -> list[str]:
-        """Keys of the architectures that were compiled, in the order of their names."""
+        """Keys of the compiled architectures, sorted."""
         return sorted(self._manifests)
 
     def of_architecture(self, key: str, calibration: Calibration) -> ArchitectureCosts:
-        """Costs of an architecture's configurations."""
+        """Costs of an architecture's configurations, under a calibration."""
         at = key, factors(calibration)
         if at not in self._costs:
-            if len(self._costs) > 4 * len(self._manifests):  # of calibrations that are over
+            if len(self._costs) > 4 * len(self._manifests):  # those of outdated calibrations
                 self._costs.clear()
             self._costs[at] = ArchitectureCosts(
                 self.fleet, self._tables[key], self._manifests[key][0].micro_batch, calibration
@@ -114,14 +114,14 @@ class CostModel:
         return self._costs[at]
 
     def of(self, configuration: Configuration, calibration: Calibration) -> FleetCosts:
-        """What a configuration costs, without intervals."""
+        """Costs of a configuration, without intervals."""
         key = self._study.architecture(configuration)
         return self.of_architecture(key, calibration).of(configuration)
 
     def forecast(
         self, configuration: Configuration, calibration: Calibration | None = None
     ) -> Forecast:
-        """Calibrated costs on each device type with intervals, who can take part, constraints."""
+        """Costs on each device type with intervals, the clients that can take part, constraints."""
         calibration = calibration or {}
         key = configuration.key, _hashable(calibration)
         if key not in self._forecasts:
@@ -162,7 +162,7 @@ class CostModel:
         )
 
     def _predict(self, index: int, configuration: Configuration) -> Cost:
-        """The profile's own prediction for the device type's mean client, with intervals."""
+        """The uncalibrated prediction for the device type's mean client, with intervals."""
         key = self._study.architecture(configuration)
         settings, name = client_settings(configuration), self.fleet.types[index]
         samples = self.fleet.mean_samples[name]
@@ -177,7 +177,7 @@ class CostModel:
         return self._predicted[at]
 
     def expected(self, configuration: Configuration) -> dict[int, Expected]:
-        """What each client will report, as the profiles alone predict it."""
+        """Uncalibrated predictions of what each client will report."""
         found = dict[int, Expected]()
         manifest, work = self._manifests[self._study.architecture(configuration)]
         settings = client_settings(configuration)
@@ -201,7 +201,7 @@ class CostModel:
         return found
 
     def deadline_s(self, profile: str) -> float | None:
-        """Seconds that a round may take a device of this type."""
+        """Time limit of a round on this device type in seconds; None where there is none."""
         return self.fleet.limits[profile].round_s
 
     def _text(self) -> str:
@@ -219,7 +219,7 @@ class CostModel:
 
 
 def _read(text: str | None, prints: Mapping[str, str]) -> dict[str, dict[str, Array]]:
-    """Coefficients of ``costs.json``; of another version's file, or a damaged one, none."""
+    """Coefficients of ``costs.json``; none where it is damaged or of another version."""
     try:
         document: Any = json.loads(text or "{}")
         if tuple(document.get("measures", ())) != MEASURES:
@@ -242,7 +242,7 @@ def _hashable(calibration: Calibration) -> object:
 
 
 def _with_values(cost: Cost, figures: Array) -> Cost:
-    """A cost with these figures ``[measure]`` as its values: they differ by rounding alone."""
+    """The cost with these values ``[measure]``, which differ from its own by rounding only."""
     return replace(
         cost,
         **{

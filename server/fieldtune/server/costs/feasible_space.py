@@ -1,7 +1,7 @@
-"""What the limits leave of a search space, found by forecasting a sample of it.
+"""Which share of the search space is feasible, estimated from a random sample.
 
-Nothing is trained; each architecture in the sample is compiled once, which the artefact cache
-keeps for the study itself.
+Costs of the sampled configurations are predicted; nothing is trained. Each architecture in the
+sample is compiled once, and the study finds it in the artefact cache.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.space import Configuration, Value
 
-SAMPLE = 1000
-MOST_ARCHITECTURES = 48
-"""Compiling takes about a second each, so a larger space is judged by so many of them."""
+SAMPLED_CONFIGURATIONS = 1000
+SAMPLED_ARCHITECTURES = 48
+"""The most that are compiled, since each takes about a second; configurations of any others are
+left out of the sample."""
 
 
 @dataclass(frozen=True)
 class Screening:
-    """Of ``sampled`` configurations, how many each limit rules out."""
+    """How many of ``sampled`` configurations are feasible, and how many each limit rules out."""
 
     sampled: int
     architectures: int
     feasible: tuple[Configuration, ...]
     ruled_out: Mapping[str, int]
-    """Limit -> configurations for which it leaves too little of the fleet."""
+    """Limit -> number of configurations that violate it on too many clients."""
     fitting: Mapping[str, int]
-    """Device type -> configurations that fit on all of its clients."""
+    """Device type -> number of configurations that fit on all of its clients."""
     tightest: Mapping[str, float]
-    """Limit -> the smallest violation seen."""
+    """Limit -> the smallest violation in the sample."""
 
     def explain(self) -> str:
-        """Which limit rules out what share of the space."""
+        """For people: the share of the space that each limit rules out."""
         if not self.ruled_out:
             return "no limit rules anything out"
         return ", ".join(
@@ -56,10 +57,13 @@ def screen(
     calibration: Calibration | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Screening:
-    """Forecast a uniform sample of the space; ``on_progress`` is told of compiled architectures."""
-    sample = study.full_space.sample(SAMPLE, seed)
+    """Predict the costs of a uniform sample of the space.
+
+    ``on_progress`` is called with the number of compiled architectures and of all.
+    """
+    sample = study.full_space.sample(SAMPLED_CONFIGURATIONS, seed)
     architectures = {study.architecture(configuration): configuration for configuration in sample}
-    kept = dict(list(architectures.items())[:MOST_ARCHITECTURES])
+    kept = dict(list(architectures.items())[:SAMPLED_ARCHITECTURES])
     futures = {key: artefacts.of(configuration) for key, configuration in kept.items()}
     for done, (key, future) in enumerate(futures.items()):
         on_progress(done, len(futures))
@@ -93,10 +97,10 @@ def find_feasible(
     seed: int,
     calibration: Calibration | None = None,
 ) -> Configuration:
-    """A configuration that the limits allow.
+    """A feasible configuration from a random sample of the space.
 
     Raises:
-        InfeasibleError: a large sample holds none; the message says which limit is to blame.
+        InfeasibleError: the sample holds none; the message names the limit that excludes most.
     """
     screening = screen(study, costs, artefacts, seed=seed, calibration=calibration)
     if not screening.feasible:
@@ -105,7 +109,7 @@ def find_feasible(
 
 
 def impossible(study: StudyConfig, screening: Screening) -> str:
-    """The sentence for a study whose limits leave nothing."""
+    """The message for a study in which no sampled configuration is feasible."""
     worst = max(
         screening.ruled_out, key=lambda limit: screening.tightest[limit], default="coverage"
     )
@@ -123,7 +127,7 @@ def check_queue(
     costs: CostModel,
     artefacts: Artefacts,
 ) -> None:
-    """Refuse a queued configuration that is still to be tried and that the limits rule out.
+    """Refuse a queued configuration that has not been tried yet and is infeasible.
 
     Raises:
         InfeasibleError: there is one; the message says which limit it exceeds.
@@ -145,7 +149,7 @@ def check_queue(
 
 
 def _tried(outcome: Outcome) -> list[dict[str, Value]]:
-    """The configuration of a trial, and those that shared its training."""
+    """The configuration of a trial and, with FedEx, those that shared its training."""
     values = outcome.proposal.configuration.flat()
     choice = outcome.learned.choice if isinstance(outcome, Completed) else None
     others = choice.configurations if choice else ()

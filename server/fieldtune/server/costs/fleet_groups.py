@@ -1,4 +1,4 @@
-"""A fleet as its costs see it: groups of clients that cost the same, their samples and limits."""
+"""A fleet in groups of clients with the same costs, with their samples and limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Group:
-    """Clients of one device type with equally many training samples: they cost the same."""
+    """Clients of one device type with the same number of training samples."""
 
     profile: str
     samples: int
@@ -38,11 +38,11 @@ class FleetGroups:
     Args:
         study: its limits and rounds.
         members: the clients.
-        profiles: each of the fleet's device types; one that no member is of is predicted for a
-            device with as many samples as the members have on average, and judges nothing.
+        profiles: of all device types of the fleet. For a type without members, costs are predicted
+            for a client with the members' mean number of samples, and limits are not checked.
 
     Raises:
-        StudyError: an objective or a limit needs what a device type's profile does not tell.
+        StudyError: an objective or a limit cannot be predicted from a device type's profile.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class FleetGroups:
             name: study.limits.for_device(name, default_limits(profile))
             for name, profile in profiles.items()
         }
-        _check_told(study, profiles, self.limits)
+        _check_predictable(study, profiles, self.limits)
         self.limit_names = sorted(
             {name for limits in self.limits.values() for name, _ in limits.items()}
         )
         self.needed = math.ceil(study.limits.coverage * self.size - 1e-9)
-        """Clients that must be able to take part."""
+        """Number of clients that must be able to take part."""
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
         for member in sorted(members, key=lambda member: member.client):
             groups[member.profile, member.train_samples].append(member.client)
@@ -81,7 +81,7 @@ class FleetGroups:
         }  # fmt: skip
 
     def fitting(self, name: str, fits: NDArray[np.bool_]) -> int:
-        """Clients of a device type in the groups that fit ``[group]``."""
+        """Number of a device type's clients in the groups that ``fits`` names ``[group]``."""
         own = self.group_types == self.types.index(name)
         return int(self.group_clients[own & fits].sum())
 
@@ -115,17 +115,17 @@ class FleetGroups:
         return np.array(caps).reshape(len(self.limit_names), len(self.groups))
 
     def rounds_a_client(self, configuration: Configuration) -> float:
-        """Rounds of a trial that one client takes part in, in expectation."""
+        """Expected number of rounds of a trial in which one client takes part."""
         per_round = min(int(server_settings(configuration)["clients_per_round"]), self.size)
         return self.rounds * per_round / self.size
 
 
-def _check_told(
+def _check_predictable(
     study: StudyConfig,
     profiles: Mapping[str, DeviceProfile],
     limits: Mapping[str, DeviceLimits],
 ) -> None:
-    """Refuse a study that asks for what a profile does not tell: nothing is guessed."""
+    """Refuse objectives, limits and budgets that cannot be predicted from the profiles."""
     for name, profile in sorted(profiles.items()):
         asked = [(f"the objective {each.name}", each.name) for each in study.study.objectives]
         asked += [(f"the limit {limit} = {cap:g}", limit) for limit, cap in limits[name].items()]

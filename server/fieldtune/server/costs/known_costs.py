@@ -1,10 +1,10 @@
-"""What is known of a configuration before it is tried, for the tuner to search by.
+"""Objectives and constraints that the tuner knows before a trial: predicted costs.
 
-Costs and limits of an architecture that has been compiled are exact. Those of one that has not are
-estimated from the architectures of the same model that have: the logarithm of each cost is taken to
-be linear in the logarithms of the model's parameters, and a few per cent are added, so that of two
-nearly equal proposals the one that needs no compiling comes first. Whatever is proposed is compiled
-and priced exactly before any device is asked.
+For an architecture that has been compiled they are those of the cost model. For any other they are
+extrapolated from the compiled architectures of the same model: the logarithm of each cost is
+assumed to be linear in the logarithms of the model's parameters. A few per cent are added, so that
+of two nearly equal candidates the compiled one is preferred. Every proposal is compiled, and its
+costs predicted exactly, before it is sent to a device.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fieldtune.server.study.space import Configuration, Value
 
 Array = NDArray[np.float64]
 
-_DEARER = 1.05
-"""Estimated costs of an architecture that was not compiled are multiplied by this."""
+_UNCOMPILED_FACTOR = 1.05
+"""Extrapolated costs of architectures that are not compiled are multiplied by this."""
 
-_FAR = 5.0
-"""An estimate is at most so many natural logarithms away from what is known."""
+_MAX_LOG_RATIO = 5.0
+"""An extrapolated cost differs from that of the nearest compiled architecture by at most exp(5)."""
 
 _RIDGE = 0.05
-"""Ridge penalty, so that two architectures do not make a steep slope."""
+"""Ridge penalty; it limits the slope that a few architectures can give."""
 
 
 class KnownCosts:
@@ -40,7 +40,7 @@ class KnownCosts:
 
     Args:
         study: its objectives and space.
-        costs: of what was compiled.
+        costs: the cost model of compiled architectures.
     """
 
     def __init__(self, study: StudyConfig, costs: CostModel) -> None:
@@ -52,7 +52,7 @@ class KnownCosts:
         self._changed = False
 
     def learn(self, configuration: Configuration, manifest: Manifest) -> None:
-        """Take in a compiled architecture."""
+        """Add a compiled architecture."""
         self._costs.learn(configuration, manifest)
         key = self._study.architecture(configuration)
         if key not in self._models:
@@ -61,14 +61,14 @@ class KnownCosts:
             self._forget()
 
     def calibrate(self, calibration: Calibration) -> None:
-        """Go by another calibration from now on."""
+        """Use this calibration from now on."""
         changed = factors(calibration) != factors(self._calibration)
         self._calibration = dict(calibration)
         if changed:
             self._forget()
 
     def renewed(self) -> bool:
-        """Whether anything is new since this was last asked."""
+        """Whether anything has changed since the last call of this method."""
         changed, self._changed = self._changed, False
         return changed and bool(self._models)
 
@@ -78,9 +78,9 @@ class KnownCosts:
         self._changed = True
 
     def __call__(self, values: Mapping[str, Any]) -> Known:
-        """What is known of the configuration with these values."""
+        """Known objectives and constraints of the configuration with these values."""
         configuration = self._space.configuration(values)
-        # The other parameters cost nothing, so many configurations share their costs.
+        # The other parameters do not change costs, so many configurations share an entry.
         settings = tuple(
             values.get(name) for name in ("batch_size", "local_epochs", "clients_per_round")
         )
@@ -106,14 +106,14 @@ class KnownCosts:
         )
 
     def _estimate(self, configuration: Configuration, architecture: str) -> ArchitectureCosts:
-        """Costs of an architecture that was not compiled, from those that were.
+        """Extrapolated costs of an architecture that is not compiled.
 
-        Ridge regression of the logarithm of each cost on the model's parameters says by what factor
-        it differs from the nearest one that was compiled.
+        A ridge regression of the logarithm of each cost on the model's parameters gives the factor
+        by which it differs from the nearest compiled architecture.
         """
         if architecture not in self._estimated:
             model, parameters = self._study.model_of(configuration)
-            # Sums and ties go by place in this list: by key, not by when each was learned.
+            # Sorted, so that sums and ties do not depend on the order of compilation.
             learned = sorted(self._models)
             same = [key for key in learned if self._models[key][0] == model] or learned
             costs = [self._costs.of_architecture(key, self._calibration) for key in same]
@@ -123,10 +123,12 @@ class KnownCosts:
             logs = np.log(np.maximum(figures, 1e-300))
             centred = x - x.mean(axis=0)
             gram = centred @ centred.T + _RIDGE * np.eye(len(x))
-            pull = np.linalg.solve(gram, centred @ (point - x.mean(axis=0)))
+            weights = np.linalg.solve(gram, centred @ (point - x.mean(axis=0)))
             middle = logs.mean(axis=0)
-            estimated = middle + np.tensordot(pull, logs - middle, 1)
-            factors = _DEARER * np.exp(np.clip(estimated - logs[nearest], -_FAR, _FAR))
+            estimated = middle + np.tensordot(weights, logs - middle, 1)
+            factors = _UNCOMPILED_FACTOR * np.exp(
+                np.clip(estimated - logs[nearest], -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+            )
             self._estimated[architecture] = ArchitectureCosts(
                 self._costs.fleet,
                 costs[nearest].table * factors[:, :, None],
@@ -136,7 +138,7 @@ class KnownCosts:
         return self._estimated[architecture]
 
     def _point(self, parameters: Mapping[str, Value]) -> Array:
-        """The model's parameters as numbers: logarithms, or one column a choice."""
+        """The model's parameters as a vector: logarithms of numbers, one-hot encoded choices."""
         columns: list[float] = []
         for name, parameter in self._space.model.items():
             if name == "model":

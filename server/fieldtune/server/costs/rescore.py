@@ -1,7 +1,7 @@
-"""Trials re-evaluated: their costs, limits and known objectives by today's cost model.
+"""Re-evaluate trials with the latest calibration and the current limits.
 
-A trial is told with what was known of the devices then. The optimizer, early stopping, the report
-and retargeting all compare trials by one calibration and today's limits.
+An outcome is stored with the costs predicted at that time. The tuner, early stopping, the report
+and retargeting compare trials by one calibration and the current limits.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from fieldtune.server.study.objectives import COST_MEASURES
 def rescore(
     outcomes: Sequence[Outcome], costs: CostModel, calibration: Calibration
 ) -> list[Outcome]:
-    """The outcomes with forecasts and known objectives as they would be told now.
+    """The outcomes with costs, constraints and known objectives predicted anew.
 
-    What was not trained stays as it was told: the figures are those that ruled it out. A trained
-    trial that fits no device any more keeps its objectives, and its constraints say so.
+    Infeasible and failed trials stay as they were told: an infeasible one keeps the figures for
+    which it was ruled out. A trained trial that now fits no device keeps its known objectives (they
+    would be infinite); its constraints show the violation.
 
     Args:
         outcomes: of the study.
-        costs: the study's cost model, with its fleet and limits of today.
-        calibration: by what devices have reported.
+        costs: the study's cost model, with the current fleet and limits.
+        calibration: fitted to what devices have reported.
     """
     return [
         _rescored(outcome, costs, calibration)

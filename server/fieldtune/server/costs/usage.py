@@ -1,4 +1,4 @@
-"""What a trial took of its devices, by device type: busy seconds, joules, bytes."""
+"""Device usage of a trial by device type: busy seconds, joules, bytes sent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fieldtune.server.outcomes.trial import Expense, Forecast, Infeasible, Outco
 Report = TrainReport | EvaluateReport
 
 
-class Bill:
-    """Adds up one training, over every exchange and whatever came of it.
+class UsageMeter:
+    """Adds up the device usage of one training, failed requests included.
 
-    A device that did not report its time is charged what its profile predicts of a round, and one
-    that did not measure its energy the power of its profile meanwhile.
+    Where a device reports no time, the predicted time of a round counts; where it reports no
+    energy, its time multiplied by the power of its profile.
 
     Args:
-        expected: client -> its type and what is predicted for it.
+        expected: client -> its device type and the predictions for it.
         forecast: of the trial.
     """
 
@@ -28,7 +28,7 @@ class Bill:
         self._by_profile: dict[str, Expense] = {}
 
     def take(self, answers: Mapping[int, Report]) -> None:
-        """Charge the reports of one exchange, in the order of the clients: sums are of floats."""
+        """Add the reports of one exchange, sorted by client so that float sums are reproducible."""
         for client, report in sorted(answers.items()):
             expected = self._expected[client]
             trains = isinstance(report, TrainReport)
@@ -44,21 +44,21 @@ class Bill:
             sent = payload * PROTOCOL_FACTOR.value + MESSAGE_BYTES.value
             self._by_profile[expected.profile] = _sum(
                 [
-                    self._by_profile.get(expected.profile, NOTHING),
+                    self._by_profile.get(expected.profile, NO_USAGE),
                     Expense(busy_s, energy_j, sent),
                 ]
             )
 
     def total(self) -> dict[str, Expense]:
-        """Device type -> what was taken of it so far."""
+        """Usage so far by device type."""
         return dict(sorted(self._by_profile.items()))
 
 
-NOTHING = Expense(0.0, 0.0, 0.0)
+NO_USAGE = Expense(0.0, 0.0, 0.0)
 
 
 def _sum(expenses: Iterable[Expense]) -> Expense:
-    """Together; joules are not known where those of a part are not."""
+    """The sum; joules are None where those of any part are."""
     parts = list(expenses)
     joules = [part.energy_j for part in parts if part.energy_j is not None]
     return Expense(
@@ -69,7 +69,7 @@ def _sum(expenses: Iterable[Expense]) -> Expense:
 
 
 def by_device(outcomes: Iterable[Outcome]) -> dict[str, Expense]:
-    """Device type -> what the outcomes together took of it."""
+    """Usage of all outcomes together, by device type."""
     found: dict[str, list[Expense]] = {}
     for outcome in outcomes:
         if not isinstance(outcome, Infeasible):
@@ -78,6 +78,6 @@ def by_device(outcomes: Iterable[Outcome]) -> dict[str, Expense]:
     return {profile: _sum(expenses) for profile, expenses in sorted(found.items())}
 
 
-def altogether(outcomes: Iterable[Outcome]) -> Expense:
-    """What the outcomes took of the whole fleet."""
-    return _sum([NOTHING, *by_device(outcomes).values()])
+def total_usage(outcomes: Iterable[Outcome]) -> Expense:
+    """Usage of all outcomes on the whole fleet."""
+    return _sum([NO_USAGE, *by_device(outcomes).values()])

@@ -1,1 +1,1 @@
-"""The coordinator's machine: certificates, proxy, SuperLink."""
+"""The coordinator's machine: certificates, nginx as proxy, SuperLink."""

@@ -1,7 +1,7 @@
-"""Who may be believed: a fleet's own certificate authority, its server's certificate, device keys.
+"""TLS certificates and device keys of a fleet, which has its own certificate authority.
 
-Everything is EC P-384, the curve that Flower's node authentication takes. The authority's key signs
-server certificates only; devices prove who they are by keys that are registered one by one.
+All keys are EC P-384, the curve that Flower's node authentication uses. The authority signs server
+certificates only; devices authenticate with keys that are registered one by one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
-"""The most that Apple's and others' rules allow a server certificate under one's own authority."""
+"""The longest validity that clients such as Apple's accept with a private authority."""
 
 _LEEWAY = datetime.timedelta(days=1)
-"""Valid since yesterday: a board without a battery-backed clock may lag when it first connects."""
+"""Valid from a day before: the clock of a board without a battery may be behind at first."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pair:
 
 
 def make_authority(name: str) -> Pair:
-    """A new certificate authority; it can sign nothing but servers' certificates."""
+    """A new certificate authority, which can sign end certificates only."""
     key = ec.generate_private_key(ec.SECP384R1())
     builder = (
         _builder(name, name, key, AUTHORITY_DAYS)
@@ -45,7 +45,7 @@ def make_authority(name: str) -> Pair:
 
 
 def make_server(authority: Pair, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Pair:
-    """A certificate for these host names and addresses, signed by the authority."""
+    """A server certificate for these host names and addresses, signed by the authority."""
     issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
     issuer_key = serialization.load_pem_private_key(authority.private_key.encode(), None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
@@ -68,7 +68,7 @@ def make_server(authority: Pair, hosts: Sequence[str], *, days: int = SERVER_DAY
 
 
 def expires(certificate: str) -> datetime.datetime:
-    """When a certificate ends, UTC."""
+    """When a certificate expires, UTC."""
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
 
 
@@ -87,7 +87,7 @@ def make_device_key() -> tuple[str, str]:
 
 
 def public_pem(openssh: str) -> bytes:
-    """A public key from its OpenSSH line to PEM, which is how Flower stores it."""
+    """A public key in PEM, as Flower stores it, from its OpenSSH line."""
     return serialization.load_ssh_public_key(openssh.encode()).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

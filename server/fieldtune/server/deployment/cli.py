@@ -14,13 +14,13 @@ from rich.console import Console
 from fieldtune.profiles.common.errors import DeploymentError, FleetError
 
 app = typer.Typer(
-    help="Run the coordinator of a real fleet, and say which devices belong to it.",
+    help="Run the coordinator of a fleet of real devices, and enroll devices.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The coordinator's folder.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What the device is called.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The device's name.")]
 
 
 @app.command()
@@ -30,8 +30,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Name or address that devices reach this machine by; may be given several times, "
-            "bundles carry the first.  [default: this machine's name]",
+            help="Host name or address under which devices reach this machine; may be given "
+            "several times, bundles contain the first.  [default: this machine's name]",
         ),
     ] = None,
     port: Annotated[
@@ -41,7 +41,7 @@ def init(
         int, typer.Option(min=1, max=65535, help="SuperLink's own port, on loopback only.")
     ] = 18443,
 ) -> None:
-    """Make what a deployment needs: certificates, proxy configuration, systemd unit, a README."""
+    """Create a coordinator's folder: certificates, proxy configuration, systemd unit, a README."""
     from pydantic import ValidationError
 
     from fieldtune.profiles.common.validation import mistake
@@ -65,7 +65,7 @@ def init(
     typer.echo(f"{folder}: a coordinator that devices reach at {settings.address}")
     _note(
         f"Next: 'fieldtune coordinator start {folder}', and 'fieldtune coordinator enroll {folder} "
-        f"NAME' for each device; {folder / 'README.txt'} says more"
+        f"NAME' for each device; {folder / 'README.txt'} has the details"
     )
 
 
@@ -89,7 +89,7 @@ def enroll(
         ),
     ] = None,
 ) -> None:
-    """Make a device's key and write its bundle: the one file to copy onto the device."""
+    """Create a device's key and write its bundle: the one file to copy onto the device."""
     from fieldtune.server.deployment.folder import CoordinatorFolder
 
     coordinator = CoordinatorFolder(folder)
@@ -116,7 +116,7 @@ def enroll(
 
 @app.command()
 def remove(folder: Folder, name: Name) -> None:
-    """Take a device's right to connect away, where it was lost or stolen."""
+    """Revoke a device's key, for example when it was lost or stolen."""
     from fieldtune.server.deployment.folder import CoordinatorFolder
 
     coordinator = CoordinatorFolder(folder)
@@ -127,12 +127,12 @@ def remove(folder: Folder, name: Name) -> None:
         register_devices(coordinator)
         typer.echo(f"{name} is removed and can no longer connect")
     else:
-        typer.echo(f"{name} is removed; a coordinator that starts will not let it in")
+        typer.echo(f"{name} is removed; a coordinator that starts will not accept it")
 
 
 @app.command()
 def devices(folder: Folder) -> None:
-    """List the enrolled devices and who is connected."""
+    """List the enrolled devices, and which of them are connected."""
     from rich.table import Table
 
     from fieldtune.server.deployment.folder import CoordinatorFolder
@@ -140,19 +140,19 @@ def devices(folder: Folder) -> None:
 
     coordinator = CoordinatorFolder(folder)
     try:
-        there = {node.name for node in connected_devices(coordinator)}
+        connected = {node.name for node in connected_devices(coordinator)}
     except FleetError as away:
-        there = set()
+        connected = set()
         _note(str(away))
     table = Table("number", "device", "connected", box=None)
     for device in coordinator.devices():
-        table.add_row(str(device.number), device.name, "yes" if device.name in there else "no")
+        table.add_row(str(device.number), device.name, "yes" if device.name in connected else "no")
     Console().print(table)
 
 
 @app.command()
 def renew(folder: Folder) -> None:
-    """Make a new server certificate from the same authority; devices need no change."""
+    """Issue a new server certificate from the same authority; devices need no change."""
     from fieldtune.server.deployment.certificates import expires
     from fieldtune.server.deployment.folder import CoordinatorFolder
     from fieldtune.server.deployment.systemd import readme

@@ -1,9 +1,9 @@
-"""What the coordinator uses of Flower beyond its public API: names alone, in one place.
+"""Names outside of Flower's public API that the coordinator uses, imported in one place.
 
-Holds for the version in ``fieldtune.client.node.fleet_api.HOLDS_FOR``;
-``tests/network/test_flower.py`` is the contract. The device's part is
-:mod:`fieldtune.client.node.fleet_api`: a board should not load what only the coordinator speaks,
-SuperLink's Control and Runtime APIs (protobuf over HTTP).
+They are those of the version in ``fieldtune.client.node.fleet_api.HOLDS_FOR``;
+``tests/network/test_flower.py`` tests what is used of them. The names that devices use are in
+:mod:`fieldtune.client.node.fleet_api`: a board should not load SuperLink's Control and Runtime APIs
+(protobuf over HTTP), which only the coordinator uses.
 """
 
 from flwr.app.message import make_message, remove_content_from_message

@@ -1,16 +1,16 @@
-"""A coordinator's folder: all that a deployment is, in files that only its owner may read.
+"""A coordinator's folder: the state of a deployment, in files that only its owner may read.
 
 ===========================  =====================================================================
-``coordinator.toml``         where devices connect, and the port that SuperLink has to itself
+``coordinator.toml``         where devices connect, and SuperLink's own port
 ``ca.crt``, ``ca.key``       the fleet's own certificate authority
-``server.crt``, ``.key``     what the coordinator shows to whoever connects
-``executor.key``             who knows it may carry out runs: SuperLink and ``fieldtune tune``
-``nginx.conf``               the proxy: TLS, and of SuperLink's interfaces only the devices' own
+``server.crt``, ``.key``     the server's certificate
+``executor.key``             shared secret of SuperLink and the processes that may execute runs
+``nginx.conf``               the proxy: TLS, and only the part of SuperLink's API for devices
 ``*.service``                a systemd unit that keeps the coordinator running
 ``devices/NAME.toml``        each enrolled device: its number and its public key
 ``bundles/NAME.bundle.toml`` what to copy onto the device
 ``superlink.db``, ``flwr/``  SuperLink's state
-``logs/``                    what SuperLink and the proxy said
+``logs/``                    of SuperLink and the proxy
 ===========================  =====================================================================
 """
 
@@ -45,7 +45,7 @@ LOOPBACK = ("localhost", "127.0.0.1")
 DEVICE_PORT = 8443
 SUPERLINK_PORT = 18443
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
-"""A DNS name, an IPv4 or an IPv6 address; nothing that means something in a configuration file."""
+"""A DNS name, an IPv4 or an IPv6 address; no characters that are special in nginx.conf."""
 
 
 def _host(value: str) -> str:
@@ -63,11 +63,11 @@ class Settings(BaseModel):
     hosts: Annotated[
         tuple[Annotated[str, AfterValidator(_host)], ...], Field(min_length=1, max_length=16)
     ]
-    """Names and addresses of this machine; bundles carry the first."""
+    """Names and addresses of this machine; bundles contain the first."""
     port: int = Field(default=DEVICE_PORT, ge=1, le=65535)
     """Where devices connect."""
     superlink_port: int = Field(default=SUPERLINK_PORT, ge=1, le=65535)
-    """SuperLink's, on loopback."""
+    """SuperLink's port on the loopback interface."""
 
     @property
     def address(self) -> str:
@@ -94,13 +94,13 @@ class Enrolled:
 
     name: str
     number: int
-    """Its client number in every study; in the order of enrolment."""
+    """Its client number in every study, assigned in the order of enrolment."""
     public_key: str
-    """OpenSSH."""
+    """One OpenSSH line."""
 
     @property
     def public_key_pem(self) -> bytes:
-        """As SuperLink keeps it."""
+        """The public key in PEM, as SuperLink stores it."""
         return public_pem(self.public_key)
 
 
@@ -108,7 +108,7 @@ class CoordinatorFolder:
     """An existing coordinator's folder.
 
     Raises:
-        DeploymentError: it is not one, or its settings are damaged.
+        DeploymentError: the folder is not a coordinator's, or its settings are damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,15 +128,15 @@ class CoordinatorFolder:
 
     @classmethod
     def create(cls, path: Path, settings: Settings) -> CoordinatorFolder:
-        """Make a new coordinator: keys, certificates and settings.
+        """Create a coordinator's folder with new keys, certificates and settings.
 
         Raises:
-            DeploymentError: there is one already.
+            DeploymentError: the folder is a coordinator's already.
             StorageError: the folder cannot be written.
         """
         if (path / "coordinator.toml").exists():
             raise DeploymentError(
-                f"{path} is a coordinator's folder already: its devices know its certificate; "
+                f"{path} is a coordinator's folder already, whose certificate its devices trust: "
                 "choose another folder, or 'fieldtune coordinator renew' for a new certificate"
             )
         with writing(path, "try again"):
@@ -153,12 +153,12 @@ class CoordinatorFolder:
         return cls(path)
 
     def renew(self) -> None:
-        """A new server certificate from the same authority; devices need no change."""
+        """Issue a new server certificate from the same authority; devices need no change."""
         authority = Pair(self.ca_certificate, _read(self.path / "ca.key"))
         _write_server(self.path, authority, self.settings.hosts)
 
     def write(self, name: str, text: str) -> None:
-        """Write a file of the folder, for its owner's eyes."""
+        """Write a file of the folder that only its owner may read."""
         _write(self.path / name, text)
 
     @property
@@ -173,7 +173,7 @@ class CoordinatorFolder:
 
     @property
     def executor_key(self) -> bytes:
-        """Shared by SuperLink and whoever may carry out runs."""
+        """The shared secret of SuperLink and the processes that may execute runs."""
         return _read(self.path / "executor.key").encode()
 
     def superlink_listens(self) -> bool:
@@ -198,15 +198,15 @@ class CoordinatorFolder:
         return sorted(found, key=lambda device: device.number)
 
     def enroll(self, name: str) -> tuple[Enrolled, Bundle]:
-        """A key and a number for a new device; its bundle holds the only copy of the private key.
+        """Create a new device's key and number; the bundle has the only copy of the private key.
 
         Raises:
-            DeploymentError: the name cannot be used or is taken.
+            DeploymentError: the name is invalid or taken.
         """
         if not NAME.fullmatch(name):
             raise DeploymentError(
-                f"A device cannot be called {name!r}: take 1 to 63 letters, digits, '-' or '_', "
-                "a letter or digit first"
+                f"{name!r} is not a valid device name: use 1 to 63 letters, digits, '-' or '_', "
+                "beginning with a letter or digit"
             )
         with self._lock("devices"):
             known = self.devices()
@@ -235,7 +235,7 @@ class CoordinatorFolder:
         return self.path / "bundles" / f"{name}{SUFFIX}"
 
     def remove(self, name: str) -> Enrolled:
-        """Forget a device; its number is not given again while later ones exist.
+        """Remove a device; its number is not reused while later ones exist.
 
         Raises:
             DeploymentError: there is no such device.
@@ -243,15 +243,15 @@ class CoordinatorFolder:
         with self._lock("devices"):
             known = {device.name: device for device in self.devices()}
             if name not in known:
-                there = ", ".join(known) or "none"
-                raise DeploymentError(f"No device is called {name!r}; enrolled are: {there}")
+                enrolled = ", ".join(known) or "none"
+                raise DeploymentError(f"There is no device {name!r}; enrolled are: {enrolled}")
             (self.path / "devices" / f"{name}.toml").unlink()
             self.bundle_file(name).unlink(missing_ok=True)
         return known[name]
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Have the fleet to oneself: one study at a time, so that what devices measure is its own.
+        """Lock the fleet for one study: concurrent studies would distort what devices measure.
 
         Raises:
             DeploymentError: another study runs on it.
@@ -264,10 +264,10 @@ class CoordinatorFolder:
 
     @contextmanager
     def being_served(self) -> Iterator[None]:
-        """Be the one process that serves this folder.
+        """Lock the folder for the one process that serves it.
 
         Raises:
-            DeploymentError: another does already.
+            DeploymentError: another process serves it.
         """
         refusal = DeploymentError(f"The coordinator of {self.path} is running already")
         with self._lock("serve", refusal):
@@ -282,7 +282,7 @@ class CoordinatorFolder:
 
 
 def listens(port: int) -> bool:
-    """Whether something listens on a port of loopback."""
+    """Whether something listens on a port of the loopback interface."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except OSError:
@@ -291,7 +291,7 @@ def listens(port: int) -> bool:
 
 
 def this_machine() -> str:
-    """The name that others on the local network most likely reach this machine by."""
+    """The name under which other machines on the local network most likely reach this one."""
     name = socket.gethostname()
     return name if "." in name or name == "localhost" else f"{name}.local"
 
@@ -303,7 +303,7 @@ def _write_server(path: Path, authority: Pair, hosts: Sequence[str]) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write whole or not at all, for the owner's eyes alone from the first byte on."""
+    """Write a file atomically, readable only by its owner from the start."""
     with writing(file, "try again"):
         write_atomically(file, text, mode=0o600)
 

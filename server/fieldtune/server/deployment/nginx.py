@@ -1,9 +1,9 @@
-"""The proxy that devices meet: nginx, which passes on what a device needs and nothing else.
+"""nginx as the proxy that devices connect to: it forwards only the calls that a device needs.
 
-SuperLink answers on one port to devices, to whoever starts runs and registers keys, and to whoever
-carries runs out, and knows no accounts. So it listens on loopback alone, and only the calls listed
-here pass. They are listed one by one and rebuilt from nginx's normalised path, so no spelling of a
-path reaches anything else; registering and unregistering are not among them.
+SuperLink serves its APIs for devices, for control (start runs, register keys) and for executing
+runs on one port, without user accounts. So it listens on the loopback interface only, and the proxy
+forwards an allow list of calls. The forwarded path is built from nginx's normalised one, so no
+other spelling of a path reaches anything else; registering keys is not on the list.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DEVICE_CALLS = (
     "pull-object",
     "confirm-message-received",
 )
-"""What a device calls under ``/v1/fleet/`` once its key is registered; flwr 1.41."""
+"""Calls under ``/v1/fleet/`` of a device whose key is registered; flwr 1.41."""
 
 _CONFIGURATION = """\
-# Written by 'fieldtune coordinator'; it is written anew at each start.
+# Written by 'fieldtune coordinator' at each start; changes are overwritten.
 daemon off;
 pid "{path}/flwr/nginx.pid";
 error_log "{path}/logs/nginx.log" warn;
@@ -37,7 +37,7 @@ http {{
   access_log off;
   server_tokens off;
   default_type application/octet-stream;
-  # Nothing that passes touches the disk: where root starts nginx, its workers may not write here.
+  # Bodies are not buffered on disk: workers of an nginx started by root may not write here.
   client_body_temp_path "{path}/flwr/body";
   proxy_temp_path "{path}/flwr/proxy";
   fastcgi_temp_path "{path}/flwr/unused";

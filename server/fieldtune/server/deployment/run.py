@@ -1,4 +1,4 @@
-"""The seam between the devices' fleet and SuperLink: one run, its nodes and its messages."""
+"""The interface between the fleet of devices and SuperLink: one run, its nodes and messages."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from flwr.app import Message
 
 
 class RunLostError(Exception):
-    """SuperLink no longer knows this run: it was away too long, or somebody stopped it."""
+    """SuperLink has dropped this run: it was unreachable too long, or the run was stopped."""
 
 
 @dataclass(frozen=True)
-class Node:
-    """A device that is connected now."""
+class ConnectedDevice:
+    """A connected device."""
 
     node_id: int
     name: str
-    """As it was enrolled; vouched for by its key."""
+    """The name under which it was enrolled, authenticated by its key."""
     activated: str
-    """When it last connected; another value means that it has been away."""
+    """When it last connected; a new value means that it has reconnected."""
 
 
 class Run(Protocol):
-    """A run on a SuperLink; raises :class:`RunLostError` where there is none any more."""
+    """A run on SuperLink; methods raise :class:`RunLostError` once SuperLink has dropped it."""
 
-    def nodes(self) -> Sequence[Node]:
-        """Devices that are connected now."""
+    def nodes(self) -> Sequence[ConnectedDevice]:
+        """The connected devices."""
 
     def push(self, messages: Sequence[Message]) -> Sequence[str | None]:
-        """Send; each message's id, or None where it was not taken."""
+        """Send messages; the id of each, or None where SuperLink did not accept it."""
 
     def pull(self, message_ids: Iterable[str]) -> Sequence[Message]:
-        """What has come in for these messages."""
+        """The replies to these messages that have come in."""
 
     def close(self, failed: str | None = None) -> None:
         """End the run."""

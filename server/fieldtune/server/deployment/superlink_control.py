@@ -1,6 +1,6 @@
-"""What the coordinator's owner tells SuperLink: which devices there are, and to start a run.
+"""Calls of SuperLink's Control API: register devices, list them, start a run.
 
-SuperLink's Control API is protobuf over HTTP, on loopback.
+The API is protobuf over HTTP, on the loopback interface.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from fieldtune.server.deployment.flower_private import (
     UnregisterNodeRequest,
 )
 from fieldtune.server.deployment.folder import CoordinatorFolder
-from fieldtune.server.deployment.run import Node
+from fieldtune.server.deployment.run import ConnectedDevice
 
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
-"""For closed networks: Flower would otherwise call home, look for updates and install packages."""
+"""Disables Flower's telemetry, update check and installation of packages, for closed networks."""
 
 CLIENT_APP = "fieldtune.client.supernode:app"
-"""What a stock SuperNode runs; the light node needs no telling."""
+"""What an ordinary SuperNode runs; the light node runs the client anyway."""
 
-# SuperLink wants a ServerApp named, which nothing loads: see above.
+# SuperLink requires the name of a ServerApp, which is never loaded.
 _APP = f"""\
 [project]
 name = "fieldtune"
@@ -56,11 +56,11 @@ clientapp = "{CLIENT_APP}"
 
 _FINISHED = "finished"
 
-logging.getLogger("flwr").setLevel(logging.ERROR)  # what matters is said in our own words
+logging.getLogger("flwr").setLevel(logging.ERROR)  # errors are reported in messages of our own
 
 
 def superlink_answers(folder: CoordinatorFolder) -> bool:
-    """Whether the folder's SuperLink is up."""
+    """Whether the folder's SuperLink answers."""
     with _Control(folder) as control:
         try:
             control.client.ListNodes(ListNodesRequest())
@@ -70,41 +70,41 @@ def superlink_answers(folder: CoordinatorFolder) -> bool:
 
 
 def register_devices(folder: CoordinatorFolder) -> None:
-    """Have SuperLink know exactly the folder's devices: add the new ones, remove the others.
+    """Make SuperLink accept exactly the folder's devices: add new ones, remove the others.
 
     Raises:
         FleetError: SuperLink does not answer.
     """
-    with _Control(folder) as control, told(folder):
+    with _Control(folder) as control, superlink_errors(folder):
         wanted = {device.public_key_pem: device for device in folder.devices()}
-        known = control.client.ListNodes(ListNodesRequest()).nodes_info
-        for node in known:
+        registered_nodes = control.client.ListNodes(ListNodesRequest()).nodes_info
+        for node in registered_nodes:
             if node.status != "unregistered" and node.public_key not in wanted:
                 control.client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
-        registered = {node.public_key for node in known if node.status != "unregistered"}
+        registered = {node.public_key for node in registered_nodes if node.status != "unregistered"}
         for key, device in wanted.items():
             if key not in registered:
                 control.client.RegisterNode(RegisterNodeRequest(public_key=key, name=device.name))
 
 
-def connected_devices(folder: CoordinatorFolder) -> list[Node]:
-    """Who is connected now.
+def connected_devices(folder: CoordinatorFolder) -> list[ConnectedDevice]:
+    """The connected devices.
 
     Raises:
         FleetError: SuperLink does not answer.
     """
-    with _Control(folder) as control, told(folder):
+    with _Control(folder) as control, superlink_errors(folder):
         nodes = control.client.ListNodes(ListNodesRequest()).nodes_info
     return [node_of(node) for node in nodes if node.status == "online"]
 
 
 def start_run(folder: CoordinatorFolder) -> int:
-    """Start a run, and stop what an earlier study left behind; its number.
+    """Stop runs that earlier studies have left, and start a run; its id.
 
     Raises:
         FleetError: SuperLink does not answer.
     """
-    with _Control(folder) as control, told(folder):
+    with _Control(folder) as control, superlink_errors(folder):
         for run_id, run in control.client.ListRuns(ListRunsRequest()).run_dict.items():
             if run.status.status != _FINISHED:
                 control.client.StopRun(StopRunRequest(run_id=run_id))
@@ -113,17 +113,17 @@ def start_run(folder: CoordinatorFolder) -> int:
 
 
 def start_hint(folder: CoordinatorFolder) -> str:
-    """What to look at where SuperLink does not answer."""
+    """A hint for when SuperLink does not answer."""
     return f"is 'fieldtune coordinator start {folder.path}' running?"
 
 
-def node_of(node: NodeInfo) -> Node:
-    """A node as SuperLink describes it."""
-    return Node(node.node_id, node.name, node.last_activated_at)
+def node_of(node: NodeInfo) -> ConnectedDevice:
+    """A node from SuperLink's description of it."""
+    return ConnectedDevice(node.node_id, node.name, node.last_activated_at)
 
 
-class told:
-    """A SuperLink that does not answer is one sentence."""
+class superlink_errors:
+    """Turns a failed connection to SuperLink into a FleetError of one sentence."""
 
     def __init__(self, folder: CoordinatorFolder) -> None:
         self._folder = folder
@@ -139,7 +139,7 @@ class told:
 
 
 class _Control:
-    """SuperLink's interface for its owner; on loopback only."""
+    """A client of SuperLink's Control API."""
 
     def __init__(self, folder: CoordinatorFolder) -> None:
         self.client = ControlHttpClient.from_server_address(
@@ -157,7 +157,7 @@ class _Control:
 
 
 def _bundle() -> bytes:
-    """Flower's app bundle: a zip with a project file and a list of what is in it."""
+    """A Flower app bundle (FAB): a zip of a project file and a list of its contents."""
     list_of_contents = f"pyproject.toml,{hashlib.sha256(_APP.encode()).hexdigest()},{8 * len(_APP)}"
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:

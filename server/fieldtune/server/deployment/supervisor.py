@@ -1,7 +1,7 @@
-"""``fieldtune coordinator start``: SuperLink on loopback and the proxy before it, as one thing.
+"""``fieldtune coordinator start``: runs SuperLink on the loopback interface, and the proxy.
 
-Both are child processes. When either ends, the other is ended too and the command fails, so a
-supervisor restarts the whole; what SuperLink had to remember is in its database.
+Both are child processes. When one ends, the other is stopped and the command fails, so that systemd
+restarts both; SuperLink's state is in its database.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fieldtune.server.processes.child import tail
 
 _START_S = 300.0
 _STOP_S = 5.0
-_SOON = datetime.timedelta(days=30)
+_EXPIRY_WARNING = datetime.timedelta(days=30)
 
 
 def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
@@ -41,7 +41,7 @@ def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
 
     Args:
         folder: of the coordinator.
-        notes: is told, in a sentence, what happens.
+        notes: prints a sentence about each event.
 
     Raises:
         DeploymentError: the certificate has expired, or the folder is being served already.
@@ -54,11 +54,11 @@ def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
         children = _Children(folder)
         notes("Starting SuperLink, which takes up to a minute")
         try:
-            with _stopping() as asked_to_stop:
+            with _StopSignals() as asked_to_stop:
                 children.start(
                     "SuperLink", superlink_command(folder), os.environ | _environment(folder)
                 )
-                if _wait_for(folder, children, asked_to_stop):
+                if _wait_for_superlink(folder, children, asked_to_stop):
                     register_devices(folder)
                     _start_proxy(folder, children, notes)
                     notes(f"Ready: devices connect to {folder.settings.address}. Ctrl-C stops")
@@ -102,35 +102,35 @@ class _Children:
                 stderr=output,
                 env=environment,
                 umask=0o077,
-                start_new_session=True,  # Ctrl-C is ours to pass on, in the right order
+                start_new_session=True,  # Ctrl-C is handled here: children are stopped in order
             )
 
     def log(self, name: str) -> Path:
         return self._logs / f"{name.lower()}.log"
 
     def check(self) -> None:
-        """FleetError where one has ended."""
+        """Raise FleetError if one has ended."""
         for name, process in self._running.items():
             if (code := process.poll()) is not None:
                 raise FleetError(
-                    f"{name} ended with code {code}; its last words in {self.log(name)}: "
+                    f"{name} ended with code {code}; the last lines of {self.log(name)}: "
                     f"{' '.join(tail(self.log(name), 3).split())}"
                 )
 
     def stop(self) -> None:
-        """End them, the last one started first; SuperLink has what it must keep on disk."""
+        """Stop them in reverse order of their start; SuperLink's state is on disk."""
         for process in reversed(self._running.values()):
             for ask in (process.terminate, lambda p=process: p.send_signal(signal.SIGINT)):
                 if process.poll() is None:
                     ask()
-                    _waited(process)
+                    _wait_for_exit(process)
             if process.poll() is None:
                 process.kill()
                 process.wait()
 
 
-class _stopping:
-    """Turns SIGINT and SIGTERM into an answer to "shall I stop?"."""
+class _StopSignals:
+    """Notes SIGINT and SIGTERM in its block; yields a function that says whether one came."""
 
     def __enter__(self) -> Callable[[], bool]:
         self._asked = False
@@ -148,10 +148,10 @@ class _stopping:
         self._asked = True
 
 
-def _wait_for(
+def _wait_for_superlink(
     folder: CoordinatorFolder, children: _Children, asked_to_stop: Callable[[], bool]
 ) -> bool:
-    """Wait until SuperLink answers; False where one was asked to stop before."""
+    """Wait until SuperLink answers; False if a signal to stop came before."""
     give_up = time.monotonic() + _START_S
     while not asked_to_stop():
         children.check()
@@ -175,7 +175,7 @@ def _start_proxy(
     if nginx is None:
         notes(
             "nginx is not installed, so no device can connect: 'apt-get install nginx-light' and "
-            f"start again, or have another proxy do what {configuration} says"
+            f"start again, or use another proxy configured like {configuration}"
         )
         return
     command = [nginx, "-e", str(children.log("proxy")), "-c", str(configuration)]
@@ -196,15 +196,15 @@ def _check_certificate(folder: CoordinatorFolder, notes: Callable[[str], None]) 
         raise DeploymentError(
             f"The certificate in {folder.path} expired {(-left).days} days ago: {remedy}"
         )
-    if left < _SOON:
+    if left < _EXPIRY_WARNING:
         notes(f"The certificate expires in {left.days} days: {remedy}")
 
 
 def _check_free(port: int) -> None:
     if listens(port):
         raise FleetError(
-            f"Port {port} is taken by another program: end that, or change the port in "
-            "coordinator.toml (devices must then be enrolled again where it is theirs)"
+            f"Port {port} is used by another program: stop it, or change the port in "
+            "coordinator.toml (if devices connect to it, they must then be enrolled again)"
         )
 
 
@@ -222,14 +222,14 @@ def _environment(folder: CoordinatorFolder) -> dict[str, str]:
 
 
 def _script(name: str) -> str:
-    """A command that came with Flower, beside the Python that runs this."""
+    """The path of a command of Flower, beside this Python interpreter."""
     for beside in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
         if (beside / name).exists():
             return str(beside / name)
     raise MissingExtraError(name, "server", "flwr")
 
 
-def _waited(process: subprocess.Popen[bytes]) -> bool:
+def _wait_for_exit(process: subprocess.Popen[bytes]) -> bool:
     try:
         process.wait(_STOP_S)
     except subprocess.TimeoutExpired:

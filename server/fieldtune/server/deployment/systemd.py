@@ -1,4 +1,4 @@
-"""What a coordinator's folder says to systemd, and to the person who finds it."""
+"""The systemd unit and the README of a coordinator's folder."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ Devices connect to {address} (TCP, TLS). Open that port, and only that one, in t
 nothing else here may be reached from outside. SuperLink listens on {superlink}, for this machine.
 
   fieldtune coordinator start {path}            runs it, in the foreground
-  fieldtune coordinator enroll {path} NAME      a bundle to copy onto a device
-  fieldtune coordinator devices {path}          who is enrolled, and who is there
-  fieldtune coordinator remove {path} NAME      a device that may no longer connect
-  fieldtune coordinator renew {path}            a new certificate; devices need no change
-  fieldtune tune STUDY.toml --superlink {path}  a study on the devices
+  fieldtune coordinator enroll {path} NAME      makes a bundle to copy onto a device
+  fieldtune coordinator devices {path}          lists enrolled and connected devices
+  fieldtune coordinator remove {path} NAME      revokes a device's key
+  fieldtune coordinator renew {path}            makes a new certificate; devices need no change
+  fieldtune tune STUDY.toml --superlink {path}  runs a study on the devices
 
 To have it started at boot:
 
   sudo cp {path}/{unit} /etc/systemd/system/
   sudo systemctl enable --now {unit}
 
-Keep this folder to yourself: it holds the keys of the fleet. A bundle in bundles/ holds a device's
-private key; remove it here once it is on the device. Whoever may log in on this machine and read
-this folder may run studies on the devices.
+Keep this folder private: it contains the keys of the fleet. A bundle in bundles/ contains a
+device's private key; remove it here once it is on the device. Everyone who can read this folder can
+run studies on the devices.
 
 The certificate is valid until {expires:%Y-%m-%d}.
 """
@@ -70,8 +70,8 @@ def systemd_unit(path: Path, *, command: Path, user: str, port: int) -> str:
     Args:
         path: the coordinator's folder.
         command: the ``fieldtune`` to run.
-        user: who owns the folder.
-        port: where devices connect; below 1024 takes a capability.
+        user: the owner of the folder.
+        port: where devices connect; one below 1024 needs a capability.
     """
     capability = "" if port >= 1024 else "AmbientCapabilities=CAP_NET_BIND_SERVICE\n"
     return _UNIT.format(path=path, command=command, user=user, capability=capability)

@@ -1,4 +1,4 @@
-"""``fieldtune tune STUDY.toml --superlink DIR``: a study on the devices that are connected."""
+"""``fieldtune tune STUDY.toml --superlink DIR``: a study on the connected devices."""
 
 from __future__ import annotations
 
@@ -28,23 +28,25 @@ def tune_on_devices(
     """Run or resume a study on a coordinator's devices.
 
     Args:
-        study_file: ``fleet.clients`` is how many devices must be there for it to start, and
-            ``fleet.devices`` the types that take part; one of which none is connected is predicted.
+        study_file: ``fleet.clients`` is the number of connected devices that it needs to start,
+            and ``fleet.devices`` the types that take part; for a type without a connected device,
+            costs are still predicted.
         out: run folder.
         coordinator: the coordinator's folder, on this machine.
-        trials: in place of the study file's.
+        trials: replaces that of the study file.
         seed: likewise.
         warm_start: folders of finished runs, as prior knowledge.
 
     Raises:
-        DeploymentError: the folder is none, has too few devices, or another study uses it.
+        DeploymentError: the folder is not a coordinator's, has too few devices, or another study
+            uses it.
         FleetError: SuperLink does not answer.
     """
-    place = CoordinatorFolder(coordinator)
+    coordinator_folder = CoordinatorFolder(coordinator)
     study = load_study(study_file)
     for name in study.fleet.devices:
         load_profile(name)
-    enrolled = {device.name: device.number for device in place.devices()}
+    enrolled = {device.name: device.number for device in coordinator_folder.devices()}
     if len(enrolled) < study.fleet.clients:
         raise DeploymentError(
             f"fleet.clients = {study.fleet.clients}, but only {len(enrolled)} devices are enrolled "
@@ -59,9 +61,9 @@ def tune_on_devices(
         from fieldtune.server.devices.superlink_run import SuperLinkRun
 
         os.environ.update(ENVIRONMENT)
-        with place.in_use():
+        with coordinator_folder.in_use():
             fleet = DeviceFleet(
-                lambda: SuperLinkRun(place, note, waiting),
+                lambda: SuperLinkRun(coordinator_folder, note, waiting),
                 enrolled,
                 profiles=study.fleet.devices,
                 wanted=study.fleet.clients,

@@ -1,9 +1,10 @@
-"""The fleet of real devices: they come, go, restart and answer late.
+"""The fleet of real devices, which connect, disconnect, restart and answer late.
 
-Every request is answered once, whatever happens. A device that is away is waited for, but not for
-ever; one that has restarted is asked again; the first answer to a request counts and later ones are
-dropped. What has no answer by then is a failure, and the study goes on without that device until it
-is back. A device that was not there when the study was started or resumed is not waited for.
+Every request gets exactly one reply. A disconnected device is waited for up to a time limit; after
+a device has reconnected, its requests are sent again; the first answer to a request counts, and
+later ones are dropped. A request without an answer in time is a failure, and the study continues
+without the device until it reconnects. A device that was not connected when the study was started
+or resumed gets no requests.
 """
 
 from __future__ import annotations
@@ -16,23 +17,25 @@ from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description, Failure
 from fieldtune.client.node.fleet_api import AWAY
-from fieldtune.server.deployment.run import Node, Run, RunLostError
-from fieldtune.server.devices.registration import UNAVAILABLE, Gathering, and_more
-from fieldtune.server.devices.revalidation import Returning
+from fieldtune.server.deployment.run import ConnectedDevice, Run, RunLostError
+from fieldtune.server.devices.registration import UNAVAILABLE, Registration, and_more
+from fieldtune.server.devices.revalidation import Revalidation
 from fieldtune.server.federation.fleet import Addressed, Reply, failure, refuse_if
 from fieldtune.server.federation.grid_fleet import reported, request_message
 
 PATIENCE_S = 600.0
+"""Time limit of a request."""
 AWAY_S = 180.0
+"""Time limit of a request to a device that is disconnected."""
 _LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
-_MOST_TRIES = 3
+_MAX_TRIES = 3
 _LONG_S = 30.0
-"""A device that is there works so long at a request before it is said that it is waited for."""
-_PASSED_OVER_S = 60.0
-"""A device works one message off after the other. So long after it has answered a later one, an
-earlier one or its reply must be lost, such as in a SuperLink that was ended."""
+"""A connected device is shown as waited for once it has worked on a request for this long."""
+_SKIPPED_S = 60.0
+"""A device answers messages in order. This long after its answer to a later message, an earlier one
+or its reply must be lost, for example in a SuperLink that was stopped."""
 
 _CRASHED = 8
 """Flower's error for a ClientApp whose process died."""
@@ -40,18 +43,18 @@ _CRASHED = 8
 
 @dataclass(eq=False)
 class _Job:
-    """A request that has not been answered."""
+    """A request without an answer so far."""
 
     addressed: Addressed
     until: float
     tries: int = 0
     current: str | None = None
-    """Id of the message last sent for it; None while it waits to be sent."""
+    """Id of the latest message for it; None while it waits to be sent."""
     sent: float = 0.0
     not_before: float = 0.0
-    """When it may be sent again."""
+    """It is not sent again before this time."""
     activated: str = ""
-    """When the device had last connected as that was sent."""
+    """``ConnectedDevice.activated`` of the device when the message was sent."""
     with_model: bool = False
 
 
@@ -59,15 +62,15 @@ class DeviceFleet:
     """The devices that are connected to a coordinator.
 
     Args:
-        start: starts a run on SuperLink; called again where that is lost.
+        start: starts a run on SuperLink; called again when the run is lost.
         numbers: name of an enrolled device -> its client number.
         profiles: the device types that take part.
-        wanted: so many devices must be there for a study to start.
-        notes: is told, in a sentence, who comes and goes.
-        patience_s: a request that is not answered by then counts as a failure ``no_reply``.
-        away_s: so does one for a device that is away for so long.
-        waiting: is told, as long as something is waited for, which devices and for how long yet;
-            an empty string where nothing is any more. It is called again and again.
+        wanted: number of devices that must be connected for a study to start.
+        notes: prints a sentence about devices that connect, disconnect or fail.
+        patience_s: a request without an answer after this time is a failure ``no_reply``.
+        away_s: so is one to a device that has been disconnected for this long.
+        waiting: called repeatedly with the devices that are waited for and the time left, as a
+            sentence; with an empty string when no device is waited for any more.
         clock: seconds; only differences count.
         sleep: waits so many seconds.
     """
@@ -92,70 +95,70 @@ class DeviceFleet:
         self._patience_s, self._away_s = patience_s, away_s
         self._names = {number: name for name, number in numbers.items()}
         self._run = start()
-        self._there: dict[int, Node] = {}
+        self._connected: dict[int, ConnectedDevice] = {}
         self._next_refresh = 0.0
         self._pause_s, self._next_look = _POLL_S[0], 0.0
-        """Between two looks for answers, whoever waits for them; a look costs SuperLink 15 ms."""
-        self._left: dict[int, float] = {}
-        """When a device that is away was last there."""
+        """Pause between two polls (each costs SuperLink 15 ms), and the time of the next one."""
+        self._left_at: dict[int, float] = {}
+        """When a disconnected device was last connected."""
         self._jobs: list[_Job] = []
         self._messages: dict[str, _Job] = {}
         self._held: set[tuple[int, str]] = set()
-        self._reached: dict[int, tuple[float, float]] = {}
-        """When the latest message that a device has answered was sent, and when answered."""
-        self._returning = Returning({}, {}, notes)
+        self._last_answered: dict[int, tuple[float, float]] = {}
+        """By client, of the latest message that it has answered: when sent, when answered."""
+        self._revalidation = Revalidation({}, {}, notes)
         self._closed = False
 
     def close(self, failed: str | None = None) -> None:
-        """End the run; ``failed`` says why where it ends early."""
+        """End the run; ``failed`` is the reason if it ends early."""
         if not self._closed:
             self._closed = True
             self._run.close(failed)
 
     def members(self) -> list[Description]:
-        """Wait until enough devices have described themselves; they are the fleet.
+        """Wait until enough devices have described themselves; these are the fleet.
 
-        A device whose description does not fit is left out, and why is said.
+        A device whose description does not fit is left out, with a note that gives the reason.
         """
         refuse_if(self._closed)
         while True:
             try:
-                return self._gathered(self._gathering())
+                return self._registered(self._new_registration())
             except RunLostError:
-                self._start_again()
+                self._restart_run()
 
-    def _gathering(self) -> Gathering:
-        return Gathering(self._run, self._numbers, self._profiles, self._notes)
+    def _new_registration(self) -> Registration:
+        return Registration(self._run, self._numbers, self._profiles, self._notes)
 
-    def _gathered(self, gathering: Gathering) -> list[Description]:
+    def _registered(self, registration: Registration) -> list[Description]:
         enough_since: float | None = None
         while True:
-            waiting = gathering.look()
-            gathering.say(self._wanted)
-            self._waiting(gathering.wait(self._wanted))
+            waiting = registration.look()
+            registration.say(self._wanted)
+            self._waiting(registration.wait(self._wanted))
             now = self._clock()
-            if len(gathering.found) < self._wanted:
+            if len(registration.found) < self._wanted:
                 enough_since = None
             else:
                 enough_since = now if enough_since is None else enough_since
                 if not waiting or now - enough_since >= _LATECOMERS_S:
-                    members, self._there = gathering.members(), gathering.nodes()
+                    members, self._connected = registration.members(), registration.nodes()
                     known = {member.client: member for member in members}
-                    self._returning = Returning(known, self._there, self._notes)
+                    self._revalidation = Revalidation(known, self._connected, self._notes)
                     return members
             self._sleep(_POLL_S[1])
 
     def send(self, requests: Sequence[Addressed]) -> None:
-        """Send the requests to the devices that are there, and have the others wait for theirs."""
+        """Send the requests to connected devices; those to others wait until they connect."""
         refuse_if(self._closed)
         until = self._clock() + self._patience_s
         self._jobs += [_Job(addressed, until) for addressed in requests]
         self._pause_s = _POLL_S[0]
         self._next_look = self._clock() + self._pause_s
-        self._surviving(self._post)
+        self._with_restart(self._post)
 
     def receive(self, timeout_s: float) -> list[Reply]:
-        """Answers that have come in, and failures of what had none for too long."""
+        """Replies that have come in, and failures of requests that have timed out."""
         refuse_if(self._closed)
         give_up = self._clock() + timeout_s
         while self._jobs:
@@ -167,41 +170,41 @@ class DeviceFleet:
         return []
 
     def _look(self) -> list[Reply]:
-        """Look for answers; the next look is the later the longer there were none."""
-        replies = self._surviving(self._step)
+        """Poll for replies; the longer there are none, the longer the pause to the next poll."""
+        replies = self._with_restart(self._step)
         self._waiting(self._wait())
         self._pause_s = _POLL_S[0] if replies else min(2 * self._pause_s, _POLL_S[1])
         self._next_look = self._clock() + self._pause_s
         return replies
 
-    def _surviving(self, act: Callable[[], list[Reply]]) -> list[Reply]:
-        """Do something with the run; where SuperLink has lost that, send all again in another."""
+    def _with_restart(self, act: Callable[[], list[Reply]]) -> list[Reply]:
+        """Do something with the run; if SuperLink has lost it, start another and send all again."""
         try:
             return act()
         except RunLostError:
-            self._start_again()
+            self._restart_run()
             return []
 
-    def _start_again(self) -> None:
-        self._notes("SuperLink no longer knows this run: another is started, nothing is lost")
+    def _restart_run(self) -> None:
+        self._notes("SuperLink has dropped this run: starting another, nothing is lost")
         self._run.close("lost")
         self._run = self._start()
         self._messages.clear()
-        self._returning.run_is_lost()
+        self._revalidation.run_is_lost()
         for job in self._jobs:
             job.current = None
 
     def _wait(self) -> str:
-        """Which devices are waited for, and for how long yet; empty where none is for long."""
+        """The devices that have been waited for a while, and the time left; empty where none."""
         now, devices = self._clock(), []
         oldest: dict[int, _Job] = {}
         for job in self._jobs:
             oldest.setdefault(job.addressed.client, job)
         for client, job in sorted(oldest.items()):
             request, left_s = job.addressed.request, job.until - now
-            if client in self._left:
-                left_s = min(left_s, self._left[client] + self._away_s - now)
-                what = "away"
+            if client in self._left_at:
+                left_s = min(left_s, self._left_at[client] + self._away_s - now)
+                what = "disconnected"
             elif left_s <= self._patience_s - _LONG_S:
                 what = f"at trial {request.trial} round {request.round}"
             else:
@@ -215,41 +218,41 @@ class DeviceFleet:
     def _step(self) -> list[Reply]:
         self._refresh()
         answered = [*self._answers(), *self._overdue()]
-        self._take_back_what_was_passed_over()
+        self._resend_skipped()
         self._post()
         return answered
 
     def _refresh(self) -> None:
-        """See who is there; a device that has connected anew is asked again."""
+        """Update the connected devices; requests to reconnected ones are sent again."""
         now = self._clock()
         if now < self._next_refresh:
             return
         self._next_refresh = now + _REFRESH_S
         nodes = self._run.nodes()
-        before, self._there = (
-            self._there,
+        before, self._connected = (
+            self._connected,
             {self._numbers[node.name]: node for node in nodes if node.name in self._numbers},
         )
-        for number in sorted(before.keys() - self._there.keys()):
-            self._left[number] = now
-            self._notes(f"{self._names[number]} has left")
-        for number in sorted(self._there.keys() - before.keys()):
-            self._left.pop(number, None)
-            self._notes(f"{self._names[number]} is here")
+        for number in sorted(before.keys() - self._connected.keys()):
+            self._left_at[number] = now
+            self._notes(f"{self._names[number]} has disconnected")
+        for number in sorted(self._connected.keys() - before.keys()):
+            self._left_at.pop(number, None)
+            self._notes(f"{self._names[number]} is connected")
         for job in self._jobs:
-            node = self._there.get(job.addressed.client)
+            node = self._connected.get(job.addressed.client)
             if node is not None and job.current and job.activated != node.activated:
                 job.current = None
-        self._returning.ask(self._there, self._run)
+        self._revalidation.ask(self._connected, self._run)
 
     def _post(self) -> list[Reply]:
-        """Send what waits to be sent, where its device is there."""
+        """Send waiting requests whose device is connected."""
         waiting = [job for job in self._jobs if job.current is None and self._is_ready(job)]
         if not waiting:
             return []
         messages = []
         for job in waiting:
-            node, request = self._there[job.addressed.client], job.addressed.request
+            node, request = self._connected[job.addressed.client], job.addressed.request
             key = (job.addressed.client, request.artefact)
             job.with_model = key not in self._held
             self._held.add(key)
@@ -264,88 +267,88 @@ class DeviceFleet:
         return []
 
     def _is_ready(self, job: _Job) -> bool:
-        """Whether its device is there, and is still what it was."""
+        """Whether its device is connected, has described itself, and has not changed its kind."""
         if self._clock() < job.not_before:
             return False
         client = job.addressed.client
-        node = self._there.get(client)
-        knows, change = self._returning.knows, self._returning.change
+        node = self._connected.get(client)
+        knows, change = self._revalidation.knows, self._revalidation.change
         return node is not None and knows(client, node) and not change(client)
 
     def _answers(self) -> Iterator[Reply]:
-        for message in self._run.pull([*self._messages, *self._returning.open_messages]):
-            if self._returning.take(message):
+        for message in self._run.pull([*self._messages, *self._revalidation.open_messages]):
+            if self._revalidation.take(message):
                 continue
             job = self._messages.pop(message.metadata.reply_to_message_id, None)
             if job is None:
-                continue  # its job was done by another message's answer that came with this one
+                continue  # another message's answer in the same poll has finished its job
             if message.has_error():
                 if message.metadata.reply_to_message_id != job.current:
-                    continue  # an earlier message for this job; a later one is under way
+                    continue  # it answers an earlier message for this job; a later one is open
                 yield from self._on_error(job, message)
                 continue
             report = reported(message, job.addressed.request)
             if report.failure == "artefact_missing" and not job.with_model:
-                # The device was believed to hold it; it has lost it, perhaps in a restart.
+                # The device has lost the artefact, perhaps in a restart: send it again.
                 self._held.discard((job.addressed.client, job.addressed.request.artefact))
                 job.current, job.tries = None, job.tries - 1
                 continue
             if report.failure == "error" and job.tries < 2:
-                job.current = None  # such as a client that was killed and started again
+                job.current = None  # try once more: the client may have been killed and restarted
                 continue
             yield self._done(job, Reply(job.addressed.client, report))
 
     def _on_error(self, job: _Job, message: Message) -> Iterator[Reply]:
-        """Ask again where that may help."""
+        """Handle an error of Flower: send the request again if that may help."""
         code, reason = message.error.code, message.error.reason
         name = self._names[job.addressed.client]
         if code == _CRASHED and job.tries >= 2:
             yield self._failed(
                 job,
                 "out_of_memory",
-                f"the client on {name} died twice of this, most likely for want of memory",
+                f"the client on {name} crashed twice on this request, probably out of memory",
             )
         elif code == AWAY:
-            # It is waited for like any device that is away: whether it is there, SuperLink says
-            # late, above all after it was away itself.
+            # Wait for it like for any disconnected device: SuperLink notices late that a device
+            # has disconnected, above all after a restart of its own.
             job.current, job.tries = None, job.tries - 1
             job.not_before, self._next_refresh = self._clock() + _REFRESH_S, 0.0
-        elif code in UNAVAILABLE and job.tries >= _MOST_TRIES:
-            yield self._failed(job, "no_reply", f"{name} was asked {job.tries} times: {reason}")
+        elif code in UNAVAILABLE and job.tries >= _MAX_TRIES:
+            yield self._failed(job, "no_reply", f"sent to {name} {job.tries} times: {reason}")
         elif code == _CRASHED or code in UNAVAILABLE:
             job.current = None
-            self._next_refresh = 0.0  # it may be away: look before sending again
+            self._next_refresh = 0.0  # it may be disconnected: check before sending again
         else:
             yield self._done(
                 job, Reply(job.addressed.client, reported(message, job.addressed.request))
             )
 
-    def _take_back_what_was_passed_over(self) -> None:
-        """Have what a device seems to have skipped sent again; its first answer counts anyhow."""
+    def _resend_skipped(self) -> None:
+        """Send requests again that a device seems to have skipped; its first answer counts."""
         for job in self._jobs:
-            sent, answered = self._reached.get(job.addressed.client, (0.0, 0.0))
-            if job.current and job.sent < sent and self._clock() - answered >= _PASSED_OVER_S:
+            sent, answered = self._last_answered.get(job.addressed.client, (0.0, 0.0))
+            if job.current and job.sent < sent and self._clock() - answered >= _SKIPPED_S:
                 job.current = None
 
     def _overdue(self) -> Iterator[Reply]:
         now = self._clock()
         for job in list(self._jobs):
             client = job.addressed.client
-            name, left = self._name(client), self._left.get(client)
-            if not self._returning.took_part(client):
-                what = f"{name} was not there when the study was started"
+            name, left = self._name(client), self._left_at.get(client)
+            if not self._revalidation.is_member(client):
+                what = f"{name} was not connected when the study was started"
                 yield self._failed(job, "no_reply", what)
-            elif change := self._returning.change(client):
+            elif change := self._revalidation.change(client):
                 yield self._failed(job, "bad_data", f"{name} {change}")
-            elif client in self._there and job.current is None and job.tries >= _MOST_TRIES:
+            elif client in self._connected and job.current is None and job.tries >= _MAX_TRIES:
                 yield self._failed(
                     job,
                     "no_reply",
-                    f"{name} has connected anew {job.tries} times while it was at this: its "
-                    "client may be running out of memory",
+                    f"{name} has reconnected {job.tries} times during this request: its client "
+                    "may be running out of memory",
                 )
             elif left is not None and now - left >= self._away_s:
-                yield self._failed(job, "no_reply", f"{name} is away")
+                yield self._failed(job, "no_reply", f"{name} is disconnected")
             elif now >= job.until:
                 what = f"{name} has not answered for {self._patience_s:.0f} s"
                 yield self._failed(job, "no_reply", what)
@@ -355,10 +358,10 @@ class DeviceFleet:
         return self._done(job, Reply(job.addressed.client, report))
 
     def _done(self, job: _Job, reply: Reply) -> Reply:
-        """One answer a request: whatever else comes for it is not asked for any more."""
+        """Finish a job with a reply; later answers to it are ignored."""
         self._jobs.remove(job)
-        if job.sent > self._reached.get(reply.client, (-1.0, 0.0))[0]:
-            self._reached[reply.client] = job.sent, self._clock()
+        if job.sent > self._last_answered.get(reply.client, (-1.0, 0.0))[0]:
+            self._last_answered[reply.client] = job.sent, self._clock()
         for message_id in [m for m, owner in self._messages.items() if owner is job]:
             del self._messages[message_id]
         if reply.report.failure and reply.report.failure != "diverged":
@@ -367,4 +370,4 @@ class DeviceFleet:
                 f"{self._name(reply.client)}, trial {request.trial} round {request.round}: "
                 f"{request.failure}{': ' if request.detail else ''}{request.detail}"
             )
-        return replace(reply, described=self._returning.described(reply.client))
+        return replace(reply, described=self._revalidation.described(reply.client))

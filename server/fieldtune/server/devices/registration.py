@@ -1,4 +1,4 @@
-"""Who is there: devices as they connect and describe themselves, before a study starts."""
+"""Registration: devices connect and describe themselves before a study starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.client.node.fleet_api import AWAY
-from fieldtune.server.deployment.run import Node, Run
+from fieldtune.server.deployment.run import ConnectedDevice, Run
 from fieldtune.server.federation.grid_fleet import describe_message, described
 from fieldtune.server.federation.plausible import implausible
 
@@ -19,14 +19,24 @@ UNAVAILABLE = (3, 4, AWAY)
 DESCRIBE_TTL_S = 60.0
 _MOST_NAMES = 5
 _LOOKS = 20
-"""So many looks later a device that could not take part is asked again: it may have been mended."""
+"""After this many polls a device that could not take part is asked again: it may be fixed."""
 
 _Kind = tuple[tuple[int, ...], int]
 """Shape of a sample, number of classes."""
 
 
-class Gathering:
-    """Devices as they come in and describe themselves."""
+class Registration:
+    """The devices that have connected and described themselves.
+
+    Args:
+        run: on SuperLink.
+        numbers: name of an enrolled device -> its client number.
+        profiles: the device types that take part.
+        notes: prints a sentence.
+
+    Attributes:
+        found: name -> connection and description of each device that can take part.
+    """
 
     def __init__(
         self,
@@ -38,14 +48,17 @@ class Gathering:
         self._run, self._numbers, self._profiles, self._notes = run, numbers, profiles, notes
         self._asked: dict[tuple[str, str], str | None] = {}
         self._ask_again: dict[tuple[str, str], int] = {}
-        self._open: dict[str, Node] = {}
+        self._open: dict[str, ConnectedDevice] = {}
         self._said: set[str] = set()
         self._state = ""
-        self._described: dict[str, tuple[Node, Description]] = {}
-        self.found: dict[str, tuple[Node, Description]] = {}
+        self._described: dict[str, tuple[ConnectedDevice, Description]] = {}
+        self.found: dict[str, tuple[ConnectedDevice, Description]] = {}
 
     def look(self) -> bool:
-        """Ask newcomers, take answers, forget who has left; whether an answer is still awaited."""
+        """Ask new devices for descriptions, read answers, drop disconnected devices.
+
+        Returns whether an answer is still awaited.
+        """
         there = {node.name: node for node in self._run.nodes()}
         self._described = {
             name: (node, member)
@@ -78,51 +91,51 @@ class Gathering:
         return bool(self._open)
 
     def say(self, wanted: int) -> None:
-        """Who is here, whenever that has changed."""
-        here = ", ".join(
+        """Print the devices that can take part, if they have changed."""
+        found = ", ".join(
             f"{name} ({member.profile}, {member.train_samples} samples)"
             for name, (_, member) in sorted(self.found.items())
         )
         count = len(self.found)
         state = "waiting for devices: " if count < wanted else ""
-        sentence = f"{state}{count} of {wanted} are here{': ' if here else ''}{here}"
+        sentence = f"{state}{count} of {wanted} are here{': ' if found else ''}{found}"
         if sentence != self._state:
             self._state = sentence
             self._notes(sentence)
 
     def wait(self, wanted: int) -> str:
-        """What is waited for; empty where enough are here."""
+        """The missing devices as a sentence; empty where enough are connected."""
         if (more := wanted - len(self.found)) <= 0:
             return ""
         missing = sorted(self._numbers.keys() - self.found.keys())
         return f"waiting for {more} more of {and_more(missing)} (no time limit)"
 
     def members(self) -> list[Description]:
-        """The devices found, with the numbers that they were enrolled under."""
+        """The devices found, with the client numbers of their enrolment."""
         members = (
             member.model_copy(update={"client": self._numbers[name], "name": name})
             for name, (_, member) in self.found.items()
         )
         return sorted(members, key=lambda member: member.client)
 
-    def nodes(self) -> dict[int, Node]:
-        """Their nodes, by number."""
+    def nodes(self) -> dict[int, ConnectedDevice]:
+        """Their nodes, by client number."""
         return {self._numbers[name]: node for name, (node, _) in self.found.items()}
 
     def _agree(self) -> None:
-        """Keep those whose data are of the kind that most have; at a tie, the first enrolled."""
+        """Keep the devices with the most frequent kind of data; at a tie, that of the first one."""
         self.found = dict(sorted(self._described.items(), key=lambda at: self._numbers[at[0]]))
         kinds = Counter(_kind(member) for _, member in self.found.values())
         for name, (node, member) in list(self.found.items()):
-            (usual, _), *_ = kinds.most_common(1)  # at a tie, what was counted first
+            (usual, _), *_ = kinds.most_common(1)  # at a tie, the one counted first
             if _kind(member) != usual:
                 del self.found[name]
                 self._say_once(f"{name} is left out: {_difference(_kind(member), usual)}")
                 self._ask_again.setdefault((name, node.activated), _LOOKS)
 
-    def _take(self, node: Node, message: Message) -> None:
+    def _take(self, node: ConnectedDevice, message: Message) -> None:
         if message.has_error() and message.error.code in UNAVAILABLE:
-            self._asked.pop((node.name, node.activated), None)  # lost on the way: ask again
+            self._asked.pop((node.name, node.activated), None)  # the message was lost: ask again
             return
         self._described.pop(node.name, None)
         answer = described(message)
@@ -159,10 +172,10 @@ def _difference(kind: _Kind, usual: _Kind) -> str:
     (shape, classes), (usual_shape, usual_classes) = kind, usual
     if shape != usual_shape:
         return (
-            f"its samples have shape {list(shape)}, those of the others {list(usual_shape)}; bring "
-            "them to one shape"
+            f"its samples have shape {list(shape)}, those of the others {list(usual_shape)}; "
+            "convert them to one shape"
         )
     return (
-        f"its data have {classes} classes, those of the others {usual_classes}; where the task is "
-        "the same, say classes = N in data.toml, the same N on every device"
+        f"its data have {classes} classes, those of the others {usual_classes}; if the task is "
+        "the same, set classes = N in data.toml, with the same N on every device"
     )

@@ -1,8 +1,8 @@
-"""Devices that connect anew during a study are asked again who they are.
+"""Revalidation: devices that reconnect during a study describe themselves again.
 
-Meanwhile an owner may have changed a device's data, or its card may be in another board. A study
-takes it for what it was when the study began: one that has become another kind of device is left
-out until it is that again, since its figures would be believed of the wrong type.
+Meanwhile a device's data may have changed, or its SD card may be in another board. A device that is
+no longer of the type, or no longer has the kind of data, that it had when the study began is left
+out until it has: its measurements would be counted for the wrong device type.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Callable, Mapping
 from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.server.deployment.run import Node, Run
+from fieldtune.server.deployment.run import ConnectedDevice, Run
 from fieldtune.server.devices.registration import DESCRIBE_TTL_S, UNAVAILABLE
 from fieldtune.server.federation.grid_fleet import describe_message, described
 from fieldtune.server.federation.plausible import implausible
 
 
-class Returning:
-    """What the devices of a study were when it began, and what they say when they come back.
+class Revalidation:
+    """Descriptions of a study's devices: when it began, and after they have reconnected.
 
     Args:
         members: the devices, by client number, as they described themselves.
-        nodes: the connections in which they did.
-        notes: is told, in a sentence, of a device that is not what it was.
+        nodes: their connections at that time, by client number.
+        notes: prints a sentence about a device that has changed.
     """
 
     def __init__(
         self,
         members: Mapping[int, Description],
-        nodes: Mapping[int, Node],
+        nodes: Mapping[int, ConnectedDevice],
         notes: Callable[[str], None],
     ) -> None:
         self._members, self._notes = members, notes
@@ -38,16 +38,16 @@ class Returning:
         self._known = {client: node.activated for client, node in nodes.items()}
         """The connection in which a device last described itself."""
         self._asked: dict[str, tuple[int, str]] = {}
-        """Message -> client, and its connection."""
+        """Open message -> client, and its connection."""
         self._changed: dict[int, str] = {}
 
     @property
     def open_messages(self) -> list[str]:
-        """Those whose answers are for :meth:`take`."""
+        """Ids of messages whose answers go to :meth:`take`."""
         return list(self._asked)
 
-    def ask(self, there: Mapping[int, Node], run: Run) -> None:
-        """Ask whoever has connected anew."""
+    def ask(self, there: Mapping[int, ConnectedDevice], run: Run) -> None:
+        """Ask reconnected devices for their descriptions."""
         asked = set(self._asked.values())
         new = [
             (client, node)
@@ -64,12 +64,12 @@ class Returning:
                 self._asked[message_id] = client, node.activated
 
     def take(self, message: Message) -> bool:
-        """Take an answer; False where the message is none."""
+        """Process an answer; False if the message answers none of :attr:`open_messages`."""
         asked = self._asked.pop(message.metadata.reply_to_message_id, None)
         if asked is None:
             return False
         if message.has_error() and message.error.code in UNAVAILABLE:
-            return True  # lost on the way: it is asked again
+            return True  # message or reply was lost: it is asked again
         client, activated = asked
         self._known[client] = activated
         answer, before = described(message), self._members[client]
@@ -77,58 +77,61 @@ class Returning:
         if not isinstance(answer, str) and not (change or answer.problem or implausible(answer)):
             self._latest[client] = answer
         if change and change != self._changed.get(client):
-            self._notes(f"{before.name} {change}: left out until it is as before")
+            self._notes(f"{before.name} {change}: left out until this is undone")
         if change:
             self._changed[client] = change
         elif self._changed.pop(client, None) is not None:
-            self._notes(f"{before.name} is as before: it takes part again")
+            self._notes(f"{before.name} is unchanged again: it takes part again")
         elif not isinstance(answer, str) and (other := _other_data(answer, before)):
             self._notes(f"{before.name} {other}")
         return True
 
-    def took_part(self, client: int) -> bool:
-        """Whether a device was there when the study began; no other one is asked anything."""
+    def is_member(self, client: int) -> bool:
+        """Whether a device was connected when the study began; others get no requests."""
         return client in self._members
 
-    def knows(self, client: int, node: Node) -> bool:
-        """Whether a device has described itself since it connected."""
+    def knows(self, client: int, node: ConnectedDevice) -> bool:
+        """Whether a device has described itself since it last connected."""
         return self._known.get(client) == node.activated
 
     def change(self, client: int) -> str:
-        """What is different about a device that is left out; empty where it takes part."""
+        """Why a device is left out, as a sentence; empty where it takes part."""
         return self._changed.get(client, "")
 
     def described(self, client: int) -> Description | None:
-        """How a device describes itself now; None where it is not of the study."""
+        """A device's latest description; None for a device that is not a member."""
         return self._latest.get(client)
 
     def run_is_lost(self) -> None:
-        """Expect no answers of the run so far."""
+        """Forget the open messages of the lost run."""
         self._asked.clear()
 
 
 def _change(now: Description, before: Description) -> str:
-    """What makes another kind of device of it; what is wrong with its data it says each time."""
+    """Why a device is of another kind now; empty where it is not.
+
+    Also empty where its data is invalid: then it reports the problem with each request.
+    """
     if now.profile != before.profile:
         known = now.profile or "device of unknown type"
-        return f"has come back as a {known}, not as a {before.profile}"
+        return f"has reconnected as a {known}, not as a {before.profile}"
     if now.problem:
         return ""
     if now.input_shape != before.input_shape:
         return (
-            f"has come back with samples of shape {list(now.input_shape)}, "
+            f"has reconnected with samples of shape {list(now.input_shape)}, "
             f"not {list(before.input_shape)}"
         )
     if now.classes != before.classes:
-        return f"has come back with data of {now.classes} classes, not {before.classes}"
+        return f"has reconnected with data of {now.classes} classes, not {before.classes}"
     return ""
 
 
 def _other_data(now: Description, before: Description) -> str:
-    """What is different about the data of a device that takes part."""
+    """How the data of a device that takes part has changed, as a sentence; empty if it has not."""
     if why := now.problem or implausible(now):
-        return f"has come back, but cannot train: {why}"
+        return f"has reconnected, but cannot train: {why}"
     sizes = [f"{each.train_samples} + {each.test_samples}" for each in (now, before)]
     if sizes[0] == sizes[1]:
         return ""
-    return f"has come back with other data: {sizes[0]} samples, not {sizes[1]} (training + test)"
+    return f"has reconnected with other data: {sizes[0]} samples, not {sizes[1]} (training + test)"

@@ -1,10 +1,10 @@
-"""A run on SuperLink that this process carries out: its nodes, and messages to and fro.
+"""A run on SuperLink that this process executes: its nodes, and sending and receiving messages.
 
-A run's ServerApp is usually started by a ``flower-superexec`` in a process of its own. A study is
-its own executor instead: it starts a run, claims it and speaks SuperLink's Runtime API, protobuf
-over HTTP, as Flower's ``HttpGrid`` does. (That class itself is left alone: importing it imports
-SuperLink's database, a second and 40 MB.) So progress, Ctrl-C and the exit code are the user's,
-and nothing on the coordinator runs code that a run brings along.
+Usually ``flower-superexec`` starts a run's ServerApp in a process of its own. Here the process of
+``fieldtune tune`` is the executor: it starts a run, claims it and uses SuperLink's Runtime API,
+protobuf over HTTP, as Flower's ``HttpGrid`` does. (That class is not used: importing it imports
+SuperLink's database, which takes a second and 40 MB.) So the user sees progress and the exit code
+directly, Ctrl-C works, and the coordinator never executes code that comes with a run.
 """
 
 from __future__ import annotations
@@ -52,20 +52,25 @@ from fieldtune.server.deployment.flower_private import (
     remove_content_from_message,
 )
 from fieldtune.server.deployment.folder import CoordinatorFolder
-from fieldtune.server.deployment.run import Node, RunLostError
-from fieldtune.server.deployment.superlink_control import node_of, start_hint, start_run, told
+from fieldtune.server.deployment.run import ConnectedDevice, RunLostError
+from fieldtune.server.deployment.superlink_control import (
+    node_of,
+    start_hint,
+    start_run,
+    superlink_errors,
+)
 
 _COORDINATOR = 1  # Flower's node id of whoever sends a run's messages
 _SUPERLINK = ProtoNode(node_id=_COORDINATOR)
 _REPLY_LOST = 4  # Flower's ErrorCode.REPLY_MESSAGE_UNAVAILABLE
-_ARRIVES_S = 60.0
-_HEARTBEAT_S, _AGAIN_S = 20.0, 2.0
-"""Between two signs of life, and after one that failed: SuperLink gives up a run after 60 s."""
+_CONTENT_S = 60.0
+_HEARTBEAT_S, _HEARTBEAT_RETRY_S = 20.0, 2.0
+"""Pauses between heartbeats, and after a failed one; SuperLink drops a run after 60 s without."""
 _GIVE_UP_S = 900.0
-_BLINK_S = 2.0
-"""A connection that was idle is often closed and opened anew; that is not worth a word."""
-_PASSING = (500, 502, 503, 504)
-"""What a busy or restarting SuperLink answers; 500 where its database was kept busy for 5 s."""
+_UNREPORTED_S = 2.0
+"""Shorter interruptions are not reported: idle connections are often closed and reopened."""
+_TEMPORARY = (500, 502, 503, 504)
+"""HTTP statuses of a busy or restarting SuperLink; 500 when its database is locked for 5 s."""
 
 
 Request = TypeVar("Request")
@@ -73,12 +78,13 @@ Answer = TypeVar("Answer")
 
 
 class SuperLinkRun:
-    """One run on SuperLink, carried out by this process: its nodes, and messages to and fro.
+    """A run on SuperLink that this process executes.
 
     Args:
         folder: the coordinator's.
-        notes: is told, in a sentence, when SuperLink stops and starts to answer.
-        waiting: is told meanwhile for how long yet it is waited for; an empty string in the end.
+        notes: prints a sentence when SuperLink stops answering, and when it answers again.
+        waiting: called in between with the time left, as a sentence; with an empty string at the
+            end.
 
     Raises:
         FleetError: SuperLink does not answer.
@@ -92,26 +98,26 @@ class SuperLinkRun:
     ) -> None:
         self._folder = folder
         self._lost, self._closing = threading.Event(), threading.Event()
-        with told(folder):
+        with superlink_errors(folder):
             token = _claimed_run(folder)
-        self._patience = _Patience(folder, notes, waiting)
+        self._reconnecting = _Reconnecting(folder, notes, waiting)
         self._client = _runtime_client(
-            folder, RuntimeTokenHttpInterceptor(token=token), self._patience.invoker
+            folder, RuntimeTokenHttpInterceptor(token=token), self._reconnecting.invoker
         )
         self._run_id = self._client.PullTaskInput(PullTaskInputRequest()).run.run_id
         identify_process(self._run_id, _COORDINATOR)
-        self._arriving: list[_Arriving] = []
+        self._partial_replies: list[_PartialReply] = []
         self._heart = threading.Thread(target=self._beat, args=(token,), daemon=True)
         self._heart.start()
 
-    def nodes(self) -> list[Node]:
-        """Devices that are connected now."""
+    def nodes(self) -> list[ConnectedDevice]:
+        """The connected devices."""
         return [
             node_of(node) for node in self._call(self._client.GetNodes, GetNodesRequest()).nodes
         ]
 
     def push(self, messages: Sequence[Message]) -> list[str | None]:
-        """Send; each message's id, or None where SuperLink would not take it."""
+        """Send messages; the id of each, or None where SuperLink did not accept it."""
         with no_object_id_recompute():
             for message in messages:
                 number_message(message, message.object_id)
@@ -121,7 +127,7 @@ class SuperLinkRun:
             )
             pushed = self._call(self._client.PushMessages, request)
             wanted = set(pushed.objects_to_push)
-            # Messages that say the same share objects: an artefact goes to SuperLink once.
+            # Messages with the same content share objects: an artefact is uploaded once.
             parts = {
                 k: v for message in messages for k, v in get_all_nested_objects(message).items()
             }
@@ -137,28 +143,30 @@ class SuperLinkRun:
         return [message_id or None for message_id in pushed.message_ids]
 
     def pull(self, message_ids: Iterable[str]) -> list[Message]:
-        """Replies, and errors in place of replies, that have come in for these messages."""
-        # SuperLink has handed these over; asked again, it would say that it does not know them.
-        arriving = {each.head.metadata.reply_to_message_id for each in self._arriving}
+        """Replies to these messages, or errors in their place, that have come in."""
+        # SuperLink delivers a reply's head once: asked again, it would not know these messages.
+        arriving = {each.head.metadata.reply_to_message_id for each in self._partial_replies}
         if wanted := [each for each in message_ids if each not in arriving]:
             request = PullAppMessagesRequest(message_ids=wanted)
             pulled = self._call(self._client.PullMessages, request)
-            self._arriving += [
-                _Arriving(
+            self._partial_replies += [
+                _PartialReply(
                     message_from_proto(head), [t.object_id for t in iterate_object_tree(tree)]
                 )
                 for head, tree in zip(
                     pulled.messages_list, pulled.message_object_trees, strict=True
                 )
             ]
-        arrived = [reply for each in self._arriving if (reply := self._fetched(each)) is not None]
-        self._arriving = [each for each in self._arriving if not each.done]
+        arrived = [
+            reply for each in self._partial_replies if (reply := self._fetched(each)) is not None
+        ]
+        self._partial_replies = [each for each in self._partial_replies if not each.done]
         return arrived
 
     def close(self, failed: str | None = None) -> None:
-        """Have SuperLink end the run; what its devices still do is dropped."""
+        """End the run on SuperLink; later replies of its devices are dropped."""
         self._closing.set()
-        self._patience.give_up()
+        self._reconnecting.give_up()
         try:
             self._client.PushTaskOutput(
                 PushTaskOutputRequest(
@@ -167,12 +175,12 @@ class SuperLinkRun:
                 )
             )
         except (httpx.HTTPError, FleetError):
-            pass  # the next study stops what is left running
+            pass  # the next study stops runs that were left
         finally:
             self._client.close()
 
-    def _fetched(self, arriving: _Arriving) -> Message | None:
-        """The whole reply, or Flower's error for one that was lost; None while it is arriving."""
+    def _fetched(self, arriving: _PartialReply) -> Message | None:
+        """The complete reply, or Flower's error if it was lost; None while content is missing."""
         message_id = arriving.head.metadata.message_id
         for object_id in arriving.missing():
             request = PullObjectRequest(node=_SUPERLINK, run_id=self._run_id, object_id=object_id)
@@ -210,13 +218,13 @@ class SuperLinkRun:
             except (httpx.TransportError, httpx.HTTPStatusError) as failed:
                 if _is_final(failed):
                     self._lost.set()
-                pause_s = _AGAIN_S
+                pause_s = _HEARTBEAT_RETRY_S
         client.close()
 
 
 @dataclass
-class _Arriving:
-    """A reply whose head is here, and whose content may still be on its way from the device."""
+class _PartialReply:
+    """A reply whose head has arrived, and whose content the device may still be sending."""
 
     head: Message
     object_ids: list[str]
@@ -228,11 +236,11 @@ class _Arriving:
         return [object_id for object_id in self.object_ids if object_id not in self.contents]
 
     def overdue(self) -> bool:
-        return time.monotonic() - self.since > _ARRIVES_S
+        return time.monotonic() - self.since > _CONTENT_S
 
 
-class _Patience:
-    """Waits for a SuperLink that is away, and says so."""
+class _Reconnecting:
+    """Retries calls while SuperLink is unreachable, and reports that."""
 
     def __init__(
         self,
@@ -255,14 +263,14 @@ class _Patience:
         )
 
     def give_up(self) -> None:
-        """From now on fail at once."""
+        """From now on, calls fail without retries."""
         self._most_s, self._said = 0.0, True
 
     def _is_away(self) -> None:
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         away_s = now - self._since
-        if away_s >= _BLINK_S and not self._said:
+        if away_s >= _UNREPORTED_S and not self._said:
             self._said = True
             self._notes(f"SuperLink does not answer: waiting for it ({start_hint(self._folder)})")
         elif self._said and away_s < self._most_s:
@@ -270,7 +278,7 @@ class _Patience:
         if away_s >= self._most_s:
             raise FleetError(
                 f"SuperLink has not answered for {away_s / 60:.0f} minutes: "
-                f"{start_hint(self._folder)} Once it is, the same command goes on"
+                f"{start_hint(self._folder)} Once it is, run the same command to resume"
             )
 
     def _is_back(self) -> None:
@@ -281,7 +289,7 @@ class _Patience:
 
 
 def _claimed_run(folder: CoordinatorFolder) -> str:
-    """The token of a new run that is ours to carry out."""
+    """Start a run and claim it for this process; its token."""
     run_id = start_run(folder)
     client = _runtime_client(
         folder,
@@ -296,8 +304,8 @@ def _claimed_run(folder: CoordinatorFolder) -> str:
         client.close()
     if not claimed.token or claimed.task.run_id != run_id:
         raise FleetError(
-            "SuperLink gave the run to somebody else: a 'flower-superexec' is at work on it; "
-            "end that and try again"
+            "SuperLink assigned the run to another process: a 'flower-superexec' is running; "
+            "stop it and try again"
         )
     return str(claimed.token)
 
@@ -317,10 +325,10 @@ def _runtime_client(
 
 
 def _inflated(head: Message, contents: dict[str, bytes]) -> Message:
-    """The reply of these objects, or Flower's error for one that cannot be read.
+    """The reply made of these objects, or Flower's error for one that cannot be read.
 
-    The objects are the device's bytes and may say anything. Whose answer it is, and to what, is
-    believed of SuperLink alone, which has checked the head.
+    The objects come from the device and are not trusted: sender and request are taken from the
+    head, which SuperLink has checked.
     """
     try:
         reply = inflate_object_from_contents(head.metadata.message_id, contents)
@@ -329,12 +337,12 @@ def _inflated(head: Message, contents: dict[str, bytes]) -> Message:
         if reply.has_error():
             return make_message(head.metadata, error=reply.error)
         return make_message(head.metadata, content=reply.content)
-    except Exception as malformed:  # whatever Flower or protobuf stumbles over
+    except Exception as malformed:  # a device's bytes may make Flower or protobuf raise anything
         return _lost_reply(head, f"the reply cannot be read: {type(malformed).__name__}")
 
 
 def _lost_reply(head: Message, why: str = "the reply's content never arrived") -> Message:
-    """What stands in for a reply whose content never came; as Flower's own grid has it."""
+    """The error in place of a reply whose content is missing, as in Flower's own grid."""
     metadata = Metadata(
         run_id=head.metadata.run_id,
         message_id="",
@@ -350,4 +358,4 @@ def _lost_reply(head: Message, why: str = "the reply's content never arrived") -
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code not in _PASSING
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code not in _TEMPORARY

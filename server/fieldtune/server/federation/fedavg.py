@@ -1,8 +1,8 @@
-"""One federated training, from initial weights to its evaluation: the algorithm, and only that.
+"""Federated averaging: one training from initial weights to the final evaluation.
 
-:func:`federated_averaging` is a generator. It yields what it wants sent to which client and is
-sent the reports back, so the loop that drives it may have several trainings in flight and decides
-alone how messages travel.
+:func:`federated_averaging` is a generator. It yields requests by client and receives the reports
+with ``send``; it does not know how messages are transported. So the tuning loop can run several
+trainings at the same time.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from fieldtune.server.study.space import Configuration
 Request = TrainRequest | EvaluateRequest | VariantRequest
 Report = TrainReport | EvaluateReport
 Exchange = Mapping[int, Request]
-"""Client -> what it is asked."""
+"""Client -> request."""
 Answers = Mapping[int, Report]
-"""Client -> what it answered; every client that was asked is there."""
+"""Client -> report; one for each client of the exchange."""
 GoesOn = Callable[[int, Mapping[str, float]], bool]
-"""``(rounds done, measures then) -> whether training goes on``."""
+"""``(completed rounds, measures after them) -> whether training continues``."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one training needs to know."""
+    """The input of one training."""
 
     trial: int
     configuration: Configuration
     artefact: str
     hyperparameters: Sequence[str]
-    """Inputs that the artefact's train signature takes."""
+    """Names of the hyperparameter inputs of the artefact's train signature."""
     initial_weights: Weights
     participants: Sequence[int]
     classes: int
@@ -53,10 +53,10 @@ class Plan:
     rounds: int
     metric: str
     deadline_s: Mapping[int, float]
-    """Client -> seconds that a round may take it; absent where there is no limit."""
+    """Client -> time limit of its training in one round, in seconds; absent where there is none."""
     seed: int
     rungs: Sequence[int] = ()
-    """Rounds after which everyone evaluates, and ``goes_on`` decides."""
+    """Rounds after which all participants evaluate, and ``goes_on`` decides on early stopping."""
     goes_on: GoesOn = lambda rounds, measures: True
 
 
@@ -64,8 +64,8 @@ class NothingLearnedError(Exception):
     """No client returned a usable result.
 
     Args:
-        failures: kind of failure -> how often it came instead.
-        reports: the last round's, the first of which to say more is quoted.
+        failures: kind of failure -> count.
+        reports: of the last exchange; the first detail among them becomes part of the message.
     """
 
     def __init__(self, failures: Counter[str], reports: Iterable[Report]) -> None:
@@ -77,14 +77,14 @@ class NothingLearnedError(Exception):
 
 @dataclass
 class Tally:
-    """What a training took so far, and what went wrong."""
+    """Counts failures and device time over a training."""
 
     failures: Counter[str] = field(default_factory=Counter)
     device_s: float = 0.0
     simulated: bool = False
 
     def take(self, answers: Answers) -> None:
-        """Charge one exchange."""
+        """Add the device time of one exchange."""
         for client in sorted(answers):
             self.device_s += answers[client].wall_s or 0.0
             self.simulated = self.simulated or answers[client].simulated
@@ -92,7 +92,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class LocallyTrained:
-    """What became of one round's local trainings; each client of the round is in one of both."""
+    """The local trainings of one round; each client is in ``usable`` or in ``failed``."""
 
     usable: Mapping[int, TrainReport]
     failed: Mapping[int, str]
@@ -110,14 +110,14 @@ class LocallyTrained:
 
 
 def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
-    """Rounds of local training and averaging, then one evaluation on every participant.
+    """Rounds of local training and averaging, then one evaluation by all participants.
 
-    After the rounds of a rung everyone evaluates too; where that ends the training, it is the last
-    evaluation.
+    At a rung all participants evaluate too; if early stopping then ends the training, that is its
+    final evaluation.
 
-    A client whose training diverged or missed the deadline does not count in its round. When a
-    whole round diverges, training stops and the last finite weights are evaluated: a bad learning
-    rate is a bad result, not a failure.
+    A client whose training diverged or missed the deadline is left out of the average of its round.
+    If no client's training is usable and one diverged, training ends and the last finite weights
+    are evaluated: a learning rate that is too high gives a bad result, not a failed trial.
 
     Raises:
         NothingLearnedError: no client could train or evaluate.
@@ -159,7 +159,7 @@ def learned(
     stopped: bool = False,
     choice: Choice | None = None,
 ) -> Learned:
-    """What a training taught."""
+    """The result of a training."""
     return Learned(
         measures=measures,
         samples=samples,
@@ -174,13 +174,13 @@ def learned(
 
 
 def server_optimizer(plan: Plan) -> ServerOptimizer:
-    """The one that a plan's configuration asks for."""
+    """The server optimizer with the settings of a plan's configuration."""
     server = server_settings(plan.configuration)
     return ServerOptimizer(float(server["server_learning_rate"]), float(server["server_momentum"]))
 
 
 def round_clients(plan: Plan, number: int) -> list[int]:
-    """The round's clients, drawn without replacement, in ascending order."""
+    """The clients of a round, sampled without replacement, in ascending order."""
     rng = np.random.default_rng([plan.seed, number])
     count = int(server_settings(plan.configuration)["clients_per_round"])
     count = min(count, len(plan.participants))
@@ -194,7 +194,7 @@ def train_locally(
     configurations: Mapping[int, Configuration],
     tally: Tally,
 ) -> Generator[Exchange, Answers, LocallyTrained]:
-    """Have each client train these weights with its configuration."""
+    """Each client trains the given weights with its configuration, as one exchange."""
     answers = yield {
         client: _train_request(plan, number, client, weights, configuration)
         for client, configuration in configurations.items()
@@ -231,12 +231,12 @@ def _train_request(
 
 
 def evaluate_requests(plan: Plan, rounds: int, weights: Weights) -> Exchange:
-    """Every participant evaluates the weights that so many rounds came to."""
+    """Requests to all participants to evaluate the weights after ``rounds`` rounds."""
     return dict.fromkeys(plan.participants, evaluate_request(plan, rounds, weights))
 
 
 def evaluate_request(plan: Plan, number: int, weights: Weights) -> EvaluateRequest:
-    """Asks a client what these weights are worth on its test data."""
+    """A request to evaluate these weights on the client's test data."""
     return EvaluateRequest(
         trial=plan.trial,
         round=number,
@@ -247,7 +247,7 @@ def evaluate_request(plan: Plan, number: int, weights: Weights) -> EvaluateReque
 
 
 def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str | None:
-    """What is wrong with a training report, if anything; no client is trusted."""
+    """The kind of failure of a training report, or None; the client's own claim is not trusted."""
     if report.failure:
         return report.failure
     if not isinstance(report, TrainReport) or report.weights is None or report.samples == 0:
@@ -261,8 +261,8 @@ def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str 
     return None
 
 
-def _not_usable(report: EvaluateReport, classes: int) -> str | None:
-    """Why a client's figures cannot be used, if so: its counts are of its samples and classes."""
+def _inconsistent(report: EvaluateReport, classes: int) -> str | None:
+    """Why an evaluation cannot be used, or None: its counts must match its samples and classes."""
     if not np.isfinite(report.loss_sum):
         return f"its loss is {report.loss_sum}"
     if report.value is not None and not np.isfinite(report.value):
@@ -281,14 +281,15 @@ def _not_usable(report: EvaluateReport, classes: int) -> str | None:
 def evaluation(
     answers: Answers, classes: int, metric: str, failures: Counter[str]
 ) -> tuple[dict[str, float], int]:
-    """Measures over the test samples of all clients that answered, and how many samples.
+    """Measures over the test samples of all clients with a usable report, and the sample count.
 
-    Without classes, as where a model reconstructs its input, there are the loss and, where the
-    metric is a function of the user's, the metric and its error. Where there is an error, there is
-    what single clients' errors say (:func:`~fieldtune.server.federation.metrics.between_clients`).
+    Without classes (``classes`` is 0: the model reconstructs its input) the measures are the loss
+    and, if the metric is the user's own function, the metric and its error. Where there is an
+    error, its distribution over the clients is measured too
+    (:func:`~fieldtune.server.federation.metrics.between_clients`).
 
     Raises:
-        NothingLearnedError: none of them did.
+        NothingLearnedError: no report is usable.
     """
     usable, others = list[EvaluateReport](), list[Report]()
     for client in sorted(answers):
@@ -296,7 +297,7 @@ def evaluation(
         if report.failure or not isinstance(report, EvaluateReport):
             failures[report.failure or "error"] += 1
             others.append(report)
-        elif reason := _not_usable(report, classes):
+        elif reason := _inconsistent(report, classes):
             failures["error"] += 1
             others.append(report.model_copy(update={"detail": reason}))
         elif report.samples:
@@ -320,14 +321,14 @@ def evaluation(
         measures["metric"] = measures[metric]
     if "metric" in measures:
         measures["error"] = 1 - measures["metric"]
-        own = [(1 - value, weight) for r in usable for value, weight in _own(r, metric)]
+        own = [(1 - value, weight) for r in usable for value, weight in _client_metric(r, metric)]
         if own:
             measures |= between_clients(*zip(*own, strict=True))
     return measures, samples
 
 
-def _own(report: EvaluateReport, metric: str) -> list[tuple[float, float]]:
-    """The metric of one client, and what it weighs; none where it does not say."""
+def _client_metric(report: EvaluateReport, metric: str) -> list[tuple[float, float]]:
+    """``(metric, weight)`` of a single client; empty where its report does not give them."""
     if report.value is not None:
         return [(report.value, report.weight)] if report.weight else []
     if not report.hits:

@@ -1,10 +1,10 @@
 """FedEx: tuning client hyperparameters within one federated training, by sharing its weights.
 
 Khodak et al. 2021 (arXiv 2106.04502), algorithm 2. Each client of a round trains the shared
-weights with a configuration drawn from a distribution theta. By the validation error of what it
-came to, theta moves in an exponentiated-gradient step. Step sizes and baseline are those of the
-authors' code (github.com/mkhodak/FedEx). Beyond the paper, a client is only given what the limits
-allow it.
+weights with a configuration drawn from a distribution theta. The validation errors of the clients'
+weights then move theta in an exponentiated-gradient step. Step sizes and baseline are those of the
+authors' code (github.com/mkhodak/FedEx). Unlike in the paper, a client only gets configurations
+that the limits allow on it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from fieldtune.server.outcomes.trial import Choice, Learned
 from fieldtune.server.study.tuner_options import Fedex
 
 _STREAM = 0xFEDE
-_AGAINST_CONFIGURATION = ("diverged", "deadline")
-"""Failures that speak against a configuration; others say something of the device or its link."""
+_CONFIGURATION_FAILURES = ("diverged", "deadline")
+"""Failures that a configuration causes; other kinds are due to the device or its connection."""
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One client's round: which configuration it was given, and what came of it."""
+class ClientResult:
+    """A client's configuration in one round, and its validation error."""
 
     index: int
     probability: float
-    """With which it was given this one."""
+    """With which this configuration was drawn."""
     error: float
     weight: float
     """The client's share of the round's validation samples; they sum to 1."""
@@ -58,9 +58,10 @@ class Theta:
     """A distribution over configurations, uniform at first.
 
     Args:
-        count: of configurations.
+        count: number of configurations.
         options: step size and schedule.
-        discount: of earlier rounds in the baseline: 0 takes the latest alone, 1 the mean of all.
+        discount: weight of earlier rounds in the baseline: 0 takes the latest alone, 1 the mean of
+            all.
     """
 
     def __init__(self, count: int, options: Fedex, discount: float) -> None:
@@ -69,8 +70,8 @@ class Theta:
         self._step_size = options.step_size or math.sqrt(2 * math.log(count))
         self._past: list[float] = []
         """Mean error of each round."""
-        self._gathered = 0.0
-        """What the schedule adds up over rounds."""
+        self._accumulated = 0.0
+        """The schedule's sum over the rounds."""
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -78,12 +79,12 @@ class Theta:
         return tuple(np.exp(self._logarithms).tolist())
 
     def among(self, allowed: Sequence[int]) -> NDArray[np.float64]:
-        """Probabilities of these alone; they sum to 1."""
+        """Probabilities of the allowed configurations, normalised to sum to 1."""
         chosen = self._logarithms[list(allowed)]
         weights = np.exp(chosen - chosen.max())
         return np.asarray(weights / weights.sum())
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[ClientResult]) -> None:
         """One exponentiated-gradient step after a round (algorithm 2, the last two lines).
 
         ``g_j = sum over clients of weight (error - baseline) / probability`` where ``j`` was
@@ -114,11 +115,11 @@ class Theta:
             case "aggressive":
                 return self._step_size / steepest
             case "adaptive":
-                self._gathered += steepest**2
-                return self._step_size / math.sqrt(self._gathered)
+                self._accumulated += steepest**2
+                return self._step_size / math.sqrt(self._accumulated)
             case "decaying":
-                self._gathered += 1
-                return self._step_size / math.sqrt(self._gathered)
+                self._accumulated += 1
+                return self._step_size / math.sqrt(self._accumulated)
             case "constant":
                 return self._step_size
 
@@ -128,13 +129,13 @@ def fedex(
 ) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
     """Rounds in which each client trains with a configuration of its own; then one evaluation.
 
-    The evaluation is of the shared weights, by whoever the most probable configuration fits. A
-    round in which every training diverged teaches theta, and the next one starts from the same
-    weights.
+    The final evaluation is of the shared weights, by all clients on which the most probable
+    configuration fits. After a round in which every training diverged, theta is updated and the
+    next round starts from the same weights.
 
     Args:
-        plan: of the training. Its configuration says what the server does; its participants are
-            all whom any of the candidates fits.
+        plan: of the training. Its configuration gives the server's settings; its participants are
+            all clients on which any of the candidates fits.
         candidates: the configurations; they differ on the client only.
         options: of the algorithm.
 
@@ -150,14 +151,14 @@ def fedex(
 
     for number in range(plan.rounds):
         given = {
-            client: _drawn(theta, may[client], plan.seed, number, client)
+            client: _draw(theta, may[client], plan.seed, number, client)
             for client in round_clients(plan, number)
         }
         configurations = {c: candidates[index].configuration for c, (index, _) in given.items()}
         trained = yield from train_locally(plan, number, weights, configurations, tally)
-        errors = yield from _validated(plan, number, trained, tally)
+        errors = yield from _validate(plan, number, trained, tally)
         worst = max([worst, *(error for error, _ in errors.values() if math.isfinite(error))])
-        theta.learn(_tried(given, trained, errors, worst))
+        theta.learn(_client_results(given, trained, errors, worst))
         if trained.usable:
             proposed = optimizer.step(weights, trained.updates)
             if not np.isfinite(proposed).all():
@@ -175,22 +176,22 @@ def fedex(
     return weights, learned(tally, measures, samples, done, {}, choice=choice)
 
 
-def _drawn(
+def _draw(
     theta: Theta, allowed: Sequence[int], seed: int, number: int, client: int
 ) -> tuple[int, float]:
-    """A configuration for a client, and how probable it was among those that it is allowed."""
+    """Draw a client's configuration: its index, and its probability among the allowed ones."""
     probabilities = theta.among(allowed)
     at = np.random.default_rng([seed, number, client, _STREAM]).random()
     index = min(int(np.searchsorted(probabilities.cumsum(), at, "right")), len(allowed) - 1)
     return allowed[index], float(probabilities[index])
 
 
-def _validated(
+def _validate(
     plan: Plan, number: int, trained: LocallyTrained, tally: Tally
 ) -> Generator[Exchange, Answers, dict[int, tuple[float, int]]]:
-    """Error and samples of what each client came to, on its own test data.
+    """Each client evaluates its trained weights on its own test data: ``(error, samples)``.
 
-    An error is infinite where the loss is no number. Who does not answer is left out.
+    The error is infinite where the loss is not finite. Clients without an answer are left out.
     """
     if not trained.usable:
         return {}
@@ -220,23 +221,23 @@ def _error(client: int, report: EvaluateReport, plan: Plan, failures: Counter[st
     return measures.get("error", measures["loss"])
 
 
-def _tried(
+def _client_results(
     given: Mapping[int, tuple[int, float]],
     trained: LocallyTrained,
     errors: Mapping[int, tuple[float, int]],
     worst: float,
-) -> list[Tried]:
-    """What a round says of the configurations.
+) -> list[ClientResult]:
+    """The results of one round's clients.
 
-    A training that diverged or missed the deadline counts as the worst error so far, at least 1,
-    and as the mean client of the round.
+    A training that diverged or missed the deadline counts with the worst error so far (at least 1)
+    and with the mean number of samples of the round's clients.
     """
-    lost = [c for c, kind in trained.failed.items() if kind in _AGAINST_CONFIGURATION]
+    lost = [c for c, kind in trained.failed.items() if kind in _CONFIGURATION_FAILURES]
     samples = {client: float(count) for client, (_, count) in errors.items()}
     samples |= dict.fromkeys(lost, sum(samples.values()) / len(samples) if samples else 1.0)
     total = sum(samples.values())
     return [
-        Tried(
+        ClientResult(
             *given[client],
             error=min(errors[client][0], worst) if client in errors else worst,
             weight=samples[client] / total,

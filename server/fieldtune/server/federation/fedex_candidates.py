@@ -1,7 +1,7 @@
-"""The client configurations that share one training, drawn around the one that was asked for.
+"""The client configurations that share one training, drawn around the proposed one.
 
-As in FedEx's experiments (Khodak et al. 2021, arXiv 2106.04502) they are a random one and others
-near it. What the limits rule out is not among them, so whichever is chosen can be deployed.
+As in FedEx's experiments (Khodak et al. 2021, arXiv 2106.04502) they are a random configuration and
+others near it. All of them are feasible, so whichever is chosen in the end can be deployed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from fieldtune.server.outcomes.trial import Forecast
 from fieldtune.server.study.space import Configuration, Parameter, Space, Value
 
-_TRIES = 50
-"""Draws for each configuration that is wanted, before there are fewer."""
+_DRAWS_PER_CANDIDATE = 50
+"""Draws per wanted configuration; fewer configurations are returned if that does not suffice."""
 _STREAM = 0xFEDE
-"""Tells this generator from the others of a trial."""
+"""Makes this random stream differ from the others of a trial."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration, and what it costs on which clients."""
+    """A configuration with its forecast."""
 
     configuration: Configuration
     forecast: Forecast
@@ -37,20 +37,20 @@ def candidates_around(
     forecast: Callable[[Configuration], Forecast],
     seed: int,
 ) -> list[Candidate]:
-    """The configuration that was asked for, and others that differ from it on the client only.
+    """The proposed configuration, and others that differ from it in client parameters only.
 
     Args:
-        asked: the first of them.
-        space: its ``client`` parameters are what may differ.
-        count: of all together; there are fewer where the limits or the space leave fewer.
+        asked: the proposed one, which becomes the first.
+        space: its ``client`` parameters are varied.
+        count: number of configurations, fewer where the limits or the space allow fewer.
         radius: how far each parameter may be from that of ``asked``, as a share of its range; with
-            1 they are spread evenly over the whole space.
-        forecast: of a configuration.
+            1 they are drawn uniformly from the whole space.
+        forecast: predicts a configuration's costs.
         seed: of the trial.
     """
     rng = np.random.default_rng([seed, _STREAM])
     found = {asked.configuration.key: asked}
-    for _ in range(_TRIES * (count - 1)):
+    for _ in range(_DRAWS_PER_CANDIDATE * (count - 1)):
         if len(found) == count:
             break
         client = {
@@ -66,9 +66,9 @@ def candidates_around(
 
 
 def _near(parameter: Parameter, value: Value, radius: float, rng: np.random.Generator) -> Value:
-    """A value at most ``radius`` away, or the next one where values lie further apart.
+    """A random value at most ``radius`` away, or a neighbouring one if values are further apart.
 
-    Reflected at the ends of the range: with radius 1 all of it is equally likely.
+    Reflected at the ends of the range, so that with radius 1 the whole range is equally likely.
     """
     count = parameter.count()
     if count == 1:
@@ -80,7 +80,7 @@ def _near(parameter: Parameter, value: Value, radius: float, rng: np.random.Gene
 
 
 def who_may_train(candidates: Sequence[Candidate]) -> dict[int, tuple[int, ...]]:
-    """Client -> indices of the configurations that the limits allow it."""
+    """Client -> indices of the configurations that fit on it."""
     fitting = [frozenset(each.forecast.participants) for each in candidates]
     return {
         client: tuple(index for index, clients in enumerate(fitting) if client in clients)

@@ -1,4 +1,4 @@
-"""The seam between the loop and the clients: who is there, send, receive."""
+"""The interface between the tuning loop and the clients: members, send, receive."""
 
 from __future__ import annotations
 
@@ -19,57 +19,56 @@ from fieldtune.server.federation.fedavg import Report, Request
 
 @dataclass(frozen=True)
 class Addressed:
-    """A request and the client it is for."""
+    """A request to a client."""
 
     client: int
     request: Request
     model: bytes
-    """The artefact; it travels only to a client that does not hold it yet."""
+    """The artefact; sent only to a client that does not have it yet."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A report and the client it is from."""
+    """A report of a client."""
 
     client: int
     report: Report
     described: Description | None = None
-    """How the client describes itself now, where that may differ from when the study began."""
+    """The client's latest description, where it may have changed since the study began."""
 
 
 class Fleet(Protocol):
-    """Clients, simulated or real. Every request sent is answered once, if only by a failure.
+    """Clients, simulated or real. Every request gets exactly one reply, if need be a failure.
 
-    A request for a client that is not one of the members is answered at once by a failure
-    ``no_reply``. ``tests/fleet_contract.py`` is the contract. A fleet that has been closed raises
-    FleetError whatever it is asked.
+    A request to a client that is not a member gets a failure ``no_reply`` at once. All methods of a
+    closed fleet but ``close`` raise FleetError. ``tests/fleet_contract.py`` tests this contract.
     """
 
     def members(self) -> Sequence[Description]:
-        """Who can be asked."""
+        """The clients that requests can be sent to."""
 
     def send(self, requests: Sequence[Addressed]) -> None:
-        """Have these done; returns at once."""
+        """Send requests; returns without waiting for replies."""
 
     def receive(self, timeout_s: float) -> Sequence[Reply]:
         """Replies that have come in, after waiting up to ``timeout_s`` for the first."""
 
     def close(self) -> None:
-        """End it; what has not been answered is dropped."""
+        """Close the fleet; open requests are dropped."""
 
 
 def failure(request: Request, kind: Failure, detail: str) -> Report:
-    """The report of a device that did not do what it was asked."""
+    """A failure report to a request, made on behalf of the device."""
     report = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
     return report(trial=request.trial, round=request.round, failure=kind, detail=detail[:500])
 
 
 def no_reply(addressed: Addressed, detail: str) -> Reply:
-    """What stands in for the answer of a client that gives none."""
+    """The reply on behalf of a client that does not answer."""
     return Reply(addressed.client, failure(addressed.request, "no_reply", detail))
 
 
 def refuse_if(closed: bool) -> None:
-    """FleetError where a fleet has been closed."""
+    """Raise FleetError if the fleet is closed."""
     if closed:
         raise FleetError("This fleet has been closed: open another one")

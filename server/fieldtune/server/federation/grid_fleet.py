@@ -1,8 +1,7 @@
-"""The fleet behind a Flower Grid.
+"""A fleet over a Flower Grid, and the conversion between requests, Flower messages and reports.
 
-Flower's records stop here: a request becomes a Message, a Message becomes a report.
-:class:`GridFleet` is for nodes that are always there, as the simulator's are;
-:class:`~fieldtune.server.devices.device_fleet.DeviceFleet` is for real ones.
+:class:`GridFleet` assumes that nodes stay connected, as the simulator's do; real devices use
+:class:`~fieldtune.server.devices.device_fleet.DeviceFleet`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _KINDS = {
 }
 _POLL_S = (0.0005, 0.05)
 _MOST_HEADER_BYTES = 1024
-"""Of the npy format; a flat vector's takes 128."""
+"""The most that the header of a .npy array may take; that of a flat vector takes 128."""
 
 
 class GridFleet:
@@ -48,8 +47,8 @@ class GridFleet:
 
     Args:
         grid: in-process or a SuperLink's.
-        ttl_s: a message that is not answered by then counts as a failure ``no_reply``.
-        notes: is told, in a sentence, of a client that is left out.
+        ttl_s: a message without an answer after this time counts as a failure ``no_reply``.
+        notes: prints a sentence about each client that is left out.
     """
 
     def __init__(
@@ -59,16 +58,16 @@ class GridFleet:
         self._nodes: dict[int, int] = {}
         self._open: dict[str, _Open] = {}
         self._refused: list[Reply] = []
-        """To requests for clients that are no members."""
+        """Failure replies to requests for clients that are not members."""
         self._held: set[tuple[int, str]] = set()
         self._closed = False
 
     def close(self) -> None:
-        """Take and give nothing more; the grid is its owner's to end."""
+        """Refuse all further calls; the caller closes the grid itself."""
         self._closed = True
 
     def members(self) -> list[Description]:
-        """Ask every node to describe itself; a device with another's number is left out.
+        """Ask every node to describe itself; of two with the same client number one is left out.
 
         Raises:
             FleetError: no node answers.
@@ -91,7 +90,7 @@ class GridFleet:
         return [found[client] for client in sorted(found)]
 
     def send(self, requests: Sequence[Addressed]) -> None:
-        """Push the requests, each with its artefact where the device does not hold it."""
+        """Push the requests, with the artefact where the device does not have it."""
         refuse_if(self._closed)
         expires = time.monotonic() + self._ttl_s
         sent, messages = [], []
@@ -108,7 +107,7 @@ class GridFleet:
             self._open[message_id] = each
 
     def receive(self, timeout_s: float) -> list[Reply]:
-        """Replies that have come in; a device that lacks an artefact is sent it on the way."""
+        """Replies that have come in; a request whose artefact a device lacks is sent again."""
         refuse_if(self._closed)
         if self._refused:
             refused, self._refused = self._refused, []
@@ -128,7 +127,7 @@ class GridFleet:
             each = self._open.pop(message.metadata.reply_to_message_id)
             report = reported(message, each.addressed.request)
             if report.failure == "artefact_missing" and not each.with_model:
-                # The device was believed to hold it; it has lost it, perhaps in a restart.
+                # The device has lost the artefact, perhaps in a restart: send it again.
                 self._held.discard((each.addressed.client, each.addressed.request.artefact))
                 again.append(each.addressed)
             else:
@@ -144,7 +143,7 @@ class GridFleet:
 
 @dataclass(frozen=True)
 class _Open:
-    """A message that has not been answered."""
+    """A message without an answer so far."""
 
     addressed: Addressed
     expires: float
@@ -152,22 +151,22 @@ class _Open:
 
 
 def describe_message(node: int, ttl_s: float) -> Message:
-    """Asks a node to describe itself."""
+    """A message that asks a node to describe itself."""
     return Message(RecordDict(), node, _DESCRIBE, ttl=ttl_s, group_id="describe")
 
 
 def described(message: Message) -> Description | str:
-    """How a device describes itself; where it does not, why."""
+    """The description in a reply; a string with the reason where there is no valid one."""
     if message.has_error():
         return f"Flower error {message.error.code}: {message.error.reason}"
     try:
         return Description.parse(_scalars(message))
-    except Exception as malformed:  # whatever its bytes make Flower or pydantic raise
+    except Exception as malformed:  # a device's bytes may make Flower or pydantic raise anything
         return f"not a description: {malformed}"
 
 
 def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: bool) -> Message:
-    """A request on its way to a node, with the artefact or without."""
+    """The message for a request, with the artefact or without."""
     request = addressed.request
     scalars = request.scalars()
     if with_model:
@@ -185,14 +184,14 @@ def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: b
 
 
 def reported(message: Message, request: Request) -> Report:
-    """What a device answered; whatever is not a valid report of this request is a failure."""
+    """The report in a reply; a failure where it is not a valid report on this request."""
     if message.has_error():
         return failure(request, "error", f"Flower error {message.error.code}: "
                        f"{message.error.reason}")  # fmt: skip
     kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
     try:
         report = kind.parse(_scalars(message), _weights(message, request))
-    except Exception as malformed:  # whatever its bytes make Flower, NumPy or pydantic raise
+    except Exception as malformed:  # the bytes may make Flower, NumPy or pydantic raise anything
         return failure(request, "error", f"not a report: {malformed}")
     if (report.trial, report.round) != (request.trial, request.round):
         return failure(request, "error", f"answers trial {report.trial} round {report.round}")
@@ -204,9 +203,10 @@ def _scalars(message: Message) -> dict[str, Any]:
 
 
 def _weights(message: Message, request: Request) -> Weights | None:
-    """The weights that came; read only where they can be of the model that was sent.
+    """The weights in a reply, if they are float32 and as many as in the request.
 
-    An array's bytes may be a zip, or claim any shape: they are looked at before NumPy loads them.
+    A malicious device may send a zip archive or claim any shape, so the bytes are checked before
+    NumPy loads them.
     """
     if "weights" not in message.content.array_records:
         return None

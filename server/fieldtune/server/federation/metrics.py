@@ -1,8 +1,8 @@
-"""Measures of a classifier over a whole fleet, from counts that add up over clients.
+"""Classification measures over a whole fleet, from counts that are summed over clients.
 
-``hits``, ``predicted`` and ``actual`` hold one count a class. Adding two clients' counts gives the
-counts of their union, so accuracy, precision, recall and F1 of a fleet are exact without any
-sample leaving a device.
+``hits`` (true positives), ``predicted`` and ``actual`` hold one count per class. Counts of clients
+add up, so accuracy, precision, recall and F1 of a fleet are exact without any sample leaving a
+device.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def from_counts(hits: Counts, predicted: Counts, actual: Counts) -> dict[str, fl
 
 
 def between_clients(errors: Sequence[float], weights: Sequence[float]) -> dict[str, float]:
-    """What the errors ``[n]`` of single clients say beyond their mean.
+    """How errors ``[n]`` differ between clients.
 
-    ``worst_error`` is the mean over the tenth of the clients, at least one, that are worst off.
-    ``error_spread`` is the standard error of the weighted mean as an estimate for clients like
-    these (Cochran 1977, section 2.11, clients as clusters): it has in it both how clients differ
-    and how few samples they test on. A single client has none.
+    ``worst_error`` is the mean over the worst tenth of the clients (at least one).
+    ``error_spread`` is the standard error of the weighted mean over clients like these (Cochran
+    1977, section 2.11, clients as clusters): it includes both the differences between clients and
+    the sampling noise of their test data. It is missing for a single client.
     """
     e, w = np.array(errors), np.array(weights) / sum(weights)
     worst = np.sort(e)[-math.ceil(len(e) / 10) :]
@@ -56,14 +56,15 @@ def between_clients(errors: Sequence[float], weights: Sequence[float]) -> dict[s
 def effective_samples(
     name: str, value: float, samples: int, measures: Mapping[str, float]
 ) -> float:
-    """Independent test samples that would leave a share as uncertain as this one.
+    """The effective sample size: independent samples that would give the same standard error.
 
-    Fewer than there are where clients differ by more than chance; of ``worst_error``, a tenth.
+    Smaller than the number of samples where clients differ by more than chance; for
+    ``worst_error``, a tenth of the samples.
 
     Args:
-        name: of the share.
-        value: it has, or is believed to have.
-        samples: behind the whole fleet's shares.
+        name: of a measure that is a share.
+        value: of the measure, as measured or estimated.
+        samples: test samples of the whole fleet.
         measures: of the same evaluation.
     """
     if name == "worst_error":

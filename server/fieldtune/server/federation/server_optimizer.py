@@ -1,4 +1,4 @@
-"""Federated averaging, with the server's own learning rate and momentum.
+"""The server optimizer: federated averaging with a server learning rate and momentum.
 
 FedAvg: McMahan et al. 2017, algorithm 1. Server learning rate and momentum: Reddi et al. 2021
 (FedOpt, algorithm 1 with SGD) and Hsu et al. 2019 (FedAvgM). With learning rate 1 and momentum 0

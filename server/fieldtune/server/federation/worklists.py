@@ -1,4 +1,4 @@
-"""Requests that clients work off at the same time, each client one after the other."""
+"""Run many requests: clients in parallel, the requests of one client one after the other."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _WAIT_S = 1.0
 
 
 def worked_off(fleet: Fleet, requests: Iterable[Addressed]) -> Iterator[Reply]:
-    """The answers to these requests, as they come in; every request is answered once.
+    """Replies to these requests as they come in, one for each.
 
-    All clients work at the same time. Each has one request at a time, in the order given, so that
-    a client has as long for each as the fleet allows, and no more than one model a client is on its
-    way. Whoever does not answer a request (``no_reply``) is not asked the rest, which count as not
-    answered either: a client that is away is waited for once, not once a request.
+    All clients work in parallel. Each gets one request at a time, in the given order, so the
+    fleet's timeout applies to each request, and at most one model per client is being transferred.
+    Once a client does not answer (``no_reply``), its remaining requests count as not answered too:
+    a disconnected client is waited for once, not once per request.
 
     Args:
-        fleet: that answers; nothing else may be asked of it meanwhile.
-        requests: for any of its clients. Those that carry the same model share its bytes.
+        fleet: of the clients; it must have no other requests meanwhile.
+        requests: for any of its clients. Those with the same model share its bytes.
     """
     waiting: dict[int, deque[Addressed]] = defaultdict(deque)
     for addressed in requests:

@@ -1,1 +1,1 @@
-"""What becomes of a trial."""
+"""The outcomes of trials."""

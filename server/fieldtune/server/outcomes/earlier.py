@@ -1,4 +1,4 @@
-"""A finished study, as far as another one can learn from it."""
+"""A finished study as prior knowledge of another one (warm start)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from fieldtune.server.study.space import Parameter, Value
 
 FEWEST = 4
-"""Trained trials without which a run has nothing to say."""
+"""A run needs at least this many trained trials to serve as prior knowledge."""
 
 
 class EarlierTrial(BaseModel):
-    """A trained configuration."""
+    """A trained configuration and its objectives by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,7 +20,7 @@ class EarlierTrial(BaseModel):
 
 
 class EarlierStudy(BaseModel):
-    """A finished study, as far as another one can learn from it."""
+    """A finished study: its parameters and trained trials."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""A trial's figures by name: what ``trials.csv`` has as columns and ``study.db`` as attributes."""
+"""A trial's figures by name: columns of ``trials.csv`` and attributes in ``study.db``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _OBJECTIVE, _CONSTRAINT = "objective:", "constraint:"
 
 
 def figures(outcome: Outcome) -> dict[str, float]:
-    """The figures of a trial, each as the outcome has it.
+    """The figures of a trial by name.
 
-    ``objective:<name>`` of a trial that was trained to its end, ``constraint:<name>`` (used / cap -
-    1) and ``<device type>:<measure>`` of all but a failed one. What is not known is left out: a
-    cost that a profile does not tell, an objective that is not finite.
+    ``objective:<name>`` for a completed trial; ``constraint:<name>`` (used / cap - 1) and
+    ``<device type>:<measure>`` for all but failed ones. Left out are costs that a profile does not
+    predict and objectives that are not finite.
     """
     if isinstance(outcome, Failed):
         return {}

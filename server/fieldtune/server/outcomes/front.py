@@ -1,4 +1,4 @@
-"""The front: the feasible trials that no other beats on every objective."""
+"""The Pareto front: trials that no other dominates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fieldtune.server.study.config import StudyConfig
 
 
 def minimised(study: StudyConfig, outcome: Completed) -> NDArray[np.float64]:
-    """The objectives of an outcome ``[m]``, so that less is better."""
+    """The objectives of an outcome ``[m]``, with the sign with which each is minimised."""
     return np.array([each.sign * outcome.objectives[each.name] for each in study.study.objectives])
 
 
 def non_dominated(study: StudyConfig, outcomes: Sequence[Completed]) -> list[Completed]:
-    """Those that no other outcome equals or beats on every objective, best first objective first.
+    """The outcomes that no other dominates, sorted by the first objective, best first.
 
     Of outcomes with the same values, the earliest is kept.
     """

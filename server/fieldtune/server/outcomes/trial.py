@@ -1,4 +1,4 @@
-"""What becomes of a configuration: a state is a type, and each type holds just what it has."""
+"""Proposals and their outcomes: one type for each state that a trial can end in."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from fieldtune.server.study.space import Configuration, Value
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration that the tuner wants tried."""
+    """A configuration that the tuner proposes as a trial."""
 
     number: int
     configuration: Configuration
     phase: str = ""
-    """That it was asked for in; see :data:`~fieldtune.server.study.tuner_options.Phase`."""
+    """In which it was proposed; see :data:`~fieldtune.server.study.tuner_options.Phase`."""
 
 
 @dataclass(frozen=True)
 class DeviceForecast:
-    """What a configuration costs on one device type of the fleet, and whether it fits."""
+    """Predicted costs of a configuration on one device type, and how many clients it fits on."""
 
     clients: int
     """Clients of this type."""
     fitting: int
-    """Those on which the configuration fits."""
+    """Those on which the configuration stays within all limits."""
     cost: Cost
-    """Predicted by the device's profile and calibrated by what devices had reported."""
+    """Predicted from the device's profile and calibrated with what devices had reported."""
     slack: Mapping[str, float]
-    """Limit -> used / cap - 1, for the client of this type that it asks most of, corrected."""
+    """Limit -> used / cap - 1, calibrated, for the client of this type that needs most."""
     corrections: Corrections = NONE
-    """By which costs and slack are calibrated."""
+    """The calibration factors of costs and slack."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a configuration would cost, before any device is asked."""
+    """Predicted costs of a configuration on the fleet, before any training."""
 
     devices: Mapping[str, DeviceForecast]
     participants: tuple[int, ...]
-    """Clients that can take part."""
+    """Clients on which the configuration stays within all limits."""
     constraints: Mapping[str, float]
     """Name -> violation; feasible where none is above 0."""
     measures: Mapping[str, float] = field(default_factory=dict)
-    """Costs of the whole fleet: of the device type that is worst off, or the mean over its clients;
-    infinite where no client can take part."""
+    """Costs of the whole fleet: the maximum over the device types or the mean over the clients
+    (:attr:`Objective.worst_of_fleet`); infinite where no client can take part."""
 
     @property
     def feasible(self) -> bool:
@@ -61,7 +61,7 @@ class Forecast:
 def objective_values(
     objectives: Sequence[Objective], measures: Mapping[str, float], forecast: Forecast
 ) -> dict[str, float]:
-    """Each objective by name: learned ones as measured, costs of the fleet as forecast."""
+    """Each objective by name: learned ones as measured, costs as forecast."""
     return {
         each.name: measures[each.name] if each.learned else forecast.measures[each.name]
         for each in objectives
@@ -70,21 +70,21 @@ def objective_values(
 
 @dataclass(frozen=True)
 class Choice:
-    """Client configurations that shared one training, and how sure it is of them in the end."""
+    """Client configurations that shared a training, and FedEx's final distribution over them."""
 
     configurations: tuple[Mapping[str, Value], ...]
-    """Values of ``[space.client]``; the first are those that were asked for."""
+    """Values of ``[space.client]``; the first are the proposed ones."""
     probabilities: tuple[float, ...]
     """They sum to 1."""
 
     @property
     def mode(self) -> int:
-        """Index of the most probable one, of equals the first."""
+        """Index of the most probable one; at a tie, the first."""
         return self.probabilities.index(max(self.probabilities))
 
     @property
     def entropy(self) -> float:
-        """In nats: 0 where it is sure, ``ln k`` where it knows nothing of ``k``."""
+        """In nats: 0 where one configuration has probability 1, ``ln k`` where ``k`` are equal."""
         return sum(each * math.log(1 / each) for each in self.probabilities if each > 0)
 
     def __str__(self) -> str:
@@ -97,38 +97,38 @@ class Choice:
 
 @dataclass(frozen=True)
 class Learned:
-    """What training a configuration taught, over the test samples of all participants."""
+    """The result of a training, measured on the test samples of all participants."""
 
     measures: Mapping[str, float]
     """``accuracy``, ``error``, ... by name."""
     samples: int
-    """Test samples behind them."""
+    """Number of test samples behind them."""
     device_s: float
-    """Seconds that all participants together were busy with training."""
+    """Seconds that all participants together spent on training."""
     failures: Mapping[str, int]
-    """Kind of failure -> how many messages ended in it."""
+    """Kind of failure -> number of requests that failed so."""
     simulated: bool
     rounds: int = 0
-    """That were done: fewer than asked for where training diverged or was stopped."""
+    """Completed rounds: fewer than planned where training diverged or was stopped."""
     curve: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    """Rounds -> what was measured after so many, at each rung that was reached."""
+    """Completed rounds at each rung that was reached -> the measures there."""
     stopped: bool = False
-    """Whether a rung ended it."""
+    """Whether early stopping ended it."""
     choice: Choice | None = None
-    """Where several client configurations shared the training; its trial is that of the mode."""
+    """With FedEx: the configurations that shared the training; the outcome is that of the mode."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One quantity of one device type in one trial."""
+    """Predicted and reported value of one quantity, for one device type in one trial."""
 
     predicted: Estimate
-    """By the catalogue, for the type's middle client."""
+    """From the device's profile without calibration, for the type's median client."""
     reported: float
-    """Predicted, times the median ratio of reported to predicted over all reports."""
+    """The predicted value times the median ratio of reported to predicted over all reports."""
     reports: int
     simulated: bool
-    """Whether it was reported by simulated clients."""
+    """Whether simulated clients reported it."""
 
 
 @dataclass(frozen=True)
@@ -138,17 +138,17 @@ class Observed:
     quantities: Mapping[str, Observation]
     """By name: ``training``, ``inference``, ``memory``, ``power``."""
     left_out: int
-    """Reports of devices that were throttled or swapping meanwhile."""
+    """Number of reports that were ignored because the device was throttled or swapping."""
 
 
 @dataclass(frozen=True)
 class Expense:
-    """What a trial took of the devices of one type, all together."""
+    """Time, energy and traffic that a trial used on all devices of one type together."""
 
     device_s: float
-    """Seconds that they were busy with training and evaluating."""
+    """Seconds that they spent on training and evaluating."""
     energy_j: float | None
-    """Joules meanwhile; None where neither device nor profile tells."""
+    """Joules used for it; None where neither a device nor its profile gives the power."""
     sent_bytes: float
     """Bytes that they sent."""
 
@@ -161,24 +161,24 @@ class Completed:
     forecast: Forecast
     learned: Learned
     objectives: Mapping[str, float]
-    """As the optimizer is told them: costs as the profiles predict them, so that trials compare."""
+    """As told to the tuner: learned ones as measured, costs as predicted."""
     seed: int
     observed: Mapping[str, Observed] = field(default_factory=dict)
-    """Device type -> what its clients reported."""
+    """By device type."""
     expense: Mapping[str, Expense] = field(default_factory=dict)
-    """Device type -> what was taken of it."""
+    """By device type."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A trial that a rung ended: what it would have come to is not known."""
+    """A trial that early stopping ended: its final objectives are not known."""
 
     proposal: Proposal
     forecast: Forecast
     learned: Learned
     """After the rounds that were done."""
     objectives: Mapping[str, float]
-    """As at that rung; costs are those of a whole trial."""
+    """Learned ones as measured at that rung; costs are those of a whole trial."""
     seed: int
     stopped_after: int
     """Rounds."""
@@ -188,7 +188,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Infeasible:
-    """A configuration that the limits rule out; no device was asked."""
+    """A configuration that the limits rule out; it was not sent to any device."""
 
     proposal: Proposal
     forecast: Forecast
@@ -202,17 +202,17 @@ class Failed:
     reason: str
     failures: Mapping[str, int] = field(default_factory=dict)
     sent: bool = True
-    """Whether devices were asked."""
+    """Whether it was sent to devices; False where it could not be compiled."""
     expense: Mapping[str, Expense] = field(default_factory=dict)
 
 
 Trained = Completed | Stopped
-"""Devices have trained it, and it taught something."""
+"""Trained on devices, with a result."""
 Outcome = Completed | Stopped | Infeasible | Failed
 
 
 def worst_constraint(constraints: Mapping[str, float]) -> str:
-    """The limit that is missed by most, coverage only where it alone is missed."""
+    """The limit that is violated most (coverage only if no other is); empty where all hold."""
     missed = {name: value for name, value in constraints.items() if value > 0}
     single = {name: value for name, value in missed.items() if name != "coverage"} or missed
     return max(single, key=lambda name: single[name]) if single else ""

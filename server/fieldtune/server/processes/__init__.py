@@ -1,1 +1,1 @@
-"""Child processes and the frames they exchange."""
+"""Child processes and the messages they exchange with their parent."""

@@ -1,8 +1,8 @@
 """A child process that exchanges frames of bytes with its parent.
 
-The compiler and the simulator's workers run beside the coordinator, each in a process of its own:
-TensorFlow's 600 MB can be handed back, and LiteRT's Python binding holds the GIL. A frame is a JSON
-header and raw blobs, so nothing that arrives can run code (no pickle).
+The compiler and the simulator's workers are processes of their own: ending the compiler frees
+TensorFlow's 600 MB, and LiteRT's Python binding holds the GIL, so threads would not run in
+parallel. A frame is a JSON header and raw blobs: unlike a pickle, it cannot execute code.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def unpack_frame(frame: bytes) -> tuple[dict[str, Any], list[bytes]]:
 class Child:
     """A running ``python -m module`` and the connection to it.
 
-    The child ends by itself when the connection closes, so a parent that is killed leaves no
-    orphan behind. What the child prints goes to ``log``.
+    The child exits when the connection closes, so a killed parent leaves no orphan process.
+    The child's stdout and stderr go to ``log``.
     """
 
     def __init__(self, module: str, *, log: IO[bytes] | int, env: dict[str, str]) -> None:
@@ -58,13 +58,13 @@ class Child:
                 stdout=log,
                 stderr=log,
                 env=os.environ | env,
-                # Ctrl-C is for the parent to handle: it closes the connection when it is done.
+                # Only the parent handles Ctrl-C; it closes the connection when it is done.
                 start_new_session=True,
             )
         self.connection = Connection(ours.detach())
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Close the connection and wait for the child to leave; kill it if it does not."""
+        """Close the connection and wait for the child to exit; kill it after ``timeout_s``."""
         self.connection.close()
         try:
             self.process.wait(timeout_s)
@@ -74,12 +74,12 @@ class Child:
 
 
 def parent_connection(argv: Sequence[str]) -> Connection:
-    """In the child: the connection to the parent, from the command line that Child gave."""
+    """In the child: the connection to the parent, from the child's command line."""
     return Connection(int(argv[1]))
 
 
 def tail(path: Path, lines: int = 5) -> str:
-    """The last lines of a log, to say why a child died."""
+    """The last lines of a log file; empty where it cannot be read."""
     try:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
     except OSError:

@@ -1,4 +1,4 @@
-"""Which point of the front to deploy on a device type, and why."""
+"""The recommended point of the Pareto front for a device type, and the reason."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def recommend(
 ) -> Recommendation | None:
     """The point of the front to deploy on a device type; None where none fits it.
 
-    A cheap model that predicts badly is no bargain, so a point must be no worse than the defaults
-    on what is learned; only where there is none may any be taken. Of these, the ones that beat the
-    defaults on most objectives, as this device sees them, come first, then those that are worse on
-    fewest, and among them the one with the largest joint gain: the product over the objectives of
-    ``1 + gain``, each gain as a share of the defaults' value. What differs by less than a hundredth
-    is as good, so a hair's breadth of latency does not outweigh half of the energy.
+    A point must be no worse than the defaults on all learned objectives; only if there is none, any
+    point may be chosen. Of these, points that beat the defaults on most objectives (costs are those
+    of this device) come first, then those that are worse on fewest, and among them the one with the
+    largest joint gain: the product over the objectives of ``1 + gain``, each gain relative to the
+    defaults. Differences below one per cent count as equal, so that a tiny gain in latency does not
+    outweigh a large loss in energy.
     """
     fitting = [point for point in front if point.devices[device].fits]
     if not fitting:
@@ -61,13 +61,13 @@ def recommend(
 
 
 def _shares(gains: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gains ``[n, m]`` as shares of the reference ``[m]``; where that is 0, of the largest."""
+    """Gains ``[n, m]`` relative to the reference ``[m]``; where that is 0, to the largest gain."""
     extent = np.where(reference != 0, np.abs(reference), np.abs(gains).max(axis=0))
     return np.asarray(gains / np.where(extent > 0, extent, 1.0))
 
 
 def _as_seen_by(device: str, point: Point, objectives: Sequence[Objective]) -> list[float]:
-    """Objective values to minimise: learned ones as they are, costs those of the device."""
+    """Objectives to be minimised: learned ones of the fleet, costs of the device."""
     values = []
     for each in objectives:
         cost = None if each.learned else point.devices[device].costs[each.name]

@@ -1,8 +1,8 @@
-"""Answering for a device type that was not in the fleet, from the trials that there are.
+"""Retargeting: front and recommendation for a device type that was not in the fleet.
 
-What was learned does not depend on the device type; what it costs is computed anew. Facts that
-limit the answer are said: configurations that fit the device and that the old fleet's limits ruled
-out were never tried.
+Learned objectives of the trials do not depend on the device type; costs are predicted anew. The
+result also says what limits it: configurations that fit the new device but were infeasible on the
+study's fleet were never tried.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ MOST_PROSPECTS = 20
 
 @dataclass(frozen=True)
 class Retargeted:
-    """A study's answer for another device type."""
+    """The results of a study for another device type."""
 
     summary: Summary
-    """Front and recommendation as a fleet of this device type alone would have them."""
+    """Front and recommendation for a fleet of this device type only."""
     unexplored: float
-    """Of what fits the device, the share that the limits of the study's own fleet ruled out."""
+    """Share of the configurations that fit the device, but were infeasible on the study's fleet."""
     prospects: Sequence[Prospect]
-    """Trials that would settle the front; none where it is settled."""
+    """Suggested further trials; none where no improvement is expected."""
     extrapolated: Sequence[bool]
-    """Of each prospect, whether the study's own fleet ruled out what it asks for, so that nothing
-    like it was tried. Points of the front were all trained."""
+    """For each prospect, whether it was infeasible on the study's fleet, so that no trial was near
+    it. All points of the front were trained."""
 
 
 def retarget(
@@ -49,16 +49,15 @@ def retarget(
     artefacts: Artefacts,
     predicted: Predictions,
 ) -> Retargeted:
-    """Score a study's trials anew for a device type.
+    """Re-evaluate a study's trials for a device type.
 
     Args:
         study: as it was run.
         outcomes: its trials.
-        members: its fleet; the new one has as many clients with the same data.
+        members: its clients; the new fleet has the same number of clients with the same data.
         device: name of a profile.
         artefacts: of the study.
-        predicted: what the study's tuner predicts of its trials; what is learned does not depend on
-            the device type.
+        predicted: the tuner's predictions of learned objectives.
 
     Raises:
         ProfileError: there is no such profile.

@@ -1,4 +1,4 @@
-"""A run's folder: what is written where, and that it is written whole or not at all."""
+"""The run folder: names of its files, and atomic writing of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunFolder:
 
     Args:
         path: the folder; made where it does not exist.
-        text: the study file's text, or None to open what is there.
+        text: the study file's text, or None to open an existing run.
         trials: replaces the study's number of trials.
         seed: replaces the study's seed.
 
@@ -76,7 +76,7 @@ class RunFolder:
         if frozen.is_file():
             before = load_study(frozen)
             if study.tuner.rungs is None and study.rungs != before.rungs:
-                # Another kind of budget does not change what trials are compared at.
+                # A changed budget must not change the rungs of a running study.
                 document.setdefault("tuner", tomlkit.table())["rungs"] = list(before.rungs)
                 text = tomlkit.dumps(document)
                 study = parse_study(text, where)
@@ -104,19 +104,19 @@ class RunFolder:
 
     @property
     def study_folder(self) -> Path:
-        """Where the study file lay: its modules and data are there. This one where unknown."""
+        """The folder of the study file, with the user's modules and data; this one if unknown."""
         try:
             return Path(os.fsdecode((self.path / _STUDY_FOLDER).read_bytes()))
         except (OSError, ValueError):
             return self.path
 
     def note_study_folder(self, folder: Path) -> None:
-        """Remember where the study file lies."""
+        """Store the folder of the study file."""
         self.write(_STUDY_FOLDER, os.fsencode(folder.resolve()))
 
     @property
     def identity(self) -> str:
-        """What makes this study this study: all but what it may spend."""
+        """The study without its budgets, as text (:mod:`fieldtune.server.study.changes`)."""
         return identity(self.study)
 
     def read(self, name: str) -> str | None:
@@ -127,7 +127,7 @@ class RunFolder:
             return None
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """Write a file of the folder whole: a reader sees the old one or the new one."""
+        """Write a file of the folder atomically: a reader sees the old one or the new one."""
         target = self.path / name
         with writing(target):
             write_atomically(target, content, parents=True)
@@ -136,15 +136,15 @@ class RunFolder:
     def save_weights(self, trial: int, weights: Weights) -> None:
         """Keep a trial's trained weights; call it before the trial is told.
 
-        They are on the disk when this returns, so that after a power cut no trial that the
-        database holds lacks them.
+        They are on disk when this returns, so that even after a power cut every trial in the
+        database has its weights.
         """
         buffer = io.BytesIO()
         np.save(buffer, weights, allow_pickle=False)
         self.write(f"models/{trial_name(trial)}/weights.npy", buffer.getvalue())
 
     def load_weights(self, trial: int) -> Weights:
-        """The weights of a trial; RunFolderError where they are gone."""
+        """The weights of a trial; raises RunFolderError where they are missing."""
         file = self.path / "models" / trial_name(trial) / "weights.npy"
         try:
             weights: Weights = np.load(file, allow_pickle=False)

@@ -49,15 +49,15 @@ def summarise(
     predicted: Predictions,
     changes: Sequence[Changes] = (),
 ) -> Summary:
-    """Front and recommendations of what was tried so far.
+    """The summary of a study's outcomes: Pareto front, recommendations, costs, usage.
 
     Args:
         study: its objectives.
-        outcomes: re-evaluated by the latest calibration.
-        calibration: by what devices have reported.
-        predicted: what the tuner predicts of them. The front is of these values, so that no lucky
-            evaluation is recommended for its luck; what is not predicted is as observed.
-        changes: what a person changed while the study ran.
+        outcomes: re-evaluated with the latest calibration.
+        calibration: fitted to what devices have reported.
+        predicted: the tuner's predictions of learned objectives. The front is computed from them,
+            so that no trial is recommended for a lucky result; others are as measured.
+        changes: of the study file while the study ran.
     """
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     once = merged([_as_predicted(outcome, predicted) for outcome in completed])
@@ -72,7 +72,7 @@ def summarise(
             for outcome in expected
             if (
                 outcome.proposal.configuration.flat() == default_values
-                # A narrower space has other defaults; those of the study were its first trial.
+                # Narrowing the space changes defaults: the baseline is the first trial.
                 or (changes and outcome.proposal.number == 0)
             )
             and _fits_any(outcome)
@@ -127,7 +127,7 @@ def summarise(
 
 
 def _failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Kind of failure -> how many messages ended in it."""
+    """Kind of failure -> number of requests that failed so."""
     found: Counter[str] = Counter()
     for outcome in outcomes:
         if isinstance(outcome, Trained):
@@ -138,12 +138,12 @@ def _failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 
 def _fits_any(outcome: Completed) -> bool:
-    """Whether a trial fits any device, which it may not by what devices have reported since."""
+    """Whether a trial fits any device; the latest calibration may say that it does not."""
     return any(device.fitting for device in outcome.forecast.devices.values())
 
 
 def _as_predicted(outcome: Completed, predicted: Predictions) -> Completed:
-    """The outcome with what is predicted of its learned objectives."""
+    """The outcome with predicted instead of measured learned objectives."""
     values = {
         name: of_trial[outcome.proposal.number].value
         for name, of_trial in predicted.items()
@@ -155,7 +155,7 @@ def _as_predicted(outcome: Completed, predicted: Predictions) -> Completed:
 def _reported(
     completed: Sequence[Completed], device: str, calibration: Calibration
 ) -> list[Reported]:
-    """What a device type's clients reported, against what its profile predicts."""
+    """Reported and predicted values of a device type's clients, by quantity."""
     seen = [o.observed[device] for o in completed if device in o.observed]
     reported = []
     for quantity in QUANTITIES:
@@ -178,7 +178,7 @@ def _reported(
 
 
 def wilson(share: float, samples: float, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share observed in so many samples (Wilson 1927)."""
+    """The 95 % confidence interval of a share observed in ``samples`` samples (Wilson 1927)."""
     if samples == 0:
         return 0.0, 1.0
     centre = share + z * z / (2 * samples)
@@ -218,7 +218,7 @@ def _point(
 
 def _interval(name: str, value: float, outcome: Completed) -> Estimate:
     if MEASURES[name].learned:
-        if name == "loss" or not 0 <= value <= 1:  # no share of the samples: a metric of one's own
+        if name == "loss" or not 0 <= value <= 1:  # not a share of samples: a user's metric
             return Estimate(value, value, value)
         learned = outcome.learned
         few = effective_samples(name, value, learned.samples, learned.measures)
@@ -227,7 +227,7 @@ def _interval(name: str, value: float, outcome: Completed) -> Estimate:
     estimates = [
         getattr(device.cost, name) for device in outcome.forecast.devices.values() if device.fitting
     ]
-    # The interval of the fleet's figure, in the proportion of the device type nearest to it.
+    # The relative interval is that of the device type whose cost is nearest to the fleet's.
     nearest = min(estimates, key=lambda estimate: abs(estimate.value - value))
     scale = value / nearest.value if nearest.value else 1.0
     return Estimate(value, nearest.low * scale, nearest.high * scale)

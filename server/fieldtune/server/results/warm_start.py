@@ -1,8 +1,8 @@
-"""What finished studies leave to a new one: ``fieldtune tune --warm-start DIR``.
+"""Warm start from finished studies: ``fieldtune tune --warm-start DIR``.
 
-Of an earlier run's folder its space and its trained trials are read, and kept as data in the new
-run's folder (``prior.json``). So the new study goes on after a kill without the old folder, and
-gives the same front if that one changes.
+The space and the trained trials of an earlier run are copied into the new run folder
+(``prior.json``). So the new study can resume without the old folder, and does not depend on later
+changes of it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _STUDIES = TypeAdapter(list[EarlierStudy])
 
 
 def warm_start(folder: RunFolder, given: Sequence[Path]) -> list[EarlierStudy]:
-    """The earlier studies of a run: those it was started with, or those given to a new one.
+    """The earlier studies of a run: those it was started with, or for a new run, the given ones.
 
     Args:
-        folder: of the run.
-        given: folders of finished runs; none where the run goes on with what it has.
+        folder: the run folder.
+        given: folders of finished runs; empty to resume with those that the run has.
 
     Raises:
-        UsageError: what was given is of no use to the study.
-        RunFolderError: the run was started otherwise, or a folder holds no finished run.
+        UsageError: a given run cannot be used by the study.
+        RunFolderError: the run was started with other ones, or a folder has no finished run.
         StorageError: the run's folder cannot be written.
     """
     kept = stored(folder)
@@ -42,7 +42,7 @@ def warm_start(folder: RunFolder, given: Sequence[Path]) -> list[EarlierStudy]:
         return kept
     if folder.study.tuner.name != "grey":
         raise UsageError(
-            f"--warm-start is of no use with tuner.name = {folder.study.tuner.name!r}, which "
+            f"--warm-start has no effect with tuner.name = {folder.study.tuner.name!r}, which "
             "learns from its own trials only: leave it out, or choose 'grey'"
         )
     studies = [read_earlier(each) for each in given]
@@ -52,14 +52,14 @@ def warm_start(folder: RunFolder, given: Sequence[Path]) -> list[EarlierStudy]:
         if folder.database.exists():
             raise RunFolderError(
                 f"{folder.path} was started without --warm-start, which cannot be given later: "
-                "leave it out to go on, or choose another folder with --out"
+                "leave it out to resume, or choose another folder with --out"
             )
         folder.write(FILE, _STUDIES.dump_json(studies, indent=1))
     elif kept != studies:
         raise RunFolderError(
             f"{folder.path} was started with other runs as --warm-start "
             f"({', '.join(study.name for study in kept)}), or they have changed since: leave "
-            "--warm-start out to go on with them as they were, or choose another folder with --out"
+            "--warm-start out to resume with them as they were, or choose another folder with --out"
         )
     return studies
 
@@ -68,7 +68,7 @@ def read_earlier(path: Path) -> EarlierStudy:
     """The study of a finished run's folder.
 
     Raises:
-        RunFolderError: it is none, is of another schema, or holds too few trained trials.
+        RunFolderError: it is not a run folder, has another schema, or has too few trained trials.
     """
     if not path.is_dir():
         raise RunFolderError(f"--warm-start {path}: there is no such folder")
@@ -107,10 +107,10 @@ def read_earlier(path: Path) -> EarlierStudy:
 
 
 def stored(folder: RunFolder) -> list[EarlierStudy]:
-    """What a run was started with.
+    """The earlier studies that a run was started with.
 
     Raises:
-        RunFolderError: it is damaged.
+        RunFolderError: the file is damaged.
     """
     file = folder.path / FILE
     try:
@@ -119,7 +119,7 @@ def stored(folder: RunFolder) -> list[EarlierStudy]:
         return []
     except (OSError, ValidationError) as lost:
         raise RunFolderError(
-            f"{file} cannot be read, and without it this run cannot go on as it began: restore it, "
+            f"{file} cannot be read, and without it this run cannot be resumed: restore it, "
             f"or choose another folder with --out ({str(lost).splitlines()[0]})"
         ) from None
 
@@ -143,7 +143,7 @@ def _check_in_common(path: Path, earlier: EarlierStudy, study: StudyConfig) -> N
 
 
 def _alike(ours: Parameter, theirs: Parameter) -> bool:
-    """Whether a parameter's values say something of another's."""
+    """Whether values of one parameter are informative for the other: same choices, or numbers."""
     if ours.choices and theirs.choices and set(ours.choices) & set(theirs.choices):
         return True
     return all(

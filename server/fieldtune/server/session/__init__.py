@@ -1,1 +1,1 @@
-"""One run of a study."""
+"""One session of a study: from ``fieldtune tune`` to its end or interruption."""

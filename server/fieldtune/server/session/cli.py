@@ -30,10 +30,10 @@ def report(
     folder: RunDir,
     format: Annotated[
         Format,
-        typer.Option(help="table: for reading; html, json, csv: the file's content on stdout."),
+        typer.Option(help="table: a summary; html, json, csv: the file's content on stdout."),
     ] = Format.table,
 ) -> None:
-    """Show a study's front and which point to deploy on which device."""
+    """Show a study's Pareto front and which trial to deploy on which device."""
     if format is Format.csv:
         typer.echo(_read(folder, "trials.csv"), nl=False)
         return

@@ -14,17 +14,19 @@ from fieldtune.server.report.format import counted
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.warm_start import stored
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.interrupts import interruptible
 from fieldtune.server.session.progress import ProgressDisplay
 from fieldtune.server.session.session import compile_service, open_tuner, run_session
 from fieldtune.server.study.load import parse_study
 
 Notes = Callable[[str], None]
-"""Says a sentence on stderr."""
+"""Prints a sentence on stderr."""
 FleetSource = Callable[[RunFolder, Sequence[str], Notes, Notes], AbstractContextManager[Fleet]]
-"""From a run folder, where the user's own modules are, where to say things, and where to say what
-is waited for (:meth:`ProgressDisplay.waiting`), to a fleet."""
+"""``(run folder, import path of the user's modules, note, waiting) -> fleet``.
+
+``note`` prints a sentence; ``waiting`` shows what the fleet waits for
+(:meth:`ProgressDisplay.waiting`)."""
 
 
 def run_study(
@@ -36,8 +38,8 @@ def run_study(
     warm_start: Sequence[Path],
     fleet_of: FleetSource,
 ) -> None:
-    """Run or resume a study; the front on stdout, progress on stderr."""
-    spending = Spending()
+    """Run or resume a study: the result on stdout, progress on stderr."""
+    cpu_time = CpuTime()
     console = Console(stderr=True)
 
     def note(sentence: str) -> None:
@@ -51,34 +53,36 @@ def run_study(
         tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
         if history:
-            note(f"Going on with {path}, which has {counted(len(history), 'trial')}")
+            note(f"Resuming {path}, which has {counted(len(history), 'trial')}")
         for change in tuner.changes:
-            note(f"Changed on the way. {change}")
+            note(f"Study changed. {change}")
         for study in stored(folder):
             found = counted(len(study.trials), "trial")
-            note(f"Starting from what {study.name} found: {found}")
+            note(f"Warm start from {study.name}: {found}")
         service = compile_service(path, import_path)
         try:
             with (
                 ProgressDisplay(folder.study, tuner.history(), console) as display,
-                interruptible(display) as heard,
+                interruptible(display) as interruptible_display,
                 fleet_of(folder, import_path, note, display.waiting) as fleet,
             ):
-                summary = run_session(folder, tuner, fleet, service, heard, spending, note)
+                summary = run_session(
+                    folder, tuner, fleet, service, interruptible_display, cpu_time, note
+                )
         except KeyboardInterrupt:
             raise InterruptError(
                 f"interrupted; {path} keeps {counted(len(tuner.history()), 'trial')}: run the same "
-                "command to go on"
+                "command to resume"
             ) from None
         finally:
             service.close()
     print_summary(summary, Console())
-    note(_where_time_went(spending))
+    note(_time_by_phase(cpu_time))
     note(f"Report: {path / 'report.html'}")
 
 
-def _where_time_went(spending: Spending) -> str:
-    phases = spending.by_phase()
-    return f"Took {spending.wall_s:.1f} s; busy seconds of all processes: " + ", ".join(
+def _time_by_phase(cpu_time: CpuTime) -> str:
+    phases = cpu_time.by_phase()
+    return f"Took {cpu_time.wall_s:.1f} s; busy seconds of all processes: " + ", ".join(
         f"{phase} {cpu_s:.1f}" for phase, cpu_s in phases.items() if cpu_s >= 0.05
     )

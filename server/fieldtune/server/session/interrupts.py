@@ -1,4 +1,8 @@
-"""Ctrl-C that is heard for certain: Python drops what is raised while it runs a finalizer."""
+"""Ctrl-C that is never lost.
+
+Python drops an exception that is raised while it runs a finalizer (``__del__``), KeyboardInterrupt
+included; here it is raised again at the next event.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,21 @@ from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.session.progress import Display
 
 
-class Heard:
-    """A display that raises KeyboardInterrupt again where one was raised and got lost."""
+class InterruptibleDisplay:
+    """Passes events on to a display; raises KeyboardInterrupt again if an earlier one was lost."""
 
     def __init__(self, display: Display) -> None:
         self._display, self.interrupted = display, False
 
     def round_started(self, trial: int, number: int) -> None:
-        """Passed on."""
+        """See :class:`Display`."""
         self._raise_again()
         self._display.round_started(trial, number)
 
-    def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
-        """Passed on."""
+    def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
+        """See :class:`Display`."""
         self._raise_again()
-        self._display.told(outcome, trials)
+        self._display.trial_ended(outcome, trials)
 
     def _raise_again(self) -> None:
         if self.interrupted:
@@ -35,19 +39,20 @@ class Heard:
 
 
 @contextmanager
-def interruptible(display: Display) -> Iterator[Heard]:
-    """Watch for Ctrl-C in the main thread; other threads are sent none.
+def interruptible(display: Display) -> Iterator[InterruptibleDisplay]:
+    """Handle Ctrl-C inside the block, if called in the main thread (others get no signals).
 
-    Python shows a trace back of what it drops: not of an interrupt, which is not lost here.
+    Python prints a traceback of an exception that it drops; for KeyboardInterrupt, which is raised
+    again, that is suppressed.
     """
-    heard = Heard(display)
+    wrapped = InterruptibleDisplay(display)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        heard.interrupted = True
+        wrapped.interrupted = True
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield heard
+        yield wrapped
         return
     show_dropped = sys.unraisablehook
 
@@ -58,7 +63,7 @@ def interruptible(display: Display) -> Iterator[Heard]:
     before = signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = dropped
     try:
-        yield heard
+        yield wrapped
     finally:
         sys.unraisablehook = show_dropped
         signal.signal(signal.SIGINT, before)

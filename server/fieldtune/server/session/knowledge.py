@@ -1,7 +1,8 @@
-"""What a trial may know of the others: those that had been told when it was asked for.
+"""What the tuner and the cost model may know when a trial is proposed.
 
-Several trials are in flight, and clients answer in any order. So what counts follows from the
-trials' numbers alone, and the same seed gives the same study however fast the clients are.
+Several trials are in flight, and clients answer in any order. Which outcomes count as finished
+before a trial therefore follows from the trials' numbers alone, and the same seed gives the same
+study however fast the clients are.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from collections.abc import Iterable
 
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.budget import Budget
-from fieldtune.server.costs.calibration import corrections, known_before
+from fieldtune.server.costs.calibration import corrections, finished_before
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.outcomes.trial import Infeasible, Outcome
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.tuner import Tuner
 
-PATIENCE = 100
-"""So many proposals in a row ruled out by the limits, and the whole space is looked at."""
+INFEASIBLE_IN_A_ROW = 100
+"""After this many infeasible proposals in a row, a sample of the whole space is searched for a
+feasible one."""
 
 
 class Knowledge:
-    """The state of a study as its next trial may know it.
+    """Outcomes, calibration and used budget, as known to a given trial or to the next one.
+
+    Trials are given by number; ``math.inf`` stands for the next one. ``in_flight`` are the numbers
+    of the trials that are being trained.
 
     Args:
-        study: its budget and limits.
-        tuner: remembers the outcomes.
+        study: its budget, limits and number of parallel trials.
+        tuner: keeps the outcomes.
         costs: the study's cost model.
     """
 
@@ -35,49 +40,52 @@ class Knowledge:
         self._study, self._tuner, self._costs = study, tuner, costs
         self._budget, self._share = Budget(study.study), math.nan
         self._calibrated: tuple[int, Calibration] = (-1, {})
-        self._ruled_out: set[int] = set()
-        """Since the whole space was last looked at."""
+        self._infeasible: set[int] = set()
+        """Numbers of infeasible trials since the whole space was last searched."""
         for outcome in tuner.history():
             if isinstance(outcome, Infeasible):
-                self.exhausts_patience(outcome.proposal.number)
+                self.many_infeasible(outcome.proposal.number)
 
-    def told_before(self, number: float, in_flight: Iterable[int]) -> list[Outcome]:
-        """Outcomes of trials sent to devices that a trial may know; infinity is the next one."""
+    def finished_before(self, number: float, in_flight: Iterable[int]) -> list[Outcome]:
+        """Outcomes that were known when a trial was proposed, without infeasible ones."""
         parallel = self._study.study.parallel
-        return known_before(number, self._tuner.history(), set(in_flight), parallel)
+        return finished_before(number, self._tuner.history(), set(in_flight), parallel)
 
     def calibration(self, number: float, in_flight: Iterable[int]) -> Calibration:
-        """By what devices had reported when a trial was asked for."""
-        known = self.told_before(number, in_flight)
-        if len(known) != self._calibrated[0]:  # trials sent to devices only ever grow in number
-            self._calibrated = len(known), corrections(known)
+        """Fitted to what devices had reported when a trial was proposed."""
+        finished = self.finished_before(number, in_flight)
+        if len(finished) != self._calibrated[0]:  # outcomes are only ever added
+            self._calibrated = len(finished), corrections(finished)
         return self._calibrated[1]
 
-    def evaluated(self, number: float, in_flight: Iterable[int]) -> list[Outcome]:
-        """The outcomes that a trial may know, re-evaluated by its calibration."""
-        known = self.told_before(number, in_flight)
-        return rescore(known, self._costs, self.calibration(number, in_flight))
+    def rescored_before(self, number: float, in_flight: Iterable[int]) -> list[Outcome]:
+        """The outcomes of :meth:`finished_before`, re-evaluated with :meth:`calibration`."""
+        finished = self.finished_before(number, in_flight)
+        return rescore(finished, self._costs, self.calibration(number, in_flight))
 
     def sent(self) -> int:
-        """Trials that were told and not ruled out: those that count in a budget of trials."""
+        """Number of finished trials without infeasible ones: what ``study.trials`` counts."""
         return sum(not isinstance(each, Infeasible) for each in self._tuner.history())
 
     def budget_used(self, in_flight: Iterable[int]) -> float:
-        """Of the budget that is nearest to its end, what is used; 1 or more where it is spent."""
+        """Used share of the budget that is closest to exhausted; 1 or more where one is used up."""
         if math.isnan(self._share):
-            flying = set(in_flight)
-            told = self.told_before(math.inf, flying)
-            self._share = self._budget.share(self.sent() + len(flying), told)
+            numbers = set(in_flight)
+            finished = self.finished_before(math.inf, numbers)
+            self._share = self._budget.share(self.sent() + len(numbers), finished)
         return self._share
 
-    def changed(self) -> None:
-        """A trial was started or told: what is used of the budget is to be looked up again."""
+    def trials_changed(self) -> None:
+        """A trial was started or told: compute the used budget anew."""
         self._share = math.nan
 
-    def exhausts_patience(self, number: int) -> bool:
-        """Count one more that is ruled out; whether so many in a row are that one looks further."""
-        self._ruled_out.add(number)
-        if not self._ruled_out.issuperset(range(number - PATIENCE + 1, number + 1)):
+    def many_infeasible(self, number: int) -> bool:
+        """Note an infeasible trial; whether it completes ``INFEASIBLE_IN_A_ROW`` in a row.
+
+        Where it does, counting starts anew.
+        """
+        self._infeasible.add(number)
+        if not self._infeasible.issuperset(range(number - INFEASIBLE_IN_A_ROW + 1, number + 1)):
             return False
-        self._ruled_out.clear()
+        self._infeasible.clear()
         return True

@@ -1,9 +1,15 @@
-"""The tuning loop.
+"""The tuning loop: where a study happens.
 
-Ask the tuner for a configuration, compile it, forecast what it costs on each device type, tell at
-once what the limits rule out, train what is left on the fleet, to its end or to a rung, tell what
-was learned. Several trainings are in flight; outcomes are told in the order of their numbers, so
-the same seed gives the same study however fast the clients answer.
+For each trial:
+
+1. ask the tuner for a configuration, and compile its model;
+2. predict what it costs on each device type; a configuration that the limits rule out ends here,
+   as infeasible;
+3. train it on the fleet, to its last round or until early stopping ends it;
+4. tell the tuner the outcome.
+
+Several trials train at the same time. Their outcomes are told in the order of the trials' numbers,
+so the same seed gives the same study however fast the clients answer.
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ from fieldtune.server.outcomes.trial import (
     Proposal,
 )
 from fieldtune.server.results.run_folder import RunFolder
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.knowledge import Knowledge
 from fieldtune.server.session.progress import Observer
 from fieldtune.server.session.training import Training
@@ -47,22 +53,23 @@ from fieldtune.server.tuner.early_stopping import Rungs
 from fieldtune.server.tuner.schedule import Schedule, defaults_again, next_finalist
 
 _WAIT_S = 0.2
+"""The longest wait for a reply or for the compiler before the loop looks again."""
 
 
 class TuningLoop:
     """Runs one study on a fleet until its budget is used up.
 
     Args:
-        folder: the run's folder, with its study.
-        tuner: proposes and learns.
-        fleet: trains.
+        folder: the run folder, with the study.
+        tuner: proposes configurations and learns from outcomes.
+        fleet: sends requests to the clients and receives their replies.
         members: the fleet's clients.
-        costs: predicts costs and judges limits.
+        costs: predicts costs and checks them against the limits.
         artefacts: compiles models.
-        known: what the tuner searches by; learns of each architecture that is compiled.
-        observer: is told what happens.
-        spending: is charged with where time goes.
-        bounds: judge what the clients report.
+        known_costs: the tuner's view of the cost model; updated with each compiled architecture.
+        observer: is notified of rounds and outcomes.
+        cpu_time: adds up busy seconds by phase.
+        bounds: check the clients' reports for plausibility.
     """
 
     def __init__(
@@ -73,35 +80,37 @@ class TuningLoop:
         members: Sequence[Description],
         costs: CostModel,
         artefacts: Artefacts,
-        known: KnownCosts,
+        known_costs: KnownCosts,
         observer: Observer,
-        spending: Spending,
+        cpu_time: CpuTime,
         bounds: Bounds,
     ) -> None:
         self._folder, self._study, self._tuner, self._fleet = folder, folder.study, tuner, fleet
         self._profile_of = {member.client: member.profile for member in members}
-        self._costs, self._artefacts, self._known = costs, artefacts, known
-        self._observer, self._spending, self._bounds = observer, spending, bounds
+        self._costs, self._artefacts, self._known_costs = costs, artefacts, known_costs
+        self._observer, self._cpu_time, self._bounds = observer, cpu_time, bounds
         self._knowledge = Knowledge(self._study, tuner, costs)
         self._rungs, self._schedule = Rungs(self._study), Schedule(self._study)
         self._in_flight: deque[Training] = deque()
-        self._asked: tuple[Proposal, Future[Artefact]] | None = None
-        self._settled = False
-        """Whether the order of the finalists leaves nothing in doubt, which ends the study."""
+        """Trials that are being trained, in the order of their numbers."""
+        self._compiling: tuple[Proposal, Future[Artefact]] | None = None
+        """The latest proposal, until its model is compiled."""
+        self._all_validated = False
+        """Whether no finalist needs another run, which ends the study before its budget does."""
         self._compiled_any = bool(tuner.history())
 
     def run(self) -> None:
-        """Run, or go on with, the study."""
+        """Run the study, or resume it."""
         while self._wants_more() or self._in_flight:
             if self._wants_more() and len(self._in_flight) < self._study.study.parallel:
-                # Ask before anything else is told: what the tuner knows at each ask must not
-                # depend on which client was faster.
-                if self._asked is None:
-                    self._asked = self._ask()
-                elif self._asked[1].done():
-                    proposal, compiled = self._asked
-                    self._asked = None
-                    self._judge(proposal, compiled)
+                # Start the next trial before telling any outcome: what the tuner knows when it is
+                # asked must not depend on which client was faster.
+                if self._compiling is None:
+                    self._compiling = self._ask()
+                elif self._compiling[1].done():
+                    proposal, compiled = self._compiling
+                    self._compiling = None
+                    self._train_if_feasible(proposal, compiled)
                 else:
                     self._receive()
             elif self._in_flight[0].outcome:
@@ -110,40 +119,51 @@ class TuningLoop:
                 self._receive()
 
     def _wants_more(self) -> bool:
-        return not self._settled and self._knowledge.budget_used(self._numbers()) < 1
+        """Whether another trial is to be asked for."""
+        return not self._all_validated and self._knowledge.budget_used(self._numbers()) < 1
+
+    # 1. Ask and compile
 
     def _ask(self) -> tuple[Proposal, Future[Artefact]] | None:
-        """The next proposal, on its way to the compiler; None where the study is settled."""
-        self._known.calibrate(self._knowledge.calibration(math.inf, self._numbers()))
-        with self._spending.on("optimizer"):
-            renewed = self._known if self._known.renewed() else None
-            wanted = self._wanted(renewed)
-            if wanted is None:
-                self._settled = True
+        """The tuner's next proposal, its model being compiled; None where all are validated."""
+        self._known_costs.calibrate(self._knowledge.calibration(math.inf, self._numbers()))
+        with self._cpu_time.on("optimizer"):
+            updated = self._known_costs if self._known_costs.renewed() else None
+            purpose = self._next_purpose(updated)
+            if purpose is None:
+                self._all_validated = True
                 return None
-            proposal = self._tuner.ask(*wanted, renewed)
+            proposal = self._tuner.ask(*purpose, updated)
         return proposal, self._artefacts.of(proposal.configuration)
 
-    def _wanted(self, renewed: KnownCosts | None) -> tuple[Phase, Configuration | None] | None:
-        """What the next trial is for, and its configuration where it is to be run again."""
+    def _next_purpose(
+        self, updated: KnownCosts | None
+    ) -> tuple[Phase, Configuration | None] | None:
+        """The next trial's phase and, for a repetition, the configuration to run again.
+
+        None where the phase is validation and no finalist needs another run. ``updated`` are the
+        known costs, if they have changed since the last proposal.
+        """
         sent = self._knowledge.sent() + len(self._in_flight)
         phase = self._schedule.phase(sent, self._knowledge.budget_used(self._numbers()))
         if self._tuner.resumes:
             return phase, None
-        flying = [training.proposal for training in self._in_flight]
+        in_flight = [training.proposal for training in self._in_flight]
         history = self._tuner.history()
-        known = self._knowledge.told_before(math.inf, self._numbers())
-        if defaults := defaults_again(self._study, sent, known, history, flying):
+        finished = self._knowledge.finished_before(math.inf, self._numbers())
+        if defaults := defaults_again(self._study, sent, finished, history, in_flight):
             return "validate", defaults
         if phase != "validate":
             return phase, None
-        evaluated = self._knowledge.evaluated(math.inf, self._numbers())
-        predicted = self._tuner.predict(evaluated, renewed, sampling=False)
-        finalist = next_finalist(self._study, evaluated, history, flying, predicted)
+        rescored = self._knowledge.rescored_before(math.inf, self._numbers())
+        predicted = self._tuner.predict(rescored, updated, sampling=False)
+        finalist = next_finalist(self._study, rescored, history, in_flight, predicted)
         return None if finalist is None else (phase, finalist)
 
-    def _judge(self, proposal: Proposal, compiled: Future[Artefact]) -> None:
-        """Start training what the limits allow; tell at once what they rule out."""
+    # 2. Predict costs and check the limits
+
+    def _train_if_feasible(self, proposal: Proposal, compiled: Future[Artefact]) -> None:
+        """Start training where the limits allow it; otherwise tell the tuner at once."""
         try:
             artefact = compiled.result()
         except CompileError as refused:
@@ -152,27 +172,30 @@ class TuningLoop:
             self._tell(Failed(proposal, str(refused), sent=False))
             return
         self._compiled_any = True
-        self._known.learn(proposal.configuration, artefact.manifest)
+        self._known_costs.learn(proposal.configuration, artefact.manifest)
         calibration = self._knowledge.calibration(proposal.number, self._numbers())
         forecast = self._costs.forecast(proposal.configuration, calibration)
         if forecast.feasible:
-            self._start(proposal, forecast, artefact)
+            self._start_training(proposal, forecast, artefact)
             return
         found = None
-        if self._knowledge.exhausts_patience(proposal.number):
+        if self._knowledge.many_infeasible(proposal.number):
             found = find_feasible(
                 self._study, self._costs, self._artefacts,
                 seed=proposal.number, calibration=calibration,
             )  # fmt: skip
         self._tell(Infeasible(proposal, forecast), then=found)
 
-    def _start(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
+    # 3. Train
+
+    def _start_training(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
+        """Send the first round's requests to the clients."""
         seed, manifest = trial_seed(self._study.study.seed, proposal.number), artefact.manifest
         candidates = self._candidates(proposal, forecast, seed)
         participants = tuple(who_may_train(candidates))
 
         def goes_on(rounds: int, measures: Mapping[str, float]) -> bool:
-            others = self._knowledge.evaluated(proposal.number, self._numbers())
+            others = self._knowledge.rescored_before(proposal.number, self._numbers())
             return self._rungs.goes_on(rounds, forecast, measures, others)
 
         plan = Plan(
@@ -191,32 +214,32 @@ class TuningLoop:
                 if (cap := self._costs.deadline_s(self._profile_of[client])) is not None
             },
             seed=seed,
-            # Whoever asks for another run of a finalist wants to know how it ends.
+            # A repetition is to measure the end result, so it is not stopped early.
             rungs=() if proposal.phase == "validate" else self._rungs.rounds,
             goes_on=goes_on,
         )
         expected = self._costs.expected(proposal.configuration)
         training = Training(
             self._study, proposal, plan, candidates, expected, artefact.model,
-            self._bounds, self._spending,
+            self._bounds, self._cpu_time,
         )  # fmt: skip
         self._in_flight.append(training)
-        self._knowledge.changed()
+        self._knowledge.trials_changed()
         self._send(training, training.begin())
 
     def _candidates(self, proposal: Proposal, forecast: Forecast, seed: int) -> list[Candidate]:
-        """The configurations that share a training: the one asked for and, in FedEx, others.
+        """The configurations that share one training: the proposed one and, with FedEx, others.
 
-        The first trial is of the study's defaults, which are trained alone: what is recommended is
-        compared with them.
+        The first trial trains the study's defaults alone: they are the baseline that the
+        recommendation is compared with.
         """
-        asked = Candidate(proposal.configuration, forecast)
+        proposed = Candidate(proposal.configuration, forecast)
         options = self._study.tuner.exploration
         if options is None or proposal.number == 0:
-            return [asked]
+            return [proposed]
         calibration = self._knowledge.calibration(proposal.number, self._numbers())
         return candidates_around(
-            asked,
+            proposed,
             space=self._study.space,
             count=options.configurations,
             radius=options.radius,
@@ -225,15 +248,15 @@ class TuningLoop:
         )
 
     def _receive(self) -> None:
-        """Take what the clients have answered, or wait a moment for the compiler."""
+        """Process the replies that have come in; without open requests, wait for the compiler."""
         if any(training.waiting_for for training in self._in_flight):
             for reply in self._fleet.receive(_WAIT_S):
                 self._accept(reply)
-        elif self._asked is not None:
-            wait_for([self._asked[1]], timeout=_WAIT_S)
+        elif self._compiling is not None:
+            wait_for([self._compiling[1]], timeout=_WAIT_S)
 
     def _accept(self, reply: Reply) -> None:
-        """Take one client's report; once the last is in, its training goes on."""
+        """Pass a report to its training; after the last one of a round, send the next round."""
         self._bounds.hear(reply)
         report = reply.report
         training = next(each for each in self._in_flight if each.plan.trial == report.trial)
@@ -243,12 +266,15 @@ class TuningLoop:
         if exchange:
             first = next(iter(exchange.values()))
             self._observer.round_started(training.plan.trial, first.round)
-            with self._spending.on("messages"):
+            with self._cpu_time.on("messages"):
                 self._fleet.send(
                     [Addressed(client, each, training.model) for client, each in exchange.items()]
                 )
 
+    # 4. Tell
+
     def _finish(self, training: Training) -> None:
+        """Keep the weights of a completed trial, and tell its outcome."""
         assert training.outcome is not None
         if isinstance(training.outcome, Completed):
             assert training.weights is not None
@@ -256,13 +282,14 @@ class TuningLoop:
         self._tell(training.outcome)
 
     def _tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
-        with self._spending.on("optimizer"):
+        """Tell the tuner and the observer; ``then`` is a configuration to try next."""
+        with self._cpu_time.on("optimizer"):
             self._tuner.tell(outcome, then)
-        self._knowledge.changed()
-        self._observer.told(outcome)
+        self._knowledge.trials_changed()
+        self._observer.trial_ended(outcome)
 
     def _numbers(self) -> list[int]:
-        """Of the trials in flight."""
+        """Numbers of the trials that are being trained."""
         return [training.plan.trial for training in self._in_flight]
 
 

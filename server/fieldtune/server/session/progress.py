@@ -22,17 +22,17 @@ from fieldtune.server.report.format import budget_used, counted, figure, label
 from fieldtune.server.study.config import StudyConfig
 
 _WAIT_LINE_S = 5.0
-"""From the beginning of a wait to the first line that says it; then twice as long each time."""
+"""From the start of a wait to the first line about it; each further pause is twice as long."""
 
 
 class Observer(Protocol):
-    """Is told what the tuning loop does."""
+    """Is notified by the tuning loop."""
 
     def round_started(self, trial: int, number: int) -> None:
         """A round, or the evaluation that follows the last one, was sent out."""
 
-    def told(self, outcome: Outcome) -> None:
-        """A trial ended."""
+    def trial_ended(self, outcome: Outcome) -> None:
+        """A trial ended; its outcome was told to the tuner."""
 
 
 class Display(Protocol):
@@ -41,12 +41,12 @@ class Display(Protocol):
     def round_started(self, trial: int, number: int) -> None:
         """A round, or the evaluation that follows the last one, was sent out."""
 
-    def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
-        """A trial ended; all trials so far, this one too, with today's calibration and limits."""
+    def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
+        """A trial ended; ``trials`` are all so far, re-evaluated with the latest calibration."""
 
 
 class ProgressDisplay:
-    """Progress on stderr: a live bar on a terminal, a line a trial elsewhere.
+    """Progress on stderr: a live bar on a terminal, else one line per trial.
 
     Args:
         study: what is run.
@@ -64,11 +64,11 @@ class ProgressDisplay:
     ) -> None:
         self._clock = clock
         self._wait_line: tuple[float, float] | None = None
-        """When a wait is said next, and the seconds from then to the time after."""
+        """When the next line about a wait is due, and the pause after it in seconds."""
         self._study, self._console = study, console
         self._sent = [outcome for outcome in earlier if not isinstance(outcome, Infeasible)]
         self._budget = Budget(study.study)
-        self._ruled_out = len(earlier) - len(self._sent)
+        self._infeasible = len(earlier) - len(self._sent)
         self._rounds: dict[int, int] = {}
         self._began, self._done_before = clock(), len(self._sent)
         self._share_before = self._budget.share(len(self._sent), self._sent)
@@ -107,10 +107,10 @@ class ProgressDisplay:
         self._bar.update(self._task, rounds=f"rounds {done} of {rounds}")
 
     def waiting(self, sentence: str) -> None:
-        """Show what is waited for, as it is now; an empty string where nothing is any more.
+        """Show what is being waited for; an empty string ends the wait.
 
-        On a terminal it stands in the bar. Elsewhere it is a line after 5 s, and again after
-        another 10 s, 20 s and so on, so that a log of a long wait stays short.
+        On a terminal it is part of the bar. Elsewhere it is a line after 5 s, and again after
+        another 10 s, 20 s and so on, which keeps the log of a long wait short.
         """
         self._bar.update(self._task, waiting=f"· {sentence}" if sentence else "")
         if not sentence or self._console.is_terminal:
@@ -123,11 +123,11 @@ class ProgressDisplay:
             self._wait_line = now + pause_s, 2 * pause_s
             self._say(sentence)
 
-    def told(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
-        """Say what came of a trial, and how the front stands."""
+    def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome]) -> None:
+        """Print a trial's outcome, the size of the Pareto front and its best point."""
         self._rounds.pop(outcome.proposal.number, None)
         if isinstance(outcome, Infeasible):
-            self._ruled_out += 1
+            self._infeasible += 1
             return
         self._sent.append(outcome)
         self._bar.update(self._task, completed=len(self._sent))
@@ -139,7 +139,7 @@ class ProgressDisplay:
             values = [_shown(name, outcome.objectives[name]) for name in names]
             self._say(
                 f"trial {outcome.proposal.number:>3}: stopped after round {outcome.stopped_after} "
-                f"of {self._study.study.rounds}, not among the best there: {', '.join(values)} · "
+                f"of {self._study.study.rounds}, not among the best so far: {', '.join(values)} · "
                 f"{self._so_far()}"
             )
             return
@@ -154,19 +154,19 @@ class ProgressDisplay:
         )
 
     def _so_far(self) -> str:
-        """How much of the budget is used, what was ruled out, and an estimate of the time left."""
+        """Used budget, number of infeasible proposals, and the estimated time left."""
         accounts = self._budget.accounts(len(self._sent), self._sent)
         text = ", ".join(budget_used(account) for account in accounts)
         if self._study.study.trials is None:
             text = f"{counted(len(self._sent), 'trial')}, {text}"
-        if self._ruled_out:
-            text += f", {self._ruled_out} ruled out"
+        if self._infeasible:
+            text += f", {self._infeasible} ruled out by limits"
         return text + self._time_left(max(account.share for account in accounts))
 
     def _time_left(self, share: float) -> str:
-        """An estimate from this session's own pace."""
+        """Estimated from the pace of this session."""
         finished = len(self._sent) - self._done_before
-        if share >= 1 or finished < 3:  # nothing is left, or it is too soon to tell
+        if share >= 1 or finished < 3:  # finished, or too early to estimate
             return ""
         pace = (self._clock() - self._began) / (share - self._share_before)
         return f", {(1 - share) * pace:.0f} s left"

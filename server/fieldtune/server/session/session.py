@@ -1,4 +1,4 @@
-"""One session of a study: put the parts together, run the loop, leave the run folder complete."""
+"""One session of a study: set up its parts, run the tuning loop, write the run folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.results.variants import VariantMaker, with_variants
 from fieldtune.server.results.warm_start import warm_start
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.progress import Display
 from fieldtune.server.study.artefacts import Artefacts
@@ -37,7 +37,7 @@ from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.tuner import OptunaTuner, Tuner
 
 COSTS_FILE = "costs.json"
-"""Of a run's folder: the coefficients of each architecture's costs."""
+"""In the run folder: the cost coefficients of each compiled architecture."""
 
 
 def open_tuner(
@@ -46,9 +46,9 @@ def open_tuner(
     """The tuner of a run folder.
 
     Args:
-        folder: of the run.
-        import_path: where a sampler of the user's own is looked for.
-        warm_start_from: folders of finished runs, given to a new one as prior knowledge.
+        folder: the run folder.
+        import_path: searched for the user's own sampler.
+        warm_start_from: folders of finished runs; a new run takes their trials as prior knowledge.
     """
     study = folder.study
     earlier = warm_start(folder, warm_start_from)
@@ -69,7 +69,7 @@ def open_tuner(
 
 
 def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
-    """The compiler, over the user's artefact cache, with its log in a folder.
+    """The compiler with the user's artefact cache; its log goes to the run folder.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
@@ -84,12 +84,12 @@ def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:
 def make_cost_model(
     study: StudyConfig, members: Sequence[Description], folder: RunFolder | None = None
 ) -> CostModel:
-    """Predicts costs on the device types of the study, whether or not a member is of them.
+    """The cost model for all device types of the study, including those without a connected client.
 
     Args:
         study: of the run.
-        members: the fleet.
-        folder: of the run, where the cost model's coefficients are kept; None keeps them nowhere.
+        members: the fleet's clients.
+        folder: the run folder, in which the coefficients are kept; None: they are not kept.
     """
     names = {*study.fleet.devices, *(member.profile for member in members)}
     profiles = {name: load_profile(name) for name in sorted(names)}
@@ -107,15 +107,15 @@ def make_cost_model(
 def make_artefacts(
     study: StudyConfig, members: Sequence[Description], service: CompileService
 ) -> Artefacts:
-    """The artefacts of a study for the fleet's data.
+    """Compiles the study's models for the input shape and classes of the fleet's data.
 
     Raises:
-        FleetError: the clients' data differ in shape or classes.
+        FleetError: the clients' data differ in input shape or number of classes.
     """
     shapes = {(member.input_shape, member.classes) for member in members}
     if len(shapes) != 1:
         raise FleetError(
-            f"The clients disagree on the task: {sorted(shapes)} (input shape, classes); "
+            f"The clients' data differ in (input shape, classes): {sorted(shapes)}; "
             "give all of them data of one kind"
         )
     input_shape, classes = shapes.pop()
@@ -128,15 +128,16 @@ def run_session(
     fleet: Fleet,
     service: CompileService,
     display: Display,
-    spending: Spending,
+    cpu_time: CpuTime,
     notes: Callable[[str], None],
 ) -> Summary:
-    """Run the study to its end and write its outcome; what is there already is kept.
+    """Run or resume the study to its end, and write the results into the run folder.
 
-    ``notes`` is told, in a sentence, of a client whose report is refused.
+    ``notes`` prints a sentence about each client whose report is rejected.
 
     Raises:
-        FleetError: no client could train, or measure a file to deploy; all else is written.
+        FleetError: no client could train; or no client could measure a file to deploy, in which
+            case the other results are written.
     """
     study, members = folder.study, fleet.members()
     bounds = Bounds(members, notes)
@@ -147,10 +148,10 @@ def run_session(
     recorder = _Recorder(folder, tuner, costs, display)
     recorder.write(known)
     TuningLoop(
-        folder, tuner, fleet, members, costs, artefacts, known, recorder, spending, bounds
+        folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds
     ).run()
     _check_learned(tuner.history())
-    with spending.on("export"):
+    with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
         summary = recorder.write(known)
         tuner.revise(recorder.evaluated())
@@ -159,7 +160,7 @@ def run_session(
         summary = with_variants(folder, summary)
         folder.write("pareto.json", to_json(summary))
         folder.write("report.html", render_html(summary))
-    spending.charge("compile", service.busy_s)
+    cpu_time.add("compile", service.busy_s)
     if unmeasured:
         raise FleetError(
             f"All trials are done, but files to deploy could not be measured; {unmeasured[0]}. "
@@ -175,10 +176,10 @@ def known_costs(
     artefacts: Artefacts,
     history: Sequence[Outcome],
 ) -> KnownCosts:
-    """What is known before the first question: the defaults of each model, and what was tried.
+    """The tuner's view of the cost model; compiles each model's defaults and the trials so far.
 
-    An architecture counts as compiled by the study's own history, never by what the artefact cache
-    happens to hold, so that the same study asks the same questions on any machine.
+    An architecture counts as compiled because of the study's history, never because the artefact
+    cache happens to hold it: so the same study makes the same proposals on any machine.
     """
     known = KnownCosts(study, costs)
     defaults = study.full_space.defaults()
@@ -190,17 +191,17 @@ def known_costs(
     ]
     tried = [outcome.proposal.configuration for outcome in history]
     for configuration in (*first, *tried):
-        artefacts.of(configuration)  # all are on their way before the first is waited for
+        artefacts.of(configuration)  # queue all before waiting for the first
     for configuration in (*first, *tried):
         try:
             known.learn(configuration, artefacts.of(configuration).result().manifest)
         except CompileError:
-            continue  # it failed when it was asked for, or will when it is
+            continue  # its trial has failed for that, or will
     return known
 
 
 def _check_learned(outcomes: Sequence[Outcome]) -> None:
-    """A study of which every trial failed has no outcome to show."""
+    """Raise FleetError where every trial failed: there is nothing to report."""
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failed and not any(isinstance(outcome, Completed) for outcome in outcomes):
         raise FleetError(
@@ -209,10 +210,10 @@ def _check_learned(outcomes: Sequence[Outcome]) -> None:
 
 
 class _Recorder:
-    """Keeps ``trials.csv`` and ``pareto.json`` up to date, then passes the news on.
+    """Keeps ``trials.csv`` and ``pareto.json`` up to date, and passes events on to the display.
 
-    They are rewritten whole, so in a long study not after every trial: never more than a tenth of
-    the time goes into it. What a kill leaves out of date is in ``study.db``.
+    Both files are rewritten as a whole, so in a long study not after every trial: at most a tenth
+    of the time is spent on it. After a kill they may be out of date; ``study.db`` is not.
     """
 
     def __init__(self, folder: RunFolder, tuner: Tuner, costs: CostModel, display: Display) -> None:
@@ -222,21 +223,21 @@ class _Recorder:
     def round_started(self, trial: int, number: int) -> None:
         self._display.round_started(trial, number)
 
-    def told(self, outcome: Outcome) -> None:
+    def trial_ended(self, outcome: Outcome) -> None:
         if time.monotonic() >= self._next_write:
             self.write()
         evaluated = self.evaluated()
         number = outcome.proposal.number
         now = next(each for each in evaluated if each.proposal.number == number)
-        self._display.told(now, evaluated)
+        self._display.trial_ended(now, evaluated)
 
     def evaluated(self) -> list[Outcome]:
-        """All outcomes, re-evaluated by what all of them have taught of the devices."""
+        """All outcomes, re-evaluated with the latest calibration."""
         history = self._tuner.history()
         return rescore(history, self._costs, corrections(history))
 
     def write(self, known: KnownCosts | None = None) -> Summary:
-        """Write the files; ``known`` is what the tuner is to predict trials by from now on."""
+        """Write both files; the tuner predicts objectives with ``known`` from now on."""
         began = time.monotonic()
         evaluated, study = self.evaluated(), self._folder.study
         summary = summarise(

@@ -1,4 +1,4 @@
-"""A trial in flight: its training, one exchange with the clients after another."""
+"""The federated training of one trial, one exchange of messages with the clients at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
 from fieldtune.client.contract.messages import TrainReport, Weights
-from fieldtune.server.costs.calibration import Expected, Watch
-from fieldtune.server.costs.usage import Bill
+from fieldtune.server.costs.calibration import Expected, ObservationCollector
+from fieldtune.server.costs.usage import UsageMeter
 from fieldtune.server.federation.fedavg import (
     Answers,
     Exchange,
@@ -29,27 +29,27 @@ from fieldtune.server.outcomes.trial import (
     Stopped,
     objective_values,
 )
-from fieldtune.server.session.cpu_time import Spending
+from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.study.config import StudyConfig
 
 
 class Training:
-    """One trial's training.
+    """A trial that is being trained.
 
     Args:
-        study: its objectives and tuner.
-        proposal: what was asked for.
+        study: its objectives and tuner options.
+        proposal: of the tuner.
         plan: of the training.
-        candidates: configurations that share it, the one that was asked for first.
-        expected: client -> what is predicted for it.
-        model: the artefact.
-        bounds: judge what the clients report.
-        spending: is charged with where time goes.
+        candidates: configurations that share the training, the proposed one first.
+        expected: client -> what the device profiles predict for it.
+        model: the artefact's bytes.
+        bounds: check the clients' reports for plausibility.
+        cpu_time: adds up busy seconds by phase.
 
     Attributes:
-        waiting_for: clients whose reports of the current exchange are still to come.
-        weights: that were trained, once ``outcome`` is a completed trial.
-        outcome: what became of the trial; None while it is being trained.
+        waiting_for: clients that have not answered the current exchange.
+        weights: the trained ones, once ``outcome`` is :class:`Completed`.
+        outcome: of the trial; None while it is being trained.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Training:
         expected: Mapping[int, Expected],
         model: bytes,
         bounds: Bounds,
-        spending: Spending,
+        cpu_time: CpuTime,
     ) -> None:
         self.proposal, self.plan, self.model = proposal, plan, model
         self.waiting_for: set[int] = set()
@@ -69,10 +69,11 @@ class Training:
         self.weights: Weights | None = None
         self._objectives = study.study.objectives
         self._candidates = candidates
-        self._watch, self._bill = Watch(expected), Bill(expected, candidates[0].forecast)
-        self._bounds, self._spending = bounds, spending
+        self._observations = ObservationCollector(expected)
+        self._usage = UsageMeter(expected, candidates[0].forecast)
+        self._bounds, self._cpu_time = bounds, cpu_time
         self._asked: Asked | None = None
-        """What its clients are at."""
+        """The current exchange."""
         self._answers: dict[int, Report] = {}
         options = study.tuner.exploration
         self._steps: Generator[Exchange, Answers, tuple[Weights, Learned]] = (
@@ -82,11 +83,11 @@ class Training:
         )
 
     def begin(self) -> Exchange:
-        """The first requests; none where the training ends at once."""
+        """Start; the first requests by client, none where the training ends at once."""
         return self._advance(None)
 
     def accept(self, client: int, report: Report) -> Exchange:
-        """Take a client's report; the next requests, once the last report of an exchange is in."""
+        """Add a client's report; the next requests once all clients have answered, else none."""
         self.waiting_for.discard(client)
         self._answers[client] = report
         if self.waiting_for:
@@ -95,15 +96,15 @@ class Training:
         answers, self._answers = self._bounds.judge(self._asked, self._answers), {}
         for each in answers.values():
             kind = "train" if isinstance(each, TrainReport) else "evaluate"
-            self._spending.charge(kind, each.host_cpu_s or 0.0)
-        self._watch.take(answers)
-        self._bill.take(answers)
+            self._cpu_time.add(kind, each.host_cpu_s or 0.0)
+        self._observations.take(answers)
+        self._usage.take(answers)
         return self._advance(answers)
 
     def _advance(self, answers: Answers | None) -> Exchange:
         """Run the federated algorithm to its next exchange, or to its end."""
         try:
-            with self._spending.on("aggregate"):
+            with self._cpu_time.on("aggregate"):
                 exchange = self._steps.send(answers)  # type: ignore[arg-type]
         except StopIteration as end:
             self.weights, learned = end.value
@@ -111,7 +112,7 @@ class Training:
             return {}
         except NothingLearnedError as nothing:
             self.outcome = Failed(
-                self.proposal, str(nothing), dict(nothing.failures), expense=self._bill.total()
+                self.proposal, str(nothing), dict(nothing.failures), expense=self._usage.total()
             )
             return {}
         self._asked, self.waiting_for = self._bounds.ask(exchange), set(exchange)
@@ -121,12 +122,12 @@ class Training:
         chosen = self._candidates[learned.choice.mode if learned.choice else 0]
         proposal = replace(self.proposal, configuration=chosen.configuration)
         objectives = objective_values(self._objectives, learned.measures, chosen.forecast)
-        about = proposal, chosen.forecast, learned, objectives, self.plan.seed
-        observed, expense = self._watch.observed(), self._bill.total()
+        common = proposal, chosen.forecast, learned, objectives, self.plan.seed
+        observed, expense = self._observations.observed(), self._usage.total()
         if learned.stopped:
-            return Stopped(*about, learned.rounds, observed, expense)
+            return Stopped(*common, learned.rounds, observed, expense)
         for name, value in objectives.items():
             if not math.isfinite(value):
                 reason = f"{name} is {value}: not a finite number"
                 return Failed(proposal, reason, expense=expense)
-        return Completed(*about, observed, expense)
+        return Completed(*common, observed, expense)

@@ -1,4 +1,4 @@
-"""From a configuration to its artefact: what the compiler is asked for, each thing once."""
+"""From a configuration to its artefact: each architecture is compiled once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Artefacts:
     """The artefacts of a study's configurations.
 
     Args:
-        study: names the models.
-        input_shape: of one sample, without the batch.
-        classes: of the task.
-        service: compiles.
+        study: its models and training options.
+        input_shape: of one sample, without the batch dimension.
+        classes: number of classes of the data.
+        service: runs the compiler.
 
     Raises:
         CompileError: a model's module is not found.
@@ -34,11 +34,11 @@ class Artefacts:
         self._input_shape, self._classes = input_shape, classes
         self._futures: dict[str, Future[Artefact]] = {}
         for model in study.task.models:
-            # A module that is not there is the study's mistake, not one configuration's.
+            # A missing module is an error in the study, so it is raised here, not in each trial.
             service.cache.key(self._spec(model, {}), service.import_path)
 
     def spec(self, configuration: Configuration) -> ModelSpec:
-        """What the compiler is asked for."""
+        """The input of the compiler for this configuration."""
         return self._spec(*self._study.model_of(configuration))
 
     def _spec(self, model: str, knobs: dict[str, Value]) -> ModelSpec:
@@ -56,7 +56,7 @@ class Artefacts:
         )
 
     def of(self, configuration: Configuration) -> Future[Artefact]:
-        """The configuration's artefact, compiled at most once."""
+        """The configuration's artefact; compiled in the background, at most once."""
         key = self._study.architecture(configuration)
         if key not in self._futures:
             self._futures[key] = self._service.submit(self.spec(configuration))

@@ -1,6 +1,6 @@
-"""What may change in a study that runs: limits, a narrower space, the queue, and its budget.
+"""What may be changed in a running study: limits, queue, budget, and a narrower space.
 
-Everything else would make another study of it, whose trials do not compare.
+With any other change, the trials before and after it would not be comparable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fieldtune.server.study.space import SECTIONS, Parameter
 
 
 class Change(BaseModel):
-    """One key of the study file that a person changed."""
+    """A key of the study file that was changed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,14 +29,14 @@ class Change(BaseModel):
 
 
 class Changes(BaseModel):
-    """What was changed at once, and when."""
+    """Keys that were changed together, and when."""
 
     model_config = ConfigDict(frozen=True)
 
     trial: int
     """The first trial that was proposed afterwards."""
     in_flight: tuple[int, ...] = ()
-    """Trials that were being trained meanwhile, and were judged when they were taken up again."""
+    """Trials that were being trained then; they are checked against the limits when they resume."""
     changes: tuple[Change, ...]
 
     def __str__(self) -> str:
@@ -44,22 +44,22 @@ class Changes(BaseModel):
 
 
 def identity(study: StudyConfig) -> str:
-    """A study as text: all but what it may spend."""
+    """The study as JSON, without its budgets: equal for studies whose trials are comparable."""
     tuner = study.tuner.model_copy(update={"rungs": study.rungs})
     whole = study.model_copy(update={"tuner": tuner})
     return whole.model_dump_json(exclude={"study": set(BUDGETS)})
 
 
 def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
-    """What a person changed in a study that runs.
+    """The changes between a running study and its new study file.
 
     Args:
-        before: its identity so far.
-        after: the study as it is given now.
-        where: what holds the study that runs, for messages.
+        before: :func:`identity` of the running study.
+        after: the new study.
+        where: the run folder, for messages.
 
     Raises:
-        RunFolderError: something that makes another study of it.
+        RunFolderError: a change is not allowed in a running study.
     """
     there, here = json.loads(before), json.loads(identity(after))
     found = list(_differences(there, here))
@@ -73,7 +73,9 @@ def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
     refused = [
         change
         for change in found
-        if not (change.key.startswith(("limits.", "queue")) or _owner(change.key) in narrowed)
+        if not (
+            change.key.startswith(("limits.", "queue")) or _parameter_of(change.key) in narrowed
+        )
     ]
     if refused:
         differs = ", ".join(
@@ -85,24 +87,24 @@ def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
             + ("a space may only become narrower while a study runs: " if widened else "")
             + "choose another folder with --out, or remove this one"
         )
-    # What a narrower parameter takes by default is no choice of anybody's.
+    # The default of a narrowed parameter changes by itself.
     return tuple(change for change in found if not change.key.endswith(".default"))
 
 
 def last_limits(changes: Iterable[Changes]) -> Changes | None:
-    """When limits were last changed; None where they never were."""
+    """The latest changes that include limits; None where there are none."""
     limits = [
         each for each in changes if any(change.key.startswith("limits.") for change in each.changes)
     ]
     return limits[-1] if limits else None
 
 
-def _owner(key: str) -> str:
+def _parameter_of(key: str) -> str:
     return ".".join(key.split(".")[:3])
 
 
 def _narrower(before: Parameter, after: Parameter) -> bool:
-    """Whether a parameter takes fewer values than it did, all of which it took before."""
+    """Whether the new values of a parameter are a proper subset of the old ones."""
     if after.model_copy(update={"default": None}) == before.model_copy(update={"default": None}):
         return False
     if after.choices is not None:

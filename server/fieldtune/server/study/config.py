@@ -1,6 +1,6 @@
 """The study file: one TOML file becomes one frozen :class:`StudyConfig`.
 
-``docs/study-file.md`` describes every key for users; a test holds it against these models.
+``docs/study-file.md`` documents every key; a test compares it with these models.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fieldtune.server.study.objectives import (
     StoredObjective,
     parse_objective,
 )
-from fieldtune.server.study.partition import Partition
+from fieldtune.server.study.partition import PartitionSection
 from fieldtune.server.study.section import Section
 from fieldtune.server.study.space import SECTIONS, Configuration, Parameter, Scalar, Space, Value
 from fieldtune.server.study.tuner_options import TunerSection
@@ -39,29 +39,28 @@ CLIENT_DEFAULTS: dict[str, Value] = {
     "batch_size": 8,
     "local_epochs": 1,
 }
-"""What a client's trainer takes, with the value where the space leaves it out."""
+"""Settings of the client's trainer, with the values for those that the space leaves out."""
 
 SERVER_DEFAULTS: dict[str, Value] = {
     "clients_per_round": 10,
     "server_learning_rate": 1.0,
     "server_momentum": 0.0,
 }
-"""What the coordinator takes, likewise."""
-
+"""Settings of the server side, likewise."""
 
 BUDGETS = ("trials", "device_hours", "energy_j", "sent_bytes")
-"""What a study may spend; it ends when any that is set is used up."""
+"""Keys of ``[study]`` that limit it; it ends when any that is set is used up."""
 
 
 class StudySection(Section):
-    """``[study]``: how much to try, and what for."""
+    """``[study]``: budget, rounds and objectives."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     trials: int | None = Field(default=None, ge=1)
     device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Hours that all devices together may be busy."""
     energy_j: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Joules that all devices together may take meanwhile."""
+    """Joules that all devices together may use for it."""
     sent_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Bytes that all devices together may send."""
     rounds: int = Field(ge=1)
@@ -72,7 +71,8 @@ class StudySection(Section):
     )
     seed: int = Field(default=0, ge=0)
     parallel: int = Field(default=4, ge=1)
-    """Trials in flight. Part of the study, since it decides what the optimizer knows when."""
+    """Trials that are trained at the same time. It changes the results: each proposal is made
+    without knowing the trials that are still being trained."""
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -86,14 +86,16 @@ class StudySection(Section):
         return tuple(found)
 
     @model_validator(mode="after")
-    def _limited(self) -> StudySection:
+    def _has_budget(self) -> StudySection:
         if all(getattr(self, budget) is None for budget in BUDGETS):
-            raise ValueError(f"has no end: set trials, or a budget ({', '.join(BUDGETS[1:])})")
+            raise ValueError(
+                f"has no stopping criterion: set trials, or a budget ({', '.join(BUDGETS[1:])})"
+            )
         return self
 
     @property
     def counts_costs(self) -> bool:
-        """Whether a budget is in what trials cost, and not in their number alone."""
+        """Whether a budget limits what trials cost, rather than just their number."""
         return any(getattr(self, budget) is not None for budget in BUDGETS[1:])
 
 
@@ -101,22 +103,23 @@ class TaskSection(Section):
     """``[task]``: data, model and metric."""
 
     data: str | None = None
-    """What a simulator deals out; real devices have data of their own."""
+    """The dataset for simulated clients; real devices have their own data."""
     model: str | tuple[str, ...]
-    """A model's name, or several of which each trial takes one."""
+    """A model's name, or several: which one is then a parameter of the search."""
     metric: str = "accuracy"
     loss: Loss = "sparse_categorical_crossentropy"
-    """What training minimises: a classifier's cross-entropy, or, with the others, how far the
-    model's output is from its input."""
+    """What training minimises: a classifier's cross-entropy, or the reconstruction error between
+    the model's output and its input."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Of the cross-entropy (Szegedy et al. 2016, section 7)."""
     optimizer: Optimizer = "sgd"
     """What clients train with; its hyperparameters belong in ``[space.client]``."""
-    partition: Partition = Partition()
+    partition: PartitionSection = PartitionSection()
     variants: tuple[Variant, ...] = ("fp32", "fp16", "dynamic")
     """Conversions to write and measure for each point of the front."""
     calibration: str | None = None
-    """``package.module:function`` that returns samples; int8 takes its ranges from them."""
+    """``package.module:function`` that returns samples, from which int8 conversion takes the value
+    ranges of activations."""
 
     @model_validator(mode="after")
     def _calibrated(self) -> TaskSection:
@@ -170,12 +173,12 @@ class TaskSection(Section):
 
     @property
     def own_metric(self) -> bool:
-        """Whether the metric is a function of the user's."""
+        """Whether the metric is the user's own function."""
         return ":" in self.metric
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the model is to give its input again, rather than a label."""
+        """Whether the model reconstructs its input (an autoencoder), rather than classifies it."""
         return self.loss in RECONSTRUCTION
 
     @property
@@ -199,7 +202,7 @@ class FleetSection(Section):
 
 
 class Caps(Section):
-    """Hard caps on what a configuration may ask of a device."""
+    """Upper bounds on what a configuration may need on a device."""
 
     memory_mib: float | None = Field(default=None, gt=0)
     storage_mib: float | None = Field(default=None, gt=0)
@@ -209,14 +212,14 @@ class Caps(Section):
 
 
 class LimitsSection(Caps):
-    """``[limits]``: hard caps for every device, and narrower ones per device type."""
+    """``[limits]``: caps for every device, and stricter ones per device type."""
 
     coverage: float = Field(default=1.0, gt=0, le=1)
     """Share of the fleet that must be able to take part."""
     devices: dict[str, Caps] = Field(default_factory=dict)
 
     def for_device(self, profile: str, default: DeviceLimits) -> DeviceLimits:
-        """The caps that hold on a device: its own, else the general ones, else the profile's."""
+        """A device type's caps: its own, else the general ones, else the profile's."""
         own = self.devices.get(profile, Caps())
 
         def cap(name: str) -> float | None:
@@ -238,7 +241,7 @@ class StudyConfig(Section):
     tuner: TunerSection = TunerSection()
     space: Space
     queue: tuple[dict[str, Scalar], ...] = ()
-    """``[[queue]]``: configurations to try first; what one leaves out, the tuner chooses."""
+    """``[[queue]]``: configurations to try first; parameters left out are chosen by the tuner."""
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
@@ -288,10 +291,10 @@ class StudyConfig(Section):
         return self
 
     def _check_objectives(self) -> None:
-        """Objectives that the task gives no value of.
+        """Refuse objectives that the task does not measure.
 
-        A model that reconstructs its input has a loss, and right or wrong answers none; the AUC is
-        computed where it is the metric.
+        A model that reconstructs its input has a loss but no accuracy; the AUC is computed only
+        where it is the metric.
         """
         known = (
             "loss",
@@ -335,10 +338,10 @@ class StudyConfig(Section):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Rounds after which trials are compared, ascending; the last round is none.
+        """Rounds after which early stopping compares trials, ascending, without the last round.
 
-        Where the study does not say, ``mo-asha`` has two, and ``grey`` has one if the budget is in
-        what trials cost: of a number of trials, stopping one would buy no other.
+        By default ``mo-asha`` has two, and ``grey`` has one if a budget limits what trials cost:
+        with a fixed number of trials, stopping one early saves nothing.
         """
         if self.tuner.rungs is not None:
             return self.tuner.rungs
@@ -353,18 +356,18 @@ class StudyConfig(Section):
 
     @property
     def client_settings(self) -> tuple[str, ...]:
-        """What ``[space.client]`` may name: the loop's settings and the optimizer's."""
+        """What ``[space.client]`` may name: settings of the trainer and of the optimizer."""
         own = HYPERPARAMETERS[self.task.optimizer]
         return ("batch_size", "local_epochs", *dict.fromkeys((*own, *get_args(Extra))))
 
     @property
     def extras(self) -> tuple[Extra, ...]:
-        """Inputs that artefacts need beyond the optimizer's own."""
+        """Inputs of the artefact beyond the optimizer's hyperparameters."""
         return tuple(name for name in get_args(Extra) if name in self.space.client)
 
     @property
     def full_space(self) -> Space:
-        """The space with the choice of the model in it, where there is one."""
+        """The space, with a parameter ``model`` where there are several models."""
         if len(self.task.models) == 1:
             return self.space
         choice = Parameter(choices=self.task.models, default=self.task.models[0])
@@ -375,10 +378,10 @@ class StudyConfig(Section):
         )
 
     def architecture(self, configuration: Configuration) -> str:
-        """Equal for configurations that share an artefact: the model and its parameters."""
+        """The model and its parameters as text: equal for configurations that share an artefact."""
         return json.dumps(self.model_of(configuration), sort_keys=True)
 
     def model_of(self, configuration: Configuration) -> tuple[str, dict[str, Value]]:
-        """The model of a configuration and the values for its builder."""
+        """The model's name and the arguments of its builder."""
         knobs = dict(configuration.model)
         return str(knobs.pop("model", self.task.models[0])), knobs

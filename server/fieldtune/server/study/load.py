@@ -11,14 +11,14 @@ from fieldtune.profiles.common.errors import StudyError
 from fieldtune.profiles.common.validation import dotted, mistake
 from fieldtune.server.study.config import StudyConfig
 
-_MOVED = ("limits", "devices")
+_DEVICE_LIMITS = ("limits", "devices")
 
 
 def load_study(path: Path) -> StudyConfig:
     """Read a study file.
 
     Raises:
-        StudyError: the file is missing, is no TOML, or has a wrong or unknown entry.
+        StudyError: the file is missing, is not TOML, or has a wrong or unknown entry.
     """
     try:
         text = path.read_text()
@@ -37,7 +37,7 @@ def parse_study(text: str, where: str) -> StudyConfig:
         raise StudyError(f"{where} is not valid TOML: {wrong}") from None
     limits = tree.get("limits")
     if isinstance(limits, dict):
-        # [limits."raspberry-pi-4b"] stands beside the general limits in the file.
+        # In the file, tables such as [limits."raspberry-pi-4b"] stand beside the general limits.
         tables = {name: value for name, value in limits.items() if isinstance(value, dict)}
         general = {name: value for name, value in limits.items() if name not in tables}
         tree["limits"] = {**general, "devices": tables} if tables else general
@@ -48,5 +48,5 @@ def parse_study(text: str, where: str) -> StudyConfig:
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """A key as the file has it: ``limits."raspberry-pi-4b"`` has no ``devices`` in it."""
-    return dotted((*location[:1], *location[2:]) if location[:2] == _MOVED else location)
+    """A key as the file spells it: ``limits."raspberry-pi-4b"``, without ``devices``."""
+    return dotted((*location[:1], *location[2:]) if location[:2] == _DEVICE_LIMITS else location)

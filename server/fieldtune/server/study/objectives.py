@@ -14,18 +14,17 @@ Direction = Literal["minimize", "maximize"]
 
 @dataclass(frozen=True)
 class Objective:
-    """A measure, and which way a study takes it.
+    """A measure and its direction.
 
     Attributes:
-        name: as a study file and a trial's outcome have it.
+        name: in study files and outcomes.
         label: for people.
-        unit: of its values: ``ms``, ``s``, ``j``, ``mib`` or ``bytes``, as names end in it;
-            ``share`` for 0 to 1, shown in per cent; empty where there is none.
+        unit: ``ms``, ``s``, ``j``, ``mib`` or ``bytes``, the suffix of the name; ``share`` for
+            values in 0..1, shown in per cent; empty where there is none.
         direction: which values are better.
-        learned: it is measured by training; False for a cost, which is predicted from a device's
-            profile.
-        worst_of_fleet: of a cost, whether the fleet's figure is that of the device type that is
-            worst off, rather than the mean over the clients.
+        learned: whether it is measured by training; costs are predicted from device profiles.
+        worst_of_fleet: how a cost is aggregated over the fleet: the maximum over the device types
+            if True, else the mean over the clients.
     """
 
     name: str
@@ -42,12 +41,12 @@ class Objective:
 
     @property
     def sign(self) -> float:
-        """What turns its values into something to minimise: -1 or 1."""
+        """Factor that makes its values to be minimised: -1 or 1."""
         return -1.0 if self.maximised else 1.0
 
     @property
     def signed_name(self) -> str:
-        """The name, with a leading ``-`` where it is maximised: how a run's files have it."""
+        """The name with a leading ``-`` where it is maximised, as in the files of a run folder."""
         return f"-{self.name}" if self.maximised else self.name
 
 
@@ -83,17 +82,17 @@ MEASURES = {
         _cost("received_bytes", "Received"),
     )
 }
-"""What an objective may name, by name."""
+"""All possible objectives by name."""
 
 COST_MEASURES = tuple(name for name, each in MEASURES.items() if not each.learned)
-"""Measures that are predicted from a device's profile."""
+"""Names of the measures that are predicted from device profiles."""
 
 
 def parse_objective(text: str) -> Objective:
-    """The objective of a study file's entry: a measure's name, or ``-name`` of a maximised one.
+    """The objective of an entry in a study file: ``name``, or ``-name`` if it is maximised.
 
     Raises:
-        ValueError: there is no such measure, or its direction is another one.
+        ValueError: there is no such measure, or its direction is the other one.
     """
     name = text.removeprefix("-")
     if name not in MEASURES:
@@ -111,7 +110,7 @@ def parse_objective(text: str) -> Objective:
 
 
 def wrong_direction(objective: Objective) -> RunFolderError:
-    """The error of a run that took an objective the other way: it neither goes on nor is shown."""
+    """The error for a run folder in which an objective has the opposite direction."""
     then, now = "maximised", "minimised"
     if objective.maximised:
         then, now = now, then
@@ -126,7 +125,7 @@ def _stored(entry: str | Objective) -> Objective:
         return entry
     name = entry.removeprefix("-")
     if name not in MEASURES:
-        raise ValueError(f"{entry!r} is no measure")
+        raise ValueError(f"{entry!r} is not a measure")
     if entry != MEASURES[name].signed_name:
         raise wrong_direction(MEASURES[name])
     return MEASURES[name]
@@ -137,7 +136,7 @@ StoredObjective = Annotated[
     BeforeValidator(_stored),
     PlainSerializer(lambda objective: objective.signed_name, return_type=str),
 ]
-"""An objective in a run's files: a leading ``-`` says that it is maximised.
+"""An objective as stored in a run folder: a leading ``-`` means that it is maximised.
 
-So files from before direction belonged to the measure can be read, and none is read the wrong way.
+Storing the direction allows to refuse files of earlier versions in which it was the opposite.
 """

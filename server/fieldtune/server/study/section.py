@@ -1,4 +1,4 @@
-"""What every table of a study file is."""
+"""The base class of a study file's tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration sets on the client and on the coordinator, defaults filled in."""
+"""A configuration's client and server settings, with defaults for what the space leaves out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fieldtune.server.study.space import Configuration, Value
 
 
 def client_settings(configuration: Configuration) -> dict[str, Value]:
-    """What the client's trainer is told, defaults filled in."""
+    """Settings of the client's trainer by name."""
     return {**CLIENT_DEFAULTS, **configuration.client}
 
 
 def server_settings(configuration: Configuration) -> dict[str, Value]:
-    """What the coordinator does, defaults filled in."""
+    """Settings of client sampling and of the server optimizer by name."""
     return {**SERVER_DEFAULTS, **configuration.server}

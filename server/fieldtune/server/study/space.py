@@ -1,4 +1,4 @@
-"""The search space: parameters, configurations, and a uniform sample of them."""
+"""The search space: parameters, configurations, and uniform sampling."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Parameter(BaseModel):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def bounds(self) -> tuple[float, float]:
-        """Ends of a range; raises where there are choices."""
+        """``(low, high)`` of a range; raises TypeError for choices."""
         if self.low is None or self.high is None:
             raise TypeError("a parameter with choices has no bounds")
         return self.low, self.high
@@ -109,7 +109,7 @@ class Parameter(BaseModel):
         return self.at(0.5)
 
     def at(self, fraction: float) -> Value:
-        """The value at a fraction 0..1 of the parameter's extent."""
+        """The value at a fraction 0..1 of the range (of its logarithm, with ``log``)."""
         if self.choices is not None:
             return self.choices[min(int(fraction * len(self.choices)), len(self.choices) - 1)]
         low, high = self.bounds()
@@ -129,10 +129,10 @@ class Parameter(BaseModel):
         return low + fraction * (high - low)
 
     def fraction(self, value: Value) -> float:
-        """Where a value of the parameter lies, 0..1: in the middle of what :meth:`at` maps to it.
+        """The inverse of :meth:`at`: the middle of the fractions 0..1 that map to this value.
 
         Raises:
-            ValueError: it is none of the choices.
+            ValueError: it is not one of the choices.
         """
         if self.choices is not None:
             return (self.choices.index(value) + 0.5) / len(self.choices)
@@ -149,7 +149,7 @@ class Parameter(BaseModel):
         return (number - low) / (high - low)
 
     def count(self) -> int | None:
-        """How many values there are; None where they are not countable."""
+        """Number of values; None for a range of real numbers."""
         if self.choices is not None:
             return len(self.choices)
         low, high = self.bounds()
@@ -160,7 +160,7 @@ class Parameter(BaseModel):
 
 @dataclass(frozen=True)
 class Configuration:
-    """Values for every parameter of a space, by section."""
+    """A value for each parameter of a space, by section."""
 
     model: Mapping[str, Value]
     client: Mapping[str, Value]
@@ -177,7 +177,7 @@ class Configuration:
 
 
 class Space(BaseModel):
-    """The parameters of a study, by who takes them."""
+    """The parameters of a study: of the model, of training on the client, and of the server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -196,13 +196,13 @@ class Space(BaseModel):
         )
 
     def defaults(self) -> Configuration:
-        """The configuration that the study file itself stands for."""
+        """The configuration of all default values."""
         return self.configuration(
             {name: parameter.default_value() for name, parameter in self.parameters().items()}
         )
 
     def sample(self, count: int, seed: int) -> list[Configuration]:
-        """Configurations drawn uniformly (in the logarithm, where ``log``)."""
+        """``count`` configurations, drawn uniformly (in the logarithm, with ``log``)."""
         rng = np.random.default_rng(seed)
         parameters = self.parameters()
         return [

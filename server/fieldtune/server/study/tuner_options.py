@@ -1,4 +1,4 @@
-"""``[tuner]``: what proposes configurations, when a trial is stopped, what the budget is for."""
+"""``[tuner]``: the sampler, early stopping, and how the budget is divided into phases."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from fieldtune.profiles.common.errors import did_you_mean
 from fieldtune.server.study.section import Section
 
 SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random", "mo-asha", "fedex")
-"""Optimizers that a study may name."""
-
+"""Built-in samplers by name."""
 
 Phase = Literal["explore", "refine", "tune", "validate"]
-"""What a trial is for: to see the whole space, to improve on the front anywhere, close to it, or to
-run a finalist again."""
+"""The purpose of a trial: to cover the whole space, to improve the Pareto front, to improve it near
+known points, or to repeat a finalist with another seed."""
 
 
 class Fedex(Section):
-    """``tuner.fedex``: clients of one training try several client configurations.
+    """``tuner.fedex``: the clients of one training try several client configurations.
 
-    Step size, schedule and discount are by default those of the authors' code; it has no default
-    for the other two, and these did best on the benchmark's development seeds.
+    The defaults of step size, schedule and discount are those of the authors' code. It has none
+    for the other two; those were chosen on the benchmark's development seeds.
     """
 
     configurations: int = Field(default=4, ge=2, le=100)
-    """That share a training."""
+    """Number of configurations that share one training."""
     radius: float = Field(default=1.0, gt=0, le=1)
-    """How far they may be from the one that was drawn, as a share of each parameter's range; with
-    1 they are all over the space."""
+    """How far they may be from the proposed one, as a share of each parameter's range; with 1
+    they are drawn from the whole space."""
     schedule: Literal["aggressive", "adaptive", "decaying", "constant"] = "aggressive"
-    """How the step size goes on: over the gradient's largest entry, over the root of the sum of
-    their squares, over the root of the round's number, or as it is."""
+    """What the step size is divided by: the largest entry of the gradient (``aggressive``), the
+    root of the sum of their squares over the rounds (``adaptive``), the root of the round number
+    (``decaying``), or nothing (``constant``)."""
     step_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """None: ``sqrt(2 ln k)`` for ``k`` configurations."""
     discount: float | None = Field(default=None, ge=0, le=1)
-    """Of earlier rounds in the error that a client's is compared with: 0 takes the latest round
-    alone, 1 the mean of all. None: drawn for each trial."""
+    """Weight of earlier rounds in the baseline that a client's error is compared with: 0 takes the
+    latest round alone, 1 the mean of all. None: drawn at random for each trial."""
 
 
 class TunerSection(Section):
-    """``[tuner]``: what proposes configurations."""
+    """``[tuner]``: sampler, early stopping and phases."""
 
     name: str = "grey"
     rungs: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """Rounds after which a trial that is not among the best is stopped. None: see
     :attr:`fieldtune.server.study.config.StudyConfig.rungs`."""
     reduction: float = Field(default=3.0, gt=1, le=100)
-    """One in so many goes on from a rung."""
+    """Early stopping keeps the best ``1 / reduction`` of the trials at a rung."""
     phases: dict[Phase, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Phase -> its share of the budget; what the others leave is for ``refine``. Without
-    ``explore``, as many trials are spread evenly as the number of parameters asks for."""
+    """Phase -> its share of the budget; the rest is for ``refine``. Without ``explore``, the
+    number of space-filling trials follows from the number of parameters."""
 
     fedex: Fedex | None = None
-    """None: its defaults, where ``name`` is ``fedex``."""
+    """None: the defaults of :class:`Fedex`, where ``name`` is ``fedex``."""
 
     @field_validator("rungs")
     @classmethod
@@ -89,8 +89,8 @@ class TunerSection(Section):
                 )
         elif self.rungs:
             raise ValueError(
-                "has rungs, which do not go with 'fedex': what configuration a trial comes to is "
-                "only known at its end; leave them out, or choose 'mo-asha'"
+                "has rungs, which do not go with 'fedex': the configuration of a trial is only "
+                "known at its end; leave them out, or choose 'mo-asha'"
             )
         elif self.phases.get("validate"):
             raise ValueError(
@@ -101,7 +101,7 @@ class TunerSection(Section):
 
     @property
     def exploration(self) -> Fedex | None:
-        """How a trial explores client configurations; None where it trains with one."""
+        """Options of FedEx; None where each trial trains with one client configuration."""
         return (self.fedex or Fedex()) if self.name == "fedex" else None
 
     @field_validator("name")

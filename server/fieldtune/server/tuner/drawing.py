@@ -1,4 +1,4 @@
-"""A trial's whole configuration by any Optuna sampler, as ``optuna.Trial`` draws it.
+"""Draws a trial's whole configuration with any Optuna sampler, like ``optuna.Trial``.
 
 A trial draws and stores one parameter after another. Here all are drawn before any is stored, so
 that a kill between two cannot change the rest.

@@ -1,10 +1,10 @@
-"""Early stopping with several objectives: at a rung of rounds a trial goes on, or ends there.
+"""Multi-objective early stopping: after certain rounds (rungs) the worse trials are ended.
 
 Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), ranked as in MO-ASHA (Schmucker
 et al. 2021, arXiv 2106.12639): the results at a rung are sorted by fronts, those of one front by
-the hypervolume that each adds, and the best ``1 / reduction`` go on. No device waits at a rung: a
-trial is compared with those whose outcome was known when it was asked for, which follows from the
-trials' numbers and not from who was faster (``docs/decisions/0008``).
+the hypervolume that each adds, and the best ``1 / reduction`` continue. No device waits at a rung:
+a trial is compared with those whose outcome was known when it was proposed, which follows from the
+trials' numbers and not from the speed of clients (``docs/decisions/0008``).
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Rungs:
         measures: Mapping[str, float],
         others: Iterable[Outcome],
     ) -> bool:
-        """Whether a trial is good enough at a rung to be trained further.
+        """Whether a trial continues after a rung.
 
         Args:
             rounds: of the rung.
             forecast: of the trial: what a whole one costs.
             measures: of the trial at the rung.
-            others: outcomes to compare it with, re-evaluated by the same calibration.
+            others: outcomes to compare it with, re-evaluated with the same calibration.
         """
         own = self._values(forecast, measures)
         if not np.isfinite(own).all():
@@ -76,9 +76,9 @@ class Rungs:
 
 
 def at_rung(outcome: Completed | Stopped, rounds: int) -> Mapping[str, float] | None:
-    """What a trial measured at a rung; None where it was not asked there.
+    """The measures of a trial at a rung; None where it has none.
 
-    A training that diverged before the rung is there what it came to in the end.
+    For a training that diverged before the rung they are its final measures.
     """
     there = outcome.learned.curve.get(rounds)
     if there is None and isinstance(outcome, Completed) and outcome.learned.rounds < rounds:
@@ -89,7 +89,7 @@ def at_rung(outcome: Completed | Stopped, rounds: int) -> Mapping[str, float] | 
 def among_best(own: Array, others: Array, reduction: float) -> bool:
     """Whether objectives ``[m]`` rank among the best ``1 / reduction`` of all ``[n + 1, m]``.
 
-    With fewer than ``reduction`` others there is nothing to choose from, and every trial goes on.
+    True with fewer than ``reduction`` others.
     """
     if len(others) < reduction:
         return True
@@ -100,8 +100,8 @@ def among_best(own: Array, others: Array, reduction: float) -> bool:
 def ranked(objectives: Array) -> Sequence[int]:
     """Indices of objectives ``[n, m]`` to be minimised, best first.
 
-    By front, then by hypervolume contribution within it, each objective scaled to its extent and
-    the reference a tenth beyond; of equals the earlier.
+    By front, then by hypervolume contribution within the front, with each objective scaled to 0..1
+    and the reference point at 1.1; at a tie, the earlier first.
     """
     if objectives.shape[1] == 1:
         return [int(index) for index in objectives[:, 0].argsort(kind="stable")]

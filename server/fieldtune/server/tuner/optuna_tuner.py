@@ -1,8 +1,7 @@
 """The optimizer behind ``ask`` and ``tell``, on an Optuna study in a file.
 
-Every trial is written to ``study.db`` when it is asked for, so a study that is killed goes on with
-the very configurations that were in flight. What is proposed depends on the stored trials alone,
-never on the process.
+Every trial is written to ``study.db`` when it is proposed, so a study that was killed resumes with
+the same configurations that were in flight. Proposals depend on the stored trials only.
 """
 
 from __future__ import annotations
@@ -50,17 +49,17 @@ _OUTCOME_KEY = "fieldtune:outcome"
 _STUDY_KEY = "fieldtune:study"
 _LOG_KEY, _QUEUED_KEY = "fieldtune:changes", "fieldtune:queued"
 _PHASE_KEY = "fieldtune:phase"
-"""User attribute of a trial that runs a configuration again: what for."""
+"""User attribute of a trial that repeats a configuration: its phase."""
 
 _STARTUP = 10
-"""Trials completed before TPE's model is used; until then the space is sampled evenly."""
+"""Completed trials before TPE's model is used; until then the space is sampled uniformly."""
 
 
 class OptunaTuner:
     """A multi-objective, constrained Optuna study in an SQLite file.
 
-    A configuration that the limits rule out is told as failed, with its constraints, so that it
-    takes no part in the sampler's model of what was trained.
+    An infeasible configuration is stored as failed, with its constraints, so that the sampler does
+    not use it in its model of learned objectives.
 
     Args:
         path: the SQLite file; made where it does not exist.
@@ -71,16 +70,16 @@ class OptunaTuner:
         seed: of the sampler.
         rounds: of a whole trial.
         sampler: its name, as in a study file.
-        import_path: folders in which a user's own sampler is looked for first.
+        import_path: folders that are searched first for a user's own sampler.
         earlier: finished studies as prior knowledge; the same each time the file is opened.
-        steer: given the identity of the study in the file where it is another than this one, says
-            what a person has changed.
-        queue: parameter values to be tried first; what an entry leaves out is drawn.
+        steer: called with the identity of the study in the file if it differs from ``identity``;
+            returns the changes, or raises where they are not allowed.
+        queue: parameter values to try first; values that an entry leaves out are drawn.
 
     Raises:
         StudyError: there is no such sampler.
         RunFolderError: the file holds a study of another identity, or ``steer`` refuses it; or the
-            study in it took an objective in the other direction.
+            study in it has the opposite direction for an objective.
         StorageError: the file cannot be read or written.
     """
 
@@ -187,9 +186,9 @@ class OptunaTuner:
             attributes[PARTIAL_KEY] = self._partial(outcome, outcome.stopped_after)
         with _storing(self._path):
             if then is not None:
-                # First: a study that is killed meanwhile asks for this proposal again.
+                # Queued first: a study that is killed in between proposes this trial again.
                 self._queue_once(then)
-            # What a tell that was cut short has written is replaced.
+            # Replaces what an interrupted call may have written.
             self._store({number: Facts({}, attributes, _constraints(told))})
             self._study.tell(number, told.values, state)
         self._told[number], self._outcomes[number] = told, outcome
@@ -200,16 +199,15 @@ class OptunaTuner:
             self._samplers.know(formulas)
 
     def revise(self, outcomes: Sequence[Outcome]) -> None:
-        """Store what these trials come to now: the outcomes as they were re-evaluated.
+        """Store re-evaluated outcomes for Optuna Dashboard and ``optuna.load_study``.
 
-        The figures, constraints and objectives of finished trials are rewritten in one transaction,
-        for Optuna Dashboard and ``optuna.load_study``. What the trials were told is kept beside
-        them: samplers see that, and :meth:`history` of the next session is made of it.
+        Figures, constraints and objectives of finished trials are rewritten in one transaction. The
+        outcomes as told are kept beside them, for samplers and :meth:`history`.
         """
         facts = {}
         for outcome in outcomes:
             told = self._told_of(outcome)
-            # A cost is not finite where no device fits any more; then the one before it stays.
+            # A cost is infinite where no device fits any more: the stored one is kept.
             values = {i: each for i, each in enumerate(told.values or ()) if math.isfinite(each)}
             facts[outcome.proposal.number] = Facts({}, figures(outcome), _constraints(told), values)
         with _storing(self._path):
@@ -222,7 +220,7 @@ class OptunaTuner:
         *,
         sampling: bool = True,
     ) -> Predictions:
-        """The learned objectives of trials, by the model that proposes."""
+        """Predict learned objectives; see :meth:`Tuner.predict`."""
         self._know(formulas)
         trained = [outcome for outcome in outcomes if isinstance(outcome, Trained)]
         completed = [outcome for outcome in trained if isinstance(outcome, Completed)]
@@ -253,12 +251,12 @@ class OptunaTuner:
 
     @property
     def resumes(self) -> bool:
-        """Whether trials of an earlier session are still to be asked for again."""
+        """Whether trials of an earlier session are still to be resumed."""
         return bool(self._left)
 
     @property
     def changes(self) -> tuple[Changes, ...]:
-        """What a person changed while the study ran, oldest first."""
+        """Changes of the study file while the study ran, oldest first."""
         return self._changes
 
     def _told_of(self, outcome: Outcome) -> Told:
@@ -271,14 +269,14 @@ class OptunaTuner:
         store(self._storage, self._study.study_name, facts, outdated=_told_anew)
 
     def _queue_once(self, configuration: Configuration) -> None:
-        """Queue a configuration, unless a tell that was cut short has done so."""
+        """Queue a configuration, unless an interrupted call has done so."""
         values = configuration.flat()
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if values not in (given(trial) for trial in trials):
             self._study.enqueue_trial(values)
 
     def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
-        """What a trial had come to after some rounds, as ``bo/trial_rows.py`` reads it."""
+        """Objectives of a trial after some rounds, in the form that ``bo/trial_rows.py`` reads."""
         measures, values = outcome.learned.curve[rounds], list[float | None]()
         for each in self._objectives:
             value = (measures if each.learned else outcome.objectives)[each.name]
@@ -288,7 +286,7 @@ class OptunaTuner:
     def _amended(
         self, identity: str, steer: Callable[[str], tuple[Change, ...]] | None
     ) -> tuple[Changes, ...]:
-        """All changes of the study so far, these included, which are stored."""
+        """Store the changes since the last session; all changes so far."""
         log = [Changes.model_validate(each) for each in self._study.user_attrs.get(_LOG_KEY, [])]
         before = self._study.user_attrs.get(_STUDY_KEY, identity)
         if before != identity:
@@ -305,7 +303,7 @@ class OptunaTuner:
         return tuple(log)
 
     def _enqueue(self, queue: Sequence[Mapping[str, Value]], stored: Sequence[FrozenTrial]) -> None:
-        """Queue the defaults, then what a person wants tried, each once."""
+        """Queue the defaults, then the entries of the study's queue, each once."""
         done = {trial.user_attrs.get(_QUEUED_KEY) for trial in stored}
         with _storing(self._path):
             if not stored:
@@ -317,7 +315,7 @@ class OptunaTuner:
                     self._study.enqueue_trial(dict(values), user_attrs={_QUEUED_KEY: key})
 
     def _new_trial(self, phase: Phase, configuration: Configuration | None) -> int:
-        """Make a trial, and return its number."""
+        """Create a trial; its number."""
         trials = self._study.get_trials(deepcopy=False)
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if configuration is not None and not waiting:
@@ -325,27 +323,27 @@ class OptunaTuner:
         elif not self._samplers.own_start:
             completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
             if completed < _STARTUP and not waiting:
-                # Queued whole, so that no sampler draws it.
+                # All parameters are queued, so that the sampler draws none.
                 seed = self._samplers.seed_of(len(trials))
                 self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
         self._study.sampler = self._samplers.of(len(trials))
         return self._study.ask().number
 
     def _reopened(self) -> int:
-        """The number of a trial that an earlier process asked for."""
+        """Resume a trial of an earlier process; its number."""
         trial = self._left.popleft()
         self._study.sampler = self._samplers.of(trial.number)
         self._study.sampler.before_trial(self._study, trial)
         return trial.number
 
     def _configured(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The whole configuration of a trial, which is stored at once."""
+        """Draw and store the whole configuration of a trial."""
         missing = self._recorded.keys() - trial.params.keys()
         anywhere = self._space.sample(1, self._samplers.seed_of(trial.number))[0].flat()
 
         def mended(key: str, value: Any) -> Any:
             narrower = self._recorded[key] != self._distributions[key]
-            # Most samplers do not know that the space has become narrower.
+            # Most samplers still draw from the space before it was narrowed.
             return anywhere[key] if narrower and not parameters[key].contains(value) else value
 
         parameters = self._space.parameters()
@@ -359,20 +357,20 @@ class OptunaTuner:
 
 @contextmanager
 def _storing(path: Path) -> Iterator[None]:
-    """Turn a failure to read or write the storage into a sentence."""
+    """Turn errors of the storage into a StorageError."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as broken:
         cause = broken if isinstance(broken, SQLAlchemyError) else broken.__cause__
         raise StorageError(
             f"{path} cannot be read or written ({getattr(cause, 'orig', cause)}): free some disk "
-            "space or check its permissions, then run the same command to go on; finished trials "
+            "space or check its permissions, then run the same command to resume; finished trials "
             "are kept"
         ) from broken
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """A parameter as Optuna has it."""
+    """The Optuna distribution of a parameter."""
     if parameter.choices is not None:
         return CategoricalDistribution(parameter.choices)
     low, high = parameter.bounds()
@@ -392,12 +390,12 @@ def _constraints(told: Told) -> dict[str, Any]:
 
 
 def _told_anew(attribute: str) -> bool:
-    """Whether an attribute is one that a trial has only where its latest outcome has it."""
+    """Whether an attribute is removed if the latest outcome does not have it."""
     return is_figure(attribute) or attribute.partition(":")[0] == CONSTRAINTS
 
 
 def _as_prior(study: EarlierStudy, objectives: Sequence[Objective]) -> Earlier:
-    """An earlier study with what it measured of these objectives; costs are known without it."""
+    """An earlier study's results for the learned objectives."""
     return Earlier(
         {name: distribution(each) for name, each in study.parameters.items()},
         [trial.configuration for trial in study.trials],

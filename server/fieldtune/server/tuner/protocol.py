@@ -1,4 +1,4 @@
-"""What the tuning loop needs of an optimizer: ``ask`` and ``tell``."""
+"""The tuner's interface to the tuning loop: ``ask``, ``tell`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fieldtune.server.tuner.predictions import Predictions
 
 
 class Tuner(Protocol):
-    """Proposes configurations and learns from what became of them."""
+    """Proposes configurations and learns from their outcomes."""
 
     def ask(
         self,
@@ -25,17 +25,17 @@ class Tuner(Protocol):
         """The next configuration; first those that an earlier session left in flight.
 
         Args:
-            phase: what the trial is for.
-            configuration: to run again, rather than a new one.
-            formulas: what is known of any configuration, where it is more than at the last ask.
+            phase: of the trial.
+            configuration: to repeat, instead of a new one.
+            formulas: known objectives and constraints of any configuration, if they have changed.
         """
 
     def tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
-        """What became of a proposal. Once it returns, the outcome outlives the process.
+        """Store a proposal's outcome; it is on disk when this returns.
 
         Args:
-            outcome: of a proposal that this tuner was asked for.
-            then: a configuration that the next new trial is to have.
+            outcome: of a proposal of this tuner.
+            then: the configuration of the next new trial.
         """
 
     def predict(
@@ -45,34 +45,33 @@ class Tuner(Protocol):
         *,
         sampling: bool = True,
     ) -> Predictions:
-        """What the model that proposes predicts of the learned objectives of these trials.
+        """Predict the learned objectives of these trials with the tuner's surrogate model.
 
-        Every trial that was trained to its end is predicted from all of these, so that none is
-        recommended for its luck. Of fewer than ten such trials, or where all results are equal,
-        nothing is predicted. It depends on the stored trials and on what formulas say, never on
-        when it was asked before.
+        The prediction for each completed trial uses all trials, so that none is recommended for a
+        lucky result. With fewer than ten completed trials, or where all results are equal, nothing
+        is predicted. It depends on the stored trials and the known objectives only, not on earlier
+        calls.
 
         Args:
             outcomes: as told, or re-evaluated since.
-            formulas: what is known of any configuration, where it is more than before.
-            sampling: whether intervals cover the few test samples; see
+            formulas: known objectives and constraints of any configuration, if they have changed.
+            sampling: whether intervals include the sampling noise of the test data; see
                 :func:`~fieldtune.server.tuner.predictions.estimates`.
         """
 
     def revise(self, outcomes: Sequence[Outcome]) -> None:
-        """Store what these trials come to now, re-evaluated, for whoever reads the storage.
+        """Store re-evaluated outcomes, for other programs that read the storage.
 
-        Proposals stay what they would have been, and the next session begins with the outcomes as
-        they were told.
+        Proposals do not change, and the next session begins with the outcomes as they were told.
         """
 
     def history(self) -> Sequence[Outcome]:
-        """Every outcome told so far, in the order of the trials' numbers."""
+        """All outcomes so far, by trial number."""
 
     @property
     def resumes(self) -> bool:
-        """Whether the next ``ask`` gives what an earlier session left in flight."""
+        """Whether the next ``ask`` returns a trial that an earlier session left in flight."""
 
     @property
     def changes(self) -> tuple[Changes, ...]:
-        """What a person changed while the study ran."""
+        """Changes of the study file while the study ran."""

@@ -1,11 +1,11 @@
-"""An Optuna study whose trials cost, and keep to limits, as the formulas have it today.
+"""An Optuna study that shows samplers the trials with current known objectives and constraints.
 
-What a trial was told at its time goes by what was known then: by the limits of that day, and by the
-device types that it seemed to fit. Were a sampler to compare that with what formulas say now, it
-would learn the difference instead of the error. So each ask sees all trained trials by one rule.
+A trial's stored costs and constraints are those predicted when it was told, with the calibration
+and limits of that time. If a sampler compared them with current predictions, it would learn the
+change instead of the objective. So at each ask all trained trials have current values.
 
-Nor does a sampler see what the storage says of finished trials: that is what the report shows, and
-is rewritten as it changes.
+Samplers do not see the values of finished trials in the storage either: those are re-evaluated for
+other programs.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Told:
 
 
 class RestatedStudy(optuna.Study):
-    """A study that gives known values of its trained trials by formulas, however it is read.
+    """A study whose trained trials have current known objectives and constraints.
 
-    All else it gives as the trial was told. A trial that was ruled out stays so: it was not
-    trained, and feasible or not there is nothing to learn of it.
+    Everything else is as told. An infeasible trial stays so: it was not trained, and there is
+    nothing to learn from it.
 
     Args:
         study_name: of a study in the storage.
@@ -57,7 +57,7 @@ class RestatedStudy(optuna.Study):
         self._seen: dict[int, FrozenTrial] = {}
 
     def know(self, known: Formulas) -> None:
-        """Give trials by these formulas from now on."""
+        """Use these known objectives and constraints from now on."""
         self._known, self._seen = known, {}
 
     # Private in Optuna, where samplers call it as often as the public ``get_trials`` above it.

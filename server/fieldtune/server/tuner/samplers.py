@@ -22,7 +22,7 @@ _NSGA2_POPULATION = 20
 
 
 class Samplers:
-    """Makes the sampler for each trial, so that a proposal never depends on the process.
+    """Creates a sampler for each trial, so that a proposal depends on stored trials only.
 
     Args:
         name: one of :data:`~fieldtune.server.study.tuner_options.SAMPLERS`, or
@@ -30,11 +30,12 @@ class Samplers:
             ``known`` as keyword arguments and returns an Optuna sampler.
         seed: of the study.
         space: the parameters.
-        import_path: folders in which a user's factory is looked for first.
-        prior: finished studies, for ``grey``.
-        within: parameters that may only take some of their values from now on, for ``grey``.
-        anew: what was ruled out before the trial of this number may be proposed again, likewise.
-        beat: the configuration to be beaten, likewise.
+        import_path: folders that are searched first for a user's factory.
+        prior: finished studies as prior knowledge, for ``grey``.
+        within: parameters whose space has become narrower, with the new one, for ``grey``.
+        anew: configurations that were infeasible before the trial of this number may be proposed
+            again, since limits have changed; for ``grey``.
+        beat: the baseline configuration, for ``grey``.
 
     Raises:
         StudyError: the factory cannot be imported, or a package is missing; from :meth:`of`, the
@@ -58,7 +59,7 @@ class Samplers:
         self._known: Formulas | None = None
         self._grey: GreySampler | None = None
         self.phase: Phase = "refine"
-        """What the next proposal is for."""
+        """The phase of the next proposal."""
         self._factory = _imported(name, import_path) if ":" in name else None
         if name == "gp" and importlib.util.find_spec("torch") is None:
             raise StudyError(
@@ -67,19 +68,19 @@ class Samplers:
             )
 
     def know(self, known: Formulas) -> None:
-        """What formulas say from now on."""
+        """Use these known objectives and constraints from now on."""
         self._known, self._grey = known, None
 
     @property
     def own_start(self) -> bool:
-        """Whether the sampler spreads the first trials itself."""
+        """Whether the sampler proposes the first trials itself."""
         return self._name != "tpe"
 
     @property
     def predictor(self) -> GreySampler:
         """The sampler that predicts trials, whichever proposes them."""
         if self._grey is None:
-            # Whatever is proposed is forecast exactly, so no limit needs a margin.
+            # Constraints of a proposal are predicted exactly, so no limit needs a margin.
             self._grey = GreySampler(
                 known=self._known,
                 seed=self._seed,
@@ -101,7 +102,7 @@ class Samplers:
         seed = self.seed_of(number)
         with without_experimental_warnings():
             match self._name:
-                case "random" | "mo-asha" | "fedex":  # what happens in a trial makes the difference
+                case "random" | "mo-asha" | "fedex":  # they differ in how a trial is run
                     return optuna.samplers.RandomSampler(seed=seed)
                 case "nsga2":
                     return optuna.samplers.NSGAIISampler(
@@ -115,7 +116,7 @@ class Samplers:
                     )
         try:
             made = self._factory(seed=seed, known=self._known) if callable(self._factory) else None
-        except Exception as raised:  # it is the user's code
+        except Exception as raised:  # user code may raise anything
             raise StudyError(
                 f"tuner.name = {self._name!r} raised {type(raised).__name__}: {raised}"
             ) from raised
@@ -133,7 +134,7 @@ class Samplers:
 
 @contextmanager
 def without_experimental_warnings() -> Iterator[None]:
-    """Use what Optuna calls experimental without telling the user about it."""
+    """Suppress Optuna's warnings about experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
@@ -143,5 +144,5 @@ def _imported(name: str, import_path: Sequence[str]) -> object:
     with searching(import_path):
         factory: object = load_object(name, setting="tuner.name", error=StudyError)
     if not callable(factory):
-        raise StudyError(f"tuner.name = {name!r} is no function: name one that makes a sampler")
+        raise StudyError(f"tuner.name = {name!r} is not a function: name one that makes a sampler")
     return factory

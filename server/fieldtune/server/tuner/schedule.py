@@ -1,7 +1,7 @@
-"""How a study tunes as a person would: explore, refine, fine-tune around the front, validate.
+"""The phases of a study: explore, refine, tune (close to the front), validate (repeat finalists).
 
-Which phase a trial belongs to follows from how much of the budget was used when it was asked for,
-so it depends on the trials' order alone.
+A trial's phase follows from the share of the budget that was used when it was proposed, so it
+depends on the order of the trials only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fieldtune.server.tuner.predictions import Predictions
 
 _ROUNDING = 1e-9
 _AGAIN_EVERY, _AGAIN_MOST = 10, 2
-"""The defaults are run again once in so many trials, so many times at most."""
+"""The defaults are repeated once every 10 trials, at most twice."""
 
 
 class Schedule:
@@ -46,7 +46,7 @@ class Schedule:
 
         Args:
             trials: sent to devices before it.
-            share: of the budget, what is used.
+            share: used share of the budget.
         """
         if self._validate < 1 and share >= self._validate - _ROUNDING:
             return "validate"
@@ -63,17 +63,17 @@ def defaults_again(
     history: Sequence[Outcome],
     in_flight: Sequence[Proposal],
 ) -> Configuration | None:
-    """The study's defaults, where it is time to run them once more with a fresh seed; else None.
+    """The study's defaults, if they are to be repeated with another seed now; else None.
 
-    All that is recommended is compared with them, so a single lucky or unlucky run would decide.
-    They are run again after ten trials and after twenty.
+    They are the baseline of the recommendation, which should not depend on a single lucky or
+    unlucky run. So they are repeated after ten trials and after twenty.
 
     Args:
         study: its ``[tuner]`` section.
         sent: trials sent to devices so far.
-        known: outcomes of which the next trial may know.
+        known: outcomes that the next trial may know.
         history: all outcomes.
-        in_flight: trials that devices are working on.
+        in_flight: proposals that are being trained.
     """
     first = next((each for each in known if each.proposal.number == 0), None)
     if not isinstance(first, Completed) or study.tuner.exploration:
@@ -82,7 +82,7 @@ def defaults_again(
     runs, due = 0, min(sent // _AGAIN_EVERY, _AGAIN_MOST)
     for proposal in chain((outcome.proposal for outcome in history), in_flight):
         runs += proposal.configuration.key == defaults.key
-        if runs > due:  # soon found, however long the study is
+        if runs > due:  # stops early, however long the study is
             return None
     return defaults
 
@@ -94,19 +94,19 @@ def next_finalist(
     in_flight: Sequence[Proposal],
     predicted: Predictions,
 ) -> Configuration | None:
-    """The configuration to run again, with a fresh seed; None once nothing is in doubt.
+    """The configuration to repeat with another seed; None once the front is certain.
 
-    A configuration is in doubt where its place on the front hangs on where in its interval the
-    truth is: it is on the front as predicted, but would not be at its worse end, or the other way
-    round. Of these the one that was run least comes next; of equals the one that beats the study's
-    defaults on most objectives, for that is what may be recommended.
+    A configuration is uncertain if its place on the front depends on where in its interval the true
+    value lies: it is on the front as predicted, but would not be at the worse end of the interval,
+    or the other way round. Of these the one with the fewest runs comes next; at a tie, the one that
+    beats the defaults on most objectives, since that one may be recommended.
 
     Args:
         study: its objectives.
-        known: outcomes by which the front is judged, re-evaluated by the latest calibration.
-        history: all outcomes; what the limits have come to rule out is not run again.
-        in_flight: trials that devices are working on.
-        predicted: what the tuner predicts of the outcomes that are known.
+        known: outcomes that the next trial may know, re-evaluated with the latest calibration.
+        history: all outcomes; configurations that have become infeasible are not repeated.
+        in_flight: proposals that are being trained.
+        predicted: the tuner's predictions for ``known``.
     """
     completed = [each for each in known if isinstance(each, Completed)]
     ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
@@ -137,7 +137,7 @@ def next_finalist(
 
 
 def _beaten(study: StudyConfig, outcome: Completed, defaults: Completed) -> int:
-    """On how many objectives an outcome beats the defaults; -1 if it predicts worse than they."""
+    """Number of objectives on which an outcome beats the defaults; -1 if a learned one is worse."""
     gains = minimised(study, defaults) - minimised(study, outcome)
     learned = np.array([objective.learned for objective in study.study.objectives])
     return -1 if (gains[learned] < 0).any() else int((gains > 0).sum())
@@ -151,10 +151,10 @@ def _in_doubt(
     front: set[int],
     predicted: Predictions,
 ) -> bool:
-    """Whether the interval of an outcome decides if it is on the front."""
+    """Whether it depends on the outcome's interval if it is on the front."""
     on_front = outcome.proposal.number in front
     if not any(outcome.proposal.number in of for of in predicted.values()):
-        return on_front and bool(predicted)  # too few trials for intervals: the front is to be run
+        return on_front and bool(predicted)  # too few trials for intervals: repeat the front
     end = _at(outcome, predicted, "worse" if on_front else "better")
     rest = [each for each in others if each is not middle]
     return any(each is end for each in non_dominated(study, [*rest, end])) != on_front
@@ -172,10 +172,9 @@ def _at(outcome: Completed, predicted: Predictions, end: str) -> Completed:
 
 
 def merged(outcomes: Sequence[Completed]) -> list[tuple[Completed, int]]:
-    """Each configuration once, as its earliest trial with what all its runs learned; and how many.
+    """Each configuration once: its earliest trial with the mean of all its runs, and their number.
 
-    Learned objectives are the mean over the runs. Their test samples are the same each time, so
-    there are no more of them.
+    The runs are tested on the same samples, so the number of test samples stays the same.
     """
     runs: dict[object, list[Completed]] = {}
     for outcome in outcomes:

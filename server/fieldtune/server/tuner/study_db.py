@@ -1,10 +1,10 @@
-"""What Optuna has no public way to store: many facts of a trial at once, facts of a finished one.
+"""Writes many values of trials to Optuna's storage at once, also of finished trials.
 
-``Trial.set_user_attr`` and its like commit each fact by itself, so that a trial would take twenty
-commits, and a kill between two would leave half a trial. And no public method changes a trial once
-it is finished, although what it costs is known better afterwards.
+Optuna has no public way to do so: ``Trial.set_user_attr`` and the like commit each value
+separately, so a trial would take twenty commits, and a kill between two would leave it incomplete;
+and no public method changes a finished trial, whose costs are re-evaluated later.
 
-So this module alone has SQL on Optuna's tables, through the engine of its ``RDBStorage``:
+So this module, and no other, uses SQL on Optuna's tables through the engine of its ``RDBStorage``:
 ``trials``, ``trial_params``, ``trial_values`` and the two of attributes, for Optuna >=5,<6 (the
 columns used here are the same since Optuna 3). It is plain inserts, updates and deletes, alike in
 SQLite and PostgreSQL.
@@ -122,7 +122,7 @@ def _replace(
     values: Mapping[int, Mapping[str, Any]],
     outdated: Callable[[str], bool] | None,
 ) -> None:
-    """Give trials these attributes in place of those of the same names and of outdated ones."""
+    """Replace attributes of the same names and outdated ones by these."""
     if outdated is None and not any(values.values()):
         return
     there = connection.execute(

@@ -1,4 +1,4 @@
-"""The trials that a study still lacks: those expected to add most to its front."""
+"""Further trials that are expected to improve the Pareto front most."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from fieldtune.server.study.space import Configuration, Space
 from fieldtune.server.tuner.optuna_tuner import distribution
 
 SETTLED = 0.01
-"""A front is settled when no trial is expected to add more than this share of its hypervolume."""
+"""No further trials are suggested that are expected to add less than this share of hypervolume."""
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """A configuration worth trying, and what it is expected to add to the front's hypervolume."""
+    """A suggested configuration, and the hypervolume that it is expected to add."""
 
     configuration: Configuration
     gain: float
-    """As a share of the hypervolume there is; infinite where there is no front yet."""
+    """As a share of the present hypervolume; infinite where there is no front yet."""
 
 
 def prospects(
@@ -43,9 +43,9 @@ def prospects(
     seed: int,
     most: int,
 ) -> list[Prospect]:
-    """The trials that would settle the front, the most promising first; at most ``most``.
+    """Suggested trials, the one with the largest expected improvement first; at most ``most``.
 
-    Each is chosen as if those before it had come out as expected.
+    Each is chosen assuming that those before it turn out as predicted.
     """
     signs = [objective.sign for objective in objectives]
     encoding = Encoding.of({n: distribution(each) for n, each in space.parameters().items()})

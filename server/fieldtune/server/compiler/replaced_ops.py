@@ -1,7 +1,8 @@
-"""Keras operations that are replaced while a model is traced, because TFLite has no such op.
+"""Replacements of Keras operations, in force while a model is traced.
 
-Gradients can be replaced per op (see ``gradients``); these have a forward pass without built-in
-ops: random numbers, exact GELU (error function), grouped convolutions and some ReLUs.
+TFLite has no built-in ops for their forward pass, or the converter gets them wrong: random numbers,
+exact GELU (error function), grouped convolutions and some ReLUs. (Backward passes are replaced per
+op, see ``gradients``.)
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _BACKEND = "keras.src.backend.tensorflow"
 
 @contextmanager
 def random_numbers(stream: Stream | None) -> Iterator[None]:
-    """While this is open, Keras draws its random numbers from ``stream``.
+    """Within the block, Keras draws its random numbers from ``stream``.
 
     Args:
-        stream: ``None`` where the model infers: numbers that it draws all the same (recurrent
-            layers draw masks that they do not use) are constants.
+        stream: ``None`` for inference: numbers that are drawn even then (recurrent layers draw
+            masks that they do not use) are constants.
 
     Raises:
         CompileError: a number of a distribution without built-in ops is drawn.
@@ -77,10 +78,10 @@ def random_numbers(stream: Stream | None) -> Iterator[None]:
 
 @contextmanager
 def built_in_operations() -> Iterator[None]:
-    """While this is open, forward passes use built-in ops, and none that the converter gets wrong.
+    """Within the block, forward passes use built-in ops only, and none that is converted wrongly.
 
-    The converter pulls a ReLU that follows a matrix product into it, and forgets it where the
-    matrix is a variable: such a ReLU is written as a choice.
+    The converter fuses a ReLU into a preceding matrix product, and drops it where the matrix is a
+    variable: such a ReLU is traced as ``tf.where``.
     """
     nn = sys.modules[f"{_BACKEND}.nn"]
     plain_conv, plain_normalisation = nn.conv, nn.batch_normalization
@@ -193,11 +194,11 @@ def total(inputs: Any, name: Any = None) -> Any:
 
 @contextmanager
 def operations_that_convert() -> Iterator[None]:
-    """While this is open, no operation is traced that the converter fails on.
+    """Within the block, operations on which the converter fails are traced as others.
 
-    A transpose that moves no number is a reshape; a matrix that all of a batch are multiplied by is
-    multiplied once, by all of it, and one of a single row is spread over them; a bias along another
-    axis than the last, which is also how Keras may add ``[1, n, 1]`` to its like, is a sum.
+    A transpose that only moves axes of size 1 becomes a reshape; a product of a batch with one
+    matrix becomes a single 2-D product, or a broadcast multiplication if the matrix has one row; a
+    bias along another axis than the last (Keras may also add ``[1, n, 1]`` so) becomes an addition.
     """
     with _replaced(
         [
@@ -232,10 +233,10 @@ def _matmul(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str = "transpose") -> Any:
-    """``tf.transpose``, as a reshape where only axes of size 1 change their place.
+    """``tf.transpose``, as a reshape where only axes of size 1 move.
 
-    The converter folds such a one into a reshape next to it, of another rank, and then fails: with
-    attention of one head.
+    The converter merges such a transpose with an adjacent reshape of another rank and then fails,
+    for example in attention with one head.
     """
     a = tf.convert_to_tensor(a)
     if isinstance(perm, list | tuple) and a.shape.is_fully_defined():
