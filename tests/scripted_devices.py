@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from fieldtune.client.contract.messages import Description, TrainReport, TrainRequest
-from fieldtune.client.node.fleet_api import identify_process, number_message
+from fieldtune.client.node.fleet_api import identify_process, set_message_id
 from fieldtune.server.deployment.run import ConnectedDevice, RunLostError
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.federation.fleet import Addressed
@@ -52,7 +52,7 @@ class ScriptedRun:
         self._check()
         ids: list[str | None] = []
         for message in messages:
-            number_message(message, f"m{len(self.sent)}")
+            set_message_id(message, f"m{len(self.sent)}")
             self.sent.append(message)
             self.open[message.metadata.message_id] = message
             ids.append(message.metadata.message_id)

@@ -28,7 +28,7 @@ def changed(study: Path, folder: Path, old: str, new: str) -> Path:
     ("old", "new", "code", "sentence"),
     [
         ("rounds =", "round =", 2, "study.round is not a known key (did you mean 'rounds'?)"),
-        ('data = "digits"', 'data = "digit"', 2, "task.data = 'digit' is not known"),
+        ('data = "digits"', 'data = "digit"', 2, "task.data = 'digit' is unknown"),
         (
             'data = "digits"',
             "",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from fieldtune.client.cli import app as client_app
 from fieldtune.client.data.files import DataDescription
-from fieldtune.profiles.device.profile import DeviceProfile, figure_fields
+from fieldtune.profiles.device.profile import DeviceProfile, value_fields
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.study import config as study
 from fieldtune.server.study.objectives import MEASURES
@@ -113,8 +113,8 @@ def test_every_data_set_is_documented() -> None:
 
 def test_every_figure_of_a_profile_is_documented_as_the_code_has_it() -> None:
     text = (ROOT / "docs/device-profiles.md").read_text()
-    assert documented(text) == set(figure_fields())
-    for name, mark in figure_fields().items():
+    assert documented(text) == set(value_fields())
+    for name, mark in value_fields().items():
         needed = DeviceProfile.model_fields[name].is_required()
         presence = "required" if needed else "may be left out"
         assert f"| `{name}` | {mark.unit} | {presence} | {mark.meaning} |" in text

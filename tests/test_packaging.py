@@ -90,9 +90,9 @@ def test_a_base_install_is_a_device_that_examines_itself(elsewhere: Path) -> Non
         cwd=elsewhere, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 7, done.stdout + done.stderr
-    assert "trains rightly" in done.stdout
+    assert "trains correctly" in done.stdout
     assert "missing.bundle.toml: cannot be read" in done.stdout
-    assert "1 thing keeps this device from taking part" in done.stderr
+    assert "1 problem prevents this device from taking part" in done.stderr
 
 
 @pytest.mark.system

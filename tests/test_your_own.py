@@ -67,7 +67,7 @@ def test_a_study_with_own_modules_and_data_is_retargeted_from_anywhere(
         (example / name).rename(away / "run" / name)
     moved = fieldtune("retarget", away / "run", "--device", "raspberry-pi-3b-plus", cwd=away)
     assert moved.returncode == 0, moved.stderr
-    assert "was made on devices, whose data is not here" in moved.stderr
+    assert "is from a study on devices, whose data is not available here" in moved.stderr
 
 
 @pytest.mark.parametrize(

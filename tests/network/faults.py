@@ -139,7 +139,7 @@ def disk_full(deployment: Deployment, study: Program, wait_s: float) -> Program:
         device.end()
         device.environment = before | {"XDG_CACHE_HOME": str(full), "XDG_RUNTIME_DIR": str(full)}
         device.start()
-        device.waits_to_say("an artefact cannot be kept: No space left on device")
+        device.waits_to_say("an artefact cannot be cached: No space left on device")
         time.sleep(wait_s)
         device.end()
     device.environment = before

@@ -39,7 +39,7 @@ from flwr.supercore.run import Run
 from flwr.superlink.federation import NoOpFederationManager
 
 from fieldtune.client.contract.bundle import Bundle
-from fieldtune.client.node.fleet_api import empty_run, identify_process, number_message
+from fieldtune.client.node.fleet_api import empty_run, identify_process, set_message_id
 from identities import Server, key_pair, server
 
 QUIET = {
@@ -230,7 +230,7 @@ class DatabaseGrid(Grid):
         ids = []
         with no_object_id_recompute():
             for message in messages:
-                number_message(message, message.object_id)
+                set_message_id(message, message.object_id)
                 session = self._state.start_session(self.run_id)
                 stored, missing = self._state.store_message_and_object_tree(
                     remove_content_from_message(message), get_object_tree(message), session

@@ -82,7 +82,7 @@ def test_a_study_outlives_each_fault_and_counts_nothing_twice(
     assert said.count(f"Resuming {run}, which has ") == 1
     assert "Traceback" not in said
     device = broken.devices["pi-0"].said()
-    assert device.count("was cut off: its process was killed") <= 1  # none where it had no work
+    assert device.count("was interrupted: its process was killed") <= 1  # none where it had no work
     assert "Traceback" not in device
 
 
@@ -141,5 +141,5 @@ def test_a_device_that_runs_out_of_memory_is_a_line_and_the_study_goes_on_withou
     assert (1, 1, "out_of_memory") in failures
     assert all(failure is None for client, _, failure in failures if client == 0)
     said = capfd.readouterr().err
-    line = "pi-1, trial 0 round 1: out_of_memory: cut off: out of memory"
+    line = "pi-1, trial 0 round 1: out_of_memory: interrupted: out of memory"
     assert said.splitlines().count(line) == 1

@@ -20,7 +20,7 @@ from flwr.cli.config_utils import get_fab_config, get_fab_metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from fieldtune.client.node.fleet_api import HOLDS_FOR, identify_process, number_message
+from fieldtune.client.node.fleet_api import FLOWER_VERSION, identify_process, set_message_id
 from fieldtune.server.deployment import superlink_control as control
 from fieldtune.server.devices import device_fleet as fleet
 from fieldtune.server.devices import registration as gathering
@@ -31,7 +31,7 @@ PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 
 
 def test_this_contract_holds_for_the_installed_flower() -> None:
-    assert ".".join(version("flwr").split(".")[:2]) == HOLDS_FOR
+    assert ".".join(version("flwr").split(".")[:2]) == FLOWER_VERSION
 
 
 def test_what_is_private_to_flower_is_used_in_two_modules_one_on_either_side() -> None:
@@ -73,7 +73,7 @@ def test_the_bundle_is_flowers_holds_no_code_and_names_what_is_installed_on_a_de
 def test_a_reply_that_was_lost_on_its_way_is_an_error_that_names_its_message() -> None:
     identify_process(1, 1)
     message = Message(RecordDict(), 5, "train")
-    number_message(message, "m1")
+    set_message_id(message, "m1")
     lost = superlink._lost_reply(Message(RecordDict(), reply_to=message))
     assert lost.has_error()
     assert lost.metadata.reply_to_message_id == "m1"
@@ -83,9 +83,9 @@ def head_of_a_reply() -> Message:
     """As SuperLink hands it over: device 5 has answered message m1."""
     identify_process(1, 1)
     message = Message(RecordDict(), 5, "train")
-    number_message(message, "m1")
+    set_message_id(message, "m1")
     head = Message(RecordDict(), reply_to=message)
-    number_message(head, "r1")
+    set_message_id(head, "r1")
     return head
 
 
@@ -115,7 +115,7 @@ def test_a_reply_that_cannot_be_read_is_an_error_that_names_its_message(content:
 def test_a_reply_is_to_what_superlink_says_and_not_to_what_it_claims() -> None:
     head = head_of_a_reply()
     other = Message(RecordDict(), 6, "train")
-    number_message(other, "m2")
+    set_message_id(other, "m2")
     content = RecordDict({"message": ConfigRecord({"trial": 3})})
     for forged in (Message(content, reply_to=other), Message(Error(2), reply_to=other)):
         objects = {key: part.deflate() for key, part in get_all_nested_objects(forged).items()}

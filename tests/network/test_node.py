@@ -12,7 +12,7 @@ import pytest
 
 from fieldtune.client.contract.messages import EvaluateRequest, TrainReport, TrainRequest
 from fieldtune.client.data.files import load_device_data
-from fieldtune.client.node.node import pause_s
+from fieldtune.client.node.node import poll_interval_s
 from fieldtune.client.training.runtime import Session
 from fieldtune.client.training.trainer import train
 from fieldtune.server.compiler.manifest import Artefact
@@ -142,8 +142,8 @@ def test_a_device_killed_in_a_round_comes_back_at_once_and_owns_up(
     device.until("connected")
     report = run.answer()
     assert (report.trial, report.round, report.failure) == (1, 3, "error")
-    assert report.detail == "cut off: its process was killed"
-    assert "does not let it in" not in device.log
+    assert report.detail == "interrupted: its process was killed"
+    assert "does not accept it" not in device.log
     # The same node, and it still holds the artefact, which travelled only once.
     assert run.grid.get_node_ids() == [node]
     run.ask(mlp_artefact, trial=2)
@@ -169,7 +169,9 @@ def test_a_device_that_the_kernel_kills_for_memory_reports_just_that(
     device.start()
     (reply,) = wait_for(lambda: run.fleet.receive(1.0))
     assert (reply.report.trial, reply.report.failure) == (7, "out_of_memory")
-    wait_for(lambda: device.log.count("was cut off: out of memory") == 1)  # said after it is sent
+    wait_for(
+        lambda: device.log.count("was interrupted: out of memory") == 1
+    )  # said after it is sent
     run.ask(mlp_artefact)
     assert run.answer().failure is None
     device.clean_up()
@@ -200,7 +202,7 @@ def test_data_that_cannot_be_used_is_a_sentence_at_the_coordinator(
     device.until("connected")
     run = Coordinator(superlink)
     (member,) = run.fleet.members()
-    assert "holds no data" in member.problem
+    assert "contains no data" in member.problem
     assert member.train_samples == 0
     assert "cannot take part" in device.log
     # Mended while it runs, but not for good: labels that the task does not have.
@@ -237,7 +239,7 @@ def test_a_second_device_with_the_same_key_waits_and_the_first_goes_on(
         run = Coordinator(superlink)
         run.ask(mlp_artefact)
         assert run.answer().failure is None
-        assert second.log.count("does not let it in yet") == 1
+        assert second.log.count("does not accept it yet") == 1
         assert first.end() == 0
         second.until("connected")  # its key is free now
     finally:
@@ -297,7 +299,7 @@ def test_a_device_whose_disk_is_full_trains_from_memory_and_says_so_once(
         for trial in range(2):
             run.ask(mlp_artefact, trial=trial)
             assert run.answer().failure is None
-        assert device.log.count("an artefact cannot be kept: No space left on device") == 1
+        assert device.log.count("an artefact cannot be cached: No space left on device") == 1
         # Started again it holds nothing, says so, and is sent it once more.
         assert device.end() == 0
         device.start()
@@ -313,9 +315,9 @@ def test_a_device_whose_disk_is_full_trains_from_memory_and_says_so_once(
 
 def test_looks_for_messages_are_a_second_apart_at_most_in_a_study_and_rare_after_it() -> None:
     silences = np.linspace(0.0, 119.0, 500)
-    pauses = [pause_s(silence) for silence in silences]
+    pauses = [poll_interval_s(silence) for silence in silences]
     assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[-1], pause_s(121.0)) == (0.05, 1.0, 2.0)
+    assert (pauses[0], pauses[-1], poll_interval_s(121.0)) == (0.05, 1.0, 2.0)
     assert all(
         pause <= max(0.05, silence / 5) for pause, silence in zip(pauses, silences, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Tiny models without TensorFlow, and a device whose figures are round numbers."""
+"""Tiny models without TensorFlow, and a device whose values are round numbers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from fieldtune.profiles.device.profile import DeviceProfile, figure_fields
+from fieldtune.profiles.device.profile import DeviceProfile, value_fields
 
 DATA = Path(__file__).parent / "data"
 
@@ -120,8 +120,8 @@ ROUND_NUMBERS = {
 
 
 def profile_table(**changes: dict[str, Any]) -> dict[str, Any]:
-    """Tables of a profile whose intervals have no width, with some keys of figures changed."""
-    units = figure_fields()
+    """Tables of a profile whose intervals have no width, with some keys changed."""
+    units = value_fields()
     table: dict[str, Any] = {"title": "a board of round numbers"}
     for name, number in ROUND_NUMBERS.items():
         table[name] = {
@@ -145,16 +145,16 @@ def make_profile() -> Callable[..., DeviceProfile]:
 
 @pytest.fixture
 def write_profile(tmp_path: Path) -> Callable[..., Path]:
-    """Write a profile as TOML; ``text`` is appended, ``without`` leaves a figure out."""
+    """Write a profile as TOML; ``text`` is appended, ``without`` leaves a value out."""
 
     def write(
         name: str = "mine", text: str = "", without: str = "", **changes: dict[str, Any]
     ) -> Path:
         table = profile_table(**changes)
         lines = [f'title = "{table.pop("title")}"', text]
-        for figure, keys in table.items():
-            if figure != without:
-                lines.append(f"[{figure}]")
+        for entry, keys in table.items():
+            if entry != without:
+                lines.append(f"[{entry}]")
                 lines += [
                     f"{key} = {value!r}".replace("'", '"')
                     for key, value in keys.items()

@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 from fieldtune.profiles.cli import app
 from fieldtune.profiles.common.errors import ProfileError
 from fieldtune.profiles.device.load import load_profile, profile_names
-from fieldtune.profiles.device.profile import figure_fields
+from fieldtune.profiles.device.profile import value_fields
 from fieldtune.profiles.tables import basis_counts
 
 WIDTHS = ["80", "120"]
@@ -29,7 +29,7 @@ def test_the_list_has_a_line_of_every_profile_and_fits_the_terminal(columns):
         assert "/".join(map(str, basis_counts(profile).values())) in line.split()
 
 
-def test_show_gives_every_figure_with_interval_unit_basis_and_source(columns):
+def test_show_gives_every_value_with_interval_unit_basis_and_source(columns):
     result = CliRunner().invoke(app, ["show", "raspberry-pi-4b"])
     assert result.exit_code == 0
     lines = [line.rstrip() for line in result.stdout.splitlines()]
@@ -37,16 +37,16 @@ def test_show_gives_every_figure_with_interval_unit_basis_and_source(columns):
     assert lines[0] == "raspberry-pi-4b: Raspberry Pi 4B, 2 GB"
     everything = "".join(result.stdout.split())
     profile = load_profile("raspberry-pi-4b")
-    for name in figure_fields():
-        figure = getattr(profile, name)
-        if figure is None:
+    for name in value_fields():
+        entry = getattr(profile, name)
+        if entry is None:
             (line,) = [line for line in lines if line.startswith(f"{name} ")]
-            assert "not told" in line
+            assert "not given" in line
             continue
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
-        assert f"{figure.low:g} to {figure.high:g}" in line
-        assert line.endswith(f"{figure.unit:<8} {figure.basis}")
-        assert "".join(figure.source.split()) in everything
+        assert f"{entry.low:g} to {entry.high:g}" in line
+        assert line.endswith(f"{entry.unit:<8} {entry.basis}")
+        assert "".join(entry.source.split()) in everything
 
 
 def test_show_works_for_a_file_of_ones_own(write_profile):
@@ -66,9 +66,9 @@ def test_markup_in_a_source_is_shown_as_it_is(write_profile):
     assert "[bold]a meter[/bold]" in CliRunner().invoke(app, ["show", str(path)]).stdout
 
 
-def test_the_basis_of_every_figure_is_counted(make_profile):
+def test_the_basis_of_every_value_is_counted(make_profile):
     assert basis_counts(make_profile()) == {
         "measured": 0,
         "published": 0,
-        "estimated": len(figure_fields()),
+        "estimated": len(value_fields()),
     }

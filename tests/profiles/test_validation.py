@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fieldtune.profiles.common.validation import mistake
+from fieldtune.profiles.common.validation import first_error
 
 
 class Limits(BaseModel):
@@ -34,7 +34,7 @@ class File(BaseModel):
 def said(given: dict[str, Any], **more: Any) -> str:
     with pytest.raises(ValidationError) as wrong:
         File.model_validate(given)
-    return mistake(wrong.value, File, **more)
+    return first_error(wrong.value, File, **more)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def said(given: dict[str, Any], **more: Any) -> str:
         ({"nam": "x"}, "nam is not a known key (did you mean 'name'?)"),  # and not: is missing
         (
             {"name": "x", "colour": 1},
-            "colour is not a known key; known here are name, devices, trials",
+            "colour is not a known key; valid keys here: name, devices, trials",
         ),
         (
             {"name": "x", "devices": {"pi": {"rounds_s": 1}}},

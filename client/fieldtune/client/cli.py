@@ -1,4 +1,4 @@
-"""``fieldtune client``: what a device's owner types. It needs the base install alone."""
+"""``fieldtune client``: the commands for a device's owner. They need only the base install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fieldtune.client.contract.bundle import Bundle
     from fieldtune.client.service.systemd import Service
 
-# Before Flower is imported: no telemetry, no look for updates.
+# Set before Flower is imported: no telemetry, no update check.
 for _name, _value in {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -26,12 +26,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Take part in studies as a device, with a coordinator's bundle and data of its own.",
+    help="Take part in studies as a device, with the coordinator's bundle and its own data.",
 )
 
 BundleFile = Annotated[
     Path,
-    typer.Argument(metavar="BUNDLE", help="The file that the coordinator made: NAME.bundle.toml."),
+    typer.Argument(metavar="BUNDLE", help="The file from the coordinator: NAME.bundle.toml."),
 ]
 Data = Annotated[
     str,
@@ -41,7 +41,7 @@ Data = Annotated[
 ]
 Profile = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Device profile.  [default: as the board says]"),
+    typer.Option(metavar="NAME", help="Device profile.  [default: detected]"),
 ]
 
 
@@ -65,12 +65,12 @@ def install(
     memory_mib: Annotated[
         int | None,
         typer.Option(
-            metavar="MIB", min=160, help="What it may take.  [default: 60 % of the board's memory]"
+            metavar="MIB", min=160, help="Memory limit.  [default: 60 % of the board's memory]"
         ),
     ] = None,
     user: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Whom it runs as.  [default: the owner of the data]"),
+        typer.Option(metavar="NAME", help="User to run as.  [default: the owner of the data]"),
     ] = None,
     show: Annotated[
         bool, typer.Option("--print", help="Print the systemd unit and install nothing.")
@@ -84,13 +84,13 @@ def install(
         typer.echo(service.text(), nl=False)
         return
     unit = install_service(service, read)
-    typer.echo(f"{unit}: started; 'fieldtune client status' shows how it stands")
+    typer.echo(f"{unit}: started; 'fieldtune client status' shows its state")
     typer.echo(f"its log: journalctl -u {service.unit} -f")
 
 
 @app.command()
 def status() -> None:
-    """Show the clients of this machine: connected or not, and what they did last."""
+    """Show the clients of this machine: whether they are connected, and their last message."""
     from fieldtune.client.service.status import print_statuses
 
     print_statuses()
@@ -101,11 +101,11 @@ def doctor(
     bundle: BundleFile,
     data: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="The device's data, to look at that too."),
+        typer.Option(metavar="PATH", help="The device's data, to check it too."),
     ] = None,
     profile: Profile = None,
 ) -> None:
-    """Look at all that taking part needs, and say what to mend; exit code 7 if it cannot."""
+    """Check all that a client needs and suggest fixes; exit code 7 if it cannot take part."""
     from fieldtune.client.service.doctor import examine
     from fieldtune.client.service.status import print_findings
 
@@ -116,7 +116,7 @@ def doctor(
 def _service(
     file: Path, data: str, profile: str | None, memory_mib: int | None, user: str | None
 ) -> tuple[Service, Bundle]:
-    """What to install, with all that can be wrong found before anything is written."""
+    """The service to install, with all inputs checked before anything is written."""
     from fieldtune.client.contract.bundle import Bundle
     from fieldtune.client.data.files import load_device_data
     from fieldtune.client.node.run import chosen_profile
@@ -141,14 +141,14 @@ def _service(
         user=user or owner_of(data),
         memory_mib=memory_limit_mib(host, memory_mib),
         directory=None if is_folder else Path.cwd(),
-        tells_power=host.tells_power,
+        reports_power=host.reports_power,
         systemd=systemd_version(),
     )
     return service, bundle
 
 
 def _log_to_stderr() -> None:
-    """A line an event; the journal of a service adds the time itself."""
+    """Log to stderr, one line per event; without a time if the systemd journal adds it."""
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(stamp + "%(message)s", "%Y-%m-%d %H:%M:%S"))

@@ -1,7 +1,7 @@
-"""The ClientApp for Flower's own SuperNode: the same one, told who it is by ``--node-config``.
+"""The same ClientApp for Flower's own SuperNode, configured by ``--node-config``.
 
-A SuperNode starts a process for each message, so nothing is held in memory from one to the next;
-artefacts come from the device's disk. The configuration gives ``name``, ``profile`` and ``data``.
+A SuperNode starts a new process for each message, so nothing stays in memory between messages;
+artefacts are cached on the device's disk. The configuration has ``name``, ``profile`` and ``data``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.files import DeviceData
 from fieldtune.client.node.artefact_cache import ArtefactFolder
 from fieldtune.client.node.client_app import make_client_app
-from fieldtune.client.node.state import Place
+from fieldtune.client.node.state import ClientFolders
 from fieldtune.client.training.runtime import Sessions
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.profiles.host.probe import probe
@@ -22,7 +22,7 @@ from fieldtune.profiles.host.probe import probe
 def _data(node_config: Mapping[str, object]) -> ClientData:
     where = node_config.get("data")
     if not isinstance(where, str):
-        raise DataError('--node-config does not say where the data is: add data="PATH"')
+        raise DataError('--node-config has no path of the data: add data="PATH"')
     return _source(where)()
 
 
@@ -30,5 +30,5 @@ _source = cache(DeviceData)
 
 
 app = make_client_app(
-    _data, sessions=Sessions(1, ArtefactFolder(Place.of("supernode").cache)), board=probe()
+    _data, sessions=Sessions(1, ArtefactFolder(ClientFolders.of("supernode").cache)), board=probe()
 )

@@ -15,13 +15,13 @@ from fieldtune.profiles.common.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What the device types can do, and where each figure is from.",
+    help="Device profiles: what each device type can do, and the source of every value.",
 )
 
 
 @app.command("list")
 def list_profiles() -> None:
-    """List the device profiles of the catalogue, a line each."""
+    """List the device profiles of the catalogue, one per line."""
     from fieldtune.profiles.device.load import load_profile, profile_names
     from fieldtune.profiles.tables import overview
 
@@ -30,11 +30,9 @@ def list_profiles() -> None:
 
 @app.command()
 def show(
-    name: Annotated[
-        str, typer.Argument(help="A name that `list` gives, or the path of a .toml file.")
-    ],
+    name: Annotated[str, typer.Argument(help="A name from `list`, or the path of a .toml file.")],
 ) -> None:
-    """Show every figure of one profile, with its interval, unit, basis and source."""
+    """Show every value of one profile, with its interval, unit, basis and source."""
     from fieldtune.profiles import tables
     from fieldtune.profiles.device.load import load_profile
 
@@ -44,15 +42,16 @@ def show(
 @app.command("measure")
 def measure_host(
     out: Annotated[
-        Path, typer.Option(help="Where to write the profile; it is named after the file.")
+        Path,
+        typer.Option(help="Where to write the profile; the file name becomes the profile name."),
     ] = Path("measured.toml"),
 ) -> None:
-    """Measure this machine for a minute or two and write its profile."""
+    """Measure this machine (one to two minutes) and write its profile."""
     from fieldtune.profiles.common.files import write_atomically, writing
     from fieldtune.profiles.common.toml import to_toml
     from fieldtune.profiles.device.load import load_profile
     from fieldtune.profiles.measure.profile_host import measure
-    from fieldtune.profiles.tables import not_told
+    from fieldtune.profiles.tables import missing_note
 
     if out.suffix != ".toml" or not out.parent.is_dir():
         raise UsageError(f"--out {out}: give a .toml file in a folder that exists")
@@ -63,6 +62,6 @@ def measure_host(
     with writing(out, "measure again"):
         write_atomically(out, to_toml(measured.tables))
     load_profile(out)
-    if measured.untold:
-        err.print(Text(not_told(measured, out)))
+    if measured.missing:
+        err.print(Text(missing_note(measured, out)))
     Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))

@@ -12,9 +12,9 @@ from rich.text import Text
 from fieldtune.profiles.device.profile import (
     Basis,
     DeviceProfile,
-    Figure,
     KernelRates,
-    figure_fields,
+    ProfileValue,
+    value_fields,
 )
 from fieldtune.profiles.measure.profile_host import Measured
 
@@ -22,15 +22,15 @@ _BASES: tuple[Basis, ...] = ("measured", "published", "estimated")
 
 
 def print_profile(profile: DeviceProfile, console: Console) -> None:
-    """Every figure of a profile, with its interval, unit, basis and source."""
+    """Every value of a profile, with its interval, unit, basis and source."""
     console.print(Text(f"{profile.name}: {profile.title}", style="bold"))
-    for field, mark in figure_fields().items():
-        figure: Figure | None = getattr(profile, field)
-        if figure is None:
-            console.print(Text(f"{field:<27}{'-':>7}  {'not told':<16} {mark.unit}"))
+    for field, spec in value_fields().items():
+        entry: ProfileValue | None = getattr(profile, field)
+        if entry is None:
+            console.print(Text(f"{field:<27}{'-':>7}  {'not given':<16} {spec.unit}"))
             continue
-        console.print(Text(_line(field, figure)))
-        console.print(Padding(Text(figure.source, style="dim"), (0, 0, 0, 4)))
+        console.print(Text(_line(field, entry)))
+        console.print(Padding(Text(entry.source, style="dim"), (0, 0, 0, 4)))
     if profile.classes:
         console.print(Text("measured kernels", style="bold"))
         for kernel, rates in profile.classes.items():
@@ -38,28 +38,28 @@ def print_profile(profile: DeviceProfile, console: Console) -> None:
 
 
 def _rates(rates: KernelRates) -> str:
-    """The rates of a kernel that are above 0, and its interval in percent."""
+    """The rates of a kernel that are above 0, and its interval as factors."""
     units = [name for name in KernelRates.model_fields if name.endswith("_us")]
     stated = [f"{name} {getattr(rates, name):.3g}" for name in units if getattr(rates, name) > 0]
     return f"{', '.join(stated)} (x{rates.low:.2f} to x{rates.high:.2f})"
 
 
-def not_told(measured: Measured, out: Path) -> str:
-    """Where the figures that a host hides come from, or what becomes of it."""
-    hidden = ", ".join(measured.untold)
+def missing_note(measured: Measured, out: Path) -> str:
+    """Which values could not be measured, and where they come from instead."""
+    missing = ", ".join(measured.missing)
     if measured.board is not None:
-        return f"Not measured, taken from {measured.board} where it says: {hidden}."
+        return f"Not measured, taken from {measured.board} where it has them: {missing}."
     return (
-        f"Not told by this host: {hidden}. What needs them is not predicted; add to {out} "
-        "what you know."
+        f"This host does not report: {missing}. Costs that need these values are not predicted; "
+        f"add the ones you know to {out}."
     )
 
 
 def overview(profiles: list[DeviceProfile]) -> Table:
-    """Lay out profiles, a row each: what decides at a glance, and how many figures rest on what."""
+    """A table of profiles, one per row: the main values and how many values have which basis."""
     table = Table(
-        caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded, - where "
-        "not told. Basis: how many figures are measured/published/estimated.",
+        caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded, - if "
+        "not given. Basis: number of measured/published/estimated values.",
         caption_justify="left",
         box=None,
         pad_edge=False,
@@ -83,19 +83,19 @@ def overview(profiles: list[DeviceProfile]) -> Table:
 
 
 def basis_counts(profile: DeviceProfile) -> dict[Basis, int]:
-    """Count a profile's figures by what they rest on."""
-    figures = [getattr(profile, name) for name in figure_fields()]
-    bases = [figure.basis for figure in figures if figure is not None]
+    """Count a profile's values by basis."""
+    entries = [getattr(profile, name) for name in value_fields()]
+    bases = [entry.basis for entry in entries if entry is not None]
     return {basis: bases.count(basis) for basis in _BASES}
 
 
-def _line(field: str, figure: Figure) -> str:
-    span = f"{_number(figure.low)} to {_number(figure.high)}"
-    return f"{field:<27}{_number(figure.value):>7}  {span:<16} {figure.unit:<8} {figure.basis}"
+def _line(field: str, entry: ProfileValue) -> str:
+    interval = f"{_number(entry.low)} to {_number(entry.high)}"
+    return f"{field:<27}{_number(entry.value):>7}  {interval:<16} {entry.unit:<8} {entry.basis}"
 
 
-def _pair(first: Figure | None, second: Figure | None) -> str:
-    return "/".join("-" if figure is None else _number(figure.value) for figure in (first, second))
+def _pair(first: ProfileValue | None, second: ProfileValue | None) -> str:
+    return "/".join("-" if entry is None else _number(entry.value) for entry in (first, second))
 
 
 def _number(value: float) -> str:

@@ -1,1 +1,1 @@
-"""A fleet on one machine: the same client, the same artefact, simulated devices."""
+"""Simulation of a fleet on one machine, with the real client and artefacts."""

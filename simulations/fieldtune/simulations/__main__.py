@@ -1,6 +1,6 @@
 """The command ``fieldtune``, also as ``python -m fieldtune.simulations``.
 
-Reading the modules of all packages takes a second or more: Ctrl-C is quiet already then.
+Importing all packages takes a second or more; Ctrl-C is handled already during the imports.
 """
 
 import sys

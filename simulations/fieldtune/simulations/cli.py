@@ -1,7 +1,7 @@
-"""The command ``fieldtune``: puts the commands of all packages under one roof.
+"""The command ``fieldtune``, with the subcommands of all packages.
 
-It lives in the outermost package because only here may a study meet its simulated fleet. Modules
-with heavy dependencies are imported by the command that needs them.
+It is in the outermost package, because only this package may import both the server and the
+simulated fleet. Modules with heavy dependencies are imported by the command that needs them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from fieldtune.server.session.cli import export, report
 app = typer.Typer(
     name="fieldtune",
     help="Tune a model for the devices that will train it and run it.",
-    epilog="Exit codes: 0 done, 1 a bug, 2 wrong input, 3 the limits leave nothing, 4 wrong run "
-    "folder, 5 cannot write, 6 model cannot be compiled, 7 fleet, 130 interrupted.",
-    suggest_commands=False,  # click does it too
+    epilog="Exit codes: 0 done, 1 a bug, 2 wrong input, 3 no configuration satisfies the limits, "
+    "4 wrong run folder, 5 cannot write, 6 model cannot be compiled, 7 fleet, 130 interrupted.",
+    suggest_commands=False,  # click already does
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,31 +50,33 @@ def tune(
         typer.Option(metavar="DIR", help="Run folder.  [default: runs/<study name>]"),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Run so many trials instead of the study file's.")
+        int | None, typer.Option(min=1, help="Number of trials, instead of the study file's.")
     ] = None,
     seed: Seed = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that simulate clients.  [default: number of cores]"),
+        typer.Option(
+            min=1, help="Worker processes that simulate clients.  [default: number of cores]"
+        ),
     ] = None,
     superlink: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Coordinator's folder: run on the devices that are connected to it, rather than "
-            "simulate them.",
+            help="Coordinator's folder: run on the devices connected to it, instead of simulating "
+            "devices.",
         ),
     ] = None,
     warm_start: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Run folder of a finished study of something like it, as prior knowledge; may be "
-            "given several times.",
+            help="Run folder of a finished, similar study, used as prior knowledge; can be "
+            "repeated.",
         ),
     ] = None,
 ) -> None:
-    """Run a study, or go on with it where the run folder holds it already."""
+    """Run a study, or resume it if the run folder already exists."""
     if superlink is not None:
         from fieldtune.server.devices.command import tune_on_devices
 
@@ -98,7 +100,7 @@ def tune(
 
 @app.command()
 def check(study: Study) -> None:
-    """Show a study's space, fleet and limits, and what the limits rule out, without training."""
+    """Show a study's search space, fleet and limits, and what the limits exclude; no training."""
     from fieldtune.simulations.commands import check_in_simulation
 
     check_in_simulation(study)
@@ -109,7 +111,7 @@ def retarget(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")],
     device: Annotated[str, typer.Option(metavar="PROFILE", help="A device type.")],
 ) -> None:
-    """Answer for a device type that was not in the fleet, from the trials there are."""
+    """Recommend a model for a device type that was not in the fleet, from existing trials."""
     from fieldtune.simulations.commands import retarget_in_simulation
 
     retarget_in_simulation(folder, device)
@@ -120,7 +122,7 @@ def _cores() -> int:
 
 
 def main() -> None:
-    """Run the command line: an error is one sentence on stderr and an exit code, no trace back."""
+    """Run the command line: errors become one sentence on stderr and an exit code."""
     run_command(app, server_packages=_SERVER_PACKAGES)
 
 

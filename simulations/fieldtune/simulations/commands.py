@@ -1,4 +1,4 @@
-"""``fieldtune tune`` and ``fieldtune check`` on a simulated fleet."""
+"""``fieldtune tune``, ``check`` and ``retarget`` with a simulated fleet."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tune_in_simulation(
     workers: int,
     warm_start: Sequence[Path] = (),
 ) -> None:
-    """Run or resume a study; the front on stdout, progress on stderr."""
+    """Run or resume a study; prints the Pareto front to stdout and progress to stderr."""
     _check(load_study(study_file))
 
     @contextmanager
@@ -65,7 +65,7 @@ def tune_in_simulation(
 
 
 def check_in_simulation(study_file: Path) -> None:
-    """Print what a study is about and what its limits leave, training nothing."""
+    """Print a study's setup and what satisfies its limits, without training."""
     study = load_study(study_file)
     _check(study)
     notes = Console(stderr=True)
@@ -93,40 +93,39 @@ def check_in_simulation(study_file: Path) -> None:
                     f"compiled {done}/{total} architectures"
                 ),
             )
-        print_check(study, members, screening, Console(), dealt=grid.dealt)
+        print_check(study, members, screening, Console(), dealt=grid.partition_description)
         if not screening.feasible:
             raise InfeasibleError(impossible(study, screening))
         check_queue(study, [], costs, artefacts)
 
 
 def retarget_in_simulation(path: Path, device: str) -> None:
-    """Print a study's answer for a device type that was not in its fleet, training nothing."""
+    """Print a study's results for a device type that was not in its fleet, without training."""
     load_profile(device)
     notes = Console(stderr=True)
     with RunFolder(path) as folder:
-        places = [folder.study_folder, path.resolve()]
-        import_path = [*map(str, places), str(Path.cwd())]
+        folders = [folder.study_folder, path.resolve()]
+        import_path = [*map(str, folders), str(Path.cwd())]
         tuner = open_tuner(folder, import_path)
         outcomes = tuner.history()
         study = folder.study
         completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
         if not completed:
-            raise RunFolderError(f"{path} holds no finished trial yet: run 'fieldtune tune' first")
+            raise RunFolderError(f"{path} has no finished trial yet: run 'fieldtune tune' first")
         if study.task.data is None:
             raise UsageError(
-                f"{path} was made on devices by a study without task.data, so there is nothing to "
-                "simulate its clients with: name data of the same kind in task.data, and run the "
-                "study anew"
+                f"{path} is from a study on devices without task.data, so there is no data to "
+                "simulate its clients with: set task.data to similar data and run the study "
+                "again"
             )
         data = study.task.data
         if not all(outcome.learned.simulated for outcome in completed):
             notes.print(
-                f"{path} was made on devices, whose data is not here: costs are scored for "
-                f"{study.fleet.clients} simulated clients with {data} dealt out among "
-                "them.",
+                f"{path} is from a study on devices, whose data is not available here: costs are "
+                f"computed for {study.fleet.clients} simulated clients that share {data}.",
                 highlight=False, soft_wrap=True, markup=False,
             )  # fmt: skip
-        base = next((each for each in places if (each / data).is_dir()), path)
+        base = next((each for each in folders if (each / data).is_dir()), path)
         with (
             tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
             _closing(compile_service(Path(scratch), import_path)) as service,
@@ -136,7 +135,7 @@ def retarget_in_simulation(path: Path, device: str) -> None:
                 import_path=import_path,
                 log=Path(scratch) / "log",
             ) as grid,
-            notes.status("scoring the trials anew"),
+            notes.status("re-evaluating the trials"),
         ):
             members = GridFleet(grid).members()
             artefacts = make_artefacts(study, members, service)
@@ -149,7 +148,7 @@ def retarget_in_simulation(path: Path, device: str) -> None:
 
 
 def _check(study: StudyConfig) -> None:
-    """Find what makes a study impossible to simulate before anything is written."""
+    """Raise an error for a study that cannot be simulated, before anything is written."""
     FleetPlan.of(study)
     for name in study.fleet.devices:
         load_profile(name)

@@ -157,7 +157,7 @@ def test_what_a_function_gives_is_described_in_the_working_directory(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(DataError, match=r"say their order in data\.toml"):
+    with pytest.raises(DataError, match=r"list them in order in data\.toml"):
         load_device_data("named_device_data:load")
     (tmp_path / "data.toml").write_text('labels = ["off", "on", "broken"]\ntest_share = 0.5\n')
     data = load_device_data("named_device_data:load")
@@ -179,12 +179,12 @@ def test_what_a_function_gives_is_described_in_the_working_directory(
             "cannot be imported: importing it raised KeyError; import",
         ),
         ("ends", "raise SystemExit('4711')", "cannot be imported: importing it raised SystemExit"),
-        ("ragged", "data = lambda: ([[1, 2], [4711]], [0, 1])", "bring all samples to one shape"),
+        ("ragged", "data = lambda: ([[1, 2], [4711]], [0, 1])", "give all samples the same shape"),
         ("nothing", "data = lambda: ([[]], [], [[]], [])", "x has shape"),
         (
             "no_samples",
             "import numpy as np\nx, y = np.zeros((0, 2)), np.zeros(0)\ndata = lambda: (x, y, x, y)",
-            "holds no training samples: give at least one",
+            "has no training samples: provide at least one",
         ),
     ],
 )
@@ -265,15 +265,15 @@ def two_sizes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (empty, "holds no data: put .npz"),
-        (mixed, "holds npz and csv"),
+        (empty, "contains no data: put .npz"),
+        (mixed, "contains npz and csv"),
         (broken_npz, "is not a .npz file of plain arrays"),
         (arrays(y=np.array([object()] * 8)), "is not a .npz file of plain arrays"),
         (npy_called_npz, "a.npz is not a .npz file of plain arrays: write it again"),
         (damaged_npz, "a.npz is not a .npz file of plain arrays: write it again"),
         (arrays(y=np.zeros(8, "datetime64[s]")), "a.npz: y holds datetime64.* number the"),
         (arrays(x=np.zeros((8, 2), "timedelta64[s]")), "a.npz: x holds timedelta64.* not numbers"),
-        (no_samples, "holds no training samples: give at least one"),
+        (no_samples, "has no training samples: provide at least one"),
         (arrays(y=np.arange(7)), "x has shape .8, 4, 4, 1. and y .7,."),
         (arrays(x=np.zeros((8, 0))[:, :0].reshape(8, 0).sum(1)), "one row of x"),
         (arrays(x=np.array([["a"]] * 8)), "not numbers"),
@@ -282,21 +282,24 @@ def two_sizes(folder: Path) -> None:
         (arrays(y=np.array([-1] * 8)), "labels from -1"),
         (arrays(y=np.array([0.5] * 8)), "not whole numbers"),
         (arrays(y=np.array([1e12] * 8)), "too large"),
-        (arrays(x=np.zeros((0, 4)), y=np.zeros(0, int)), "holds 0 samples"),
+        (arrays(x=np.zeros((0, 4)), y=np.zeros(0, int)), "has 0 samples"),
         (arrays("clases = 2"), "clases is not a known key .did you mean 'classes'"),
         (arrays("classes = 1"), "data.toml: classes: must be greater"),
         (arrays("classes ="), "data.toml cannot be read"),
         (arrays('classes = 3\nlabels = ["a", "b"]'), "classes = 3, but there are 2 labels"),
-        (csv("a,b\n1,walk\n2,run\n"), "the labels are names: say their order"),
-        (csv("a,b\n1,x\n2,x\n3,x\n", 'labels = ["a", "b"]'), "samples have a label that data.toml"),
+        (csv("a,b\n1,walk\n2,run\n"), "the labels are names: list them in order"),
+        (
+            csv("a,b\n1,x\n2,x\n3,x\n", 'labels = ["a", "b"]'),
+            "samples have a label that is not among the 2 labels",
+        ),
         (csv("a,b\n1,0\nhigh,1\n"), "in line 3, column 1: not a number"),
         (csv("a,b\n1,0\n2\n"), "not a number, or a column is missing"),
         (csv("a\n1\n"), "has one column"),
         (csv("a,b\n1,0\n", 'label_column = "c"'), "has no column 'c'"),
         (csv("a,b\n1,0\n", "shape = [2]"), "has 1 features"),
         (image("a.png", b"\x89PNG\r\n\x1a\nnonsense"), "is damaged or not an image: replace"),
-        (image("a.txt", b"x"), "its folders hold no images"),
-        (two_sizes, "bring all images to one size"),
+        (image("a.txt", b"x"), "its folders contain no images"),
+        (two_sizes, "convert all images to the same size"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_that_quotes_no_sample(

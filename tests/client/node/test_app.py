@@ -204,7 +204,7 @@ def test_what_goes_wrong_on_a_device_is_a_report(mlp_artefact: Artefact, data: C
     [
         ({"train_y": np.array([0, 10], np.int32)}, "labels from 0 to 10 in a task of 10 classes"),
         ({"train_y": np.array([-1, 0], np.int32)}, "labels from -1 to 0"),
-        ({"train_y": np.zeros(3, np.int32)}, "does not go with y"),
+        ({"train_y": np.zeros(3, np.int32)}, "does not match y"),
         ({"train_x": np.zeros((2, 4), np.float64)}, "not float32"),
         ({"train_x": np.full((2, 4), np.nan, np.float32)}, "not finite"),
         (

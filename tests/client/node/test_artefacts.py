@@ -53,11 +53,11 @@ def test_a_folder_that_cannot_be_looked_into_is_one_line_in_the_log(
     for _ in range(2):
         assert folder.read(kept(b"model")) is None
         folder.write(kept(b"model"), b"model")
-    assert caplog.text.count("training goes on from memory") == 1
+    assert caplog.text.count("training continues from memory") == 1
 
 
 def test_the_least_recently_used_make_room_and_other_files_stay(tmp_path: Path) -> None:
-    folder = ArtefactFolder(tmp_path, bound_mib=3 * 1000 / 2**20)
+    folder = ArtefactFolder(tmp_path, max_mib=3 * 1000 / 2**20)
     models = [bytes([n]) * 1000 for n in range(4)]
     (tmp_path / "notes.txt").write_text("mine")
     for name in (f"{kept(b'x')}.part", f".{kept(b'x')}.0123abcd.part"):
@@ -73,11 +73,11 @@ def test_the_least_recently_used_make_room_and_other_files_stay(tmp_path: Path) 
 
 
 def test_an_artefact_larger_than_the_bound_is_not_kept(tmp_path: Path) -> None:
-    ArtefactFolder(tmp_path, bound_mib=0.001).write(kept(b"x" * 2000), b"x" * 2000)
+    ArtefactFolder(tmp_path, max_mib=0.001).write(kept(b"x" * 2000), b"x" * 2000)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_goes_on_from_memory_where_the_disk_is_full(
+def test_training_continues_from_memory_where_the_disk_is_full(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,7 +94,7 @@ def test_training_goes_on_from_memory_where_the_disk_is_full(
         session = Sessions(1, folder).get(sha, mlp_artefact.model, Session)
         folder.write(kept(b"x"), b"x")
     assert session.weight_count == len(mlp_artefact.initial_weights)
-    assert caplog.text.count("No space left on device; training goes on from memory") == 1
+    assert caplog.text.count("No space left on device; training continues from memory") == 1
     assert list(tmp_path.iterdir()) == []
 
 

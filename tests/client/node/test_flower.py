@@ -10,19 +10,19 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from fieldtune.client.node.fleet_api import (
-    HOLDS_FOR,
+    FLOWER_VERSION,
     clock_behind_s,
     empty_run,
     head_to_bytes,
     identify_process,
     message_from_bytes,
     message_to_bytes,
-    number_message,
+    set_message_id,
 )
 
 
 def test_this_contract_holds_for_the_installed_flower() -> None:
-    assert ".".join(version("flwr").split(".")[:2]) == HOLDS_FOR
+    assert ".".join(version("flwr").split(".")[:2]) == FLOWER_VERSION
 
 
 def test_a_message_survives_the_journey() -> None:
@@ -39,7 +39,7 @@ def test_a_message_survives_the_journey() -> None:
         "train",
         group_id="g",
     )
-    number_message(message, "m1")
+    set_message_id(message, "m1")
     arrived = message_from_bytes(message_to_bytes(message))
     assert arrived.metadata.message_id == "m1"
     assert (arrived.metadata.src_node_id, arrived.metadata.dst_node_id) == (22, 33)
@@ -53,7 +53,7 @@ def test_a_message_survives_the_journey() -> None:
 def test_a_reply_names_what_it_answers_and_an_error_survives() -> None:
     identify_process(1, 1)
     message = Message(RecordDict(), 5, "query.describe")
-    number_message(message, "m2")
+    set_message_id(message, "m2")
     reply = Message(Error(code=2, reason="why"), reply_to=message)
     arrived = message_from_bytes(message_to_bytes(reply))
     assert arrived.metadata.reply_to_message_id == "m2"
@@ -69,7 +69,7 @@ def test_the_head_of_a_message_is_enough_to_reply_to_it_and_carries_no_content()
     message = Message(
         RecordDict({"message": ConfigRecord({"a": b"x" * 1000})}), 5, "train", group_id="g"
     )
-    number_message(message, "m3")
+    set_message_id(message, "m3")
     head = head_to_bytes(message)
     assert len(head) < 300
     reply = Message(RecordDict(), reply_to=message_from_bytes(head))

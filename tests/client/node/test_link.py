@@ -61,7 +61,7 @@ def test_an_expired_certificate_is_not_trusted_and_said_to_be_expired(tmp_path: 
         (404, b"", UnreachableError, "HTTP status 404"),
         (502, b"", UnreachableError, "its SuperLink does not answer the proxy (HTTP status 502)"),
         (401, b"{}", KeyRefusedError, "does not know its key"),
-        (200, b"\xff\xff\xff", UnreachableError, "not a SuperLink's answer"),
+        (200, b"\xff\xff\xff", UnreachableError, "invalid response, not from a SuperLink"),
     ],
 )
 def test_each_refusal_has_its_kind(

@@ -12,16 +12,16 @@ from flwr.clientapp import ClientApp
 
 from fieldtune.client.contract.messages import group_of
 from fieldtune.client.node.fleet_api import (
-    ArrivingError,
+    ContentPendingError,
     Link,
+    PendingMessage,
     RunEndedError,
     UnreachableError,
-    Waiting,
     identify_process,
-    number_message,
+    set_message_id,
 )
-from fieldtune.client.node.node import Backoff, Node
-from fieldtune.client.node.state import Place, Status
+from fieldtune.client.node.node import Backoff, LightNode
+from fieldtune.client.node.state import ClientFolders, Status
 
 
 class SlowCoordinator(Link):
@@ -31,9 +31,9 @@ class SlowCoordinator(Link):
         identify_process(1, 1)
         group = "" if kind.startswith("query") else group_of(trial=3, round=2)
         self.message = Message(RecordDict(), 5, kind, group_id=group)
-        number_message(self.message, "m1")
+        set_message_id(self.message, "m1")
         self.errors, self.replies, self.heartbeats = list(errors), list[Message](), 0
-        self.node: Node | None = None
+        self.node: LightNode | None = None
 
     def activate(self) -> int:
         return 5
@@ -42,10 +42,10 @@ class SlowCoordinator(Link):
         self.heartbeats += 1
         return True
 
-    def pull(self, node_id: int) -> Waiting | None:
-        return Waiting(self.message, ("m1",))
+    def pull(self, node_id: int) -> PendingMessage | None:
+        return PendingMessage(self.message, ("m1",))
 
-    def fetch(self, node_id: int, waiting: Waiting) -> Message:
+    def fetch(self, node_id: int, waiting: PendingMessage) -> Message:
         if self.errors:
             raise self.errors.pop(0)
         return self.message
@@ -68,18 +68,18 @@ def serve(link: SlowCoordinator, folder: Path) -> None:
     def describe(message: Message, context: Context) -> Message:
         return Message(RecordDict(), reply_to=message)
 
-    place = Place("kitchen", folder, folder)
-    link.node = Node(
-        link, app, {}, place, Status("kitchen", "localhost:1", "x86-mini-pc", 1), random.Random(0)
+    folders = ClientFolders("kitchen", folder, folder)
+    link.node = LightNode(
+        link, app, {}, folders, Status("kitchen", "localhost:1", "x86-mini-pc", 1), random.Random(0)
     )
-    with place.locked():
+    with folders.locked():
         link.node.run()
 
 
 def test_content_that_comes_a_moment_after_its_message_is_not_worth_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = SlowCoordinator([ArrivingError("not yet"), ArrivingError("not yet")])
+    link = SlowCoordinator([ContentPendingError("not yet"), ContentPendingError("not yet")])
     with caplog.at_level("INFO", logger="fieldtune"):
         serve(link, tmp_path)
     assert len(link.replies) == 1
@@ -91,7 +91,7 @@ def test_content_that_comes_a_moment_after_its_message_is_not_worth_a_word(
 def test_an_outage_is_said_once_when_it_begins_and_once_when_it_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = SlowCoordinator([ArrivingError("not yet"), *[UnreachableError("no route")] * 2])
+    link = SlowCoordinator([ContentPendingError("not yet"), *[UnreachableError("no route")] * 2])
     with caplog.at_level("INFO", logger="fieldtune"):
         serve(link, tmp_path)
     assert len(link.replies) == 1
@@ -104,7 +104,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing but what is on disk outlives it."""
 
 
-def test_a_device_that_is_killed_while_a_message_is_on_its_way_owns_up_to_it(
+def test_a_device_that_is_killed_while_a_message_is_fetched_reports_it(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(Killed):
@@ -113,14 +113,14 @@ def test_a_device_that_is_killed_while_a_message_is_on_its_way_owns_up_to_it(
     serve(link, tmp_path)
     told = link.replies[0].content.config_records["message"]
     assert (told["trial"], told["round"], told["failure"]) == (3, 2, "error")
-    assert told["detail"] == "cut off: its process was killed"
+    assert told["detail"] == "interrupted: its process was killed"
     assert link.replies[0].metadata.reply_to_message_id == "m1"
 
 
 class EndedRun(SlowCoordinator):
     """Has nothing more once its errors are used up."""
 
-    def pull(self, node_id: int) -> Waiting | None:
+    def pull(self, node_id: int) -> PendingMessage | None:
         if self.errors:
             return super().pull(node_id)
         assert self.node is not None
@@ -128,17 +128,17 @@ class EndedRun(SlowCoordinator):
         return None
 
 
-def test_there_is_nothing_to_own_up_to_where_the_run_has_ended(tmp_path: Path) -> None:
+def test_an_interrupted_message_of_an_ended_run_needs_no_report(tmp_path: Path) -> None:
     link = EndedRun([RunEndedError("it is over")], "train")
     serve(link, tmp_path)
     assert link.replies == []
-    assert Place("kitchen", tmp_path, tmp_path).unfinished() is None
+    assert ClientFolders("kitchen", tmp_path, tmp_path).unfinished() is None
 
 
 class StoppedMeanwhile(SlowCoordinator):
     """The device is told to stop while content is held up."""
 
-    def fetch(self, node_id: int, waiting: Waiting) -> Message:
+    def fetch(self, node_id: int, waiting: PendingMessage) -> Message:
         assert self.node is not None
         self.node.stop()
         raise UnreachableError("no route")
@@ -146,7 +146,7 @@ class StoppedMeanwhile(SlowCoordinator):
 
 def test_what_a_device_was_stopped_in_is_left_for_its_next_process(tmp_path: Path) -> None:
     serve(StoppedMeanwhile([], "train"), tmp_path)
-    left = Place("kitchen", tmp_path, tmp_path).unfinished()
+    left = ClientFolders("kitchen", tmp_path, tmp_path).unfinished()
     assert left is not None
     assert (left.trial, left.round) == (3, 2)
 

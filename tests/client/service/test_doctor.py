@@ -47,7 +47,7 @@ def bundle_for(port: int, folder: Path, identity: Server | None = None) -> Path:
 
 
 def found(findings: Iterable[Finding]) -> dict[str, Finding]:
-    return {finding.about: finding for finding in findings}
+    return {finding.topic: finding for finding in findings}
 
 
 def client(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -59,10 +59,10 @@ def client(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_device_with_nobody_to_talk_to_is_told_so(tmp_path: Path, data: str) -> None:
     said = found(examine(bundle_for(1, tmp_path), data, "raspberry-pi-5"))
-    assert "trains rightly" in said["runtime"].said
-    assert "6 training and 2 test samples" in said["data"].said
-    assert said["network"].grave
-    assert "Connection refused" in said["network"].said
+    assert "trains correctly" in said["runtime"].message
+    assert "6 training and 2 test samples" in said["data"].message
+    assert said["network"].blocking
+    assert "Connection refused" in said["network"].message
     assert "certificate" not in said
 
 
@@ -70,25 +70,25 @@ def test_an_expired_certificate_is_told_with_todays_date(tmp_path: Path) -> None
     expired = make_server(days_left=-1)
     with answering(tmp_path, 200, identity=expired) as port:
         said = found(examine(bundle_for(port, tmp_path, expired), None, "raspberry-pi-5"))
-    assert "certificate has expired (today is 20" in said["certificate"].said
-    assert said["certificate"].grave
+    assert "certificate has expired (today is 20" in said["certificate"].message
+    assert said["certificate"].blocking
 
 
 def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path) -> None:
     soon = make_server(days_left=3.5)
     with answering(tmp_path, 412, b'{"code": 2004}', identity=soon) as port:
         said = found(examine(bundle_for(port, tmp_path, soon), None, "raspberry-pi-5"))
-    assert said["certificate"].said == "valid, for 3 more days"
+    assert said["certificate"].message == "valid for 3 more days"
     assert said["certificate"].remedy is not None
-    assert not said["certificate"].grave
-    assert "does not let this device in" in said["admission"].said
+    assert not said["certificate"].blocking
+    assert "does not accept this device" in said["admission"].message
 
 
 def test_a_wrong_clock_and_a_refused_key_are_told(tmp_path: Path) -> None:
     with answering(tmp_path, 401, b"{}", ahead_s=120) as port:
         said = found(examine(bundle_for(port, tmp_path), None, "raspberry-pi-5"))
-    assert "behind the coordinator's" in said["clock"].said
-    assert "its clock is" in said["admission"].said
+    assert "behind the coordinator's" in said["clock"].message
+    assert "its clock is" in said["admission"].message
 
 
 def test_bad_data_a_short_board_and_a_readable_bundle_are_told(
@@ -99,10 +99,10 @@ def test_bad_data_a_short_board_and_a_readable_bundle_are_told(
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemTotal: 426000 kB\nMemAvailable: 51200 kB\n")
     said = found(examine(file, str(tmp_path / "nothing"), "raspberry-pi-zero-2w", root=tmp_path))
-    assert "does not exist" in said["data"].said
-    assert said["memory"].said.startswith("50 MiB free")
+    assert "does not exist" in said["data"].message
+    assert said["memory"].message.startswith("50 MiB free")
     assert said["bundle"].remedy == f"chmod 600 {file}"
-    assert not said["bundle"].grave
+    assert not said["bundle"].blocking
 
 
 def test_the_doctor_ends_with_what_keeps_the_device_out(tmp_path: Path, data: str) -> None:
@@ -110,7 +110,7 @@ def test_the_doctor_ends_with_what_keeps_the_device_out(tmp_path: Path, data: st
     done = client("doctor", file, "--data", data, "--profile", "raspberry-pi-5")
     assert done.returncode == 7
     assert "✗ network" in done.stdout
-    assert "1 thing keeps this device from taking part" in done.stderr
+    assert "1 problem prevents this device from taking part" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -143,7 +143,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
 
 
 def test_status_tells_the_living_from_the_dead(tmp_path: Path) -> None:
-    assert "no client runs here" in client("status").stderr
+    assert "no client runs on this machine" in client("status").stderr
     for name, pid in (("alive", os.getpid()), ("dead", 2**22 + 1)):
         folder = tmp_path / "run/fieldtune" / name
         folder.mkdir(parents=True)

@@ -53,7 +53,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         {},
         {"user": "daemon"},
-        {"tells_power": True},
+        {"reports_power": True},
         {"data": "my.module:load", "directory": Path("/tmp")},
     ],
     ids=["made-up user", "user", "power", "function"],
@@ -87,7 +87,7 @@ def test_the_command_survives_spaces_percent_signs_and_dollars(service: Service)
 def test_homes_are_hidden_but_for_what_the_client_reads(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "_HOMES", (tmp_path,))
+    monkeypatch.setattr(service_module, "_HOME_FOLDERS", (tmp_path,))
     monkeypatch.setattr(sys, "path", [str(tmp_path), "/usr/lib/python3"])
     text = service.text()
     assert "ProtectHome=tmpfs" in text

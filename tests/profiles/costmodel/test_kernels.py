@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from fieldtune.profiles.costmodel.cache_reuse import FAR_BYTES, NEAR_BYTES, REMOTE_BYTES, gone_bytes
+from fieldtune.profiles.costmodel.cache_reuse import (
+    FAR_BYTES,
+    NEAR_BYTES,
+    REMOTE_BYTES,
+    cache_misses,
+)
 from fieldtune.profiles.costmodel.flops import Tensor
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work, read_work
 from fieldtune.profiles.costmodel.xnnpack_delegate import delegated, partitions
@@ -13,7 +18,7 @@ from fieldtune.profiles.measure.tflite_graphs import (
     Sample,
     chain,
     graph,
-    spread,
+    independent_adds,
     variable,
 )
 
@@ -116,7 +121,7 @@ def test_a_pointwise_convolution_is_a_kernel_of_its_own():
 def test_tensors_that_stay_in_a_cache_are_near_and_others_come_from_afar():
     def of_two_ops(size):
         """The second op reads what the first has just written, the first what is long ago."""
-        return gone_bytes([[(0, size)], [(1, size)]], [[(1, size)], [(2, size)]])
+        return cache_misses([[(0, size)], [(1, size)]], [[(1, size)], [(2, size)]])
 
     tiny, small = NEAR_BYTES / 5, FAR_BYTES / 10
     large, huge = 0.6 * FAR_BYTES, 0.6 * REMOTE_BYTES
@@ -131,10 +136,10 @@ def test_a_result_that_keeps_its_place_for_long_is_written_to_memory_and_read_fr
     # 0 -> 1 is wanted again by the last op, as an activation is; the others are done with at once.
     reads = [[(0, big)], [(1, big)], [(2, big)], [(3, big), (1, big)]]
     writes = [[(1, big)], [(2, big)], [(3, big)], [(4, big)]]
-    remote = [gone.remote for gone in gone_bytes(reads, writes)]
+    remote = [gone.remote for gone in cache_misses(reads, writes)]
     assert remote == [big + 2 * big, 0, 0, big]
     # An output of the graph has a place of its own, whoever reads it.
-    remote = [gone.remote for gone in gone_bytes(reads, writes, kept={2})]
+    remote = [gone.remote for gone in cache_misses(reads, writes, kept={2})]
     assert remote == [big + 2 * big, 2 * big, 0, big]
 
 
@@ -233,7 +238,8 @@ def test_class_call_is_no_op():
 
 def test_a_large_graph_leaves_its_caller_with_cold_caches():
     cold = [
-        read_work(spread(size, 4))["main"].classes["call.feed"].runs for size in (8, 10_000, 10**6)
+        read_work(independent_adds(size, 4))["main"].classes["call.feed"].runs
+        for size in (8, 10_000, 10**6)
     ]
     assert cold[0] < 0.001 < 0.4 < cold[1] < 0.6 < 0.95 < cold[2] < 1
 

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 import fieldtune.profiles.device
 from fieldtune.profiles.common.errors import ProfileError
-from fieldtune.profiles.costmodel.cost import NEEDS, untold
+from fieldtune.profiles.costmodel.cost import REQUIRED_VALUES, missing_values
 from fieldtune.profiles.device.load import load_profile, profile_names
-from fieldtune.profiles.device.profile import DeviceProfile, Figure, figure_fields
+from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue, value_fields
 
 EXPECTED = {
     "raspberry-pi-zero-2w", "raspberry-pi-3b-plus", "raspberry-pi-4b", "raspberry-pi-4b-1gb",
@@ -46,16 +46,16 @@ def test_a_profile_of_the_catalogue_loads_and_is_consistent(name):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
-def test_a_file_of_the_catalogue_states_each_figure_once(path):
+def test_a_file_of_the_catalogue_states_each_value_once(path):
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     base = table.get("extends")
     if base is None:
-        assert set(table) == {"title", *figure_fields()} - MEASURED
+        assert set(table) == {"title", *value_fields()} - MEASURED
     else:
         inherited = load_profile(base)
-        for name, figure in table.items():
-            if isinstance(figure, dict):
-                assert Figure.model_validate(figure) != getattr(inherited, name)
+        for name, entry in table.items():
+            if isinstance(entry, dict):
+                assert ProfileValue.model_validate(entry) != getattr(inherited, name)
 
 
 def test_the_bare_names_are_the_two_and_four_gigabyte_boards():
@@ -63,9 +63,9 @@ def test_the_bare_names_are_the_two_and_four_gigabyte_boards():
     assert load_profile("raspberry-pi-5").memory_total_mib.value == 4096
 
 
-def test_memory_variants_share_every_other_figure():
+def test_memory_variants_share_every_other_value():
     base, big = load_profile("raspberry-pi-4b"), load_profile("raspberry-pi-4b-8gb")
-    differing = {name for name in figure_fields() if getattr(base, name) != getattr(big, name)}
+    differing = {name for name in value_fields() if getattr(base, name) != getattr(big, name)}
     assert differing == {"memory_total_mib", "memory_free_mib"}
 
 
@@ -124,9 +124,9 @@ def test_extending_reaches_no_further_than_the_folder_and_the_catalogue(tmp_path
     ("changes", "sentence"),
     [
         ({"idle_w": {"unit": None}}, "idle_w.unit is missing: state it in 'W'"),
-        ({"idle_w": {"unit": "mW"}}, "idle_w: unit = 'mW' is not this figure's unit; state it in "
-                                     "'W'"),
-        ({"idle_w": {"low": -1}}, "idle_w: low = -1.0 is not a finite figure of at least 0"),
+        ({"idle_w": {"unit": "mW"}}, "idle_w: unit = 'mW' is not the unit of this value; "
+                                     "state it in 'W'"),
+        ({"idle_w": {"low": -1}}, "idle_w: low = -1.0 is not a finite number of at least 0"),
         ({"idle_w": {"low": 2, "high": 0.5}}, "idle_w: value = 1.0 lies outside its interval, "
                                               "low = 2.0 to high = 0.5; low <= value <= high must "
                                               "hold"),
@@ -136,28 +136,28 @@ def test_extending_reaches_no_further_than_the_folder_and_the_catalogue(tmp_path
                                        "parse string as a number"),
         ({"idle_w": {"basis": "guessed"}}, "idle_w.basis = 'guessed': must be 'measured', "
                                            "'published' or 'estimated'"),
-        ({"idle_w": {"source": " "}}, "idle_w: source = '' names nothing; name the publication or "
+        ({"idle_w": {"source": " "}}, "idle_w: source = '' is empty; name the publication or "
                                       "give the reasoning"),
-        ({"clock_mhz": {"low": 0}}, "clock_mhz: low = 0.0 must be above 0 for this figure"),
+        ({"clock_mhz": {"low": 0}}, "clock_mhz: low = 0.0 must be above 0 for this value"),
         ({"availability": {"high": 1.5}}, "availability: high = 1.5 must be at most 1.0 for this "
-                                          "figure"),
+                                          "value"),
     ],
 )  # fmt: skip
-def test_a_wrong_figure_is_named_in_one_sentence(write_profile, changes, sentence):
+def test_a_wrong_value_is_named_in_one_sentence(write_profile, changes, sentence):
     path = write_profile(**changes)
     with pytest.raises(ProfileError) as caught:
         load_profile(path)
     assert str(caught.value) == f"{path}: {sentence}"
 
 
-def test_not_a_number_is_no_figure(tmp_path, write_profile):
+def test_not_a_number_is_no_value(tmp_path, write_profile):
     path = write_profile()
     path.write_text(path.read_text().replace("value = 25", "value = nan"))
-    with pytest.raises(ProfileError, match="latency_ms: value = nan is not a finite figure"):
+    with pytest.raises(ProfileError, match="latency_ms: value = nan is not a finite number"):
         load_profile(path)
 
 
-def test_a_missing_figure_is_named_with_its_meaning_and_unit(write_profile):
+def test_a_missing_value_is_named_with_its_meaning_and_unit(write_profile):
     path = write_profile(without="memory_free_mib")
     with pytest.raises(ProfileError) as caught:
         load_profile(path)
@@ -170,22 +170,24 @@ def test_a_missing_figure_is_named_with_its_meaning_and_unit(write_profile):
 @pytest.mark.parametrize("name", profile_names())
 def test_the_catalogue_hides_nothing_that_a_forecast_needs(name):
     profile = load_profile(name)
-    assert [untold(profile, measure) for measure in NEEDS] == [()] * len(NEEDS)
+    assert [missing_values(profile, measure) for measure in REQUIRED_VALUES] == [()] * len(
+        REQUIRED_VALUES
+    )
 
 
-def test_an_unknown_figure_is_answered_with_a_near_one(write_profile):
+def test_an_unknown_value_is_answered_with_a_near_one(write_profile):
     path = write_profile(text="clok_mhz = 3")
     with pytest.raises(ProfileError) as caught:
         load_profile(path)
     assert str(caught.value) == f"{path}: clok_mhz is not a known key (did you mean 'clock_mhz'?)"
 
 
-def test_a_bare_number_for_a_figure_is_refused(write_profile):
+def test_a_bare_number_for_a_value_is_refused(write_profile):
     path = write_profile(text="idle_w = 3", without="idle_w")
     with pytest.raises(ProfileError) as caught:
         load_profile(path)
     assert str(caught.value) == (
-        f"{path}: idle_w = 3: a figure is a table with the keys "
+        f"{path}: idle_w = 3: a value is a table with the keys "
         "value, low, high, unit, basis, source"
     )
 
@@ -207,12 +209,12 @@ def test_a_profile_cannot_be_changed(make_profile):
         profile.idle_w.value = 0.0
 
 
-def test_every_figure_says_what_it_means_and_ends_in_its_unit_or_is_a_count_or_share():
+def test_every_value_says_what_it_means_and_ends_in_its_unit_or_is_a_count_or_share():
     endings = {
         "MHz": "_mhz", "GFLOP/s": "_gflop_s", "GOP/s": "_gop_s", "MB/s": "_mb_s", "us": "_us",
         "MiB": "_mib", "W": "_w", "Mbit/s": "_mbit_s", "ms": "_ms", "cores": "", "share": "",
     }  # fmt: skip
-    fields = figure_fields()
+    fields = value_fields()
     assert set(fields) == set(DeviceProfile.model_fields) - {"name", "title", "classes"}
     for name, mark in fields.items():
         assert name.endswith(endings[mark.unit])

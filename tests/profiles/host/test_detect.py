@@ -1,4 +1,4 @@
-"""A board is told by what its firmware calls it and by its memory."""
+"""A board is detected by its model name and memory size."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_a_pi_4_tells_everything_but_its_power(tmp_path):
 def test_a_host_that_tells_nothing_is_all_unknown(tmp_path):
     host = probe(tmp_path)
     assert host == Host(None, None, None, None, None, None, None, None, None)
-    assert not host.tells_power
+    assert not host.reports_power
 
 
 def test_without_a_device_tree_the_model_comes_from_cpuinfo(tmp_path, data):
@@ -91,17 +91,17 @@ def test_cores_that_are_on_line_count(tmp_path, online, cores):
 def test_a_pi_5_with_vcgencmd_tells_its_power(tmp_path, model):
     root = pi(tmp_path, model, **{"usr/bin/vcgencmd": ""})
     host = probe(root)
-    assert host.tells_power
+    assert host.reports_power
     assert host.power_command == (str(root / "usr/bin/vcgencmd"), "pmic_read_adc")
 
 
 def test_a_pi_5_without_vcgencmd_does_not_tell_its_power(tmp_path):
-    assert not probe(pi(tmp_path, "Raspberry Pi 5 Model B Rev 1.0")).tells_power
+    assert not probe(pi(tmp_path, "Raspberry Pi 5 Model B Rev 1.0")).reports_power
 
 
 def test_a_pi_4_with_vcgencmd_does_not_tell_its_power(tmp_path):
     root = pi(tmp_path, "Raspberry Pi 4 Model B Rev 1.4", **{"usr/bin/vcgencmd": ""})
-    assert not probe(root).tells_power
+    assert not probe(root).reports_power
 
 
 def test_garbage_in_a_file_is_unknown_and_not_an_error(tmp_path):

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from fieldtune.profiles import cli
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.common.toml import to_toml
-from fieldtune.profiles.costmodel.cost import call_ms, untold
+from fieldtune.profiles.costmodel.cost import call_ms, missing_values
 from fieldtune.profiles.costmodel.tflite_work import Work, read_work
 from fieldtune.profiles.device.load import load_profile
-from fieldtune.profiles.device.profile import figure_fields
+from fieldtune.profiles.device.profile import value_fields
 from fieldtune.profiles.host.probe import Host
 from fieldtune.profiles.measure import microbench
 from fieldtune.profiles.measure import profile_host as module
@@ -25,7 +25,7 @@ from fieldtune.profiles.measure.fit_rates import Fit, fit, nonnegative
 from fieldtune.profiles.measure.microbench import Readings, Timing, fastest_us, run
 from fieldtune.profiles.measure.profile_host import measure
 from fieldtune.profiles.measure.sample_ops import samples
-from fieldtune.profiles.measure.tflite_graphs import before_work, chain, graph, spread
+from fieldtune.profiles.measure.tflite_graphs import call_overhead, chain, graph, independent_adds
 
 BASE_US, OP_US, BYTE_US, FEED_US = 0.5, 0.1, 1e-5, 1.0
 
@@ -53,12 +53,12 @@ def readings() -> Readings:
     return Readings(
         kernels=tuple(timing(model) for model in (*chains, *(graph([s] * 2) for s in drawn))),
         parts=tuple(timing(chain("ADD", 16, count, "ADD_N")) for count in (3, 8)),
-        far=(timing(spread(60_000, 8)),),
+        far=(timing(independent_adds(60_000, 8)),),
         mixes=(timing(graph(drawn[:10])), timing(graph(drawn[10:20]))),
         calls=tuple(call(chain("ADD", size, 1)) for size in (1, 100, 1_000))
-        + tuple(call(spread(4, count)) for count in (2, 4)),
+        + tuple(call(independent_adds(4, count)) for count in (2, 4)),
         runtime="ai_edge_litert",
-        steady=0.99,
+        speed_ratio=0.99,
     )
 
 
@@ -85,7 +85,9 @@ def known_machine(monkeypatch):
 
 def a_profile(tmp_path, host, monkeypatch, **more):
     monkeypatch.setattr(module, "probe", lambda root: host)
-    measured = measure(today=date(2026, 1, 2), benchmark=lambda seconds, told: readings(), **more)
+    measured = measure(
+        today=date(2026, 1, 2), benchmark=lambda seconds, progress: readings(), **more
+    )
     path = tmp_path / "node.toml"
     path.write_text(to_toml(measured.tables))
     return measured, path
@@ -119,7 +121,7 @@ def test_what_a_call_takes_more_after_a_large_graph_is_found():
         known = call(model)
         return Timing(known.work, known.us + 3.0 * known.work.classes["call.feed"].runs)
 
-    models = [before_work(size, fed, 1, layers) for size in (1, 1_000) for fed in (1, 4, 9)
+    models = [call_overhead(size, fed, 1, layers) for size in (1, 1_000) for fed in (1, 4, 9)
               for layers in (0, 8, 64)]  # fmt: skip
     found = fit(replace(readings(), calls=tuple(cold(model) for model in models)))
     feed = dict(zip(module_features(), found.kernels["call.feed"].us, strict=True))
@@ -152,18 +154,18 @@ def test_what_is_measured_says_so_and_how_and_when(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("known_machine")
-def test_what_the_host_hides_is_left_out_and_never_guessed(tmp_path, monkeypatch):
+def test_what_the_host_does_not_report_is_left_out_and_never_guessed(tmp_path, monkeypatch):
     measured, path = a_profile(tmp_path, PC, monkeypatch)
-    hidden = {"clock_mhz", "idle_w", "loaded_w", "radio_w", "upload_mbit_s", "availability"}
-    assert hidden <= set(measured.untold)
+    missing = {"clock_mhz", "idle_w", "loaded_w", "radio_w", "upload_mbit_s", "availability"}
+    assert missing <= set(measured.missing)
     assert measured.board is None
     profile = load_profile(path)
     shown = CliRunner().invoke(cli.app, ["show", str(path)]).stdout
-    for name in measured.untold:
+    for name in measured.missing:
         assert getattr(profile, name) is None
         (line,) = [line for line in shown.splitlines() if line.startswith(f"{name} ")]
-        assert "not told" in line
-    assert untold(profile, "energy_j") == (
+        assert "not given" in line
+    assert missing_values(profile, "energy_j") == (
         "download_mbit_s", "upload_mbit_s", "latency_ms", "idle_w", "loaded_w", "radio_w",
     )  # fmt: skip
 
@@ -175,7 +177,7 @@ def test_a_known_board_takes_what_a_minute_cannot_tell_from_the_catalogue(tmp_pa
     assert profile.loaded_w == board.loaded_w
     assert profile.latency_ms == board.latency_ms
     assert measured.board == "raspberry-pi-5"
-    assert untold(profile, "energy_j") == ()
+    assert missing_values(profile, "energy_j") == ()
     assert profile.memory_free_mib.value == 3500
     assert profile.memory_free_mib.basis == "measured"
 
@@ -199,9 +201,9 @@ def test_power_is_measured_where_the_board_tells_it(tmp_path, monkeypatch):
     monkeypatch.setattr(module.here, "power_w", lambda host: next(watts))
     monkeypatch.setattr(module, "probe", lambda root: PI)
 
-    def benchmark(seconds, told):
-        told(20, 100)
-        told(60, 100)
+    def benchmark(seconds, progress):
+        progress(20, 100)
+        progress(60, 100)
         return readings()
 
     tables = measure(benchmark=benchmark).tables
@@ -216,7 +218,7 @@ def test_the_structure_of_the_file_is_always_the_same(tmp_path, monkeypatch):
     second, _ = a_profile(tmp_path, PC, monkeypatch)
     assert [*first.tables] == [*second.tables]
     assert [*first.tables["classes"]] == sorted(first.tables["classes"])
-    places = [[*figure_fields()].index(name) for name in first.tables if name in figure_fields()]
+    places = [[*value_fields()].index(name) for name in first.tables if name in value_fields()]
     assert places == sorted(places)
 
 
@@ -226,7 +228,7 @@ def test_the_command_writes_a_profile_that_show_prints(tmp_path, monkeypatch):
     out = tmp_path / "mine.toml"
     done = CliRunner().invoke(cli.app, ["measure", "--out", str(out)])
     assert done.exit_code == 0
-    assert "Not told by this host" in done.stderr
+    assert "This host does not report" in done.stderr
     shown = CliRunner().invoke(cli.app, ["show", str(out)])
     assert shown.stdout.splitlines()[0].startswith("mine: ")
     assert "conv.conv_2d.pointwise" in shown.stdout

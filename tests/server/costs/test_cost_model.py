@@ -54,7 +54,7 @@ MANIFEST = Manifest(
 def fleet(
     limits: str, samples: int = 16, **changes: Any
 ) -> tuple[StudyConfig, list[Description], dict[str, DeviceProfile]]:
-    """Changes are made to every profile: a figure that is None is not told."""
+    """Changes are made to every profile: a value of None is missing."""
     study = parse_study(STUDY.format(limits=limits), "s")
     names = ["raspberry-pi-zero-2w"] * 5 + ["raspberry-pi-5"] * 5
     members = [

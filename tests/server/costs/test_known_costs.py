@@ -9,7 +9,12 @@ from itertools import permutations
 import pytest
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.profiles.costmodel.calibration import NONE, Correction, Corrections, corrected
+from fieldtune.profiles.costmodel.calibration import (
+    NO_CORRECTIONS,
+    Correction,
+    Corrections,
+    corrected,
+)
 from fieldtune.profiles.costmodel.cost import predict
 from fieldtune.profiles.costmodel.limits import slack
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
@@ -112,7 +117,7 @@ def test_coefficients_give_what_the_profiles_cost_model_predicts() -> None:
                     made, works(made), calls=calls, rounds=rounds, samples=group.samples
                 )
                 cost = predict(PROFILES[group.profile], load)
-                seen = corrected(cost, calibration.get(group.profile, NONE))
+                seen = corrected(cost, calibration.get(group.profile, NO_CORRECTIONS))
                 gaps = slack(seen, costs.fleet.limits[group.profile])
                 assert dict(
                     zip(costs.fleet.limit_names, found.gaps[:, index].tolist(), strict=True)

@@ -97,7 +97,7 @@ def test_an_exception_in_the_client_is_a_failure_at_once(code: int) -> None:
 
 
 def test_a_client_that_was_killed_at_its_work_is_asked_once_more() -> None:
-    scene = Scene(answers(failed("error", "cut off: its process was killed")))
+    scene = Scene(answers(failed("error", "interrupted: its process was killed")))
     scene.ask(0)
     assert scene.reports()[0].failure is None
 

@@ -18,7 +18,7 @@ from fieldtune.client.contract.messages import (
     TrainReport,
     TrainRequest,
 )
-from fieldtune.client.node.fleet_api import empty_run, identify_process, number_message
+from fieldtune.client.node.fleet_api import empty_run, identify_process, set_message_id
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.federation.fleet import Addressed
 from fieldtune.server.federation.grid_fleet import GridFleet
@@ -50,7 +50,7 @@ class FakeGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         ids = []
         for message in messages:
-            number_message(message, f"m{len(self.sent)}")
+            set_message_id(message, f"m{len(self.sent)}")
             self.sent.append(message)
             ids.append(message.metadata.message_id)
         return ids

@@ -20,8 +20,8 @@ import pytest
 
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets import BUILT_IN, Dataset, load_dataset
-from fieldtune.simulations.datasets.cache import converted
-from fieldtune.simulations.datasets.fashion import read_idx, read_pictures
+from fieldtune.simulations.datasets.cache import load_or_convert
+from fieldtune.simulations.datasets.fashion import read_idx, read_images
 from fieldtune.simulations.datasets.fsdd import read_recordings, speakers, takes
 from fieldtune.simulations.datasets.hapt import ArrayUnpickler, read_signals, windows
 from fieldtune.simulations.datasets.package_file import package_file
@@ -47,7 +47,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 def test_idx_files_become_pictures_and_labels(pictures: list[Path]) -> None:
-    dataset = read_pictures(pictures)
+    dataset = read_images(pictures)
     assert dataset.x.shape == (5, 4, 5, 1)
     assert dataset.y.tolist() == [0, 1, 2, 0, 1]
     assert dataset.x[3].ravel().tolist() == list(range(20))
@@ -72,10 +72,10 @@ def test_a_damaged_idx_file_is_a_sentence(content: bytes, tmp_path: Path) -> Non
         read_idx(tmp_path / "labels.gz")
 
 
-def test_pictures_without_as_many_labels_are_refused(pictures: list[Path]) -> None:
+def test_images_without_as_many_labels_are_refused(pictures: list[Path]) -> None:
     pictures[1].write_bytes(idx(np.arange(7)))
-    with pytest.raises(DataError, match="do not go with labels"):
-        read_pictures(pictures)
+    with pytest.raises(DataError, match="do not match labels"):
+        read_images(pictures)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_recordings_are_brought_to_one_length_and_level(tmp_path: Path) -> None:
 def test_another_number_of_recordings_is_refused(count: int, tmp_path: Path) -> None:
     file = tmp_path / "digits.npz"
     np.savez(file, X=np.zeros((6, 13)), y=np.zeros(3), lengths=np.array([2, 2, 2]))
-    with pytest.raises(DataError, match=f"holds 3 recordings, not {count}"):
+    with pytest.raises(DataError, match=f"has 3 recordings, not {count}"):
         read_recordings(file, np.zeros(count, int))
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="damaged"):
@@ -204,13 +204,13 @@ def test_a_data_set_is_converted_once_for_each_content_and_version(
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"one")
-    first = converted("toy", 1, [source], made)
+    first = load_or_convert("toy", 1, [source], made)
     assert same(first, made())
     assert isinstance(first.x, np.memmap)
-    assert same(converted("toy", 1, [source], refuse), made())
-    assert converted("toy", 2, [source], lambda: made(2.0)).x[0, 0] == 2
+    assert same(load_or_convert("toy", 1, [source], refuse), made())
+    assert load_or_convert("toy", 2, [source], lambda: made(2.0)).x[0, 0] == 2
     source.write_bytes(b"two")
-    assert converted("toy", 1, [source], lambda: made(3.0)).x[0, 0] == 3
+    assert load_or_convert("toy", 1, [source], lambda: made(3.0)).x[0, 0] == 3
     assert len(list(cache.iterdir())) == 3
 
 
@@ -221,18 +221,18 @@ def test_a_damaged_entry_is_made_anew(
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"one")
-    converted("toy", 1, [source], made)
+    load_or_convert("toy", 1, [source], made)
     (file,) = cache.glob(f"*/{name}")
     file.write_bytes(file.read_bytes()[:-4] if content is None else content)
-    assert same(converted("toy", 1, [source], made), made())
-    assert same(converted("toy", 1, [source], refuse), made())
+    assert same(load_or_convert("toy", 1, [source], made), made())
+    assert same(load_or_convert("toy", 1, [source], refuse), made())
 
 
 def test_a_cache_that_cannot_be_written_costs_no_study(cache: Path, tmp_path: Path) -> None:
     cache.parent.write_text("a file where the folder should be")
     source = tmp_path / "source"
     source.write_bytes(b"one")
-    assert same(converted("toy", 1, [source], made), made())
+    assert same(load_or_convert("toy", 1, [source], made), made())
 
 
 def test_processes_that_convert_at_once_leave_one_whole_entry(cache: Path, tmp_path: Path) -> None:
@@ -240,11 +240,12 @@ def test_processes_that_convert_at_once_leave_one_whole_entry(cache: Path, tmp_p
     source.write_bytes(b"one")
     code = (
         "import sys, numpy as np, pathlib\n"
-        "from fieldtune.simulations.datasets.cache import converted\n"
+        "from fieldtune.simulations.datasets.cache import load_or_convert\n"
         "from fieldtune.simulations.datasets.dataset import Dataset\n"
         "make = lambda: Dataset(np.ones((200000, 5), np.float32), np.arange(200000), None)\n"
         "for version in range(8):\n"
-        "    print(int(converted('toy', version, [pathlib.Path(sys.argv[1])], make).x.sum()))\n"
+        "    data = load_or_convert('toy', version, [pathlib.Path(sys.argv[1])], make)\n"
+        "    print(int(data.x.sum()))\n"
     )
     running = [
         subprocess.Popen(
@@ -253,8 +254,8 @@ def test_processes_that_convert_at_once_leave_one_whole_entry(cache: Path, tmp_p
         for _ in range(2)
     ]
     for process in running:
-        told, wrong = process.communicate(timeout=120)
-        assert told.split() == [b"1000000"] * 8, wrong.decode()
+        output, wrong = process.communicate(timeout=120)
+        assert output.split() == [b"1000000"] * 8, wrong.decode()
     assert len(list(cache.iterdir())) == 8
 
 

@@ -54,12 +54,12 @@ def folder(tmp_path: Path) -> Path:
 def test_each_file_is_a_client_with_its_own_test_part(folder: Path) -> None:
     dataset = load_dataset(str(folder))
     plan = FleetPlan(str(folder), None, 0.5, 0.5, 3, {"raspberry-pi-5": 1.0}, 0)
-    dealt = partition(dataset, plan)
-    assert dealt.told == "naturally: a client is a file"
-    assert [(len(c.train_y), len(c.test_y)) for c in dealt] == [(20, 20), (30, 10), (20, 20)]
+    parts = partition(dataset, plan)
+    assert parts.description == "naturally: a client is a file"
+    assert [(len(c.train_y), len(c.test_y)) for c in parts] == [(20, 20), (30, 10), (20, 20)]
     with np.load(folder / "bob.npz") as bob:
-        assert np.array_equal(dealt[1].test_x, bob["x_test"].astype(np.float32))
-        assert np.array_equal(dealt[1].train_y, bob["y"])
+        assert np.array_equal(parts[1].test_x, bob["x_test"].astype(np.float32))
+        assert np.array_equal(parts[1].train_y, bob["y"])
 
 
 def test_a_folder_is_found_from_the_study_file_and_not_before_a_built_in_name(
@@ -82,7 +82,7 @@ x, y = np.zeros((4, 3)), np.zeros(4, int)
         ({"x": x, "y": y, "y_test": y}, "has no array 'x_test'"),
         ({"x": x, "y": y[:3]}, r"x and y have shapes \(4, 3\) and \(3,\)"),
         ({"x": x[:0], "y": y[:0]}, "at least one sample"),
-        ({"x": x[:1], "y": y[:1]}, "holds a single sample: a client needs at least 2"),
+        ({"x": x[:1], "y": y[:1]}, "has a single sample: a client needs at least 2"),
         ({"x": x[:, 0], "y": y}, r"shapes \(4,\) and \(4,\)"),
         ({"x": x[:, :2], "y": y}, r"samples of shape \(2,\), ann.npz of \(3,\): all clients"),
         ({"x": x, "y": y, "x_test": x[:, :2], "y_test": y}, r"samples of shape \(2,\)"),
@@ -117,7 +117,7 @@ def test_a_lone_array_or_no_file_at_all_is_refused(folder: Path, tmp_path: Path)
     (tmp_path / "array.npy").rename(folder / "dan.npz")
     with pytest.raises(DataError, match=r"dan\.npz is not a \.npz file of plain arrays"):
         load_dataset(str(folder))
-    with pytest.raises(DataError, match=r"holds no \.npz file: put one for each client in it"):
+    with pytest.raises(DataError, match=r"contains no \.npz file: put one for each client in it"):
         load_dataset(str(tmp_path))
 
 

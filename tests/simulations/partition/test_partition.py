@@ -1,4 +1,4 @@
-"""Dealing samples and devices out to clients."""
+"""PartitionSettings samples and devices out to clients."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_every_sample_goes_to_exactly_one_client(
 ) -> None:
     dataset = numbered(1000, owners=min(clients, 9), groups=groups)
     how = plan(clients, kind, seed, alpha, test_share=test_share, shards=shards)
-    dealt = partition(dataset, how)
-    assert len(dealt) == clients
-    assert sorted(sample for client in dealt for sample in held(client)) == list(range(1000))
-    assert all(len(c.train_y) and len(c.test_y) for c in dealt)
+    parts = partition(dataset, how)
+    assert len(parts) == clients
+    assert sorted(sample for client in parts for sample in held(client)) == list(range(1000))
+    assert all(len(c.train_y) and len(c.test_y) for c in parts)
     # A group of one owner is never on both sides, unless it is all that a client has.
     if dataset.group is not None:
-        for client in dealt:
+        for client in parts:
             train, test = (
                 set(dataset.group[x.ravel().astype(int)]) for x in (client.train_x, client.test_x)
             )
@@ -83,8 +83,8 @@ def test_every_sample_goes_to_exactly_one_client(
 def test_a_client_draws_its_shards_of_nearly_one_label_each(
     clients: int, seed: int, shards: int
 ) -> None:
-    dealt = partition(numbered(1000), plan(clients, "shards", seed, shards=shards))
-    for client in dealt:
+    parts = partition(numbered(1000), plan(clients, "shards", seed, shards=shards))
+    for client in parts:
         labels = np.concatenate([client.train_y, client.test_y])
         # A shard lies on few labels: as many as its length spans of 7 labels sorted, and one more.
         span = -(-7 // (clients * shards)) + 1
@@ -105,10 +105,10 @@ def test_quantity_skew_differs_in_amount_and_not_in_labels(digits: Dataset) -> N
 
 
 def test_digits_are_skewed_and_split_into_train_and_test(digits: Dataset) -> None:
-    dealt = partition(digits, plan())
-    assert len(dealt) == 100
-    assert sum(len(c.train_y) + len(c.test_y) for c in dealt) == 1797
-    favourite = [np.bincount(c.train_y, minlength=10).max() / len(c.train_y) for c in dealt]
+    parts = partition(digits, plan())
+    assert len(parts) == 100
+    assert sum(len(c.train_y) + len(c.test_y) for c in parts) == 1797
+    favourite = [np.bincount(c.train_y, minlength=10).max() / len(c.train_y) for c in parts]
     even = partition(digits, plan(kind="iid"))
     balanced = [np.bincount(c.train_y, minlength=10).max() / len(c.train_y) for c in even]
     assert np.mean(favourite) > 1.3 * np.mean(balanced)
@@ -121,13 +121,13 @@ def test_the_same_seed_deals_the_same(digits: Dataset) -> None:
 
 
 def test_natural_owners_decide_where_there_are_some() -> None:
-    dealt = partition(numbered(21, owners=2), plan(2))
-    assert [len(held(client)) for client in dealt] == [11, 10]
-    assert dealt.told == "naturally: a client is a natural client"
+    parts = partition(numbered(21, owners=2), plan(2))
+    assert [len(held(client)) for client in parts] == [11, 10]
+    assert parts.description == "naturally: a client is a natural client"
     # Unless the study says otherwise.
     mixed = partition(numbered(1000, owners=2), plan(2, "iid"))
     assert all(min(held(client)) < 100 and max(held(client)) > 900 for client in mixed)
-    with pytest.raises(DataError, match="does not say whose each sample is"):
+    with pytest.raises(DataError, match="has no owners of samples"):
         partition(numbered(20), plan(2, "natural"))
     with pytest.raises(DataError, match=r"5 natural clients: set fleet\.clients = 5 or more"):
         partition(numbered(20, owners=5), plan(3))
@@ -137,9 +137,9 @@ def test_natural_owners_decide_where_there_are_some() -> None:
 @settings(max_examples=40, deadline=None)
 def test_owners_are_split_where_there_are_more_clients(owners: int, more: int, groups: int) -> None:
     dataset = numbered(1000, owners, groups)
-    dealt = partition(dataset, plan(owners + more))
+    parts = partition(dataset, plan(owners + more))
     assert dataset.owner is not None
-    of = [set(dataset.owner[held(client)].tolist()) for client in dealt]
+    of = [set(dataset.owner[held(client)].tolist()) for client in parts]
     assert all(len(names) == 1 for names in of)
     pieces = Counter(min(names) for names in of)
     assert max(pieces.values()) - min(pieces.values()) <= 1
@@ -147,12 +147,12 @@ def test_owners_are_split_where_there_are_more_clients(owners: int, more: int, g
         for owner in range(owners):
             seen = [
                 set(dataset.group[held(client)].tolist())
-                for client, names in zip(dealt, of, strict=True)
+                for client, names in zip(parts, of, strict=True)
                 if names == {owner}
             ]
             assert sum(map(len, seen)) == len(set().union(*seen))
     if more:
-        assert f"more clients than the {owners} natural clients" in dealt.told
+        assert f"more clients than the {owners} natural clients" in parts.description
 
 
 def test_an_owner_with_too_few_samples_is_not_split() -> None:
@@ -178,13 +178,13 @@ def test_a_client_that_was_let_go_is_made_again_the_same() -> None:
     wide = Dataset(
         np.random.default_rng(0).random((100, 2**18), np.float32), np.zeros(100, np.int32), None
     )
-    dealt = partition(wide, plan(50, "iid"))
-    first = [client.train_x.copy() for client in dealt]
-    assert all(np.array_equal(a, b.train_x) for a, b in zip(first, dealt, strict=True))
-    assert len(dealt[-2:]) == 2
-    assert dealt[-1] is dealt[49]
+    parts = partition(wide, plan(50, "iid"))
+    first = [client.train_x.copy() for client in parts]
+    assert all(np.array_equal(a, b.train_x) for a, b in zip(first, parts, strict=True))
+    assert len(parts[-2:]) == 2
+    assert parts[-1] is parts[49]
     with pytest.raises(IndexError):
-        dealt[50]
+        parts[50]
 
 
 def test_too_many_clients_are_refused(digits: Dataset) -> None:
@@ -205,7 +205,7 @@ def test_device_shares_are_kept_to_within_one_client(clients: int, seed: int) ->
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("digitz", r"task.data = 'digitz' is not known \(did you mean 'digits'\?\)"),
+        ("digitz", r"task.data = 'digitz' is unknown \(did you mean 'digits'\?\)"),
         ("no_such_module:load", "cannot be imported: there is no module 'no_such_module'"),
         ("math:nothing", "cannot be imported: module 'math' has no 'nothing'"),
         ("math:sqrt", "raised TypeError"),

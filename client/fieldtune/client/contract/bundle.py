@@ -1,7 +1,8 @@
-"""A device's bundle: everything that it needs to join a fleet, in one file to copy onto it.
+"""A device's bundle: one file with everything that it needs to join a fleet.
 
-The coordinator writes it when it enrols the device. It holds the device's private key, so the file
-is for its owner's eyes alone (mode 0600). ``docs/device.md`` says how it gets there.
+The coordinator writes it when it enrols the device, and it is then copied to the device
+(``docs/device.md``). It contains the device's private key, so only its owner may read it (mode
+0600).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fieldtune.profiles.common.errors import BundleError, StorageError
 from fieldtune.profiles.common.toml import to_toml
-from fieldtune.profiles.common.validation import mistake
+from fieldtune.profiles.common.validation import first_error
 
 SUFFIX = ".bundle.toml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-"""What a device may be called: its name becomes part of file and service names."""
+"""Valid device names; a name becomes part of file and service names."""
 
 _REMEDY = "have the device enrolled again on the coordinator"
 
@@ -53,14 +54,14 @@ def _certificate(value: str) -> str:
 
 
 class Bundle(BaseModel):
-    """Who a device is and where its coordinator listens.
+    """The identity of a device and the address of its coordinator.
 
     Args:
         name: of the device, unique in its fleet.
         address: ``host:port`` that the device connects to.
-        ca_certificate: PEM; whoever shows a certificate that it signed is the coordinator.
-        private_key: of the device; EC P-384 in OpenSSH's PEM.
-        public_key: the other half, one line in OpenSSH's format.
+        ca_certificate: PEM of the certificate authority that signs the coordinator's certificate.
+        private_key: of the device; EC P-384 in OpenSSH format (PEM).
+        public_key: of the device; one line in OpenSSH format.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -80,7 +81,7 @@ class Bundle(BaseModel):
         try:
             private = serialization.load_ssh_private_key(self.private_key.encode(), None)
             public = serialization.load_ssh_public_key(self.public_key.encode())
-        except Exception:  # cryptography raises several kinds, none of which may quote the key
+        except Exception:  # several exception types, none of which may show the key
             raise ValueError("private_key and public_key must be in OpenSSH's format") from None
         if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != "secp384r1":
             raise ValueError("private_key must be of the curve P-384")
@@ -100,10 +101,10 @@ class Bundle(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The bundle in a file.
+        """Read a bundle from a file.
 
         Raises:
-            BundleError: it cannot be read or is not a bundle; the sentence never quotes the key.
+            BundleError: it cannot be read or is not a bundle; the message never shows the key.
         """
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -114,23 +115,23 @@ class Bundle(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as wrong:
-            said = mistake(wrong, cls, quotes=False)
+            said = first_error(wrong, cls, quotes=False)
             raise BundleError(f"{path}: {said}: {_REMEDY}") from None
 
     def write(self, path: Path) -> None:
-        """Write the file, for its owner's eyes alone from the first byte on.
+        """Write the file, readable only by its owner from the moment it is created.
 
         Raises:
             StorageError: it exists already or cannot be written.
         """
-        comment = f"fieldtune bundle of {self.name}: holds its private key, keep it to yourself"
+        comment = f"fieldtune bundle of {self.name}: contains its private key, keep it secret"
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(file, "w", encoding="utf-8") as out:
                     out.write(to_toml(self.model_dump(), comment=comment))
             except OSError:
-                path.unlink()  # half a bundle would only be in the way of the next try
+                path.unlink()  # an incomplete bundle would make the next attempt fail
                 raise
         except FileExistsError:
             raise StorageError(f"{path} exists already: move it away or give another") from None

@@ -1,8 +1,8 @@
-"""The contract between coordinator and client: what is asked of a device and what it answers.
+"""The messages between coordinator and client: requests to a device and its reports.
 
-Plain values only. Flower's records stop at the two app modules, which carry a message as its
-``scalars()`` and, beside them, the flat weight vector. Everything that arrives is validated here,
-because the coordinator trusts no device and a device trusts no network.
+Messages hold plain values only. Only the two app modules convert them to Flower's records: the
+``scalars()`` of a message and, separately, the flat weight vector. All received messages are
+validated here, because the coordinator does not trust devices and devices do not trust the network.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Weights = NDArray[np.float32]
-"""All weights of a model as one vector, concatenated in the artefact's order, C order."""
+"""All weights of a model as one vector: the tensors in the artefact's order, each in C order."""
 
 METRICS = ("accuracy", "macro_f1", "precision", "recall", "auc")
 """Built-in metrics; each lies in 0..1 and is better when larger."""
 
 RECONSTRUCTION = ("mse", "mae", "huber")
-"""Losses of a model that is to give its input again; every other one is a classifier's."""
+"""Losses of models that reconstruct their input; all other losses are for classifiers."""
 
 Failure = Literal[
-    "artefact_missing",  # the device does not hold the artefact: send it along
+    "artefact_missing",  # the device does not have the artefact: send it with the request
     "bad_artefact",  # the artefact does not match its hash or the runtime refuses it
     "out_of_memory",
-    "deadline",  # the device needed longer than the round allows
-    "diverged",  # training ended in numbers that are not finite
+    "deadline",  # the device exceeded the time limit of the round
+    "diverged",  # the trained weights are not finite
     "bad_data",  # the device's data does not fit the model
     "error",  # anything else; ``detail`` says what
     "no_reply",  # the device did not answer in time (set by the coordinator)
-    "implausible",  # its report holds a number that cannot be true (set by the coordinator)
+    "implausible",  # its report has an impossible value (set by the coordinator)
 ]
 
 
@@ -41,12 +41,12 @@ _GROUP = re.compile(r"trial(\d{1,9})-r(\d{1,9})")
 
 
 def group_of(trial: int, round: int) -> str:
-    """The group of a request's message: of all that travels, what its head says of it."""
+    """The group id of a request, which Flower transmits in the message's metadata."""
     return f"trial{trial}-r{round}"
 
 
 def numbers_of(group: str) -> tuple[int, int] | None:
-    """Trial and round of a group; None where it is no request's."""
+    """Trial and round of a group id; None if it is not that of a request."""
     found = _GROUP.fullmatch(group)
     return (int(found[1]), int(found[2])) if found else None
 
@@ -55,7 +55,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     def scalars(self) -> dict[str, Any]:
-        """Every field but the weights, as scalars, lists and bytes; absent where not measured."""
+        """All fields except weights, as scalars, lists and bytes; without fields that are None."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self.__dict__.items()
@@ -64,7 +64,7 @@ class _Message(BaseModel):
 
     @classmethod
     def parse(cls, scalars: Mapping[str, Any], weights: Weights | None = None) -> Self:
-        """The message of these scalars; pydantic's ValidationError where they are not one."""
+        """Build a message from scalars; raises pydantic's ValidationError if they are invalid."""
         return cls.model_validate(
             dict(scalars) if weights is None else {**scalars, "weights": weights}
         )
@@ -91,13 +91,13 @@ class TrainRequest(_WithWeights):
     artefact: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the artefact, in hexadecimal."""
     model: bytes | None = None
-    """The artefact itself, where the coordinator has not sent it to this device before."""
+    """The artefact itself; None if the coordinator has sent it to this device before."""
     seed: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     local_epochs: int = Field(ge=1)
     hyperparameter_names: tuple[str, ...]
     hyperparameter_values: tuple[float, ...]
-    """Inputs of the artefact's train signature, each held for the whole round."""
+    """Inputs of the artefact's train signature, constant for the whole round."""
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -117,11 +117,11 @@ class EvaluateRequest(_WithWeights):
 
 
 class VariantRequest(_Message):
-    """Evaluate a deployable model, as it would be deployed, on the device's own test data."""
+    """Evaluate a deployable model variant on the device's own test data."""
 
     trial: int = Field(ge=0)
     round: int = Field(ge=0)
-    """Tells the variants of a trial apart."""
+    """The number of the variant within its trial."""
     artefact: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the variant."""
     model: bytes | None = None
@@ -136,32 +136,32 @@ class _Report(_Message):
     failure: Failure | None = None
     detail: str = Field(default="", max_length=500)
     simulated: bool = False
-    """Whether the measurements below are a profile's prediction rather than a device's own."""
+    """Whether the measurements below are predicted from a profile, not measured on a device."""
     wall_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     cpu_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     peak_memory_mib: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     energy_j: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     call_p50_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Percentiles of the single calls of the model, after warm-up, in milliseconds."""
+    """Percentiles of the duration of one call of the model, after warm-up, in milliseconds."""
     call_p90_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     call_p99_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     temperature_before_c: float | None = Field(default=None, ge=-273, allow_inf_nan=False)
     temperature_after_c: float | None = Field(default=None, ge=-273, allow_inf_nan=False)
     throttled: bool | None = None
-    """Whether the device was slowed for heat or voltage meanwhile; None where it does not tell."""
+    """Whether the device throttled (heat or voltage) during the work; None if not available."""
     swapping: bool | None = None
-    """Whether memory was swapped meanwhile; None where the device does not tell."""
+    """Whether memory was swapped during the work; None if not available."""
     host_cpu_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """CPU seconds spent by the machine that really ran it, to say where a study's time went."""
+    """CPU seconds of the machine that actually ran it (for the study's CPU time statistics)."""
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is known to have spoiled its measurements."""
+        """Whether the measurements are valid: no known throttling or swapping."""
         return not self.throttled and not self.swapping
 
 
 class TrainReport(_Report):
-    """What came of a :class:`TrainRequest`. Where ``failure`` is set, the rest may be absent."""
+    """The reply to a :class:`TrainRequest`. If ``failure`` is set, other fields may be absent."""
 
     weights: _Checked | None = None
     samples: int = Field(default=0, ge=0)
@@ -171,10 +171,11 @@ class TrainReport(_Report):
 
 
 class EvaluateReport(_Report):
-    """What came of an :class:`EvaluateRequest`: counts that add up over clients.
+    """The reply to an :class:`EvaluateRequest`: counts that can be summed over clients.
 
-    ``hits``, ``predicted`` and ``actual`` count, for each class, the samples that were rightly
-    put in it, put in it, and that belong to it; empty where the model reconstructs its input.
+    For each class, ``hits`` counts the samples correctly predicted as it, ``predicted`` all samples
+    predicted as it, and ``actual`` all samples that belong to it. Empty if the model reconstructs
+    its input.
     """
 
     samples: int = Field(default=0, ge=0)
@@ -183,30 +184,30 @@ class EvaluateReport(_Report):
     predicted: tuple[int, ...] = ()
     actual: tuple[int, ...] = ()
     value: float | None = None
-    """The metric on this client alone, where it is not a function of the counts."""
+    """The metric on this client's data, if it cannot be computed from the counts."""
     weight: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     inference_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class Description(_Message):
-    """What a device says of itself when the coordinator asks who is there: no data, only sizes."""
+    """A device's description of itself, sent on request: sizes of its data, but no data."""
 
     client: int = Field(ge=0)
-    """The device's number within a simulated fleet; a real fleet knows a device by its ``name``."""
+    """The device's number in a simulated fleet; a real fleet identifies devices by ``name``."""
     name: str = Field(default="", max_length=63)
-    """What the device was enrolled as; empty in a simulated fleet."""
+    """The name under which the device was enrolled; empty in a simulated fleet."""
     profile: str
-    """Of the catalogue; empty where the device does not know."""
+    """Name of a profile in the catalogue; empty if unknown."""
     train_samples: int = Field(default=0, ge=0)
     test_samples: int = Field(default=0, ge=0)
     input_shape: tuple[int, ...] = ()
     classes: int = Field(default=0, ge=0)
     runtime: str
-    """The TFLite runtime it trains with, name and version."""
+    """Name and version of its TFLite runtime."""
     problem: str = Field(default="", max_length=500)
-    """Why the device cannot take part, for a person to read; then the sizes are absent."""
+    """Why the device cannot take part, as readable text; the sizes are then absent."""
     board: str | None = Field(default=None, max_length=200)
-    """What its firmware calls it."""
+    """Model name from its firmware."""
     cores: int | None = Field(default=None, ge=1)
     memory_mib: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """What the system has, not what is free."""
+    """Total memory of the system, not free memory."""

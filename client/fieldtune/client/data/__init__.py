@@ -1,1 +1,1 @@
-"""A client's own samples."""
+"""Reading a client's data."""

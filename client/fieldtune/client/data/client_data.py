@@ -1,4 +1,4 @@
-"""A client's own data: arrays that never leave the device."""
+"""A client's data: arrays that never leave the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fieldtune.profiles.common.errors import DataError
 
 @dataclass(frozen=True)
 class ClientData:
-    """Train and test part of one client.
+    """Training and test data of one client.
 
     Args:
         train_x: float32 ``[n, *input_shape]``; ``test_x`` likewise.
@@ -21,7 +21,7 @@ class ClientData:
         classes: number of classes in the whole task, not on this client.
 
     Raises:
-        DataError: a shape, dtype or label does not fit.
+        DataError: a shape, dtype or label is invalid.
     """
 
     train_x: NDArray[np.float32]
@@ -40,7 +40,7 @@ class ClientData:
             if x.dtype != np.float32 or y.dtype != np.int32:
                 raise DataError(f"{part}: x is {x.dtype} and y is {y.dtype}, not float32 and int32")
             if len(x) != len(y) or x.shape[1:] != self.train_x.shape[1:]:
-                raise DataError(f"{part}: x of shape {x.shape} does not go with y of {y.shape}")
+                raise DataError(f"{part}: x of shape {x.shape} does not match y of shape {y.shape}")
             if len(y) and not 0 <= int(y.min()) <= int(y.max()) < self.classes:
                 raise DataError(
                     f"{part}: labels from {y.min()} to {y.max()} in a task of {self.classes} "
@@ -56,4 +56,4 @@ class ClientData:
 
 
 DataSource = Callable[[Mapping[str, object]], ClientData]
-"""From a node's configuration (Flower's ``node_config``) to its data."""
+"""Function from a node's configuration (Flower's ``node_config``) to its data."""

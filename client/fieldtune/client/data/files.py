@@ -1,9 +1,9 @@
-"""A device's own data: a folder of files, or a function. It is read here and never leaves.
+"""Reading a device's data from a folder or a function; it never leaves the device.
 
-A folder holds one kind of files: ``.npz`` (arrays ``x`` and ``y``), ``.csv`` (a header, one sample
-a line) or images (one folder a label). ``docs/device.md`` describes them. What is wrong with
-them becomes one sentence that names the file and never quotes a sample, since the sentence
-reaches the coordinator.
+A folder contains files of one kind: ``.npz`` (arrays ``x`` and ``y``), ``.csv`` (a header, one
+sample per line) or images (one folder per label). ``docs/device.md`` describes them. An error
+message is one sentence that names the file and never includes a sample, because it is sent to the
+coordinator.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.images import SUFFIXES, read_image
 from fieldtune.profiles.common.errors import DataError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
-from fieldtune.profiles.common.validation import mistake
+from fieldtune.profiles.common.validation import first_error
 
 _LOG = logging.getLogger(__name__)
 DESCRIPTION = "data.toml"
@@ -33,14 +33,14 @@ _Samples = tuple[NDArray[np.float32], NDArray[Any]]
 
 
 class DataDescription(BaseModel):
-    """What ``data.toml`` may say of data: beside files, or in the working directory of a function.
+    """The content of ``data.toml``, in the data folder or, for a function, the working directory.
 
     Args:
-        classes: of the whole task, the same on every device.
-        labels: what the classes are called, in the order of their numbers, the same everywhere.
-        label_column: of a ``.csv``; its last one where this is not given.
-        shape: of one sample of a ``.csv``, in place of one flat row.
-        test_share: of the samples that the device tests on where there is no ``test`` part.
+        classes: number of classes of the whole task, the same on every device.
+        labels: names of the classes in the order of their numbers, the same on every device.
+        label_column: name of the label column of a ``.csv``; default: the last column.
+        shape: shape of one sample of a ``.csv``; default: a flat row.
+        test_share: share of the samples used for testing if there is no separate test data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,10 +53,10 @@ class DataDescription(BaseModel):
 
 
 class DeviceData:
-    """A device's data, read when it is first asked for and kept.
+    """A device's data, read on first use and then kept in memory.
 
-    What could not be read is tried again when it is asked for the next time, so that it can be
-    mended while the client runs.
+    If reading fails, it is tried again at the next use, so that the data can be fixed while the
+    client runs.
 
     Args:
         where: a folder, or ``package.module:function``.
@@ -67,17 +67,17 @@ class DeviceData:
         self._data: ClientData | None = None
 
     def __call__(self, node_config: Mapping[str, object] | None = None) -> ClientData:
-        """The data; raises DataError where there is something wrong with it."""
+        """The data; raises DataError if it is invalid."""
         if self._data is None:
             self._data = load_device_data(self._where)
         return self._data
 
 
 def load_device_data(where: str) -> ClientData:
-    """The data in a folder, or of ``package.module:function``.
+    """Read the data of a folder, or call ``package.module:function``.
 
     Raises:
-        DataError: it is missing, empty, damaged or does not fit together.
+        DataError: it is missing, empty, damaged or inconsistent.
     """
     if re.fullmatch(r"[\w.]+:\w+", where) and not Path(where).exists():
         return _from_function(where)
@@ -103,11 +103,11 @@ def _description(folder: Path) -> DataDescription:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failed:
         raise DataError(f"{file} cannot be read: {failed}") from None
     except ValidationError as wrong:
-        raise DataError(f"{file}: {mistake(wrong, DataDescription, quotes=False)}") from None
+        raise DataError(f"{file}: {first_error(wrong, DataDescription, quotes=False)}") from None
 
 
 def _read_split(folder: Path, about: DataDescription) -> tuple[_Samples, _Samples]:
-    """Train and test part; a ``.npz`` may hold the test part itself."""
+    """Training and test data; ``.npz`` files may contain the test data themselves."""
     if files := sorted(folder.glob("*.npz")):
         _check_one_kind(folder)
         tests = [_npz(file, "x_test", "y_test") for file in files if _has_test(file)]
@@ -131,10 +131,13 @@ def _check_one_kind(folder: Path) -> str:
         kinds.append("images")
     if not kinds:
         raise DataError(
-            f"{folder} holds no data: put .npz or .csv files in it, or a folder of images per label"
+            f"{folder} contains no data: put .npz or .csv files in it, or a folder of images per "
+            "label"
         )
     if len(kinds) > 1:
-        raise DataError(f"{folder} holds {' and '.join(kinds)}: keep one kind of data in it")
+        raise DataError(
+            f"{folder} contains {' and '.join(kinds)}: keep only one kind of data in it"
+        )
     return kinds[0]
 
 
@@ -150,7 +153,7 @@ def _has_test(file: Path) -> bool:
         with zipfile.ZipFile(file) as archive:
             return "x_test.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
-        return False  # reading the train part will say what is wrong
+        return False  # reading the training data will report the error
 
 
 def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
@@ -161,8 +164,8 @@ def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
         raise DataError(f"{file} must hold the arrays {x_name} and {y_name}") from None
     except (
         OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
-        TypeError,  # a .npy that is called .npz
-        RuntimeError,  # encrypted, or packed in a way that Python cannot unpack
+        TypeError,  # a .npy file named .npz
+        RuntimeError,  # encrypted, or an unsupported compression
     ):  # fmt: skip
         raise DataError(f"{file} is not a .npz file of plain arrays: write it again") from None
     return _samples(str(file), x, y)
@@ -171,8 +174,8 @@ def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
 def _samples(where: str, x: NDArray[Any], y: NDArray[Any]) -> _Samples:
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
         raise DataError(
-            f"{where}: x has shape {x.shape} and y {y.shape}: one row of x and one label a sample "
-            "are needed"
+            f"{where}: x has shape {x.shape} and y {y.shape}: one row of x and one label "
+            "per sample are needed"
         )
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where}: x holds {x.dtype}, not numbers: give it as int or float")
@@ -208,7 +211,7 @@ def _csv(file: Path, about: DataDescription) -> _Samples:
     if about.shape is not None:
         if int(np.prod(about.shape)) != x.shape[1]:
             raise DataError(
-                f"{file} has {x.shape[1]} features, {DESCRIPTION} says shape = {list(about.shape)}"
+                f"{file} has {x.shape[1]} features, {DESCRIPTION} has shape = {list(about.shape)}"
             )
         x = x.reshape(len(x), *about.shape)
     return x, np.char.strip(y)
@@ -223,20 +226,20 @@ def _images(folder: Path) -> _Samples:
             names.append(label.name)
             if images[-1].shape != images[0].shape:
                 raise DataError(
-                    f"{file} has shape {images[-1].shape}, others {images[0].shape}: bring all "
-                    "images to one size and kind"
+                    f"{file} has shape {images[-1].shape}, others {images[0].shape}: convert all "
+                    "images to the same size and number of channels"
                 )
     if not images:
-        raise DataError(f"{folder}: its folders hold no images ({', '.join(SUFFIXES)})")
+        raise DataError(f"{folder}: its folders contain no images ({', '.join(SUFFIXES)})")
     return np.stack(images), np.array(names)
 
 
 def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
-    """The same split each time; at least one sample on either side where there are two."""
+    """A deterministic split with at least one sample on either side."""
     x, y = samples
     if len(y) < 2:
         raise DataError(
-            f"the data holds {len(y)} samples: at least 2 are needed, one of them to test on"
+            f"the data has {len(y)} samples: at least 2 are needed, one of them for testing"
         )
     order = np.random.default_rng(0).permutation(len(y))
     tests = min(max(round(test_share * len(y)), 1), len(y) - 1)
@@ -246,7 +249,7 @@ def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
 
 def _client_data(where: str, train: _Samples, test: _Samples, about: DataDescription) -> ClientData:
     if not len(train[1]):
-        raise DataError(f"{where} holds no training samples: give at least one")
+        raise DataError(f"{where} has no training samples: provide at least one")
     if about.labels is not None and about.classes not in (None, len(about.labels)):
         raise DataError(
             f"{DESCRIPTION}: classes = {about.classes}, but there are {len(about.labels)} labels"
@@ -255,7 +258,7 @@ def _client_data(where: str, train: _Samples, test: _Samples, about: DataDescrip
     classes = about.classes or (about.labels and len(about.labels))
     if not classes:
         classes = max(2, 1 + max(int(part.max()) for part in (train_y, test_y) if len(part)))
-        _LOG.info("taking %d classes from the labels; %s can say it", classes, DESCRIPTION)
+        _LOG.info("found %d classes in the labels; %s can set the number", classes, DESCRIPTION)
     return ClientData(train[0], train_y, test[0], test_y, classes=classes)
 
 
@@ -268,15 +271,15 @@ def _numbers(y: NDArray[Any], labels: tuple[str, ...] | None) -> NDArray[np.int3
             _LOG.warning("unknown labels: %s", ", ".join(unknown[:10]))
             raise DataError(
                 f"{sum(str(name) in set(unknown) for name in y)} of {len(y)} samples have a label "
-                f"that {DESCRIPTION} does not name: it names {len(labels)}"
+                f"that is not among the {len(labels)} labels of {DESCRIPTION}"
             )
         return np.array([number[str(name)] for name in y], np.int32)
     try:
         numbers = y.astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(
-            f"the labels are names: say their order in {DESCRIPTION}, labels = [...], the same on "
-            "every device"
+            f"the labels are names: list them in order in {DESCRIPTION}, labels = [...], the same "
+            "on every device"
         ) from None
     if len(y) and (not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any()):
         raise DataError("the labels are not whole numbers: number the classes 0, 1, 2, ...")
@@ -302,14 +305,18 @@ def _from_function(where: str) -> ClientData:
 
 
 def _returned(where: str, returned: Any, test_share: float) -> tuple[_Samples, _Samples]:
-    """``(x, y)``, ``(x, y, owner)`` as a study's function gives, or ``(x, y, x_test, y_test)``."""
+    """Training and test data from a function's ``(x, y)``, ``(x, y, owner)`` or 4-tuple.
+
+    ``(x, y, owner)`` is what the function of a study returns; the 4-tuple is
+    ``(x, y, x_test, y_test)``.
+    """
     if not isinstance(returned, tuple) or len(returned) not in (2, 3, 4):
         raise DataError(f"{where} must return (x, y), (x, y, x_test, y_test) or a ClientData")
     try:
         arrays = [np.asarray(each) for each in returned]
     except (TypeError, ValueError):
         raise DataError(
-            f"{where} returned what is not an array: bring all samples to one shape"
+            f"{where} returned something that is not an array: give all samples the same shape"
         ) from None
     train = _samples(where, arrays[0], arrays[1])
     if len(arrays) == 4:
@@ -318,7 +325,7 @@ def _returned(where: str, returned: Any, test_share: float) -> tuple[_Samples, _
 
 
 def summary(data: ClientData) -> str:
-    """The data in a few words, for a person."""
+    """A short description of the data."""
     shape = "x".join(map(str, data.input_shape))
     return (
         f"{len(data.train_y)} training and {len(data.test_y)} test samples of shape {shape}, "

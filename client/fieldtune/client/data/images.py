@@ -1,4 +1,4 @@
-"""Reading a device's images, by Pillow (the extra ``images``)."""
+"""Reading images with Pillow (the extra ``images``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fieldtune.profiles.common.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm")
-_MOST_PIXELS = 2**24
+_MAX_PIXELS = 2**24
 _16_BITS = ("I", "I;16", "I;16B")
 
 
@@ -28,16 +28,18 @@ def read_image(file: Path) -> NDArray[np.float32]:
         ) from None
     try:
         with Image.open(file) as image:
-            if image.width * image.height > _MOST_PIXELS:
+            if image.width * image.height > _MAX_PIXELS:
                 raise DataError(
                     f"{file} has {image.width} x {image.height} pixels: make it smaller, at most "
-                    f"{_MOST_PIXELS} are read"
+                    f"{_MAX_PIXELS} are read"
                 )
-            if image.mode in _16_BITS:  # Pillow would cut off what is above 255
+            if image.mode in _16_BITS:  # Pillow would clip values above 255
                 return np.asarray(image, np.float32)[..., None] / np.float32(65535)
             pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as failed:
-        if isinstance(failed, OSError) and failed.errno:  # the system's, not Pillow's own
+        if (
+            isinstance(failed, OSError) and failed.errno
+        ):  # from the operating system, not from Pillow
             raise DataError(f"{file}: cannot be read: {failed.strerror}") from None
         raise DataError(f"{file} is damaged or not an image: replace or remove it") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels

@@ -1,4 +1,4 @@
-"""The device's cache of artefacts: files named by their SHA-256; the least recently used go."""
+"""LRU cache of artefacts on the device's disk, as files named by their SHA-256."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from fieldtune.profiles.common.files import write_atomically
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(rf"\.?{_NAME.pattern}(\.\w+)?\.part")
-BOUND_MIB = 64.0
+MAX_MIB = 64.0
 
 
 class ArtefactFolder:
     """Artefacts in a folder on the device's disk.
 
-    A disk that is full, or that cannot be written, is one line in the log and no more: training
-    goes on from memory, and the coordinator sends an artefact again when it is needed again.
+    If the disk is full or read-only, this is logged once and ignored: training continues from
+    memory, and the coordinator sends the artefact again when needed.
 
     Args:
-        folder: made where it is missing; other files in it are left alone.
-        bound_mib: what all artefacts in it may take together.
+        folder: created if missing; other files in it are not touched.
+        max_mib: maximum total size of the artefacts.
     """
 
-    def __init__(self, folder: Path, bound_mib: float = BOUND_MIB) -> None:
-        self._folder, self._bound_bytes = folder, int(bound_mib * 2**20)
-        self._trouble = ""
+    def __init__(self, folder: Path, max_mib: float = MAX_MIB) -> None:
+        self._folder, self._max_bytes = folder, int(max_mib * 2**20)
+        self._last_error = ""
 
     def read(self, artefact: str) -> bytes | None:
-        """The artefact with this SHA-256; None where it is not held or was damaged."""
+        """The artefact with this SHA-256; None if it is not cached or is damaged."""
         file = self._folder / artefact
         try:
             model = file.read_bytes()
         except OSError:
             return None
         if hashlib.sha256(model).hexdigest() != artefact:
-            _LOG.warning("%s was damaged: it is dropped and will be sent again", file)
-            with contextlib.suppress(OSError):  # a card that fails is mounted again read-only
+            _LOG.warning("%s was damaged: it is deleted and will be sent again", file)
+            with contextlib.suppress(OSError):  # a failing SD card is remounted read-only
                 file.unlink(missing_ok=True)
             return None
         with contextlib.suppress(OSError):
-            os.utime(file)  # the most recently used is dropped last
+            os.utime(file)  # marks it as the most recently used
         return model
 
     def write(self, artefact: str, model: bytes) -> None:
-        """Keep an artefact; others make room for it."""
-        if len(model) > self._bound_bytes:
+        """Store an artefact; evicts the least recently used ones if needed."""
+        if len(model) > self._max_bytes:
             return
         try:
             if (self._folder / artefact).exists():
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(model))
-            # What a power cut damages is noticed when it is read, and sent again.
+            # Damage from a power cut is detected on reading; the artefact is then sent again.
             write_atomically(self._folder / artefact, model, durable=False)
-            self._trouble = ""
+            self._last_error = ""
         except OSError as failed:
-            if (said := failed.strerror or str(failed)) != self._trouble:
-                self._trouble = said
+            if (error := failed.strerror or str(failed)) != self._last_error:
+                self._last_error = error
                 _LOG.warning(
-                    "%s: an artefact cannot be kept: %s; training goes on from memory",
-                    self._folder, said,
+                    "%s: an artefact cannot be cached: %s; training continues from memory",
+                    self._folder, error,
                 )  # fmt: skip
 
     def _make_room(self, size: int) -> None:
@@ -75,10 +75,10 @@ class ArtefactFolder:
                 about = file.stat()
                 held.append((about.st_mtime_ns, about.st_size, file))
             elif _PART.fullmatch(file.name):
-                file.unlink(missing_ok=True)  # a process was killed while it wrote it
+                file.unlink(missing_ok=True)  # left behind by a killed process
         taken = sum(size for _, size, _ in held)
         for _, freed, file in sorted(held):
-            if taken + size <= self._bound_bytes:
+            if taken + size <= self._max_bytes:
                 break
             file.unlink(missing_ok=True)
             taken -= freed

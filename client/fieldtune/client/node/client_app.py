@@ -1,7 +1,7 @@
-"""The Flower ClientApp: the same on a Raspberry Pi and in the simulator.
+"""The Flower ClientApp, used on real devices and in the simulator.
 
-A handler turns Flower's records into a message, has the trainer do it between two readings of the
-meter, and answers with a report. Whatever goes wrong on a device is a report with a failure.
+A handler converts Flower's records to a request, runs the trainer while the meter measures, and
+replies with a report. Errors on the device become reports with a ``failure``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fieldtune.profiles.common.errors import DataError
 from fieldtune.profiles.host.probe import Host
 
 MeterSource = Callable[[Mapping[str, object]], Meter]
-"""From a node's configuration to its meter."""
+"""Function from a node's configuration to its meter."""
 
 
 Report = TypeVar("Report", TrainReport, EvaluateReport)
@@ -67,24 +67,24 @@ def make_client_app(
     """A ClientApp that trains and evaluates artefacts on a node's own data.
 
     Args:
-        data_of: node configuration -> data; asked once a message, so it should keep what it reads.
+        data_of: node configuration -> data; called for every message, so it should cache.
         meter_of: node configuration -> meter.
-        sessions: artefacts held ready, shared by all nodes of this process.
-        board: what the machine tells of itself, where the nodes are real.
+        sessions: loaded artefacts, shared by all nodes of this process.
+        board: facts about the machine, for a real device; None in a simulation.
     """
     app = ClientApp()
-    held = sessions or Sessions()
+    loaded = sessions or Sessions()
 
     @app.query("describe")
     def describe(message: Message, context: Context) -> Message:
-        told: dict[str, Any] = {
+        description: dict[str, Any] = {
             "client": int(context.node_config.get("partition-id", 0)),
             "name": str(context.node_config.get("name", "")),
             "profile": str(context.node_config.get("profile", "")),
             "runtime": runtime_name(),
         }
         if board is not None:
-            told |= {
+            description |= {
                 "board": board.model,
                 "cores": board.cores,
                 "memory_mib": board.memory_total_mib,
@@ -92,9 +92,9 @@ def make_client_app(
         try:
             data = data_of(context.node_config)
         except DataError as bad:
-            return _reply(Description(**told, problem=str(bad)[:500]), message)
+            return _reply(Description(**description, problem=str(bad)[:500]), message)
         described = Description(
-            **told,
+            **description,
             train_samples=len(data.train_y),
             test_samples=len(data.test_y),
             input_shape=data.input_shape,
@@ -110,7 +110,7 @@ def make_client_app(
             trained = trainer.train(session, data, request, on_call=meter.mark)
             if not np.isfinite(trained.weights).all():
                 return _failed(TrainReport, request, "diverged", "weights are not finite")
-            spent = meter.stop(session, train_steps=trained.steps)
+            measured = meter.stop(session, train_steps=trained.steps)
             return TrainReport(
                 trial=request.trial,
                 round=request.round,
@@ -118,7 +118,7 @@ def make_client_app(
                 samples=trained.samples,
                 steps=trained.steps,
                 loss=trained.loss,
-                **_spent(spent),
+                **_measured(measured),
             )
 
         return _reply(_attempt(TrainReport, request, context, Session, work), message)
@@ -147,13 +147,13 @@ def make_client_app(
         report: type[Report],
         request: _Request,
         context: Context,
-        open_: type[Opened],
+        kind: type[Opened],
         work: Callable[[Opened, ClientData, Meter], Report],
     ) -> Report:
         began = time.process_time()
         try:
             data = data_of(context.node_config)
-            session = held.get(request.artefact, request.model, open_)
+            session = loaded.get(request.artefact, request.model, kind)
             if session.input_shape != data.input_shape:
                 return _failed(
                     report,
@@ -166,7 +166,7 @@ def make_client_app(
                     report,
                     request,
                     "bad_data",
-                    f"the data has {data.classes} classes, the model knows {session.classes}",
+                    f"the data has {data.classes} classes, the model only {session.classes}",
                 )
             meter = meter_of(context.node_config)
             meter.start()
@@ -185,7 +185,7 @@ def make_client_app(
 
 
 def failed_reply(to: Message, trial: int, round: int, failure: Failure, detail: str) -> Message:
-    """The answer to a message that this device could not do."""
+    """The reply to a message that this device could not process."""
     kind = TrainReport if to.metadata.message_type.startswith("train") else EvaluateReport
     return _reply(
         kind(trial=trial, round=round, failure=failure, detail=detail[:500]),
@@ -194,7 +194,7 @@ def failed_reply(to: Message, trial: int, round: int, failure: Failure, detail: 
 
 
 def _has_labels(request: _Request, model: Session | Inference) -> bool:
-    """Whether the model tells classes apart, rather than giving its input again."""
+    """Whether the model is a classifier, rather than one that reconstructs its input."""
     if isinstance(request, VariantRequest):
         return request.loss not in RECONSTRUCTION
     return not (isinstance(model, Session) and model.reconstructs)
@@ -204,7 +204,9 @@ def _failed(report: type[Report], request: _Request, failure: Failure, detail: s
     return report(trial=request.trial, round=request.round, failure=failure, detail=detail[:500])
 
 
-def _counted(request: _Request, counted: trainer.Evaluated, spent: Measurement) -> EvaluateReport:
+def _counted(
+    request: _Request, counted: trainer.Evaluated, measured: Measurement
+) -> EvaluateReport:
     return EvaluateReport(
         trial=request.trial,
         round=request.round,
@@ -215,29 +217,29 @@ def _counted(request: _Request, counted: trainer.Evaluated, spent: Measurement) 
         actual=tuple(counted.actual.tolist()),
         value=counted.value,
         weight=counted.weight,
-        inference_ms=spent.inference_ms,
-        **_spent(spent),
+        inference_ms=measured.inference_ms,
+        **_measured(measured),
     )
 
 
-def _spent(spent: Measurement) -> dict[str, Any]:
+def _measured(measured: Measurement) -> dict[str, Any]:
     return {
-        "simulated": spent.simulated,
-        "wall_s": spent.wall_s,
-        "cpu_s": spent.cpu_s,
-        "peak_memory_mib": spent.peak_memory_mib,
-        "energy_j": spent.energy_j,
-        "temperature_before_c": spent.temperature_before_c,
-        "temperature_after_c": spent.temperature_after_c,
-        "throttled": spent.throttled,
-        "swapping": spent.swapping,
+        "simulated": measured.simulated,
+        "wall_s": measured.wall_s,
+        "cpu_s": measured.cpu_s,
+        "peak_memory_mib": measured.peak_memory_mib,
+        "energy_j": measured.energy_j,
+        "temperature_before_c": measured.temperature_before_c,
+        "temperature_after_c": measured.temperature_after_c,
+        "throttled": measured.throttled,
+        "swapping": measured.swapping,
     } | (
         {
-            "call_p50_ms": spent.latency.median_ms,
-            "call_p90_ms": spent.latency.p90_ms,
-            "call_p99_ms": spent.latency.p99_ms,
+            "call_p50_ms": measured.latency.median_ms,
+            "call_p90_ms": measured.latency.p90_ms,
+            "call_p99_ms": measured.latency.p99_ms,
         }
-        if spent.latency
+        if measured.latency
         else {}
     )
 

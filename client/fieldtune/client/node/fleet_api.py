@@ -1,20 +1,19 @@
-"""What devices, and all who make messages, use of Flower beyond its public API, in one place.
+"""Everything that devices and message builders use of Flower beyond its public API.
 
-Holds for the versions in :data:`HOLDS_FOR`; ``tests/client/node/test_flower.py`` is the contract.
-Two things need it: a process that makes messages itself, without SuperLink, has to say whose they
-are, number them and turn them into bytes; and :class:`Link` is a device's side of the Fleet API,
-the protocol that Flower's own SuperNode speaks (protobuf over HTTP, each request signed by the
-device).
+Valid for :data:`FLOWER_VERSION`; ``tests/client/node/test_flower.py`` checks the assumptions. It
+has two parts: functions for processes that create messages without a SuperLink (identity, message
+ids, serialisation); and :class:`Link`, the device's side of the Fleet API, the protocol of Flower's
+own SuperNode (protobuf over HTTP, each request signed by the device).
 
 ::
 
     LinkError
-    ├── UnreachableError     the network, the proxy or the SuperLink is down: try again
-    │   └── ArrivingError    the coordinator is still sending what was asked for: wait a moment
-    ├── UntrustedError       the coordinator's certificate is not valid for this device
-    ├── KeyRefusedError      the device's key is unknown, or its clock is wrong
-    ├── NotActivatedError    Flower's error 2004: the key is unknown, or counts as connected already
-    └── RunEndedError        what was asked for belongs to a run that has ended, or is gone
+    ├── UnreachableError           the network, the proxy or the SuperLink is down: try again
+    │   └── ContentPendingError    the coordinator is still uploading the content: try again soon
+    ├── UntrustedError             the coordinator's certificate is not valid for this device
+    ├── KeyRefusedError            the device's key is unknown, or its clock is wrong
+    ├── NotActivatedError          Flower's error 2004: the key is unknown or already connected
+    └── RunEndedError              the run has ended, or the message has been deleted
 """
 
 from __future__ import annotations
@@ -65,59 +64,59 @@ from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-HOLDS_FOR = "1.41"
-"""The major and minor version of Flower that these imports were read in."""
+FLOWER_VERSION = "1.41"
+"""The major and minor version of Flower that this module was written for."""
 HEARTBEAT_S = 30.0
-"""Flower counts a device as gone after twice this time of silence."""
-AWAY = 5
-"""Flower's error for a node that is not there now: who gets it asks again."""
+"""Heartbeat interval; Flower considers a node offline after twice this time without one."""
+NODE_UNAVAILABLE = 5
+"""Flower's error code for a node that is currently unavailable; the request is then repeated."""
 _NOT_ACTIVATED = 2004
-"""Flower's FLEET_NODE_ACTIVATION_FAILED; its error module would bring fastapi along."""
+"""Flower's FLEET_NODE_ACTIVATION_FAILED; importing its error module would import fastapi."""
 _CLOCK_TOLERANCE_S = 5.0
-_NOT_BEHIND_THE_PROXY = (502, 503, 504)
-_Got = TypeVar("_Got")
+_SUPERLINK_DOWN = (502, 503, 504)
+_Result = TypeVar("_Result")
 
 
 def identify_process(run_id: int, node_id: int) -> None:
-    """Say whose messages this process makes; ``Message()`` needs it."""
+    """Set the run and node of the messages that this process creates; ``Message()`` requires it."""
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, node_id
 
 
-def number_message(message: Message, message_id: str) -> None:
-    """Give a message its id, as a SuperLink would."""
+def set_message_id(message: Message, message_id: str) -> None:
+    """Set a message's id, as a SuperLink would."""
     message.metadata.__dict__["_message_id"] = message_id
 
 
 def message_to_bytes(message: Message) -> bytes:
-    """The message as it travels."""
+    """The message, serialised as protobuf."""
     return bytes(message_to_proto(message).SerializeToString())
 
 
 def message_from_bytes(data: bytes) -> Message:
-    """The message that :func:`message_to_bytes` wrote."""
+    """The message that :func:`message_to_bytes` serialised."""
     return message_from_proto(ProtoMessage.FromString(data))
 
 
 def head_to_bytes(message: Message) -> bytes:
-    """The message without its content: enough to reply to it later."""
+    """The message's metadata, serialised; sufficient to reply to it later."""
     return message_to_bytes(remove_content_from_message(message))
 
 
 def empty_run(run_id: int) -> Run:
-    """A run that no SuperLink knows."""
+    """A run without a SuperLink."""
     return Run.create_empty(run_id)
 
 
 class LinkError(Exception):
-    """A request to the coordinator failed; the message says why in a few words."""
+    """A request to the coordinator failed; the message gives the reason."""
 
 
 class UnreachableError(LinkError):
     """The network, the proxy or the SuperLink is down."""
 
 
-class ArrivingError(UnreachableError):
-    """A message's head is here before its content, which the coordinator is still sending."""
+class ContentPendingError(UnreachableError):
+    """A message's metadata has arrived, but the coordinator is still uploading its content."""
 
 
 class UntrustedError(LinkError):
@@ -133,27 +132,27 @@ class NotActivatedError(LinkError):
 
 
 class RunEndedError(LinkError):
-    """The run has ended or the message is gone: no reply is needed."""
+    """The run has ended or the message has been deleted: no reply is needed."""
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A message that has been handed out to the device and whose content is still to be fetched."""
+class PendingMessage:
+    """A message assigned to the device whose content has not been fetched yet."""
 
     head: Message
     object_ids: tuple[str, ...]
 
 
 class Link:
-    """A device's connection to its SuperLink. Every call is one or a few HTTPS requests.
+    """A device's connection to its SuperLink; each method makes one or more HTTPS requests.
 
     Args:
         address: ``host:port``.
-        ca_certificate: PEM; the only authority that is trusted.
-        private_key: OpenSSH's PEM; it is the device's identity.
-        timeout_s: of one request.
+        ca_certificate: PEM; the only trusted certificate authority.
+        private_key: OpenSSH format (PEM); it identifies the device.
+        timeout_s: timeout of one request.
 
-    Every method raises one of the :class:`LinkError` kinds. Safe to use from several threads.
+    Methods raise subclasses of :class:`LinkError`. Thread-safe.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class Link:
     ) -> None:
         key = load_ssh_private_key(private_key.encode(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError("the key is not an elliptic curve's")
+            raise TypeError("the key is not an elliptic curve key")
         self._key = public_key_to_bytes(key.public_key())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=ca_certificate)
@@ -177,66 +176,66 @@ class Link:
         self._client.close()
 
     def activate(self) -> int:
-        """Tell the SuperLink that the device is there; its node id, which its key decides."""
+        """Register the device as online; returns its node id, which is determined by its key."""
         request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=HEARTBEAT_S)
-        return int(_called(lambda: self._client.ActivateNode(request)).node_id)
+        return int(_call(lambda: self._client.ActivateNode(request)).node_id)
 
     def heartbeat(self, node_id: int) -> bool:
-        """Say that the device is still there; False where the SuperLink does not know it."""
+        """Send a heartbeat; False if the SuperLink does not know the node."""
         request = SendNodeHeartbeatRequest(
             node=ProtoNode(node_id=node_id), heartbeat_interval=HEARTBEAT_S
         )
-        return bool(_called(lambda: self._client.SendNodeHeartbeat(request)).success)
+        return bool(_call(lambda: self._client.SendNodeHeartbeat(request)).success)
 
     def deactivate(self, node_id: int) -> None:
-        """Say that the device is going."""
-        _called(lambda: self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id)))
+        """Register the device as offline."""
+        _call(lambda: self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id)))
 
-    def pull(self, node_id: int) -> Waiting | None:
-        """The next message for the device; None where there is none. It is handed out only once."""
+    def pull(self, node_id: int) -> PendingMessage | None:
+        """The next message for the device, or None. The SuperLink delivers each only once."""
         request = PullMessagesRequest(node=ProtoNode(node_id=node_id))
-        pulled = _called(lambda: self._client.PullMessages(request))
+        pulled = _call(lambda: self._client.PullMessages(request))
         if not pulled.messages_list:
             return None
         trees = iterate_object_tree(pulled.message_object_trees[0])
-        return Waiting(
+        return PendingMessage(
             message_from_proto(pulled.messages_list[0]), tuple(tree.object_id for tree in trees)
         )
 
-    def fetch(self, node_id: int, waiting: Waiting) -> Message:
-        """The whole message; asking again does no harm."""
-        node, run_id = ProtoNode(node_id=node_id), waiting.head.metadata.run_id
-        message_id, contents = waiting.head.metadata.message_id, {}
-        for object_id in waiting.object_ids:
+    def fetch(self, node_id: int, pending: PendingMessage) -> Message:
+        """Fetch the message's content; may be repeated."""
+        node, run_id = ProtoNode(node_id=node_id), pending.head.metadata.run_id
+        message_id, contents = pending.head.metadata.message_id, {}
+        for object_id in pending.object_ids:
             wanted = PullObjectRequest(node=node, run_id=run_id, object_id=object_id)
-            got = _called(partial(self._client.PullObject, wanted))
+            got = _call(partial(self._client.PullObject, wanted))
             if not got.object_found:
-                raise RunEndedError("the SuperLink has dropped the message's content")
+                raise RunEndedError("the SuperLink has deleted the message's content")
             if not got.object_available:
-                raise ArrivingError("the message's content has not arrived yet")
+                raise ContentPendingError("the message's content has not arrived yet")
             contents[object_id] = got.object_content
         received = ConfirmMessageReceivedRequest(
             node=node, run_id=run_id, message_object_id=message_id
         )
-        _called(lambda: self._client.ConfirmMessageReceived(received))
+        _call(lambda: self._client.ConfirmMessageReceived(received))
         message = inflate_object_from_contents(message_id, contents)
         if not isinstance(message, Message):
-            raise RunEndedError("what arrived is not a message")
-        number_message(message, message_id)
+            raise RunEndedError("the received object is not a message")
+        set_message_id(message, message_id)
         return message
 
     def push(self, node_id: int, reply: Message, runtime_s: float) -> None:
-        """Send a reply; sending the same one again does no harm."""
+        """Send a reply; may be repeated with the same reply."""
         node = ProtoNode(node_id=node_id)
         with no_object_id_recompute():
-            number_message(reply, reply.object_id)
+            set_message_id(reply, reply.object_id)
             request = PushMessagesRequest(
                 node=node,
                 messages_list=[message_to_proto(remove_content_from_message(reply))],
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[runtime_s],
             )
-            pushed = _called(lambda: self._client.PushMessages(request))
+            pushed = _call(lambda: self._client.PushMessages(request))
             wanted = set(pushed.objects_to_push)
             for object_id, part in get_all_nested_objects(reply).items():
                 if object_id in wanted:
@@ -247,30 +246,30 @@ class Link:
                         object_content=part.deflate(),
                         session_id=pushed.session_id,
                     )
-                    _called(partial(self._client.PushObject, content))
+                    _call(partial(self._client.PushObject, content))
 
 
-def _called(request: Callable[[], _Got]) -> _Got:
-    """What the request returns; whatever it raises becomes a :class:`LinkError`."""
+def _call(request: Callable[[], _Result]) -> _Result:
+    """Make a request and convert its exceptions to :class:`LinkError`."""
     try:
         return request()
     except httpx.HTTPStatusError as refused:
-        raise _refusal(refused.response) from None
+        raise _http_error(refused.response) from None
     except httpx.TransportError as failed:
-        said = re.sub(r"^\[Errno -?\d+\] ", "", str(failed)) or type(failed).__name__
-        if "WRONG_VERSION_NUMBER" in said:
-            said = "what listens there speaks no TLS, so it is not the coordinator"
-        if "CERTIFICATE_VERIFY_FAILED" in said:
-            raise UntrustedError(said.partition("failed: ")[2].partition(" (_ssl")[0]) from None
-        raise UnreachableError(said) from None
-    except (ValueError, httpx.HTTPError) as garbled:
-        raise UnreachableError(f"not a SuperLink's answer: {garbled}") from None
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(failed)) or type(failed).__name__
+        if "WRONG_VERSION_NUMBER" in reason:
+            reason = "the server there does not use TLS, so it is not the coordinator"
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            raise UntrustedError(reason.partition("failed: ")[2].partition(" (_ssl")[0]) from None
+        raise UnreachableError(reason) from None
+    except (ValueError, httpx.HTTPError) as error:
+        raise UnreachableError(f"invalid response, not from a SuperLink: {error}") from None
 
 
 class _Signature:
-    """Signs each request, as Flower's own NodeAuthHttpInterceptor does.
+    """Signs each request, like Flower's NodeAuthHttpInterceptor.
 
-    That one is not imported because it brings ``requests`` along: 7 MB on a small board.
+    That one is not used because it imports ``requests``, which takes 7 MB of memory.
     """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
@@ -286,31 +285,31 @@ class _Signature:
         return call_next(context)
 
 
-def _refusal(response: httpx.Response) -> LinkError:
+def _http_error(response: httpx.Response) -> LinkError:
     status, code = response.status_code, _flower_code(response)
     if status == httpx.codes.UNAUTHORIZED:
-        return KeyRefusedError(_clock(response) or "the coordinator does not know its key")
+        return KeyRefusedError(_clock_error(response) or "the coordinator does not know its key")
     if code == _NOT_ACTIVATED:
         return NotActivatedError(f"Flower error {code}")
     if status == httpx.codes.FORBIDDEN and code is not None:
         return RunEndedError(f"Flower error {code}")
-    if status in _NOT_BEHIND_THE_PROXY:
+    if status in _SUPERLINK_DOWN:
         return UnreachableError(f"its SuperLink does not answer the proxy (HTTP status {status})")
     return UnreachableError(f"HTTP status {status} at {response.request.url.path}")
 
 
 def _flower_code(response: httpx.Response) -> int | None:
-    """The code of a Flower error; None where something else, such as a proxy, answered."""
+    """The code of a Flower error; None if the response is from something else, such as a proxy."""
     try:
-        told = json.loads(response.text)
+        body = json.loads(response.text)
     except ValueError:
         return None
-    code = told.get("code") if isinstance(told, dict) else None
+    code = body.get("code") if isinstance(body, dict) else None
     return code if isinstance(code, int) else None
 
 
-def _clock(response: httpx.Response) -> str | None:
-    """How far the device's clock is from the coordinator's, where that is why it was refused."""
+def _clock_error(response: httpx.Response) -> str | None:
+    """The error message if the request was refused because of a wrong clock, else None."""
     behind_s = clock_behind_s(response.headers.get("date"))
     if behind_s is None or abs(behind_s) < _CLOCK_TOLERANCE_S:
         return None
@@ -319,7 +318,7 @@ def _clock(response: httpx.Response) -> str | None:
 
 
 def clock_behind_s(date: str | None) -> float | None:
-    """Seconds that this device's clock is behind an HTTP ``Date``; None where there is none."""
+    """Seconds by which this device's clock is behind an HTTP ``Date``; None if it is missing."""
     try:
         return None if date is None else (parsedate_to_datetime(date) - now()).total_seconds()
     except (TypeError, ValueError):

@@ -1,12 +1,12 @@
-"""The light node: one process that is a device's connection, its heartbeat and its ClientApp.
+"""The light node: connection, heartbeat and ClientApp of a device in a single process.
 
-Flower's own SuperNode starts a second program, and a third for every message; that does not fit a
-board with 512 MB. This one speaks the same protocol, and a SuperLink cannot tell them apart.
+Flower's own SuperNode starts a second process, and a third for every message, which is too much for
+a board with 512 MB. The light node uses the same protocol; a SuperLink sees no difference.
 
-It runs until it is told to stop. Whatever can mend itself (the network, the SuperLink, a key that
-is enrolled late, a certificate that is renewed) is waited for, with exponential back-off and jitter
-(Brooker 2015, "Exponential Backoff And Jitter": equal jitter), and is one line in the log when it
-begins and one when it ends.
+It runs until it is stopped. After temporary failures (network or SuperLink down, key not enrolled
+yet, certificate expired) it retries with exponential back-off and jitter (Brooker 2015,
+"Exponential Backoff And Jitter": equal jitter), and logs one line when the failure begins and one
+when it ends.
 """
 
 from __future__ import annotations
@@ -25,82 +25,83 @@ from flwr.clientapp import ClientApp
 from fieldtune.client.contract.messages import Failure, numbers_of
 from fieldtune.client.node.client_app import failed_reply
 from fieldtune.client.node.fleet_api import (
-    AWAY,
     HEARTBEAT_S,
-    ArrivingError,
+    NODE_UNAVAILABLE,
+    ContentPendingError,
     KeyRefusedError,
     Link,
     LinkError,
     NotActivatedError,
+    PendingMessage,
     RunEndedError,
     UntrustedError,
-    Waiting,
     head_to_bytes,
     message_from_bytes,
 )
 from fieldtune.client.node.sd_notify import notify
-from fieldtune.client.node.state import Place, Status
+from fieldtune.client.node.state import ClientFolders, Status
 
 _LOG = logging.getLogger(__name__)
 _Done = TypeVar("_Done")
-_BUSY_S, _LIVELY_S, _IDLE_S = 0.05, 1.0, 2.0
-"""Between looking for messages: right after one, in a study, and after a long silence. A look costs
-about 3 ms of a slow core."""
-_LONG_S = 120.0
-_SHARE_OF_SILENCE = 0.12
-"""What a message waits on its way, against how long there was none: it is hardly noticed."""
-HEARD_S = 2.0
-"""Between the last reply and goodbye: a SuperLink hands out no reply of a device that has gone."""
-_REACTIVATED_S = 2 * HEARTBEAT_S + 15
-_ARRIVES_S = 10.0
-"""A message's head is often a moment ahead of its content; so long that is not worth a word."""
+_MIN_POLL_S, _ACTIVE_POLL_S, _IDLE_POLL_S = 0.05, 1.0, 2.0
+"""Poll intervals: right after a message, during a study, and after ``_IDLE_AFTER_S`` without
+messages. A poll takes about 3 ms of a slow core."""
+_IDLE_AFTER_S = 120.0
+_POLL_SHARE_OF_IDLE_TIME = 0.12
+"""Poll interval as a share of the time since the last message, to limit the added latency."""
+GOODBYE_DELAY_S = 2.0
+"""Minimum time between the last reply and deactivation: a SuperLink does not deliver replies of a
+node that is offline."""
+_TIMED_OUT_AFTER_S = 2 * HEARTBEAT_S + 15
+_CONTENT_GRACE_S = 10.0
+"""Time to wait for a message's content, which often arrives after its metadata, before logging."""
 _CLIENT_ERROR = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
 class Backoff:
-    """Waiting times that double, each drawn from its upper half.
+    """Exponential back-off: waiting times that double, with equal jitter.
 
     Args:
-        first_s: about the first one.
-        most_s: the longest.
-        rng: draws the jitter, so that a fleet does not come back all at once.
+        first_s: upper bound of the first waiting time, in seconds.
+        max_s: upper bound of all waiting times, in seconds.
+        rng: draws the jitter, so that not all devices of a fleet reconnect at once.
     """
 
-    def __init__(self, first_s: float, most_s: float, rng: random.Random) -> None:
-        self._first_s, self._most_s, self._rng = first_s, most_s, rng
+    def __init__(self, first_s: float, max_s: float, rng: random.Random) -> None:
+        self._first_s, self._max_s, self._rng = first_s, max_s, rng
         self._next_s = first_s
 
     def next_s(self) -> float:
-        """The next waiting time."""
-        wait_s, self._next_s = self._next_s, min(2 * self._next_s, self._most_s)
+        """The next waiting time in seconds."""
+        wait_s, self._next_s = self._next_s, min(2 * self._next_s, self._max_s)
         return wait_s * self._rng.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """Begin anew: it worked."""
+        """Start again with the first waiting time, after a success."""
         self._next_s = self._first_s
 
 
-def pause_s(silence_s: float) -> float:
-    """Seconds between two looks for messages, after so long without one."""
-    longest_s = _LIVELY_S if silence_s < _LONG_S else _IDLE_S
-    return min(max(_SHARE_OF_SILENCE * silence_s, _BUSY_S), longest_s)
+def poll_interval_s(idle_s: float) -> float:
+    """Seconds between two polls, ``idle_s`` seconds after the last message."""
+    longest_s = _ACTIVE_POLL_S if idle_s < _IDLE_AFTER_S else _IDLE_POLL_S
+    return min(max(_POLL_SHARE_OF_IDLE_TIME * idle_s, _MIN_POLL_S), longest_s)
 
 
 class _StopError(BaseException):
-    """Raised in the middle of work when the node is told to stop."""
+    """Raised during work when the node is asked to stop."""
 
 
-class Node:
+class LightNode:
     """A device in a real fleet.
 
     Args:
         link: to the SuperLink.
-        app: what the device can do.
-        node_config: who the device is, as :func:`~fieldtune.client.node.client_app.make_client_app`
-            reads it.
-        place: its folders; the caller holds the lock.
-        status: shown to others as it changes.
-        rng: for jitter alone.
+        app: the ClientApp that processes messages.
+        node_config: identity of the device, as
+            :func:`~fieldtune.client.node.client_app.make_client_app` reads it.
+        folders: the client's folders; the caller holds their lock.
+        status: updated and written to disk on each change.
+        rng: used only for jitter.
     """
 
     def __init__(
@@ -108,128 +109,136 @@ class Node:
         link: Link,
         app: ClientApp,
         node_config: Mapping[str, str],
-        place: Place,
+        folders: ClientFolders,
         status: Status,
         rng: random.Random | None = None,
     ) -> None:
-        self._link, self._app, self._place, self._status = link, app, place, status
+        self._link, self._app, self._folders, self._status = link, app, folders, status
         self._node_config: UserConfig = dict(node_config)
         self._rng = rng or random.Random()
         self._backoff = Backoff(1.0, 60.0, self._rng)
         self._stop = threading.Event()
-        self._gone = threading.Event()
-        """Set when the SuperLink no longer knows this device."""
+        self._unregistered = threading.Event()
+        """Set when the SuperLink no longer knows this node."""
         self._working = False
-        self._node_id = place.remembered()
+        self._node_id = folders.saved_node_id()
         self._context: Context | None = None
         self._refused_since: float | None = None
-        self._pushed = -HEARD_S
+        self._last_push = -GOODBYE_DELAY_S
 
     def stop(self) -> None:
-        """End soon; may be called by a signal handler of the thread that runs the node."""
+        """Stop soon; may be called in a signal handler of the thread that runs the node."""
         self._stop.set()
         if self._working:
             self._working = False
             raise _StopError
 
     def run(self) -> None:
-        """Serve until :meth:`stop`, then say goodbye to the SuperLink."""
-        heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        heart.start()
+        """Process messages until :meth:`stop`, then deactivate the node at the SuperLink."""
+        heartbeat = threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True)
+        heartbeat.start()
         notify("READY=1")
         try:
             while not self._stop.is_set():
                 try:
                     self._serve()
-                except LinkError as lost:
-                    self._wait(lost)
+                except LinkError as error:
+                    self._wait_for_connection(error)
         except _StopError:
             pass
         finally:
             self._stop.set()
             notify("STOPPING=1")
-            heart.join()
-            self._leave()
+            heartbeat.join()
+            self._disconnect()
 
     def _serve(self) -> None:
-        """Join, then do one message after another until the link breaks."""
-        node_id = self._join()
+        """Connect, then process messages until the connection fails."""
+        node_id = self._connect()
         self._backoff.reset()
         self._refused_since = None
         _LOG.info("connected to %s as node %d", self._status.address, node_id)
-        self._show("connected")
-        self._own_up(node_id)
+        self._set_state("connected")
+        self._report_interrupted(node_id)
         last = time.monotonic()
-        while not self._stop.is_set() and not self._gone.is_set():
-            waiting = self._link.pull(node_id)
-            if waiting is None:
-                self._stop.wait(pause_s(time.monotonic() - last) * self._rng.uniform(0.9, 1.1))
+        while not self._stop.is_set() and not self._unregistered.is_set():
+            pending = self._link.pull(node_id)
+            if pending is None:
+                self._stop.wait(
+                    poll_interval_s(time.monotonic() - last) * self._rng.uniform(0.9, 1.1)
+                )
             else:
-                self._do(node_id, waiting)
+                self._process(node_id, pending)
                 last = time.monotonic()
 
-    def _join(self) -> int:
-        """Be active, as the same node as before where the SuperLink still knows it."""
-        self._gone.clear()
+    def _connect(self) -> int:
+        """Activate the node, or resume as the previous node if the SuperLink still knows it."""
+        self._unregistered.clear()
         if self._node_id is not None:
             try:
                 if self._link.heartbeat(self._node_id):
                     return self._node_id
             except KeyRefusedError:
-                pass  # the key was enrolled anew, or not at all: activating will tell
+                pass  # the key may have been re-enrolled or removed: activation will show
             self._node_id = None
         self._node_id = self._link.activate()
-        self._place.remember(self._node_id)
+        self._folders.save_node_id(self._node_id)
         return self._node_id
 
-    def _own_up(self, node_id: int) -> None:
-        """Answer what a process before this one left unanswered, so that nobody waits for it."""
-        left = self._place.unfinished()
-        if left is None:
+    def _report_interrupted(self, node_id: int) -> None:
+        """Report a failure for the message that a previous process was interrupted in."""
+        interrupted = self._folders.unfinished()
+        if interrupted is None:
             return
-        failure: Failure = "out_of_memory" if left.out_of_memory else "error"
-        why = "out of memory" if left.out_of_memory else "its process was killed"
+        failure: Failure = "out_of_memory" if interrupted.out_of_memory else "error"
+        why = "out of memory" if interrupted.out_of_memory else "its process was killed"
         reply = failed_reply(
-            message_from_bytes(left.head), left.trial, left.round, failure, f"cut off: {why}"
+            message_from_bytes(interrupted.head),
+            interrupted.trial,
+            interrupted.round,
+            failure,
+            f"interrupted: {why}",
         )
         with contextlib.suppress(RunEndedError):
             self._link.push(node_id, reply, 0.0)
-        self._place.finish()
-        _LOG.warning("trial %d, round %d was cut off: %s", left.trial, left.round, why)
+        self._folders.finish()
+        _LOG.warning(
+            "trial %d, round %d was interrupted: %s", interrupted.trial, interrupted.round, why
+        )
 
-    def _do(self, node_id: int, waiting: Waiting) -> None:
-        """One message, from fetching its content to sending the reply."""
-        head = waiting.head.metadata
+    def _process(self, node_id: int, pending: PendingMessage) -> None:
+        """Process one message: fetch its content, do the work, send the reply."""
+        head = pending.head.metadata
         what = f"{head.message_type} ({head.group_id})" if head.group_id else head.message_type
         expires = head.created_at + head.ttl
-        asked = numbers_of(head.group_id)
-        if asked:  # before its content is fetched: nobody else will be handed this message
-            self._place.begin(head_to_bytes(waiting.head), *asked)
-        message = self._persist(node_id, lambda: self._link.fetch(node_id, waiting), expires, what)
+        request = numbers_of(head.group_id)
+        if request:  # before fetching its content: the SuperLink delivers it only once
+            self._folders.begin(head_to_bytes(pending.head), *request)
+        message = self._retry(node_id, lambda: self._link.fetch(node_id, pending), expires, what)
         if message is None:
-            if not self._stop.is_set():  # else the next process owns up to it
-                self._place.finish()
+            if not self._stop.is_set():  # else the next process reports it as interrupted
+                self._folders.finish()
             return
-        self._show("working", what)
+        self._set_state("working", what)
         began = time.monotonic()
         reply = self._work(message)
         took_s = time.monotonic() - began
-        came_of_it = _outcome(reply)
+        outcome = _outcome(reply)
 
         def push() -> bool:
             self._link.push(node_id, reply, took_s)
-            self._pushed = time.monotonic()
+            self._last_push = time.monotonic()
             return True
 
-        sent = self._persist(node_id, push, expires, what)
-        self._place.finish()
+        sent = self._retry(node_id, push, expires, what)
+        self._folders.finish()
         self._status.answered += 1
-        self._status.refused += came_of_it != "done"
-        self._status.last = f"{what}: {came_of_it}, {took_s:.2f} s"
+        self._status.refused += outcome != "done"
+        self._status.last = f"{what}: {outcome}, {took_s:.2f} s"
         if sent is None:
             self._status.last += ", not sent"
-        _LOG.log(logging.INFO if came_of_it == "done" else logging.WARNING, "%s", self._status.last)
-        self._show("connected")
+        _LOG.log(logging.INFO if outcome == "done" else logging.WARNING, "%s", self._status.last)
+        self._set_state("connected")
 
     def _work(self, message: Message) -> Message:
         run_id = message.metadata.run_id
@@ -239,11 +248,11 @@ class Node:
             )  # fmt: skip
         self._working = True
         try:
-            if self._stop.is_set():  # it came before the flag was up
+            if self._stop.is_set():  # the signal arrived before _working was set
                 raise _StopError
             return self._app(message, self._context)
         except _StopError:
-            return Message(Error(AWAY, "the device was stopped"), reply_to=message)
+            return Message(Error(NODE_UNAVAILABLE, "the device was stopped"), reply_to=message)
         except Exception as bug:
             _LOG.exception("%s raised", message.metadata.message_type)
             reason = f"{type(bug).__name__}: {bug}"[:500]
@@ -251,64 +260,64 @@ class Node:
         finally:
             self._working = False
 
-    def _persist(
+    def _retry(
         self, node_id: int, request: Callable[[], _Done], expires: float, what: str
     ) -> _Done | None:
-        """Have a request done through outages; None where it has become pointless.
+        """Make a request, retrying through outages; None if its run ended or it expired.
 
-        After an outage the first thing is a heartbeat, since a device that counts as gone is not
-        heard. Once the node has been told to stop, the request is tried only once.
+        After an outage a heartbeat is sent first, since a SuperLink ignores nodes that it considers
+        offline. Once the node has been asked to stop, the request is tried only once.
         """
-        backoff, troubled = Backoff(0.2, 10.0, self._rng), False
-        quiet_until = time.monotonic() + _ARRIVES_S
+        backoff, warned = Backoff(0.2, 10.0, self._rng), False
+        quiet_until = time.monotonic() + _CONTENT_GRACE_S
         while True:
             try:
-                if troubled:
+                if warned:
                     self._link.heartbeat(node_id)
                 done = request()
             except RunEndedError as ended:
                 _LOG.info("%s is dropped: %s", what, ended)
                 return None
-            except LinkError as lost:
-                early = isinstance(lost, ArrivingError) and time.monotonic() < quiet_until
-                if not troubled and not early:
-                    _LOG.warning("%s waits for the connection: %s", what, lost)
-                    troubled = True
+            except LinkError as error:
+                early = isinstance(error, ContentPendingError) and time.monotonic() < quiet_until
+                if not warned and not early:
+                    _LOG.warning("%s waits for the connection: %s", what, error)
+                    warned = True
                 if self._stop.is_set() or time.time() > expires:
-                    _LOG.warning("%s is dropped: it was not through in time", what)
+                    _LOG.warning("%s is dropped: its time limit expired, or the client stops", what)
                     return None
                 self._stop.wait(backoff.next_s())
             else:
-                if troubled:
+                if warned:
                     _LOG.info("%s got through", what)
                 return done
 
-    def _wait(self, lost: LinkError) -> None:
-        """Say what is wrong, once, and wait before the next try."""
-        why = self._explained(lost)
+    def _wait_for_connection(self, error: LinkError) -> None:
+        """Log the reason once, and wait before the next attempt."""
+        why = self._explain(error)
         if why != self._status.detail or self._status.state != "connecting":
             _LOG.warning("not connected to %s: %s; trying again", self._status.address, why)
-        self._show("connecting", why)
+        self._set_state("connecting", why)
         self._stop.wait(self._backoff.next_s())
 
-    def _explained(self, lost: LinkError) -> str:
-        if isinstance(lost, UntrustedError):
-            return f"the coordinator's certificate is not valid: {lost}"
-        if isinstance(lost, KeyRefusedError):
-            return f"the coordinator refuses this device: {lost}"
-        if not isinstance(lost, NotActivatedError):
-            return str(lost)
+    def _explain(self, error: LinkError) -> str:
+        if isinstance(error, UntrustedError):
+            return f"the coordinator's certificate is not valid: {error}"
+        if isinstance(error, KeyRefusedError):
+            return f"the coordinator refuses this device: {error}"
+        if not isinstance(error, NotActivatedError):
+            return str(error)
         now = time.monotonic()
         self._refused_since = now if self._refused_since is None else self._refused_since
-        if now - self._refused_since < _REACTIVATED_S:
-            return "the coordinator does not let it in yet: it may count as connected still"
+        if now - self._refused_since < _TIMED_OUT_AFTER_S:
+            return "the coordinator does not accept it yet: it may still be registered as connected"
         return (
-            "the coordinator does not let it in: its key is not enrolled there, or another device "
+            "the coordinator does not accept it: its key is not enrolled there, or another device "
             "runs with a copy of its bundle"
         )
 
-    def _beat(self) -> None:
-        """Keep the SuperLink from counting the device as gone, even while it works."""
+    def _send_heartbeats(self) -> None:
+        """Send heartbeats, also during work, so that the SuperLink considers the node online."""
         while not self._stop.wait(HEARTBEAT_S * self._rng.uniform(0.6, 0.8)):
             node_id = self._node_id
             if node_id is None or self._status.state == "connecting":
@@ -318,35 +327,35 @@ class Node:
             except KeyRefusedError:
                 known = False
             except LinkError:
-                continue  # the other thread sees it too, and says so
+                continue  # the main thread notices and logs it
             if not known:
-                self._gone.set()
+                self._unregistered.set()
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         if self._node_id is not None:
-            time.sleep(max(0.0, self._pushed + HEARD_S - time.monotonic()))
+            time.sleep(max(0.0, self._last_push + GOODBYE_DELAY_S - time.monotonic()))
             try:
                 self._link.deactivate(self._node_id)
-                self._place.remember(None)
-            except LinkError as lost:
-                _LOG.warning("could not say goodbye: %s", lost)
+                self._folders.save_node_id(None)
+            except LinkError as error:
+                _LOG.warning("could not deactivate the node: %s", error)
         self._link.close()
-        self._show("stopped")
+        self._set_state("stopped")
         _LOG.info("stopped")
 
-    def _show(self, state: str, detail: str = "") -> None:
+    def _set_state(self, state: str, detail: str = "") -> None:
         self._status.state, self._status.detail = state, detail
         self._status.node_id = self._node_id
-        self._place.show(self._status)
+        self._folders.write_status(self._status)
         notify(f"STATUS={state} {detail}".strip())
 
 
 def _outcome(reply: Message) -> str:
-    """What came of a message, in a few words."""
+    """A short description of a message's outcome."""
     if reply.has_error():
         return f"failed, {reply.error.reason}"
-    told: Mapping[str, object] = reply.content.config_records.get("message", {})
-    failure, detail = told.get("failure"), told.get("detail") or told.get("problem")
+    record: Mapping[str, object] = reply.content.config_records.get("message", {})
+    failure, detail = record.get("failure"), record.get("detail") or record.get("problem")
     if failure:
         return f"refused, {failure}: {detail}" if detail else f"refused, {failure}"
     return f"cannot take part, {detail}" if detail else "done"

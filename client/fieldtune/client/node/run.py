@@ -1,4 +1,4 @@
-"""Putting a client together: bundle, data, profile, cache and node, until it is told to stop."""
+"""Running a client: reads the bundle and the data, then runs the node until it is stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.data.files import DeviceData, summary
 from fieldtune.client.node.artefact_cache import ArtefactFolder
-from fieldtune.client.node.state import Place, Status
+from fieldtune.client.node.state import ClientFolders, Status
 from fieldtune.profiles.common.errors import DataError, ProfileError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.profiles.host.detect import detect_profile
@@ -27,16 +27,16 @@ _OTHERS_MAY_READ = 0o007
 
 
 def chosen_profile(given: str | None, host: Host) -> str:
-    """The profile that was given, or the one that the board is.
+    """The given profile, or the detected profile of this board.
 
     Raises:
-        ProfileError: what was given is not in the catalogue, or nothing was and the board is not.
+        ProfileError: the given profile is unknown, or none was given and the board is unknown.
     """
     name = given or detect_profile(host)
     if name is None:
         raise ProfileError(
-            f"this machine ({host.model or 'which does not tell its model'}) is not in the "
-            "catalogue: say which device type it is with --profile ('fieldtune profiles list')"
+            f"this machine ({host.model or 'unknown model'}) is not in the catalogue: set its "
+            "device type with --profile ('fieldtune profiles list')"
         )
     return load_profile(name).name
 
@@ -49,14 +49,14 @@ def run_client(
     cache: Path | None = None,
     root: Path = Path("/"),
 ) -> None:
-    """Serve the coordinator that the bundle names until SIGTERM or Ctrl-C.
+    """Work for the coordinator that the bundle names until SIGTERM or Ctrl-C.
 
     Args:
-        file: the bundle.
-        data: a folder, or ``package.module:function``; found from the working directory.
-        profile: of the catalogue; detected where it is not given.
-        cache: folder for artefacts, in place of the usual one.
-        root: where ``proc`` and ``sys`` are; another than ``/`` for a recorded tree.
+        file: path of the bundle.
+        data: a folder, or ``package.module:function``, relative to the working directory.
+        profile: name in the catalogue; None: detected.
+        cache: folder for artefacts; None: the default one.
+        root: folder that contains ``proc`` and ``sys``; not ``/`` for a recorded tree.
     """
     _return_freed_memory()
     bundle = Bundle.read(file)
@@ -64,20 +64,20 @@ def run_client(
         _LOG.warning("%s can be read by others: chmod 600 %s", file, file)
     host = probe(root)
     name = chosen_profile(profile, host)
-    sys.path.insert(0, str(Path.cwd()))  # where a function that gives the data is found
+    sys.path.insert(0, str(Path.cwd()))  # to find the function that returns the data
     device_data = DeviceData(data)
-    place = Place.of(bundle.name)
-    with place.locked():
+    folders = ClientFolders.of(bundle.name)
+    with folders.locked():
         _LOG.info("%s, a %s", bundle.name, name)
         try:
             _LOG.info("data: %s", summary(device_data()))
         except DataError as bad:
-            _LOG.warning("cannot take part: %s; mend it while this runs", bad)
-        _serve(bundle, device_data, name, host, place, cache or place.cache)
+            _LOG.warning("cannot take part: %s; this can be fixed while the client runs", bad)
+        _serve(bundle, device_data, name, host, folders, cache or folders.cache)
 
 
 def _return_freed_memory() -> None:
-    """Have glibc give freed memory back to the board at once, from every thread (mallopt(3))."""
+    """Make glibc return freed memory to the system at once, in all threads (mallopt(3))."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -87,18 +87,18 @@ def _return_freed_memory() -> None:
 
 
 def _serve(
-    bundle: Bundle, data: DeviceData, profile: str, host: Host, place: Place, cache: Path
+    bundle: Bundle, data: DeviceData, profile: str, host: Host, folders: ClientFolders, cache: Path
 ) -> None:
     from fieldtune.client.node.client_app import make_client_app
     from fieldtune.client.node.fleet_api import Link
-    from fieldtune.client.node.node import Node
+    from fieldtune.client.node.node import LightNode
     from fieldtune.client.training.runtime import Sessions
 
-    node = Node(
+    node = LightNode(
         Link(bundle.address, bundle.ca_certificate, bundle.private_key),
         make_client_app(data, sessions=Sessions(_SESSIONS, ArtefactFolder(cache)), board=host),
         {"name": bundle.name, "profile": profile},
-        place,
+        folders,
         Status(bundle.name, bundle.address, profile, os.getpid()),
     )
 

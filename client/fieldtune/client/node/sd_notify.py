@@ -1,4 +1,4 @@
-"""Telling systemd how a service stands (sd_notify(3)): one datagram to the socket it names."""
+"""Notifying systemd of a service's state (sd_notify(3)): one datagram to its socket."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def notify(message: str) -> None:
-    """Send ``READY=1``, ``STATUS=...`` or the like; nothing happens outside a service."""
+    """Send ``READY=1``, ``STATUS=...`` or the like; does nothing outside a service."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

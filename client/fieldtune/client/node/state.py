@@ -1,7 +1,8 @@
-"""Where a client keeps what it must remember: its status, its lock, and what it was working on.
+"""A client's state on disk: its status, its lock, its node id and the message in progress.
 
-All of it is small and short-lived, so it lies in memory (``/run``) where it can: an SD card wears
-out. A service gets its folders from systemd; a client in the foreground uses the user's own.
+All of it is small and short-lived, so it is kept in memory (``/run``) if possible, to avoid wear of
+an SD card. A service gets its folders from systemd; a client in the foreground uses the user's
+folders.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _VMSTAT = Path("/proc/vmstat")
 
 @dataclass
 class Status:
-    """How a client stands, for ``fieldtune client status``; it holds nothing secret."""
+    """A client's status, for ``fieldtune client status``; contains no secrets."""
 
     name: str
     address: str
@@ -34,43 +35,43 @@ class Status:
     state: str = "connecting"
     """``connecting``, ``connected``, ``working``, or ``stopped``."""
     detail: str = ""
-    """What it is at, or why it is not connected."""
+    """The message in progress, or why it is not connected."""
     node_id: int | None = None
     answered: int = 0
     refused: int = 0
-    """Messages that it could not do, and answered with why."""
+    """Number of messages that were answered with a failure."""
     last: str = ""
-    """The last message and what came of it."""
+    """The last message and its outcome."""
     changed: float = 0.0
-    """Unix time."""
+    """Unix time of the last change."""
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A message that a process before this one had begun and never answered."""
+    """A message that a previous process started but never answered."""
 
     head: bytes
     trial: int
     round: int
     out_of_memory: bool
-    """Whether the kernel has killed a process for lack of memory since."""
+    """Whether the kernel's OOM killer has killed a process since."""
 
 
-class Place:
+class ClientFolders:
     """The folders of one client.
 
     Args:
-        name: of the device.
-        run: for what need not outlive the system.
-        cache: for artefacts.
+        name: name of the device.
+        run: folder for state that is lost on reboot.
+        cache: folder for artefacts.
     """
 
     def __init__(self, name: str, run: Path, cache: Path) -> None:
         self.name, self.run, self.cache = name, run, cache
 
     @classmethod
-    def of(cls, name: str) -> Place:
-        """The folders that systemd gives the service, or else the user's own."""
+    def of(cls, name: str) -> ClientFolders:
+        """The folders that systemd gives the service, or else the user's folders."""
         given = os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("CACHE_DIRECTORY")
         if given[0] and given[1]:
             return cls(name, Path(given[0].split(":")[0]), Path(given[1].split(":")[0]))
@@ -79,20 +80,20 @@ class Place:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the place while a client runs.
+        """Hold the client's lock while it runs.
 
         Raises:
-            FleetError: another process holds it.
-            StorageError: the folder cannot be made, or is somebody else's.
+            FleetError: another process holds the lock.
+            StorageError: the folder cannot be created or belongs to another user.
         """
         refusal = FleetError(
-            f"{self.name} runs on this machine already: 'fieldtune client status' shows it"
+            f"{self.name} already runs on this machine: 'fieldtune client status' shows it"
         )
         with ExitStack() as held:
             try:
                 self.run.mkdir(parents=True, exist_ok=True, mode=0o755)
                 for folder in (self.run, self.run.parent):
-                    # Root gives a service its folder; nobody else may, in a folder for everybody.
+                    # Only root may create a folder for another user: below /tmp, others could.
                     if folder.stat().st_uid not in (0, os.getuid()):
                         raise StorageError(f"{folder} belongs to another user: remove it")
                 held.enter_context(locked(self.run / "lock", refusal))
@@ -101,58 +102,58 @@ class Place:
             yield
 
     def begin(self, head: bytes, trial: int, round: int) -> None:
-        """Remember what is being worked on, in case the process does not survive it."""
-        noted = {
+        """Record the message in progress, in case the process is killed."""
+        record = {
             "head": base64.b64encode(head).decode(),
             "trial": trial,
             "round": round,
-            "killed": _killed_for_memory(),
+            "killed": _oom_kills(),
         }
-        _replace(self.run / "working.json", noted)
+        _replace(self.run / "working.json", record)
 
     def finish(self) -> None:
-        """Forget what was being worked on."""
+        """Delete the record of the message in progress."""
         (self.run / "working.json").unlink(missing_ok=True)
 
     def unfinished(self) -> Unfinished | None:
-        """What a process before this one had begun."""
+        """The message that a previous process was working on, or None."""
         try:
-            noted = json.loads((self.run / "working.json").read_text())
-            head = base64.b64decode(noted["head"])
-            killed = noted["killed"] is not None and (_killed_for_memory() or 0) > noted["killed"]
-            return Unfinished(head, int(noted["trial"]), int(noted["round"]), killed)
+            record = json.loads((self.run / "working.json").read_text())
+            head = base64.b64decode(record["head"])
+            killed = record["killed"] is not None and (_oom_kills() or 0) > record["killed"]
+            return Unfinished(head, int(record["trial"]), int(record["round"]), killed)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def remember(self, node_id: int | None) -> None:
-        """Note the node id while it counts as connected, so that a killed client comes back."""
+    def save_node_id(self, node_id: int | None) -> None:
+        """Save the connected node's id, so that a killed client can resume. None: delete it."""
         if node_id is None:
             (self.run / "node").unlink(missing_ok=True)
         else:
             _replace(self.run / "node", node_id)
 
-    def remembered(self) -> int | None:
-        """The node id of a client that did not end cleanly."""
+    def saved_node_id(self) -> int | None:
+        """The node id of a client that did not shut down cleanly, or None."""
         try:
             return int(json.loads((self.run / "node").read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    def show(self, status: Status) -> None:
-        """Write the status for others to read."""
+    def write_status(self, status: Status) -> None:
+        """Write the status file."""
         status.changed = time.time()
         _replace(self.run / "status.json", asdict(status))
 
 
 def user_run() -> Path:
-    """The folder of a user's clients that run in the foreground."""
+    """The runtime folder of a user's clients that run in the foreground."""
     if given := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(given) / "fieldtune"
     return Path(f"/tmp/fieldtune-{os.getuid()}")
 
 
 def statuses() -> list[Status]:
-    """The clients that have run on this machine since it started, services first."""
+    """Status of all clients that have run on this machine since boot, services first."""
     found = []
     for folder in (SERVICE_RUN, user_run()):
         for file in sorted(folder.glob("*/status.json")):
@@ -164,13 +165,13 @@ def statuses() -> list[Status]:
 
 
 def _replace(file: Path, value: Any) -> None:
-    """Write all of it or nothing; a full disk must not stop a client."""
+    """Write a file atomically; errors are ignored, since a full disk must not stop a client."""
     with suppress(OSError):
         write_atomically(file, json.dumps(value), mode=0o644, durable=False)
 
 
-def _killed_for_memory() -> int | None:
-    """Processes that the kernel has killed for lack of memory, from ``/proc/vmstat``."""
+def _oom_kills() -> int | None:
+    """Number of OOM kills since boot, from ``/proc/vmstat``; None if not available."""
     try:
         lines = _VMSTAT.read_text().splitlines()
     except OSError:

@@ -1,1 +1,1 @@
-"""Living on a board: systemd, checks and status."""
+"""The client as a service: systemd unit, checks and status."""

@@ -1,4 +1,4 @@
-"""What ``fieldtune client doctor`` looks at: a finding each, and what to mend where it is ill."""
+"""The checks of ``fieldtune client doctor``: each yields a finding, with a remedy on failure."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ import numpy as np
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.contract.messages import Weights
 from fieldtune.client.data.files import load_device_data, summary
-from fieldtune.client.node.artefact_cache import BOUND_MIB
+from fieldtune.client.node.artefact_cache import MAX_MIB
 from fieldtune.client.node.run import chosen_profile
-from fieldtune.client.node.state import Place, statuses
+from fieldtune.client.node.state import ClientFolders, statuses
 from fieldtune.client.training.runtime import BadArtefactError, Session, runtime_name
 from fieldtune.profiles.common.errors import FieldtuneError, FleetError
 from fieldtune.profiles.host.probe import Host, probe
 
 _CLOCK_LIMIT_S = 10.0
 _EXPIRES_SOON_DAYS = 14.0
-_LEAST_FREE_MIB = 110.0
-"""What a client takes at its peak; simulations/benchmarks/light_node.py measures it."""
+_MIN_FREE_MIB = 110.0
+"""Peak memory of a client, as measured by simulations/benchmarks/light_node.py."""
 _TIMEOUT_S = 10.0
 _TOLERANCE = 1e-5
 _CHECK = Path(__file__).with_name("check")
@@ -37,31 +37,31 @@ _CHECK = Path(__file__).with_name("check")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        about: what, in a word or two.
-        said: how it is.
-        remedy: what to do; None where it is well.
-        grave: whether the device cannot take part like this.
+        topic: what was checked, in a word or two.
+        message: the result.
+        remedy: what to do; None if the check passed.
+        blocking: whether a failure prevents the device from taking part.
     """
 
-    about: str
-    said: str
+    topic: str
+    message: str
     remedy: str | None = None
-    grave: bool = True
+    blocking: bool = True
 
 
 def examine(
     file: Path, data: str | None, profile: str | None, root: Path = Path("/")
 ) -> Iterator[Finding]:
-    """Look at everything that taking part needs, what can be seen without a network first.
+    """Check everything that a client needs, local checks before network checks.
 
     Args:
         file: the bundle.
-        data: a folder or ``package.module:function``; None where it is not to be looked at.
-        profile: as it would be given to ``run``.
-        root: where ``proc`` and ``sys`` are.
+        data: a folder or ``package.module:function``; None: not checked.
+        profile: as given to ``fieldtune client run``.
+        root: folder that contains ``proc`` and ``sys``.
     """
     host = probe(root)
     yield _python()
@@ -76,14 +76,16 @@ def examine(
         yield Finding("bundle", str(bad), "copy the bundle from the coordinator again")
         return
     yield _bundle(bundle, file)
-    place = Place.of(bundle.name)
-    yield _disk(place.cache)
+    folders = ClientFolders.of(bundle.name)
+    yield _disk(folders.cache)
     reached = True
     for finding in _network(bundle):
-        reached = reached and (finding.about == "clock" or not finding.grave or not finding.remedy)
+        reached = reached and (
+            finding.topic == "clock" or not finding.blocking or not finding.remedy
+        )
         yield finding
     if reached:
-        yield _admission(bundle, place)
+        yield _admission(bundle, folders)
 
 
 def _python() -> Finding:
@@ -105,30 +107,33 @@ def _profile(given: str | None, host: Host) -> Finding:
     throttled = ", ".join(host.throttling or ())
     if throttled:
         return Finding(
-            "device", f"{name}, {throttled}", "cool it, or give it a stronger supply", grave=False
+            "device",
+            f"{name}, {throttled}",
+            "cool it, or use a stronger power supply",
+            blocking=False,
         )
-    return Finding("device", f"{name} ({host.model or 'model not told'})")
+    return Finding("device", f"{name} ({host.model or 'unknown model'})")
 
 
 def _memory(host: Host) -> Finding:
     free = host.memory_available_mib
     if free is None:
-        return Finding("memory", "the system does not tell what is free")
-    if free < _LEAST_FREE_MIB:
+        return Finding("memory", "the system does not report free memory")
+    if free < _MIN_FREE_MIB:
         return Finding(
             "memory",
-            f"{free:.0f} MiB free, a client takes about {_LEAST_FREE_MIB:.0f}",
+            f"{free:.0f} MiB free, a client needs about {_MIN_FREE_MIB:.0f}",
             "stop other programs, for example the desktop",
         )
     return Finding("memory", f"{free:.0f} MiB free")
 
 
 def _runtime_and_step() -> Finding:
-    """One training step of a small artefact, against what x86-64 computes."""
+    """One training step of a small artefact, compared with the result on x86-64."""
     try:
         name = runtime_name()
         session = Session((_CHECK / "step.tflite").read_bytes())
-        check_step(session)  # the first step allocates
+        check_step(session)  # the first step allocates memory
         began = time.perf_counter()
         weights = check_step(session)
         took_ms = 1e3 * (time.perf_counter() - began)
@@ -144,14 +149,14 @@ def _runtime_and_step() -> Finding:
     if not worst <= _TOLERANCE:
         return Finding(
             "runtime",
-            f"{name}: weights after a step are off by {worst:.1e}",
+            f"{name}: weights after a step differ by {worst:.1e}",
             "install another version of the runtime",
         )
-    return Finding("runtime", f"{name} trains rightly, {took_ms:.2f} ms a step")
+    return Finding("runtime", f"{name} trains correctly, {took_ms:.2f} ms per step")
 
 
 def check_step(session: Session) -> Weights:
-    """The weights after one training step whose every input is fixed."""
+    """The weights after one training step with fixed inputs."""
     rng = np.random.default_rng(1)
     session.load(rng.normal(0, 0.1, session.weight_count).astype(np.float32))
     size = session.micro_batch
@@ -169,7 +174,7 @@ def _data(where: str) -> Finding:
     try:
         return Finding("data", summary(load_device_data(where)))
     except FieldtuneError as bad:
-        return Finding("data", str(bad), "mend the data, or give another --data")
+        return Finding("data", str(bad), "fix the data, or use another --data")
     except MemoryError:
         return Finding("data", "does not fit into memory", "keep fewer samples on the device")
 
@@ -177,7 +182,7 @@ def _data(where: str) -> Finding:
 def _bundle(bundle: Bundle, file: Path) -> Finding:
     if file.stat().st_mode & 0o007:
         return Finding(
-            "bundle", f"{bundle.name}; others can read its key", f"chmod 600 {file}", grave=False
+            "bundle", f"{bundle.name}; others can read its key", f"chmod 600 {file}", blocking=False
         )
     return Finding("bundle", f"{bundle.name}, for {bundle.address}")
 
@@ -186,13 +191,13 @@ def _disk(cache: Path) -> Finding:
     folder = next(each for each in (cache, *cache.parents) if each.exists())
     free = shutil.disk_usage(folder).free / 2**20
     if not os.access(folder, os.W_OK):
-        return Finding("disk", f"{folder} cannot be written", "check its owner", grave=False)
-    if free < BOUND_MIB:
+        return Finding("disk", f"{folder} cannot be written", "check its owner", blocking=False)
+    if free < MAX_MIB:
         return Finding(
             "disk",
             f"{free:.0f} MiB free; artefacts will not be kept",
-            f"free {BOUND_MIB:.0f} MiB",
-            grave=False,
+            f"free {MAX_MIB:.0f} MiB",
+            blocking=False,
         )
     return Finding("disk", f"{free:.0f} MiB free")
 
@@ -217,7 +222,8 @@ def _network(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _certificate(bundle: Bundle) -> Iterator[Finding]:
-    # Before the clock is asked for: on a small board this import takes longer than it may differ.
+    # Imported before asking for the time: on a small board it takes longer than the clock
+    # tolerance.
     from fieldtune.client.node.fleet_api import clock_behind_s
 
     context = ssl.create_default_context(cadata=bundle.ca_certificate)
@@ -233,12 +239,12 @@ def _certificate(bundle: Bundle) -> Iterator[Finding]:
         today = datetime.now(UTC).date()
         yield Finding(
             "certificate",
-            f"{bad.verify_message} (today is {today} here)",
-            "check this device's clock; else have the coordinator's certificate renewed",
+            f"{bad.verify_message} (today is {today} on this device)",
+            "check this device's clock; if it is right, have the coordinator's certificate renewed",
         )
     except (OSError, HTTPException) as failed:
         yield Finding(
-            "certificate", f"no TLS at {bundle.address}: {failed}", "check what listens there"
+            "certificate", f"no TLS at {bundle.address}: {failed}", "check which server runs there"
         )
     finally:
         connection.close()
@@ -249,48 +255,50 @@ def _expiry(left_s: float) -> Finding:
     if days < _EXPIRES_SOON_DAYS:
         return Finding(
             "certificate",
-            f"valid, for {days:.0f} more days",
+            f"valid for {days:.0f} more days",
             "have the coordinator's certificate renewed soon",
-            grave=False,
+            blocking=False,
         )
-    return Finding("certificate", f"valid, for {days:.0f} more days")
+    return Finding("certificate", f"valid for {days:.0f} more days")
 
 
 def _clock(behind: float | None) -> Finding:
     if behind is None:
-        return Finding("clock", "the coordinator does not tell the time")
+        return Finding("clock", "the coordinator does not send the time")
     if abs(behind) > _CLOCK_LIMIT_S:
         side = "behind" if behind > 0 else "ahead of"
         return Finding(
             "clock",
             f"{abs(behind):.0f} s {side} the coordinator's",
-            "set it: 'timedatectl set-ntp true'; signatures are refused where it is far off",
+            "set it: 'timedatectl set-ntp true'; signatures are refused if it is far off",
         )
     return Finding("clock", "agrees with the coordinator's")
 
 
-def _admission(bundle: Bundle, place: Place) -> Finding:
-    """Whether the coordinator lets the device in; a running client is left alone."""
+def _admission(bundle: Bundle, folders: ClientFolders) -> Finding:
+    """Whether the coordinator accepts the device; a running client is not disturbed."""
     running = [each for each in statuses() if each.name == bundle.name and each.state != "stopped"]
     try:
-        with place.locked():
-            if not any(_alive(each.pid) for each in running):
-                return _try_in(bundle)
+        with folders.locked():
+            if not any(_is_running(each.pid) for each in running):
+                return _try_connecting(bundle)
     except FleetError:
         pass
     except FieldtuneError as bad:
         return Finding("admission", str(bad), "check the folder")
     state = running[-1] if running else None
     if state is not None and state.state == "connecting":
-        return Finding("admission", f"the client runs, not connected: {state.detail}", "see above")
+        return Finding(
+            "admission", f"the client runs, but is not connected: {state.detail}", "see above"
+        )
     return Finding("admission", "the client runs and is connected")
 
 
-def _alive(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def _try_in(bundle: Bundle) -> Finding:
+def _try_connecting(bundle: Bundle) -> Finding:
     from fieldtune.client.node.fleet_api import KeyRefusedError, Link, LinkError, NotActivatedError
 
     link = Link(bundle.address, bundle.ca_certificate, bundle.private_key, _TIMEOUT_S)
@@ -299,9 +307,9 @@ def _try_in(bundle: Bundle) -> Finding:
     except NotActivatedError:
         return Finding(
             "admission",
-            "the coordinator does not let this device in",
-            "if it was cut off, wait a minute; else have it enrolled, and stop others that have "
-            "its bundle",
+            "the coordinator does not accept this device",
+            "if it has just lost its connection, wait a minute; else have it enrolled, and stop "
+            "other devices that use its bundle",
         )
     except KeyRefusedError as refused:
         return Finding("admission", str(refused), "have the device enrolled again")
@@ -309,4 +317,4 @@ def _try_in(bundle: Bundle) -> Finding:
         return Finding("admission", str(lost), "see above")
     finally:
         link.close()
-    return Finding("admission", "the coordinator lets this device in")
+    return Finding("admission", "the coordinator accepts this device")

@@ -1,4 +1,4 @@
-"""Printing what ``fieldtune client status`` and ``doctor`` found."""
+"""Printing the results of ``fieldtune client status`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from fieldtune.profiles.common.errors import FleetError
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """A line a finding as it comes in, what to mend below it.
+    """Print each finding as it arrives, one per line, with its remedy below.
 
     Raises:
-        FleetError: the device cannot take part like this.
+        FleetError: a failed check prevents the device from taking part.
     """
-    console, grave = Console(soft_wrap=True, highlight=False), 0
+    console, blocking = Console(soft_wrap=True, highlight=False), 0
     for finding in findings:
         mark, style = ("✓", "green") if finding.remedy is None else ("!", "yellow")
-        if finding.remedy is not None and finding.grave:
-            mark, style, grave = "✗", "red", grave + 1
-        console.print(Text(mark, style), Text(f"{finding.about:<12}"), Text(finding.said))
+        if finding.remedy is not None and finding.blocking:
+            mark, style, blocking = "✗", "red", blocking + 1
+        console.print(Text(mark, style), Text(f"{finding.topic:<12}"), Text(finding.message))
         if finding.remedy is not None:
             console.print(Text(f"  {'':<12} → {finding.remedy}", "bold"))
-    if grave:
-        things = "1 thing keeps" if grave == 1 else f"{grave} things keep"
-        raise FleetError(f"{things} this device from taking part: mend what is marked ✗")
+    if blocking:
+        problems = "1 problem prevents" if blocking == 1 else f"{blocking} problems prevent"
+        raise FleetError(f"{problems} this device from taking part: fix what is marked ✗")
 
 
 def print_statuses() -> None:
-    """The clients of this machine, a few lines each.
+    """Print the clients of this machine, a few lines each.
 
     Raises:
-        FleetError: there is none.
+        FleetError: there are no clients.
     """
     found = statuses()
     if not found:
         raise FleetError(
-            "no client runs here, or none whose status you may read (try sudo): 'fieldtune client "
-            "run' starts one, 'install' makes it a service"
+            "no client runs on this machine, or you may not read its status (try sudo): 'fieldtune "
+            "client run' starts one, 'install' makes it a service"
         )
     console = Console(soft_wrap=True, highlight=False)
     for status in found:

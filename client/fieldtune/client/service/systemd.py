@@ -1,7 +1,7 @@
-"""The client as a systemd service: its unit, written so that it can do its work and no more.
+"""The client as a systemd service: its unit file, with the fewest privileges that it needs.
 
-systemd.exec(5) and systemd.resource-control(5) describe the settings. The bundle stays root's: the
-service gets it as a credential. The home folders it sees hold nothing but its program and data.
+systemd.exec(5) and systemd.resource-control(5) describe the settings. The bundle is owned by root
+and passed to the service as a credential. Of the home folders it sees only its program and data.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from fieldtune.profiles.host.probe import Host
 
 _SETTINGS = Path("etc/fieldtune")
 _UNITS = Path("etc/systemd/system")
-_HOMES = (Path("/home"), Path("/root"))
+_HOME_FOLDERS = (Path("/home"), Path("/root"))
 _BOOTED = Path("/run/systemd/system")
 _SHARE_OF_MEMORY = 0.6
-_LEAST_MIB = 192
-_STEPS_SINCE = 254
-"""systemd's version that knows a restart's back-off."""
+_MIN_MIB = 192
+_RESTART_STEPS_SINCE = 254
+"""First systemd version with back-off for restarts (``RestartSteps``)."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """What the unit of one client depends on.
+    """Parameters of a client's unit file.
 
     Args:
-        name: of the device.
-        python: the interpreter that has fieldtune installed.
+        name: name of the device.
+        python: the interpreter in whose environment fieldtune is installed.
         data: an absolute folder, or ``package.module:function``.
-        profile: of the catalogue.
-        user: whom it runs as; None for a user that systemd makes up.
-        memory_mib: what it may take at most.
-        directory: where a function that gives the data is found.
-        tells_power: the board tells its power, through a device file of its own.
-        systemd: its version.
+        profile: name in the catalogue.
+        user: user to run as; None for a dynamic user of systemd.
+        memory_mib: memory limit.
+        directory: working directory, to find a function that returns the data.
+        reports_power: whether the board reports its power, which needs access to a device file.
+        systemd: version of systemd.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Service:
     user: str | None
     memory_mib: int
     directory: Path | None = None
-    tells_power: bool = False
+    reports_power: bool = False
     systemd: int = 252
 
     @property
@@ -71,12 +71,16 @@ class Service:
         who = ["DynamicUser=yes"] if self.user is None else [f"User={self.user}"]
         devices = (
             ["DevicePolicy=closed", "DeviceAllow=/dev/vcio rw", "SupplementaryGroups=video"]
-            if self.tells_power
+            if self.reports_power
             else ["PrivateDevices=yes"]
         )
-        steps = ["RestartSteps=6", "RestartMaxDelaySec=300"] if self.systemd >= _STEPS_SINCE else []
+        steps = (
+            ["RestartSteps=6", "RestartMaxDelaySec=300"]
+            if self.systemd >= _RESTART_STEPS_SINCE
+            else []
+        )
         lines = [
-            "# Written by 'fieldtune client install'; it is written anew when that runs again.",
+            "# Written by 'fieldtune client install', which overwrites it when run again.",
             "[Unit]",
             f"Description=fieldtune client {self.name}",
             "Wants=network-online.target",
@@ -88,27 +92,27 @@ class Service:
             f"ExecStart={' '.join(map(_quoted, command))}",
             f"LoadCredential=bundle:/{_SETTINGS}/{self.name}{SUFFIX}",
             *([f"WorkingDirectory={_path(self.directory)}"] if self.directory else []),
-            # One thread is what an artefact trains with; the rest would only cost memory.
+            # Artefacts train with one thread; more threads would only use memory.
             "Environment=OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1",
             "Restart=always",
             "RestartSec=5",
             *steps,
-            "TimeoutStartSec=300",  # a small board reads its packages from a slow card first
+            "TimeoutStartSec=300",  # a small board first loads packages from a slow SD card
             "TimeoutStopSec=45",
             "",
-            "# Memory: the board stays usable, and what does not fit ends this service alone.",
+            "# Memory: the board stays usable; if memory runs out, only this service is killed.",
             f"MemoryMax={self.memory_mib}M",
             "MemorySwapMax=0",
             "OOMScoreAdjust=500",
             "",
-            "# Privileges: none that it does not need.",
+            "# Privileges: only those that it needs.",
             *who,
             f"RuntimeDirectory=fieldtune/{self.name}",
             "RuntimeDirectoryPreserve=restart",
             f"CacheDirectory=fieldtune/{self.name}",
             *self._homes(),
             *devices,
-            *_LOCKED_DOWN,
+            *_SANDBOX,
             "",
             "[Install]",
             "WantedBy=multi-user.target",
@@ -116,7 +120,7 @@ class Service:
         return "\n".join(lines) + "\n"
 
     def _homes(self) -> list[str]:
-        """Home folders are hidden but for what it reads."""
+        """Settings that hide the home folders, except for what the service reads."""
         needed = {self.python.parent.parent, Path(sys.base_prefix), *map(Path, sys.path)}
         if self.directory is not None:
             needed.add(self.directory)
@@ -125,12 +129,14 @@ class Service:
         seen = [
             path
             for path in sorted(needed)
-            if path.is_absolute() and path.is_dir() and any(path.is_relative_to(h) for h in _HOMES)
+            if path.is_absolute()
+            and path.is_dir()
+            and any(path.is_relative_to(h) for h in _HOME_FOLDERS)
         ]
         return ["ProtectHome=tmpfs", *(f"BindReadOnlyPaths={_path(path)}" for path in seen)]
 
 
-_LOCKED_DOWN = (
+_SANDBOX = (
     "CapabilityBoundingSet=",
     "LockPersonality=yes",
     "NoNewPrivileges=yes",
@@ -151,20 +157,20 @@ _LOCKED_DOWN = (
     "SystemCallArchitectures=native",
     "SystemCallErrorNumber=EPERM",
     "SystemCallFilter=@system-service",
-    "UMask=0022",  # its status, which holds nothing secret, is for everybody
+    "UMask=0022",  # its status has no secrets and may be read by all users
 )
 
 
 def memory_limit_mib(host: Host, given: int | None) -> int:
-    """What the service may take: what was given, or a share of what the board has."""
+    """Memory limit of the service: the given one, or a share of the board's memory."""
     if given is not None:
         return given
     total = host.memory_total_mib or 1024.0
-    return max(_LEAST_MIB, int(_SHARE_OF_MEMORY * total))
+    return max(_MIN_MIB, int(_SHARE_OF_MEMORY * total))
 
 
 def owner_of(data: str) -> str | None:
-    """Whom the service should run as: the owner of the data; None where that is root or nobody."""
+    """User to run the service as: the owner of the data; None if that is root or unknown."""
     path = Path(data)
     try:
         uid = path.stat().st_uid if path.exists() else int(os.environ.get("SUDO_UID", "0"))
@@ -174,22 +180,22 @@ def owner_of(data: str) -> str | None:
 
 
 def systemd_version() -> int:
-    """The version of the systemd that is installed; 0 where there is none."""
+    """Version of the installed systemd; 0 if there is none."""
     if shutil.which("systemctl") is None:
         return 0
-    told = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)
-    found = re.match(r"systemd (\d+)", told.stdout)
+    done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)
+    found = re.match(r"systemd (\d+)", done.stdout)
     return int(found.group(1)) if found else 0
 
 
 def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
-    """Write bundle and unit below ``root``; where that is ``/``, start the service too.
+    """Write bundle and unit below ``root``; if that is ``/``, also start the service.
 
     Returns:
         The unit file.
 
     Raises:
-        UsageError: the user is not root, or whom it should run as is unknown.
+        UsageError: the command is not run as root, or the service's user does not exist.
         StorageError: a file cannot be written.
         FleetError: systemd refuses the unit.
     """
@@ -197,7 +203,7 @@ def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
     if live and os.geteuid() != 0:
         raise UsageError(
             f"only root can install a service: sudo {sys.argv[0]} client install ... "
-            "(or 'fieldtune client run' without one)"
+            "(or use 'fieldtune client run' without a service)"
         )
     if live and service.user is not None:
         _check_user(service.user)
@@ -240,7 +246,7 @@ def _systemctl(arguments: Sequence[str]) -> None:
 
 
 def _quoted(word: str) -> str:
-    """A word of a command line (systemd.service(5), "Command lines")."""
+    """A word of a command line, quoted if needed (systemd.service(5), "Command lines")."""
     if re.fullmatch(r"[\w%@:,./+=-]+", word):
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
@@ -248,5 +254,5 @@ def _quoted(word: str) -> str:
 
 
 def _path(path: Path) -> str:
-    """A path in a setting: a space is quoted, a percent sign doubled."""
+    """A path in a setting: spaces are quoted, percent signs doubled."""
     return _quoted(str(path).replace("%", "%%"))

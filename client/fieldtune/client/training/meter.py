@@ -1,8 +1,8 @@
-"""Measuring what a device spends.
+"""Measuring the resources that a device uses.
 
-A :class:`Meter` brackets one message: ``start`` before, ``stop`` after. What a machine cannot tell
-is None, never a guess. The simulator puts its own meter in the place of :class:`HostMeter`, and
-marks what it says as simulated.
+A :class:`Meter` measures one message: ``start`` before, ``stop`` after. Quantities that a machine
+cannot measure are None, never guessed. The simulator replaces :class:`HostMeter` by its own meter,
+whose results are marked as simulated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 from fieldtune.client.training.runtime import Inference, Session
 from fieldtune.profiles.host.probe import Host, pmic_power_w, probe
 
-# Calls that a latency leaves out: caches, branch predictors and lazy allocation warm up in them.
+# Calls excluded from latencies: caches, branch predictors and lazy allocation warm up in them.
 WARM_UP = 2
 _POWER_EVERY_S = 0.5
 _POWER_TIMEOUT_S = 2.0
@@ -27,7 +27,7 @@ _POWER_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles of the calls after warm-up, in milliseconds."""
+    """Percentiles of the duration of calls after warm-up, in milliseconds."""
 
     median_ms: float
     p90_ms: float
@@ -37,11 +37,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one message cost the device.
+    """The resources that the device used for one message.
 
-    ``throttled`` and ``swapping`` mark a measurement that says little of the device type: it was
-    slowed for heat or voltage, or the process had memory swapped out meanwhile; None where the
-    device does not tell.
+    ``throttled`` and ``swapping`` mark a measurement that is not representative of the device type:
+    the device throttled (heat or voltage), or memory was swapped meanwhile; None if not available.
     """
 
     wall_s: float
@@ -58,7 +57,7 @@ class Measurement:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is known to have spoiled it."""
+        """Whether the measurement is valid: no known throttling or swapping."""
         return not self.throttled and not self.swapping
 
 
@@ -69,27 +68,33 @@ class Meter(Protocol):
         """Begin measuring."""
 
     def mark(self) -> None:
-        """Take note that a call of the model has just ended."""
+        """Record that a call of the model has just ended."""
 
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
     ) -> Measurement:
-        """End measuring what was done with the session: so many train calls or test samples."""
+        """Stop measuring.
+
+        Args:
+            session: the model that was used.
+            train_steps: number of calls of ``train``; 0 for an evaluation.
+            samples: number of evaluated test samples; 0 for training.
+        """
 
 
 class HostMeter:
-    """The machine that this process runs on.
+    """Meter of the machine that this process runs on.
 
     Peak memory is the process's high-water mark since ``start``: writing 5 to
-    ``/proc/self/clear_refs`` resets VmHWM (Linux, proc(5)). Swapping is VmSwap grown, or pages of
-    the system swapped in or out (``/proc/vmstat``), since ``start``. Energy is the mean of the
-    powers that the board tells meanwhile (Raspberry Pi 5: ``vcgencmd pmic_read_adc``) times the
-    wall time; other boards do not tell any.
+    ``/proc/self/clear_refs`` resets VmHWM (Linux, proc(5)). Swapping means that VmSwap has grown or
+    that the system has swapped pages (``/proc/vmstat``) since ``start``. Energy is wall time times
+    mean power, sampled during the work (Raspberry Pi 5: ``vcgencmd pmic_read_adc``); other boards
+    do not report power.
 
     Args:
-        root: where ``proc`` and ``sys`` are; another than ``/`` for a recorded tree.
-        clock: seconds of wall time.
-        power_w: the power that a board tells now, or None.
+        root: folder that contains ``proc`` and ``sys``; not ``/`` for a recorded tree.
+        clock: returns wall time in seconds.
+        power_w: returns a host's current power in watts, or None.
     """
 
     def __init__(
@@ -104,37 +109,37 @@ class HostMeter:
         self._resettable = False
         self._before: Host = probe(root)
         self._swap: tuple[int | None, int | None] = (None, None)
-        self._watch: _PowerWatch | None = None
+        self._sampler: _PowerSampler | None = None
         self._marks: list[float] = []
 
     def start(self) -> None:
-        """Reset the high-water mark, look at the host and read the clocks."""
-        self._end_watch()
+        """Reset the high-water mark, probe the host and read the clocks."""
+        self._stop_sampler()
         try:
             (self._root / "proc/self/clear_refs").write_text("5")
             self._resettable = True
         except OSError:
             self._resettable = False
         self._before, self._swap, self._marks = probe(self._root), self._swapped(), []
-        if self._before.tells_power:
-            self._watch = _PowerWatch(lambda: self._power_w(self._before))
+        if self._before.reports_power:
+            self._sampler = _PowerSampler(lambda: self._power_w(self._before))
         self._wall, self._cpu = self._clock(), time.process_time()
 
     def mark(self) -> None:
-        """Say that a call has just ended; from the marks come the percentiles of latency."""
+        """Record the end of a call; the latency percentiles are computed from these times."""
         self._marks.append(self._clock())
 
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
     ) -> Measurement:
-        """Read the clocks again.
+        """Read the clocks again and compute the measurement.
 
-        Evaluation tells the inference time of a sample: of a deployable model the median call after
-        warm-up, of an artefact, which takes a batch at a time, the mean over all samples.
+        The inference time per sample comes from evaluations: for a deployable model the median call
+        after warm-up, for an artefact, which processes batches, the mean over all samples.
         """
         wall_s = self._clock() - self._wall
         cpu_s = time.process_time() - self._cpu
-        watts = self._end_watch()
+        watts = self._stop_sampler()
         after, swap = probe(self._root), self._swapped()
         calls = latency([self._wall, *self._marks])
         inference_ms = 1e3 * wall_s / samples if samples and not train_steps else None
@@ -150,19 +155,19 @@ class HostMeter:
             temperature_before_c=self._before.temperature_c,
             temperature_after_c=after.temperature_c,
             throttled=_throttled(self._before, after),
-            swapping=_grown(self._swap, swap),
+            swapping=_increased(self._swap, swap),
         )
 
-    def _end_watch(self) -> float | None:
-        watch, self._watch = self._watch, None
-        return None if watch is None else watch.end()
+    def _stop_sampler(self) -> float | None:
+        sampler, self._sampler = self._sampler, None
+        return None if sampler is None else sampler.end()
 
     def _peak_memory_mib(self) -> float | None:
         peak = _number(self._root / "proc/self/status", "VmHWM:") if self._resettable else None
         return None if peak is None else peak / 1024
 
     def _swapped(self) -> tuple[int | None, int | None]:
-        """KiB of this process that are swapped out; pages that the system has swapped so far."""
+        """Swapped memory of the process in KiB, and pages swapped by the system since boot."""
         vmstat = self._root / "proc/vmstat"
         pages = [_number(vmstat, name) for name in ("pswpin", "pswpout")]
         known = [number for number in pages if number is not None]
@@ -170,15 +175,14 @@ class HostMeter:
 
 
 def latency(ends: Sequence[float], warm_up: int = WARM_UP) -> Latency | None:
-    """Percentiles of the calls between consecutive moments.
+    """Latency percentiles from the end times of consecutive calls.
 
     Args:
-        ends: seconds at which the first call began and each call ended.
-        warm_up: calls to leave out at the start.
+        ends: times in seconds: the start of the first call, then the end of each call.
+        warm_up: number of calls to exclude at the start.
 
     Returns:
-        None without a call after warm-up; a percentile is the smallest time that so many percent of
-        the calls do not exceed.
+        percentiles (nearest rank), or None if there is no call after warm-up.
     """
     spans = sorted(
         1e3 * (end - begin) for begin, end in zip(ends[warm_up:], ends[warm_up + 1 :], strict=False)
@@ -189,8 +193,8 @@ def latency(ends: Sequence[float], warm_up: int = WARM_UP) -> Latency | None:
     return Latency(median, p90, p99, len(spans))
 
 
-class _PowerWatch:
-    """Reads a board's power every half second, beside the work."""
+class _PowerSampler:
+    """Samples a board's power every half second in a background thread."""
 
     def __init__(self, read: Callable[[], float | None]) -> None:
         self._read, self._over = read, threading.Event()
@@ -199,7 +203,7 @@ class _PowerWatch:
         self._thread.start()
 
     def end(self) -> float | None:
-        """Stop, and give the mean power in watts; None without any reading."""
+        """Stop sampling; returns the mean power in watts, or None without any sample."""
         self._over.set()
         self._thread.join()
         return sum(self._watts) / len(self._watts) if self._watts else None
@@ -217,7 +221,7 @@ def _power_w(host: Host) -> float | None:
     if host.power_command is None:
         return None
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             host.power_command,
             capture_output=True,
             text=True,
@@ -226,11 +230,11 @@ def _power_w(host: Host) -> float | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return pmic_power_w(told.stdout)
+    return pmic_power_w(done.stdout)
 
 
 def _throttled(before: Host, after: Host) -> bool | None:
-    """Slowed at either end, or in between: a bit that is set since the start now and was not."""
+    """Whether the host throttled before, after or in between (a new since-boot flag)."""
     known = [h.throttling for h in (before, after) if h.throttling is not None]
     if not known:
         return None
@@ -238,7 +242,7 @@ def _throttled(before: Host, after: Host) -> bool | None:
     return any(known) or bool(since)
 
 
-def _grown(
+def _increased(
     before: tuple[int | None, int | None], after: tuple[int | None, int | None]
 ) -> bool | None:
     pairs = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
@@ -246,7 +250,7 @@ def _grown(
 
 
 def _number(path: Path, key: str) -> int | None:
-    """The number after a key at the start of a line; None where there is none."""
+    """The integer after a key at the start of a line; None if there is none."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Metrics that each client computes itself, since no counts that add up determine them."""
+"""Metrics that each client computes itself, because they do not follow from summed counts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def auc(y_true: NDArray[np.int32], logits: NDArray[np.float32]) -> tuple[float, 
     """One-against-rest area under the ROC curve, averaged over classes, and its weight.
 
     The probability that a sample of the class scores higher than one that is not, ties counting
-    half (Hanley and McNeil 1982, eq. 1). Classes without both kinds on this client are left out;
-    where none is left, the weight is 0.
+    half (Hanley and McNeil 1982, eq. 1). Classes without positive and negative samples on this
+    client are skipped; if all are skipped, the weight is 0.
     """
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores = shifted / shifted.sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""The TFLite runtime: the only module that touches LiteRT.
+"""The TFLite runtime; the only module that uses LiteRT.
 
 ``tflite-runtime`` and ``ai-edge-litert`` share one API; whichever is installed is used. A
-:class:`Session` is an artefact ready to train: one interpreter and its signatures, described in
+:class:`Session` is a loaded artefact: one interpreter with its signatures, which are described in
 ``fieldtune.server.compiler``.
 """
 
@@ -31,7 +31,7 @@ class ArtefactMissingError(Exception):
 
 
 class BadArtefactError(Exception):
-    """Bytes that are not the artefact they claim to be."""
+    """The bytes are not a valid artefact or do not match its hash."""
 
 
 @cache
@@ -52,18 +52,18 @@ def _installed() -> tuple[Any, str]:
 
 
 class Evaluation(NamedTuple):
-    """What ``evaluate`` says of one micro-batch."""
+    """The result of ``evaluate`` for one micro-batch."""
 
     loss: float
     """Weighted sum of the samples' losses."""
     logits: NDArray[np.float32]
     """``[micro_batch, *output_shape]``."""
     counts: NDArray[np.int64]
-    """``[3, classes]``: hits, predicted, actual; no classes where the model is no classifier."""
+    """``[3, classes]``: hits, predicted, actual; ``[3, 0]`` if the model is not a classifier."""
 
 
 class Session:
-    """One artefact in the runtime, single-threaded so that its results repeat bit for bit.
+    """One artefact in the runtime, single-threaded so that results are reproducible bit for bit.
 
     Args:
         model: the artefact, a ``.tflite`` with the signatures train, evaluate, load and weights.
@@ -89,7 +89,7 @@ class Session:
         self.classes = int(self._evaluate.get_output_details()["logits"]["shape"][-1])
         self.hyperparameters = frozenset(inputs) - _FIXED_INPUTS
         self.reconstructs = bool(inputs["y"]["dtype"] == np.float32)
-        """Whether the model is to give its input again, rather than a label."""
+        """Whether the model reconstructs its input, rather than predicting a label."""
         self._layout = [
             (name, tuple(int(n) for n in details["shape"]))
             for name, details in sorted(self._load.get_input_details().items())
@@ -97,10 +97,10 @@ class Session:
         self.weight_count = sum(int(np.prod(shape)) for _, shape in self._layout)
 
     def load(self, weights: Weights) -> None:
-        """Take these weights; optimizer state starts from zero."""
+        """Load weights; the optimizer state is reset to zero."""
         if weights.shape != (self.weight_count,):
             raise BadArtefactError(
-                f"{weights.size} weights were sent for an artefact of {self.weight_count}"
+                f"{weights.size} weights were sent for an artefact with {self.weight_count}"
             )
         tensors, at = {}, 0
         for name, shape in self._layout:
@@ -123,14 +123,14 @@ class Session:
         *,
         apply: bool,
     ) -> float:
-        """Accumulate the gradient of one micro-batch and, with ``apply``, take a step with it.
+        """Accumulate the gradient of one micro-batch and, with ``apply``, take an optimizer step.
 
         Args:
             x: ``[micro_batch, *input_shape]``.
             y: int32 ``[micro_batch]``, or float32 like ``x`` where the model reconstructs.
             sample_weight: ``[micro_batch]``, 0 for padding.
             hyperparameters: each of shape ``[1]`` (no rank-0 input: aarch64 wheels crash).
-            apply: whether the effective batch ends here.
+            apply: whether this is the last micro-batch of the batch.
 
         Returns:
             The weighted sum of the samples' losses.
@@ -155,7 +155,7 @@ class Session:
 
 
 class Inference:
-    """A deployable variant in the runtime: one sample in, its output out.
+    """A deployable model variant in the runtime; takes one sample at a time.
 
     Raises:
         BadArtefactError: the runtime refuses the bytes.
@@ -179,7 +179,7 @@ class Inference:
         self.micro_batch = 1
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits ``[classes]``, or another output, of one sample ``[*input_shape]``."""
+        """The output for one sample ``[*input_shape]``: logits ``[classes]`` for a classifier."""
         self._interpreter.set_tensor(self._x, x[None])
         self._interpreter.invoke()
         logits: NDArray[np.float32] = self._interpreter.get_tensor(self._logits)[0]
@@ -189,48 +189,48 @@ class Inference:
 Opened = TypeVar("Opened", Session, Inference)
 
 
-class Kept(Protocol):
-    """Where artefacts outlive the process; it never raises."""
+class ArtefactStore(Protocol):
+    """Persistent storage of artefacts; its methods never raise."""
 
     def read(self, artefact: str) -> bytes | None:
         """The artefact with this SHA-256, or None."""
 
     def write(self, artefact: str, model: bytes) -> None:
-        """Keep it, if there is room."""
+        """Store it if there is room."""
 
 
 class Sessions:
-    """The models that a device holds ready, the least recently used dropped first.
+    """LRU cache of the models that a device has loaded.
 
     Args:
-        capacity: how many to hold; a device with little memory holds one or two.
-        kept: where those that do not fit, or were there before the process, are found again.
+        capacity: maximum number of models; one or two on a device with little memory.
+        store: persistent storage for evicted models and models of earlier processes.
     """
 
-    def __init__(self, capacity: int = 2, kept: Kept | None = None) -> None:
-        self._capacity, self._kept = capacity, kept
+    def __init__(self, capacity: int = 2, store: ArtefactStore | None = None) -> None:
+        self._capacity, self._store = capacity, store
         self._sessions: OrderedDict[str, Any] = OrderedDict()
 
-    def get(self, artefact: str, model: bytes | None, open_: type[Opened]) -> Opened:
-        """The model with this SHA-256 as an ``open_``, opened from ``model`` where it is new.
+    def get(self, artefact: str, model: bytes | None, kind: type[Opened]) -> Opened:
+        """The model with this SHA-256, loaded as ``kind`` from ``model`` if it is new.
 
         Raises:
-            ArtefactMissingError: it is not held and ``model`` is None.
+            ArtefactMissingError: it is neither loaded nor stored, and ``model`` is None.
             BadArtefactError: ``model`` has another hash.
         """
         held = self._sessions.get(artefact)
-        if isinstance(held, open_):
+        if isinstance(held, kind):
             self._sessions.move_to_end(artefact)
             return held
         if model is None:
-            model = self._kept.read(artefact) if self._kept else None
+            model = self._store.read(artefact) if self._store else None
             if model is None:
                 raise ArtefactMissingError(artefact)
         elif (found := hashlib.sha256(model).hexdigest()) != artefact:
-            raise BadArtefactError(f"the artefact has hash {found}, announced was {artefact}")
-        elif self._kept:
-            self._kept.write(artefact, model)
+            raise BadArtefactError(f"the artefact has hash {found}, expected {artefact}")
+        elif self._store:
+            self._store.write(artefact, model)
         while len(self._sessions) >= self._capacity:
             self._sessions.popitem(last=False)
-        self._sessions[artefact] = opened = open_(model)
+        self._sessions[artefact] = opened = kind(model)
         return opened

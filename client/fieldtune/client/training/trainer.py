@@ -1,4 +1,4 @@
-"""Local training and evaluation on one client: the loop that runs on the device."""
+"""Local training and evaluation on one client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.common.load_object import load_object
 
 Metric = Callable[[NDArray[np.int32], NDArray[np.float32]], tuple[float, float]]
-"""``(y_true, logits) -> (value, weight)``, both of one client."""
+"""``(y_true, logits) -> (value, weight)`` on one client's data."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Counts over one client's test samples; each array has one entry a class.
+    """Counts over one client's test samples; each array has one entry per class.
 
-    A model that reconstructs its input has no classes, so nothing is counted.
+    For a model that reconstructs its input the arrays are empty.
     """
 
     samples: int
@@ -53,8 +53,8 @@ class Evaluated:
     weight: float | None
 
 
-def _unheard() -> None:
-    """What a call's end is told to where nobody measures."""
+def _ignore_call() -> None:
+    """Default ``on_call`` callback."""
 
 
 def train(
@@ -62,13 +62,13 @@ def train(
     data: ClientData,
     request: TrainRequest,
     *,
-    on_call: Callable[[], None] = _unheard,
+    on_call: Callable[[], None] = _ignore_call,
 ) -> Trained:
-    """Local epochs of mini-batch training, samples in a fresh seeded order each epoch.
+    """Local epochs of mini-batch training, with samples shuffled (seeded) in each epoch.
 
     A batch larger than the artefact's micro-batch is accumulated over several calls; each sample
-    of a batch of ``n`` weighs ``1/n`` and padding weighs 0, so a short last batch neither loses
-    nor counts a sample twice. ``on_call`` is told of the end of every call.
+    of a batch of ``n`` has weight ``1/n`` and padding has weight 0, so that in a short last batch
+    no sample is lost or counted twice. ``on_call`` is called after every call of the model.
     """
     session.load(request.weights)
     order = np.random.default_rng(request.seed)
@@ -99,7 +99,7 @@ def evaluate(
     data: ClientData,
     request: EvaluateRequest,
     *,
-    on_call: Callable[[], None] = _unheard,
+    on_call: Callable[[], None] = _ignore_call,
 ) -> Evaluated:
     """Loss and per-class counts of the weights on the client's test samples."""
     session.load(request.weights)
@@ -121,7 +121,7 @@ def evaluate_variant(
     data: ClientData,
     request: VariantRequest,
     *,
-    on_call: Callable[[], None] = _unheard,
+    on_call: Callable[[], None] = _ignore_call,
 ) -> Evaluated:
     """Loss and per-class counts of a deployable model on the client's test samples."""
     outputs = []
@@ -146,7 +146,7 @@ def evaluate_variant(
 
 
 def _reconstruction_loss(loss: str, output: NDArray[np.float32], x: NDArray[np.float32]) -> float:
-    """The loss of one sample, as the compiler's ``losses`` define it: a mean over its numbers."""
+    """The loss of one sample, as defined by the compiler's ``losses``: a mean over its elements."""
     size = np.abs(output.astype(np.float64) - x)
     if loss == "mse":
         return float((size * size).mean())
@@ -173,7 +173,7 @@ def _evaluated(
 
 @cache
 def metric_function(name: str) -> Metric | None:
-    """The function that computes a metric on one client; None where the counts suffice."""
+    """The function that computes a metric on one client; None if counts are sufficient."""
     if name == "auc":
         return auc
     if ":" not in name:
@@ -184,7 +184,7 @@ def metric_function(name: str) -> Metric | None:
 def _micro_batches(
     session: Session, x: NDArray[np.float32], y: NDArray[Any], chosen: NDArray[np.int_]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float32]]]:
-    """The chosen samples in full micro-batches, padded with sample 0 at weight 0."""
+    """The chosen samples in micro-batches, the last padded with sample 0 at weight 0."""
     size = session.micro_batch
     for start in range(0, len(chosen), size):
         part = chosen[start : start + size]

@@ -1,4 +1,4 @@
-"""Running a command line: an error is one sentence on stderr and an exit code, no trace back."""
+"""Running a command line: errors become one sentence on stderr and an exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
 
     Args:
         app: the commands.
-        server_packages: of the extra ``server``; where one is missing, the sentence says so.
+        server_packages: import names of the packages in the extra ``server``; if one of them is
+            missing, the message says which extra to install.
     """
     try:
         sys.exit(app(standalone_mode=False))
@@ -54,8 +55,8 @@ def _fail(sentence: str, code: int) -> NoReturn:
 def _fail_on_bug(bug: Exception) -> NoReturn:
     if os.environ.get("FIELDTUNE_DEBUG"):
         raise bug
-    told = " ".join(str(bug).split())
+    message = " ".join(str(bug).split())
     _fail(
-        f"{type(bug).__name__}: {told} (a bug in fieldtune; FIELDTUNE_DEBUG=1 shows where)",
+        f"{type(bug).__name__}: {message} (a bug in fieldtune; FIELDTUNE_DEBUG=1 shows where)",
         FieldtuneError.exit_code,
     )

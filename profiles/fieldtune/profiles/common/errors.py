@@ -1,24 +1,23 @@
-"""Everything fieldtune raises on purpose.
+"""Every exception that fieldtune raises deliberately.
 
 ::
 
-    FieldtuneError                 exit 1   anything below, or a condition without a kind of its own
-    ├── UsageError                 exit 2   what the user gave cannot be used
+    FieldtuneError                 exit 1   base class, and errors without a class of their own
+    ├── UsageError                 exit 2   the user's input is invalid
     │   ├── StudyError                      a study file: unknown key, wrong value, missing file
-    │   ├── ProfileError                    a device profile: unknown name, wrong figure
+    │   ├── ProfileError                    a device profile: unknown name, invalid value
     │   ├── DataError                       a data set: not installed, empty, wrong shape
     │   ├── BundleError                     a device's bundle: missing, damaged, wrong keys
     │   ├── DeploymentError                 a coordinator's folder: missing, damaged, wrong name
     │   └── MissingExtraError               a command whose optional packages are not installed
-    ├── InfeasibleError            exit 3   the limits leave nothing to try
+    ├── InfeasibleError            exit 3   no configuration satisfies the limits
     ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
     ├── StorageError               exit 5   the disk is full or a file cannot be written
-    ├── CompileError               exit 6   a model cannot be compiled, or not verified
-    ├── FleetError                 exit 7   the fleet cannot do what was asked of it
+    ├── CompileError               exit 6   a model cannot be compiled or fails verification
+    ├── FleetError                 exit 7   the fleet cannot carry out a request
     └── InterruptError             exit 130 Ctrl-C
 
-A message is one sentence or two: the value, the
-limit, the remedy.
+A message is one or two sentences: the value, the limit, the remedy.
 """
 
 from collections.abc import Iterable
@@ -26,13 +25,16 @@ from difflib import get_close_matches
 
 
 class FieldtuneError(Exception):
-    """Base of every error that fieldtune raises on purpose; ``exit_code`` is the command's."""
+    """Base of every error that fieldtune raises deliberately.
+
+    ``exit_code`` is what the command exits with.
+    """
 
     exit_code = 1
 
 
 class UsageError(FieldtuneError):
-    """What the user gave cannot be used."""
+    """The user's input is invalid."""
 
     exit_code = 2
 
@@ -42,7 +44,7 @@ class StudyError(UsageError):
 
 
 class ProfileError(UsageError):
-    """A device profile is unknown or states a figure wrongly."""
+    """A device profile is unknown or has an invalid value."""
 
 
 class DataError(UsageError):
@@ -68,7 +70,7 @@ class MissingExtraError(UsageError):
 
 
 class InfeasibleError(FieldtuneError):
-    """The limits leave nothing to try."""
+    """No configuration satisfies the limits."""
 
     exit_code = 3
 
@@ -86,24 +88,24 @@ class StorageError(FieldtuneError):
 
 
 class CompileError(FieldtuneError):
-    """A model cannot be compiled, or its artefact differs from TensorFlow."""
+    """A model cannot be compiled, or its artefact failed verification."""
 
     exit_code = 6
 
 
 class FleetError(FieldtuneError):
-    """The fleet cannot do what was asked of it."""
+    """The fleet cannot carry out a request."""
 
     exit_code = 7
 
 
 class InterruptError(FieldtuneError):
-    """The user pressed Ctrl-C; what was finished is kept."""
+    """The user pressed Ctrl-C; finished trials are kept."""
 
     exit_code = 130
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` where a known name is close, else nothing."""
+    """``" (did you mean 'x'?)"`` if a known name is similar, else an empty string."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""

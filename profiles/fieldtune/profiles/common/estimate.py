@@ -1,11 +1,11 @@
-"""Predicted quantities and how far off they may be, with uncertainties that are independent.
+"""Predicted quantities with 90 % intervals, propagated from independent uncertain factors.
 
-Each figure of a profile and each constant of the model is a factor whose interval holds it with
-nine chances in ten; that all of them are off to the same side at once is next to impossible. So a
-quantity keeps, for each factor, how it would change if that factor alone were at the end of its
-interval, and its own ends are the root of the sum of squares of those changes (JCGM 100:2008,
-"Guide to the expression of uncertainty in measurement", equation 10, by finite differences): at the
-dear end of the changes themselves, at the cheap end of their logarithms, which keeps it above 0.
+Each value of a profile and each constant of the cost model is a factor with a 90 % interval. The
+factors are treated as independent, so their errors rarely all point the same way. A quantity stores
+for each factor how it would change if that factor alone were at either end of its interval. Its own
+interval is the root of the sum of squares of those changes (JCGM 100:2008, "Guide to the expression
+of uncertainty in measurement", equation 10, by finite differences). The upper end uses the changes
+themselves, the lower end their logarithms, which keeps it above 0.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from math import exp, log, sqrt
 from typing import NamedTuple
 
 Z90 = 1.645
-"""Of a normal distribution, nine tenths lie within so many standard deviations."""
+"""90 % of a normal distribution lie within this many standard deviations of its mean."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,24 @@ class Estimate:
 
 
 class Span(NamedTuple):
-    """A factor at the end that makes things cheap, as it is, and at the end that makes it dear."""
+    """A factor's nominal value, and the ends of its interval with the lowest and highest cost."""
 
-    cheap: float
+    best: float
     value: float
-    dear: float
+    worst: float
 
 
-# A logarithm's worst: a quantity that a factor could make vanish.
-_LEAST = 1e-6
+# Smallest ratio whose logarithm is taken, for a factor that could reduce the quantity to 0.
+_MIN_RATIO = 1e-6
 
 
 class Quantity:
-    """A value and what each factor alone would change of it.
+    """A value and how much each factor alone could change it.
 
     Args:
         value: at least 0.
-        changes: factor -> change at its cheap end (at most 0) and at its dear end (at least 0).
+        changes: factor -> change at its best end (at most 0) and at its worst end (at least 0), in
+            the unit of the value.
     """
 
     __slots__ = ("changes", "value")
@@ -56,9 +57,9 @@ class Quantity:
 
     @classmethod
     def of(cls, name: str, span: Span | tuple[float, float, float]) -> "Quantity":
-        """A factor itself."""
-        cheap, value, dear = span
-        return cls(value, {name: (cheap - value, dear - value)})
+        """The quantity that is a single factor."""
+        best, value, worst = span
+        return cls(value, {name: (best - value, worst - value)})
 
     def __add__(self, other: "Quantity | float") -> "Quantity":
         if not isinstance(other, Quantity):
@@ -80,7 +81,7 @@ class Quantity:
         mine, theirs = self.value, other.value
         changes = {name: (down * theirs, up * theirs) for name, (down, up) in self.changes.items()}
         for name, (down, up) in other.changes.items():
-            # A factor of both changes the product by more than the sum of the two changes.
+            # A factor of both operands also contributes the product of its two changes.
             own_down, own_up = self.changes.get(name, (0.0, 0.0))
             changes[name] = (
                 own_down * theirs + down * (mine + own_down),
@@ -98,6 +99,6 @@ class Quantity:
         below = above = 0.0
         for down, up in self.changes.values():
             if down < 0:
-                below += log(max(1 + down / self.value, _LEAST)) ** 2
+                below += log(max(1 + down / self.value, _MIN_RATIO)) ** 2
             above += up * up
         return Estimate(self.value, self.value * exp(-sqrt(below)), self.value + sqrt(above))

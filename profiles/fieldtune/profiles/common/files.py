@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, and having a file to oneself."""
+"""Atomic writes and file locks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def write_atomically(
     parents: bool = False,
     durable: bool = True,
 ) -> None:
-    """Write a file so that there is the old one or the new one at any time, never half of one.
+    """Write a file atomically: a reader sees the old content or the new, never a part.
 
-    The content goes to a file of its own beside the target (``.NAME.<random>.part``), which then
-    takes the target's name. When this returns, the new file outlasts a power cut.
+    The content is written to a temporary file in the same folder (``.NAME.<random>.part``), which
+    is then renamed to the target. When this returns, the new file survives a power cut.
 
     Args:
         path: the file.
         content: all of it; a text is encoded as UTF-8.
-        mode: its permission bits from the first byte on; as the process's umask says where None.
-        parents: whether folders that are missing are made.
-        durable: False spares the waiting for the disk, for what can be made again: after a power
-            cut the file may be the old one, or damaged.
+        mode: permission bits, set before any content is written. None: by the process's umask.
+        parents: whether missing parent folders are created.
+        durable: False skips fsync, for files that can be recreated: after a power cut the file
+            may have its old content or be damaged.
 
     Raises:
         OSError: it cannot be written; the old file is left as it was.
@@ -67,7 +67,7 @@ def _make_folder(folder: Path, *, durable: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the folder's entries on the disk: a new file's name is one."""
+    """Fsync a folder, so that the names of new files survive a power cut."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)
@@ -79,7 +79,7 @@ def _sync_folder(folder: Path) -> None:
 def writing(
     path: Path, remedy: str = "run the same command to go on; finished trials are kept"
 ) -> Iterator[None]:
-    """Turn a failure to write into a StorageError whose sentence ends in the remedy."""
+    """Turn an OSError into a StorageError whose message ends with the remedy."""
     try:
         yield
     except OSError as failed:
@@ -91,11 +91,11 @@ def writing(
 
 @contextmanager
 def locked(file: Path, refusal: FieldtuneError | None = None) -> Iterator[None]:
-    """Hold the lock of a file (``flock``) while inside; it ends with the process at the latest.
+    """Hold the lock of a file (``flock``); it is released at the latest when the process ends.
 
     Args:
-        file: made where it is missing; what it holds does not matter.
-        refusal: raised where another process holds the lock. None: wait for it.
+        file: created if missing; its content does not matter.
+        refusal: raised if another process holds the lock. None: wait for it.
 
     Raises:
         OSError: the file cannot be opened.

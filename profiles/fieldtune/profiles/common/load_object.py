@@ -1,4 +1,4 @@
-"""``package.module:name`` in a setting: the object, or one sentence that says why there is none."""
+"""Import the object that a setting names as ``package.module:name``, or explain why not."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def load_object(
 
     Args:
         name: the name may have dots: ``module:Class.method``.
-        setting: what the sentence calls the name, such as ``task.data``.
-        error: the kind of error that is raised.
-        quotes: whether the sentence may repeat the text of what the module raised. False where
-            that text may hold a sample of a device's data.
-        import_module: imports the module of this name.
+        setting: the setting's name in error messages, such as ``task.data``.
+        error: the exception class to raise.
+        quotes: whether the message may include the text of the module's own exception. False if
+            that text may contain a sample of a device's data.
+        import_module: the function that imports a module by its name.
 
     Raises:
         error: the name is not of this form, there is no such module, the module cannot be
@@ -39,7 +39,7 @@ def load_object(
     if not colon or not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
         raise error(f"{cannot}: give it as 'package.module:name'")
     try:
-        # Apart from what resolves the name: an AttributeError in there is about the name alone.
+        # Imported separately: an AttributeError of resolve_name below can only concern the name.
         import_module(module)
     except (Exception, SystemExit) as raised:  # a user's module may raise anything
         raise error(f"{cannot}: {_why(module, raised, quotes)}") from raised
@@ -71,11 +71,11 @@ def _why(module: str, raised: BaseException, quotes: bool) -> str:
 
 @contextmanager
 def searching(folders: Sequence[str]) -> Iterator[None]:
-    """Look for modules in these folders first, in this order, while inside."""
+    """Put these folders first on ``sys.path``, in this order, for the duration of the block."""
     sys.path[:0] = folders
     try:
         yield
     finally:
         for folder in folders:
-            with suppress(ValueError):  # a module that was imported may have taken it out
+            with suppress(ValueError):  # an imported module may have removed it
                 sys.path.remove(folder)

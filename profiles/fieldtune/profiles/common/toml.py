@@ -1,6 +1,6 @@
-"""Writing TOML; the standard library reads it (``tomllib``).
+"""Writing TOML (the standard library only reads it).
 
-The server's frozen study file is written by ``tomlkit``, since it keeps the user's comments.
+The server writes a run's copy of the study file with ``tomlkit``, which keeps the user's comments.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ def to_toml(values: Mapping[str, Any], *, comment: str = "") -> str:
     r"""The text of a TOML file.
 
     Args:
-        values: tables are mappings; None has no form in TOML.
-        comment: one line to put in front.
+        values: mappings become tables; None cannot be represented in TOML.
+        comment: one line for the top of the file, without ``#``.
 
-    A text of several lines is written as such, with ``\n`` as the end of each.
+    A string of several lines is written as a multi-line string with ``\n`` line ends.
     """
     head = f"# {comment}\n" if comment else ""
     return head + tomli_w.dumps(values, multiline_strings=True)

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a user's file, in one sentence: the key, the value, the remedy."""
+"""Pydantic validation errors of a user's file as one sentence: the key, the value, the remedy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _Location = tuple[int | str, ...]
 
 
 def dotted(location: _Location) -> str:
-    """``fleet.clients``: a key as it is written in a sentence."""
+    """A key as shown in messages, for example ``fleet.clients``."""
     return ".".join(map(str, location))
 
 
-def mistake(
+def first_error(
     wrong: ValidationError,
     model: type[BaseModel],
     *,
@@ -27,18 +27,19 @@ def mistake(
     also_known: Iterable[str] = (),
     quotes: bool = True,
 ) -> str:
-    """The first mistake as a sentence without a full stop.
+    """The first validation error as a sentence without a full stop.
 
-    An unknown key comes first: a misspelt key is also a missing one. A validator's own message
-    follows the key, so it begins with a verb or the value: "is empty", "'x' is not host:port".
+    Unknown keys are reported first, because a misspelt key also counts as a missing one. The
+    message of a custom validator follows the key, so it begins with a verb or the value: "must be
+    sorted", "'x' is not host:port".
 
     Args:
-        wrong: what pydantic raised for the model.
-        model: the whole file's.
-        key: how a key is written.
-        special: a sentence of one's own for an error; None where it has none.
-        also_known: keys at the top of the file that the model does not have.
-        quotes: whether the sentence may repeat the value; not where it may be a secret.
+        wrong: the exception that pydantic raised for the model.
+        model: the model of the whole file.
+        key: formats a key for the message.
+        special: the message for an error, or None for the default one.
+        also_known: valid top-level keys that are not fields of the model.
+        quotes: whether the message may include the value; False if it may be a secret.
     """
     errors = wrong.errors(include_url=False)
     error = min(errors, key=lambda each: each["type"] != "extra_forbidden")
@@ -50,7 +51,7 @@ def mistake(
             top = list(also_known) if len(location) == 1 else []
             known = [*top, *_model_at(model, location[:-1]).model_fields]
             hint = did_you_mean(str(location[-1]), known)
-            return f"{name} is not a known key" + (hint or f"; known here are {', '.join(known)}")
+            return f"{name} is not a known key" + (hint or f"; valid keys here: {', '.join(known)}")
         case "missing":
             return f"{name} is missing"
         case "value_error":
@@ -61,7 +62,7 @@ def mistake(
 
 
 def _model_at(model: type[BaseModel], location: _Location) -> type[BaseModel]:
-    """The model whose keys stand at a location; the key of a mapping leads to its values'."""
+    """The model at a location; for a mapping, the model of its values."""
     for part in location:
         field = model.model_fields.get(str(part))
         if field is not None:

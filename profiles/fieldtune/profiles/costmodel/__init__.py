@@ -1,1 +1,1 @@
-"""What work costs on a device type."""
+"""Predicting the cost of a workload on a device type."""

@@ -1,10 +1,10 @@
-"""What a fleet reports corrects what its profile predicts.
+"""Calibration: correcting a profile's predictions by the measurements that the fleet reports.
 
-The ratio of a device type's reported to its predicted figures is taken to be log-normal around an
-unknown factor, and the factor itself log-normal around 1, as wide as the profile's own interval.
-Its posterior mean in logarithms is then a shrinkage estimate (Gelman et al., "Bayesian Data
-Analysis", 3rd edition, equation 2.12): no report leaves the catalogue's prediction as it is, one
-moves it some way, many let the fleet speak for itself.
+The ratio of reported to predicted values of a device type is modelled as log-normal around an
+unknown factor, and the factor itself as log-normal around 1, as wide as the prediction's interval.
+The posterior mean of its logarithm is then a shrinkage estimate (Gelman et al., "Bayesian Data
+Analysis", 3rd edition, equation 2.12): without reports the prediction is unchanged, one report
+moves it part of the way, and many reports dominate it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,22 +14,22 @@ from math import exp, isfinite, log, sqrt
 from fieldtune.profiles.common.estimate import Z90, Estimate
 from fieldtune.profiles.costmodel.cost import Cost
 
-# Scatter of single reports around a device type's own factor, as a standard deviation of
-# logarithms: units, temperatures and what else runs differ. A prior worth one report; the reports'
-# own scatter takes over.
+# Prior scatter of single reports around a device type's factor, as a standard deviation of
+# logarithms: devices, temperatures and background load differ. It has the weight of one report, so
+# with more reports their own scatter dominates.
 _SCATTER = 0.3
-# A profile without an interval claims more than anyone can know of a device type.
-_LEAST_PRIOR = 0.02
+# Lower bound, since a prediction with a zero-width interval would ignore all reports.
+_MIN_PRIOR = 0.02
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What to multiply predictions of one quantity on one device type by.
+    """The factor by which to multiply predictions of one quantity on one device type.
 
-    ``low`` and ``high`` hold nine in ten of the factors that single predictions would need; they
-    come nearer as reports agree. ``reports`` is how many it rests on. ``simulated`` ones say
-    nothing of how far off a real device may be: they move a prediction and leave its interval as
-    wide.
+    ``low`` and ``high`` bound 90 % of the factors that single predictions would need; the interval
+    narrows as reports agree. ``reports`` is the number of reports used. Simulated reports
+    (``simulated``) carry no information about the error on a real device: they shift a prediction
+    but do not narrow its interval.
     """
 
     factor: float
@@ -39,10 +39,10 @@ class Correction:
     simulated: bool = False
 
     def apply(self, predicted: Estimate) -> Estimate:
-        """The corrected prediction; without reports the prediction itself.
+        """The corrected prediction; unchanged without reports.
 
-        Its ends are the factor's, around the value that both agree on, and never lie outside of
-        those that the profile's own interval would give after the shift.
+        Its interval is that of the factor, but never wider than the prediction's own interval
+        multiplied by the factor.
         """
         if self.reports == 0:
             return predicted
@@ -65,24 +65,24 @@ class Corrections:
     """The corrections of one device type."""
 
     training: Correction = IDENTITY
-    """Of a call of an artefact's ``train``, and through it of a round's time and energy."""
+    """Time of a call of an artefact's ``train``; also applied to a round's time and energy."""
     inference: Correction = IDENTITY
-    """Of a forward pass."""
+    """Time of a forward pass."""
     memory: Correction = IDENTITY
-    """Of the training process's peak."""
+    """Peak memory of the training process."""
     power: Correction = IDENTITY
-    """Of the device's power while it trains, and through it of energy."""
+    """Power of the device while it trains; also applied to energy."""
 
 
-NONE = Corrections()
-"""Those of a device type that has not reported."""
+NO_CORRECTIONS = Corrections()
+"""The corrections of a device type that has not reported."""
 
 
 def corrected(cost: Cost, by: Corrections) -> Cost:
-    """A cost as the catalogue predicts it, with what a fleet reported taken into account.
+    """A predicted cost, corrected by the fleet's reports.
 
-    Of a round and of energy only the part that is computing is multiplied; their intervals keep
-    their width in proportion.
+    For round time and energy only the part spent on computing is multiplied; their intervals keep
+    their relative width.
     """
     factor, power = by.training.factor, by.training.factor * by.power.factor
     return replace(
@@ -98,7 +98,7 @@ def corrected(cost: Cost, by: Corrections) -> Cost:
 
 
 def _with_part(whole: Estimate | None, part: Estimate | None, factor: float) -> Estimate | None:
-    """A sum of which one part is multiplied by a factor."""
+    """A sum after one of its parts is multiplied by a factor."""
     if whole is None or part is None or factor == 1.0 or whole.value == 0:
         return whole
     value = whole.value + (factor - 1.0) * part.value
@@ -107,15 +107,15 @@ def _with_part(whole: Estimate | None, part: Estimate | None, factor: float) -> 
 
 
 def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = False) -> Correction:
-    """The correction that a fleet's reports ask for.
+    """Estimate the correction from a fleet's reports.
 
     Args:
-        pairs: what was predicted for a device of the type, and what it reported. Pairs that tell no
-            ratio (a figure of 0, or not finite) are passed over.
-        simulated: whether simulated devices reported them.
+        pairs: predicted and reported value of one quantity, one pair per report. Pairs without a
+            usable ratio (a value that is 0 or not finite) are skipped.
+        simulated: whether the reports come from simulated devices.
 
     Returns:
-        the posterior mean and 90 % interval of the factor; the order of the pairs does not matter.
+        posterior mean and 90 % interval of the factor; independent of the order of the pairs.
     """
     usable = sorted(
         (log(reported / predicted.value), _prior_deviation(predicted))
@@ -127,13 +127,13 @@ def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = Fal
     ratios = [ratio for ratio, _ in usable]
     count = len(ratios)
     mean = sum(ratios) / count
-    # The predictions of one profile are off together: their common width is the prior's.
+    # The errors of one profile's predictions are correlated, so the prior is as wide as they are.
     prior = sum(deviation for _, deviation in usable) / count
     scatter = _scatter(ratios, mean)
     weight = count / scatter**2
     precision = weight + 1 / prior**2
-    # Posterior of the factor, and what a single prediction scatters around it (Gelman et al.,
-    # section 2.5: a posterior predictive distribution adds up both variances).
+    # Posterior of the factor, and the scatter of a single report around it (Gelman et al.,
+    # section 2.5: the variance of the posterior predictive distribution is the sum of both).
     centre, deviation = mean * weight / precision, sqrt(1 / precision + scatter**2)
     return Correction(
         factor=exp(centre),
@@ -152,7 +152,7 @@ def _scatter(ratios: Sequence[float], mean: float) -> float:
 def _prior_deviation(predicted: Estimate) -> float:
     """Standard deviation of the logarithm, from a prediction's 90 % interval."""
     low = max(predicted.low, predicted.value * 1e-3)
-    return max(log(predicted.high / low) / (2 * Z90), _LEAST_PRIOR)
+    return max(log(predicted.high / low) / (2 * Z90), _MIN_PRIOR)
 
 
 def _is_positive(number: float) -> bool:

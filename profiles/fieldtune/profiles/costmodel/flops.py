@@ -1,8 +1,8 @@
-"""Floating-point operations and moved bytes of one TFLite op, by the shapes of its tensors.
+"""Floating-point operations and moved bytes of one TFLite op, from the shapes of its tensors.
 
-A multiply-add is two operations. Moved bytes are what a cold op reads and writes: its inputs,
-constants among them, and its outputs. What a cache saves is the cost model's business
-(:mod:`fieldtune.profiles.costmodel.cost`), not the count's.
+A multiply-add counts as two operations. Moved bytes are the sizes of all inputs (constants
+included) and outputs, as if nothing were cached. Caches are modelled elsewhere
+(:mod:`fieldtune.profiles.costmodel.cache_reuse`, :mod:`fieldtune.profiles.costmodel.roofline`).
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Tensor:
 
     shape: tuple[int, ...]
     type: str
-    constant: bool = False  # the file holds its value
-    values: tuple[int, ...] = ()  # of a short int32 constant: axes, a permutation
+    constant: bool = False  # its value is stored in the file
+    values: tuple[int, ...] = ()  # content of a short int32 constant: axes, a permutation
 
     @property
     def elements(self) -> int:
@@ -44,15 +44,15 @@ class OpCost:
     moved_bytes: float
 
 
-# A RESOURCE or VARIANT is a handle; the bytes behind it are moved by READ_ and ASSIGN_VARIABLE.
+# RESOURCE and VARIANT are handles; READ_VARIABLE and ASSIGN_VARIABLE move the bytes.
 _TYPE_BYTES = {
     "FLOAT64": 8.0, "INT64": 8.0, "UINT64": 8.0, "COMPLEX64": 8.0, "COMPLEX128": 16.0,
     "FLOAT16": 2.0, "BFLOAT16": 2.0, "INT16": 2.0, "UINT16": 2.0,
     "INT8": 1.0, "UINT8": 1.0, "BOOL": 1.0, "INT4": 0.5, "RESOURCE": 0.0, "VARIANT": 0.0,
 }  # fmt: skip
 
-# Operations an element: one for what is one instruction, more for what is a division or a
-# polynomial (about ten multiply-adds for an exponential in XNNPACK's and Eigen's vector code).
+# Operations per element: 1 for a single instruction, more for a division or a polynomial
+# (about ten multiply-adds for an exponential in XNNPACK's and Eigen's vector code).
 _CHEAP, _DIVIDE, _EXPONENTIAL, _SOFTMAX = 1.0, 5.0, 20.0, 25.0
 _ELEMENTWISE = {
     **dict.fromkeys(
@@ -85,7 +85,7 @@ _MOVE = {
     "DEPTH_TO_SPACE", "SCATTER_ND", "SHAPE", "RANGE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR",
     "DYNAMIC_UPDATE_SLICE", "BROADCAST_ARGS", "RANK",
 }  # fmt: skip
-# These read of their first operand only what they put out.
+# These read only the part of their first operand that they output.
 _PICK = {
     "SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND", "EMBEDDING_LOOKUP", "SPLIT", "SPLIT_V",
     "UNPACK",
@@ -98,17 +98,17 @@ _RECURRENT = {
 
 
 def op_cost(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: Any) -> OpCost:
-    """Cost of one op.
+    """FLOPs and moved bytes of one op.
 
     Args:
         name: the builtin's name in the schema, such as ``CONV_2D``.
-        inputs: present operands in the op's order, constants among them.
+        inputs: operands in the op's order, constants included, without absent optional ones.
         outputs: results in the op's order.
         options: the op's unpacked ``builtinOptions``; read for pooling windows and transpositions.
 
     Returns:
-        its class, FLOPs and moved bytes; an op that is in no table is class ``other`` with one
-        operation for each element of its results.
+        its class, FLOPs and moved bytes; an unknown op has class ``other`` and one operation per
+        element of its results.
     """
     moved = sum(tensor.bytes for tensor in (*inputs, *outputs))
     results = sum(tensor.elements for tensor in outputs)
@@ -135,9 +135,9 @@ def op_cost(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], opti
 def _multiply_adds(
     name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: Any
 ) -> tuple[OpClass, int, bool] | None:
-    """Class, multiply-adds and whether a bias is added; ``None`` for an op that multiplies none.
+    """Class, multiply-adds and whether a bias is added; ``None`` for ops without multiply-adds.
 
-    Filters are laid out as the TFLite schema has them: ``[out, in]`` for FULLY_CONNECTED,
+    Filter layouts of the TFLite schema: ``[out, in]`` for FULLY_CONNECTED,
     ``[out, height, width, in]`` for CONV_2D and TRANSPOSE_CONV, ``[1, height, width, out]`` for
     DEPTHWISE_CONV_2D, ``[depth, height, width, in, out]`` for CONV_3D.
     """
@@ -156,7 +156,7 @@ def _multiply_adds(
     if name == "TRANSPOSE_CONV":  # operands: output shape, filter, input, bias
         return "conv", inputs[2].elements * prod(inputs[1].shape[:3]), len(inputs) > 3
     if name in _RECURRENT:
-        # Every matrix among the operands meets every step of every sequence once.
+        # Each matrix operand is applied once per step of each sequence.
         matrices = sum(tensor.elements for tensor in inputs[1:] if len(tensor.shape) == 2)
         return "matmul", matrices * prod(outputs[0].shape[:-1]), False
     return None

@@ -1,11 +1,12 @@
-"""Which kernel computes an op, and how often its inner loop runs.
+"""Which kernel computes an op, and how often the kernel's loops run.
 
-Two ops of one class may be computed by kernels that differ tenfold in speed: XNNPACK's or the
-runtime's own, a convolution of 1x1 or of 5x5, an addition of equal shapes or of a row to a matrix.
-A kernel's name is its class and what tells it from its siblings, most general first, with dots
-between: ``conv``, ``conv.conv_2d``, ``conv.conv_2d.plain``. So a profile that has not measured a
-kernel can fall back to the nearest name in front of it. Detecting kernels follows nn-Meter (Zhang
-et al., MobiSys 2021, section 4), with the runtime's own rules in place of test cases.
+Ops of one class may be computed by kernels that differ tenfold in speed: XNNPACK's or the runtime's
+built-in one, a 1x1 or a 5x5 convolution, an addition of equal shapes or of a row to a matrix. A
+kernel's name consists of its class and more specific parts, separated by dots: ``conv``,
+``conv.conv_2d``, ``conv.conv_2d.plain`` (``plain``: built into the runtime, not XNNPACK's). A
+profile that lacks a kernel can so fall back to a prefix of its name. Kernel detection follows
+nn-Meter (Zhang et al., MobiSys 2021, section 4), but uses the runtime's rules instead of test
+cases.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 
 from fieldtune.profiles.costmodel.flops import OpClass, Tensor
 
-# One kernel computes them all, at one speed.
-_SAME = {
+# Ops that share one kernel and one speed.
+_SHARED_KERNEL = {
     **dict.fromkeys(
         ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"), "binary"
     ),
@@ -38,24 +39,25 @@ _BINARY = {
     "ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "DIV", "GREATER",
     "GREATER_EQUAL", "LESS", "LESS_EQUAL", "EQUAL", "NOT_EQUAL", "POW",
 }  # fmt: skip
-# Tiles of a matrix product, rows and columns that one inner loop computes at once: what AVX2's
-# kernels take and NEON's about, of convolutions with a window fewer rows; and what AVX-512's take.
-# A profile's rates are fitted to both counts, and the better one explains the time.
+# Tiles of a matrix product: rows and columns that one inner loop computes at once. First those of
+# the AVX2 kernels (NEON's are similar; convolutions with a window have fewer rows), then those of
+# AVX-512. A profile's rates are fitted to both counts, and the fit selects the one that explains
+# the time.
 _ROWS, _WINDOW_ROWS, _LANES = 6, 5, 16
 _WIDE_ROWS, _WIDE_LANES = 7, 32
-# XNNPACK multiplies by constant weights in tiles of half the width where those leave less empty.
-# Such a tile takes 0.6 of a whole one's time for each number of the sum (measured on AVX2). A
-# vector waits for one addition after the other, whatever the width; the end of a tile's sum and
-# the start of the next one's overlap, by this many additions or a third of them.
+# With constant weights XNNPACK uses tiles of half the width if these waste fewer lanes. Such a tile
+# takes 0.6 times as long per step as a full one (measured on AVX2). A matrix-vector product is
+# bound by the latency of dependent additions, whatever the width; the end of one tile's sum
+# overlaps with the start of the next by this many additions, but at most by this share of the sum.
 _HALF_LANES, _HALF_TILE = _LANES // 2, 0.6
 _OVERLAP, _OVERLAPPING = 20.0, 1 / 3
-# Eigen's tiles, and the share of a panel's time that a column left over takes.
+# Eigen's tiles, and the time of a leftover column as a share of a panel's time.
 _PLAIN_ROWS, _PLAIN_LANES, _PLAIN_REST = 4, 8, 0.2
 _WINDOW = 36  # taps
-# Depthwise and pooling kernels: channels at once, and taps that they come in.
+# Depthwise and pooling kernels: channels per step, and the numbers of taps they are built for.
 _CHANNELS = 8
 _DEPTHWISE_TAPS = (3, 4, 9, 25)
-_POOL_TAPS = (9, 8)  # at first, and each further time
+_POOL_TAPS = (9, 8)  # of the first pass, and of each further pass
 
 
 class Runs(NamedTuple):
@@ -63,9 +65,9 @@ class Runs(NamedTuple):
 
     inner: float = 0.0  # steps over narrow tiles; taps; contiguous stretches
     wide: float = 0.0  # steps over wide tiles
-    outer: float = 0.0  # taps of tiles; steps of packing; numbers gathered by the runtime; ends
+    outer: float = 0.0  # taps of tiles; packing steps; values gathered by im2col; leftover taps
     starts: float = 0.0  # tiles, or panels of channels at a pixel
-    variant: str = ""  # tells apart kernels of one op
+    variant: str = ""  # distinguishes the kernels of one op
 
 
 def kernel(
@@ -77,20 +79,20 @@ def kernel(
     *,
     delegated: bool,
 ) -> tuple[str, Runs]:
-    """Name of the kernel that computes an op, and its runs.
+    """Name of the kernel that computes an op, and its loop counts.
 
     Args:
         name: the builtin's name in the schema.
         op_class: its class.
-        inputs: operands in the op's order; what the file holds of axes and permutations in them.
+        inputs: operands in the op's order; axes and permutations with their constant values.
         outputs: results in the op's order.
         options: the op's unpacked ``builtinOptions``.
         delegated: whether XNNPACK computes it.
 
     Returns:
-        the name, and how often the kernel's loops run.
+        the name, and the numbers of iterations of the kernel's loops.
     """
-    family = f"{op_class}.{_SAME.get(name, name.lower())}"
+    family = f"{op_class}.{_SHARED_KERNEL.get(name, name.lower())}"
     if op_class in ("conv", "matmul"):
         runs = _product_runs(name, inputs, outputs, options, delegated)
     else:
@@ -117,13 +119,13 @@ def _runs(
     if name == "SOFTMAX":
         return outputs[0].elements / max(outputs[0].shape[-1], 1), ""
     if name in ("SLICE", "STRIDED_SLICE", "PAD"):
-        return _cut_runs(inputs[0].shape, outputs[0].shape), ""
+        return _slice_runs(inputs[0].shape, outputs[0].shape), ""
     if name in ("CONCATENATION", "SPLIT", "SPLIT_V", "PACK", "UNPACK", "TILE"):
         parts = inputs if name in ("CONCATENATION", "PACK") else outputs
         whole = outputs[0] if name in ("CONCATENATION", "PACK") else inputs[0]
         if name == "SPLIT":
             whole = inputs[1]
-        return sum(_cut_runs(whole.shape, part.shape) for part in parts), ""
+        return sum(_slice_runs(whole.shape, part.shape) for part in parts), ""
     if name == "DEPTHWISE_CONV_2D":
         taps = prod(inputs[1].shape[1:3])
         taps, many = next(((n, "") for n in _DEPTHWISE_TAPS if taps <= n), (taps, "window"))
@@ -136,7 +138,7 @@ def _runs(
 
 
 def _windows(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[float, float]:
-    """Taps that end with part of a panel of channels, which takes a path of its own; and panels."""
+    """Taps that end in a partial panel of channels (a separate code path), and number of panels."""
     if name not in ("DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D"):
         return 0.0, 0.0
     out, ends = outputs[0].shape, 0
@@ -146,7 +148,7 @@ def _windows(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> 
 
 
 def _panels(output: Tensor) -> int:
-    """Pixels, times the panels of channels of each."""
+    """Pixels times channel panels per pixel."""
     return prod(output.shape[:-1]) * -(-output.shape[-1] // _CHANNELS)
 
 
@@ -157,7 +159,7 @@ def _product_runs(
     options: Any,
     delegated: bool,
 ) -> Runs:
-    """Loops of a matrix product; a convolution is one of a row per pixel of its results."""
+    """Loops of a matrix product; a convolution is one with a row per output pixel."""
     out = outputs[0].shape
     batches, taps, variant, gathered = 1, 1, "", False
     if name == "FULLY_CONNECTED":
@@ -168,14 +170,14 @@ def _product_runs(
         rows, columns = out[-2] if len(out) > 1 else 1, out[-1]
         depth = left[-2] if options.adjX else left[-1]
         batches = outputs[0].elements // max(rows * columns, 1)
-        if prod(right[:-2]) == 1:  # one right-hand side for all: one tall product
+        if prod(right[:-2]) == 1:  # a shared right-hand side makes it one tall product
             rows, batches = rows * batches, 1
         variant = "turned" if options.adjX else ""
     elif name == "CONV_2D":
         rows, columns = prod(out[:-1]), out[-1]
         taps = prod(inputs[1].shape[1:3])
         depth = taps * inputs[1].shape[3]
-        # The runtime's own kernel gathers what a stride leaves of an image, as it does a window.
+        # The runtime's built-in kernel gathers its input (im2col) for a window or a stride.
         gathered = not delegated and (taps > 1 or prod(inputs[0].shape[1:3]) > prod(out[1:3]))
         variant = "" if taps > 1 else "strided" if gathered else "pointwise"
         if taps >= _WINDOW and not delegated:
@@ -198,16 +200,16 @@ def _product_runs(
     tiles = batches * -(-rows // (_ROWS if taps == 1 else _WINDOW_ROWS)) * panels
     steps = tiles * share * depth
     wide = float(batches * -(-rows // _WIDE_ROWS) * -(-columns // _WIDE_LANES) * depth)
-    # The right-hand side of a product of two results is packed at each call.
+    # If both operands are computed, the right-hand side is packed in each call.
     outer = batches * panels * depth if name == "BATCH_MATMUL" else tiles * taps * (taps > 1)
     return Runs(steps, wide, float(outer), float(tiles), variant)
 
 
 def _plain_runs(rows: int, columns: int, depth: int, variant: str, gathered: bool) -> Runs:
-    """Loops of the runtime's own products, which are Eigen's; a vector has a kernel of its own."""
+    """Loops of the runtime's built-in products (Eigen); matrix-vector products have their own."""
     if rows == 1:
         return Runs(variant=f"{variant}.row" if variant else "row")
-    down = rows // _PLAIN_ROWS + rows % _PLAIN_ROWS  # rows left over are done one by one
+    down = rows // _PLAIN_ROWS + rows % _PLAIN_ROWS  # leftover rows are computed one by one
     across = columns // _PLAIN_LANES + _PLAIN_REST * (columns % _PLAIN_LANES)
     return Runs(
         down * across * depth,
@@ -218,7 +220,7 @@ def _plain_runs(rows: int, columns: int, depth: int, variant: str, gathered: boo
 
 
 def _broadcast_runs(inputs: Sequence[Tensor], output: Tensor) -> float:
-    """Elements over the longest stretch in which each operand stands still or moves on."""
+    """Number of inner loops, each over the longest run in which no operand changes its stride."""
     rank = len(output.shape)
     shapes = [(1,) * (rank - len(tensor.shape)) + tensor.shape for tensor in inputs[:2]]
     inner, pattern = 1, None
@@ -256,7 +258,7 @@ def _transpose_runs(inputs: Sequence[Tensor]) -> tuple[float, str]:
     shape, order = inputs[0].shape, inputs[1].values
     if len(order) != len(shape):
         return float(inputs[0].elements), ""
-    # Axes of size 1 do not matter, nor do neighbours that stay neighbours.
+    # Axes of size 1 do not matter, nor do axes that stay adjacent.
     real = [axis for axis in order if shape[axis] > 1]
     if real == sorted(real):
         return 1.0, "still"
@@ -268,8 +270,8 @@ def _transpose_runs(inputs: Sequence[Tensor]) -> tuple[float, str]:
     return inputs[0].elements / inner, "" if inner == 1 else "blocks"
 
 
-def _cut_runs(whole: Sequence[int], part: Sequence[int]) -> float:
-    """Contiguous stretches in which a part of a tensor, or the tensor in a larger one, lies."""
+def _slice_runs(whole: Sequence[int], part: Sequence[int]) -> float:
+    """Number of contiguous runs that a slice of a tensor consists of."""
     if len(whole) != len(part):
         return 1.0
     small = [min(pair) for pair in zip(whole, part, strict=True)]

@@ -1,4 +1,4 @@
-"""What a device must not be asked for, and how far a cost is from it."""
+"""Resource limits of a device, and the slack of a predicted cost."""
 
 from dataclasses import dataclass, fields
 from math import isfinite
@@ -10,10 +10,10 @@ from fieldtune.profiles.device.profile import DeviceProfile
 
 @dataclass(frozen=True)
 class DeviceLimits:
-    """Hard caps of one device type; ``None`` is no cap. Units end the names as in a Cost.
+    """Hard limits of one device type; ``None``: unlimited. Names end with units, as in a Cost.
 
     Raises:
-        UsageError: a cap that is not a finite number above 0.
+        UsageError: a limit is not a finite number above 0.
     """
 
     memory_mib: float | None = None
@@ -28,35 +28,35 @@ class DeviceLimits:
                 raise UsageError(f"limit {name} = {cap} must be a finite number above 0")
 
     def items(self) -> list[tuple[str, float]]:
-        """The limits that are set: name and cap."""
+        """The limits that are set, as (name, limit) pairs."""
         pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
         return [(name, cap) for name, cap in pairs if cap is not None]
 
 
 def default_limits(profile: DeviceProfile) -> DeviceLimits:
-    """Limit a device to its own free memory and free storage, and to nothing else."""
+    """The limits that a device itself imposes: its free memory and free storage."""
     return DeviceLimits(
         memory_mib=profile.memory_free_mib.value, storage_mib=profile.storage_free_mib.value
     )
 
 
 def slack(cost: Cost, limits: DeviceLimits) -> dict[str, float]:
-    """Say how a predicted cost stands to each limit that is set.
+    """Relative distance of a predicted cost to each limit that is set.
 
     Raises:
-        UsageError: a limit is set on what the device's profile does not tell.
+        UsageError: a limited quantity cannot be predicted from the device's profile.
 
     Returns:
-        limit name -> ``used / cap - 1``, judged on the estimate's value: at most 0 fits, -0.25
-        leaves a quarter of the cap, 0.5 is half as much again as allowed.
+        limit name -> ``used / limit - 1``, from the estimate's value: at most 0 satisfies the
+        limit, -0.25 leaves a quarter of it unused, 0.5 exceeds it by half.
     """
     gaps: dict[str, float] = {}
     for name, cap in limits.items():
         used: Estimate | None = getattr(cost, name)
         if used is None:
             raise UsageError(
-                f"limit {name} = {cap:g} cannot be judged: the device's profile does not tell "
-                "what it needs; add that to the profile or drop the limit"
+                f"limit {name} = {cap:g} cannot be checked: the device's profile lacks values "
+                "that the prediction needs; add them to the profile or remove the limit"
             )
         gaps[name] = used.value / cap - 1.0
     return gaps

@@ -1,20 +1,20 @@
-"""How long a device needs for one call of a signature, predicted from its profile.
+"""Predicted time of one call of a signature on a device.
 
-Where a profile's kernels were measured (``fieldtune profiles measure``), the time of each kernel is
-linear in what its work counts: ops, flops, bytes and loops
+If a profile's kernels were measured (``fieldtune profiles measure``), the time of each kernel is
+linear in the features of its work: ops, FLOPs, bytes and loop iterations
 (:mod:`fieldtune.profiles.measure.fit_rates`).
 
-Elsewhere the time of a call is a roofline (Williams, Waterman and Patterson, "Roofline: an
-insightful visual performance model for multicore architectures", CACM 52(4), 2009), taken for each
-class of op on its own and with a fixed time for dispatching an op, because classes reach very
-different shares of a core's peak and small models are made of dispatch (nn-Meter, Zhang et al.,
+Otherwise the time of a call is a roofline model (Williams, Waterman and Patterson, "Roofline: an
+insightful visual performance model for multicore architectures", CACM 52(4), 2009), applied to each
+class of op separately and with a fixed dispatch time per op, because classes reach very different
+shares of a core's peak and small models are dominated by dispatch (nn-Meter, Zhang et al.,
 "nn-Meter: towards accurate latency prediction of deep-learning model inference on diverse edge
 devices", MobiSys 2021)::
 
     call = python + sum over classes of
                max(flops / (dense * share), bytes / (2 * copy * cache gain)) + ops * dispatch
 
-Intervals are those of :mod:`fieldtune.profiles.common.estimate`.
+Intervals are computed as in :mod:`fieldtune.profiles.common.estimate`.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ from typing import Literal
 from fieldtune.profiles.common.estimate import Estimate, Quantity, Span
 from fieldtune.profiles.costmodel.flops import OpClass
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
-from fieldtune.profiles.device.profile import DeviceProfile, Figure
+from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue
 
-__all__ = ["Estimate", "Roofline", "Threads", "call_ms", "cheaper", "dearer"]
+__all__ = ["Estimate", "Roofline", "Threads", "call_ms", "higher_is_better", "higher_is_worse"]
 
 Threads = Literal["one", "all"]
 
@@ -33,42 +33,42 @@ Threads = Literal["one", "all"]
 # TFLite with XNNPACK. Checked against XNNPACK's published MobileNet v2 latencies (README, 2020:
 # 44 ms on a Pi 4B, 79 ms on a Pi 3B+, 49 to 55 ms on one thread of three phones), which are about
 # nine tenths pointwise convolution. That a depthwise convolution or an addition reaches a fraction
-# of what a convolution does is nn-Meter's finding; the figures are estimates, hence their spans.
+# of what a convolution does is nn-Meter's finding; the numbers are estimates, hence the wide spans.
 # Training steps of six small models (MLPs and CNNs on 8x8 images, batch 8) on an x86-64 core were
-# predicted at 0.6 (CNNs) to 2.3 times (MLPs) what they took, always inside the interval.
+# predicted at 0.6 (CNNs) to 2.3 times (MLPs) the measured time, always inside the interval.
 DENSE_SHARE: dict[OpClass, Span] = {
-    "matmul": Span(0.95, 0.55, 0.20),  # batches of 1 to 32 leave the kernel's panels half empty
-    # An implicit matrix product; its low end is few channels. Above 1 at the high end, for the
-    # dense rates are mostly those of HPL, about half of peak, and XNNPACK can reach more of it.
+    "matmul": Span(0.95, 0.55, 0.20),  # batches of 1 to 32 fill the kernel's panels only partly
+    # An implicit matrix product; the low end is few channels. The high end is above 1 because the
+    # dense rates are mostly from HPL, about half of peak, and XNNPACK can exceed them.
     "conv": Span(1.4, 0.80, 0.40),
     "depthwise": Span(0.45, 0.25, 0.08),  # one multiply-add for each two loads
-    "elementwise": Span(0.25, 0.10, 0.03),  # no multiply-adds; a load or store an operation
+    "elementwise": Span(0.25, 0.10, 0.03),  # no multiply-adds; a load or store per operation
     "pool": Span(0.25, 0.10, 0.03),  # as elementwise
-    "reduce": Span(0.25, 0.08, 0.02),  # a chain of dependent additions; lowest, a scalar kernel
-    "move": Span(0.25, 0.10, 0.03),  # has no operations; here so that every class has a share
+    "reduce": Span(0.25, 0.08, 0.02),  # dependent additions; the low end is a scalar kernel
+    "move": Span(0.25, 0.10, 0.03),  # has no operations; listed so that every class has a share
     "variable": Span(0.25, 0.10, 0.03),  # likewise
-    "other": Span(0.20, 0.05, 0.01),  # unknown kernels, taken for scalar reference code
+    "other": Span(0.20, 0.05, 0.01),  # unknown kernels, assumed to be scalar reference code
 }
-# A copy reads and writes each byte, so main memory moves 2 bytes for each byte copied.
+# A copy reads and writes each byte: 2 bytes of memory traffic per byte copied.
 BYTES_PER_COPIED_BYTE = 2.0
-# How much faster than main memory a class's bytes move. The tensors of the models that are trained
-# on such boards lie mostly in the second-level cache (0.5 to 2 MiB), those of MobileNet mostly not.
+# Speed of data access relative to main memory. The tensors of models that are trained on such
+# boards mostly fit into the L2 cache (0.5 to 2 MiB), those of MobileNet mostly do not.
 CACHE_GAIN = Span(6.0, 2.0, 1.0)
 
 
-def dearer(figure: Figure) -> Span:
-    """Span of a figure that makes work dearer the higher it is (power, overhead)."""
-    return Span(figure.low, figure.value, figure.high)
+def higher_is_worse(entry: ProfileValue) -> Span:
+    """Span of a profile value that increases costs (power, overhead)."""
+    return Span(entry.low, entry.value, entry.high)
 
 
-def cheaper(figure: Figure) -> Span:
-    """Span of a figure that makes work cheaper the higher it is (speed, bandwidth)."""
-    return Span(figure.high, figure.value, figure.low)
+def higher_is_better(entry: ProfileValue) -> Span:
+    """Span of a profile value that reduces costs (speed, bandwidth)."""
+    return Span(entry.high, entry.value, entry.low)
 
 
 def _ratios(span: Span) -> tuple[float, float]:
-    """What time becomes at the two ends of a speed, as a share of what it is."""
-    return span.value / span.cheap, span.value / span.dear
+    """Time at the two ends of a speed's span, relative to the time at its value."""
+    return span.value / span.best, span.value / span.worst
 
 
 _SHARE: dict[str, tuple[float, tuple[float, float]]] = {
@@ -86,31 +86,31 @@ class Roofline:
             else profile.float32_all_cores_gflop_s
         )
         self._profile = profile
-        # Rates of kernels are those of one thread; all cores share what the dense rate says.
+        # Kernel rates are for one thread; for all cores they are scaled like the dense rate.
         self._speedup = dense.value / profile.float32_one_thread_gflop_s.value
         self._flop_per_ms = dense.value * 1e6
         self._bytes_per_ms = (
             profile.memory_copy_mb_s.value * 1e3 * BYTES_PER_COPIED_BYTE * CACHE_GAIN.value
         )
         heat = profile.sustained_share
-        # Heat slows the cores, and with them dispatch and Python, but not the memory.
+        # Thermal throttling slows the cores (and so dispatch and Python), but not the memory.
         self._heat = Quantity.of("heat", (1 / heat.high, 1 / heat.value, 1 / heat.low))
-        # What slows arithmetic and what slows moving: factor, and times its two ends.
+        # Factors of arithmetic and of data movement: name, and relative time at the two ends.
         self._arithmetic = (
-            ("dense", *_ratios(cheaper(dense))),
+            ("dense", *_ratios(higher_is_better(dense))),
             ("heat", heat.value / heat.high, heat.value / heat.low),
         )
         self._moving = (
-            ("copy", *_ratios(cheaper(profile.memory_copy_mb_s))),
+            ("copy", *_ratios(higher_is_better(profile.memory_copy_mb_s))),
             ("cache", *_ratios(CACHE_GAIN)),
         )
-        self._dispatch = Quantity.of("dispatch", dearer(profile.op_dispatch_us)) * 1e-3
-        self._python = Quantity.of("python", dearer(profile.python_call_us)) * 1e-3
+        self._dispatch = Quantity.of("dispatch", higher_is_worse(profile.op_dispatch_us)) * 1e-3
+        self._python = Quantity.of("python", higher_is_worse(profile.python_call_us)) * 1e-3
 
     def call_ms(self, work: Work) -> Quantity:
         """Milliseconds of one call: the formula in this module's docstring."""
         if not self._profile.classes:
-            return self._by_shares(work.classes)
+            return self._roofline_ms(work.classes)
         measured, below, above = 0.0, 0.0, 0.0
         rest: dict[str, OpWork] = {}
         all_rates = self._profile.rates
@@ -129,12 +129,13 @@ class Roofline:
             below += spent * (rates.low - 1.0)
             above += spent * (rates.high - 1.0)
         scale = 1e-3 / self._speedup
-        # Kernels are measured in one way on one device, so their errors are taken to go together.
+        # All kernels are measured the same way on one device, so their errors are treated as
+        # correlated.
         kernels = Quantity(measured * scale, {"kernels": (below * scale, above * scale)})
-        return kernels * self._heat + self._by_shares(rest)
+        return kernels * self._heat + self._roofline_ms(rest)
 
-    def _by_shares(self, kernels: Mapping[str, OpWork]) -> Quantity:
-        """Time of kernels without measured rates, summed by their classes, and of Python."""
+    def _roofline_ms(self, kernels: Mapping[str, OpWork]) -> Quantity:
+        """Time of kernels without measured rates, by class, plus dispatch and the Python call."""
         sums: dict[str, tuple[float, float]] = {}
         ops = 0
         for name, op in kernels.items():
@@ -151,7 +152,7 @@ class Roofline:
             moving = moved / self._bytes_per_ms
             longest = max(arithmetic, moving)
             spent += longest
-            # One factor at its end may hand the lead to the other side of the roof.
+            # With a factor at its end, the other term of the roofline may become the larger one.
             for factor, low, high in (*self._arithmetic, (name, *ratios)):
                 down, up = changes.get(factor, (0.0, 0.0))
                 changes[factor] = (
@@ -173,8 +174,8 @@ def call_ms(profile: DeviceProfile, work: Work, *, threads: Threads = "one") -> 
 
     Args:
         profile: the device type.
-        work: of the signature, from :func:`fieldtune.profiles.costmodel.tflite_work.read_work`.
-        threads: ``one`` (what a client gives its interpreter) or ``all`` the device's cores.
+        work: the signature's, from :func:`fieldtune.profiles.costmodel.tflite_work.read_work`.
+        threads: ``one`` (as a client sets up its interpreter) or ``all`` cores of the device.
 
     Returns:
         milliseconds at the device's sustained speed, and their 90 % interval.

@@ -1,10 +1,10 @@
-"""Which ops of a graph the runtime hands to XNNPACK, and into how many partitions.
+"""Which ops of a graph the runtime delegates to XNNPACK, and in which partitions.
 
-TFLite's interpreter gives the float32 ops that XNNPACK knows to its delegate, whose kernels are
-several times faster than the built-in ones; each partition costs a call of its own. The rules are
-those of tflite/delegates/xnnpack (ai-edge-litert 2.3), the partitioning is TFLite's greedy
-algorithm (graph_info.cc): all the ops of one kind that are ready, then all of the other kind, ...
-Checked against what the runtime did with the training graphs of random models.
+TFLite's interpreter delegates the float32 ops that XNNPACK supports; its kernels are several times
+faster than the built-in ones, but each partition adds the overhead of a call. The rules are those
+of tflite/delegates/xnnpack (ai-edge-litert 2.3). Partitioning is TFLite's greedy algorithm
+(graph_info.cc): all ready ops of one kind (delegated or not), then all ready ops of the other kind,
+and so on. Checked against the runtime's partitions of the training graphs of random models.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ _ALWAYS = {
     "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE",
     "VAR_HANDLE",
 }  # fmt: skip
-# Their weights must be constants of the file: those of a deployed model, not of one that trains.
+# Delegated only with constant weights: in a deployed model, not in a training graph.
 _WITH_FIXED_WEIGHTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
-_MOST_CONCATENATED = 5
-_MOST_SPLIT = 4
+_MAX_CONCATENATED = 5
+_MAX_SPLIT = 4
 
 
 def delegated(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
-    """Whether XNNPACK takes an op.
+    """Whether an op is delegated to XNNPACK.
 
     Args:
         name: the builtin's name in the schema.
@@ -41,32 +41,34 @@ def delegated(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
     if name in _WITH_FIXED_WEIGHTS:
         return all(tensor.type == "FLOAT32" for tensor in inputs[1:2]) and inputs[1].constant
     if name == "CONCATENATION":
-        return len(inputs) <= _MOST_CONCATENATED
+        return len(inputs) <= _MAX_CONCATENATED
     if name == "SPLIT":
-        return len(outputs) <= _MOST_SPLIT
+        return len(outputs) <= _MAX_SPLIT
     return name in _ALWAYS
 
 
-def partitions(taken: Sequence[bool], needs: Sequence[Sequence[int]]) -> list[int]:
-    """The partition of each op: even and odd numbers alternate between the two kinds.
+def partitions(on_xnnpack: Sequence[bool], needs: Sequence[Sequence[int]]) -> list[int]:
+    """The partition number of each op; consecutive partitions alternate between the two kinds.
 
     Args:
-        taken: for each op in order, whether XNNPACK takes it.
-        needs: for each op, the ops whose results it needs.
+        on_xnnpack: for each op in order, whether it is delegated.
+        needs: for each op, the ops whose results it reads.
     """
-    place = [-1] * len(taken)
-    left = list(range(len(taken)))
-    epoch = 0
-    while left:
+    partition_of = [-1] * len(on_xnnpack)
+    remaining = list(range(len(on_xnnpack)))
+    partition = 0
+    while remaining:
         kind: bool | None = None
         later = []
-        for op in left:
-            if (kind is None or taken[op] == kind) and all(place[n] >= 0 for n in needs[op]):
-                kind = taken[op]
-                place[op] = epoch
+        for op in remaining:
+            if (kind is None or on_xnnpack[op] == kind) and all(
+                partition_of[n] >= 0 for n in needs[op]
+            ):
+                kind = on_xnnpack[op]
+                partition_of[op] = partition
             else:
                 later.append(op)
-        # Ops stand in an order in which they can run, so one pass finds all that are ready.
-        left = later
-        epoch += 1
-    return place
+        # Ops are in topological order, so one pass finds all that are ready.
+        remaining = later
+        partition += 1
+    return partition_of

@@ -1,1 +1,1 @@
-"""Device types: their figures, and the catalogue."""
+"""Device profiles and the catalogue."""

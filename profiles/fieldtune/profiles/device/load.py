@@ -1,8 +1,8 @@
-"""Finding and reading device profiles: the catalogue beside this module, or a file of one's own.
+"""Loading device profiles from the built-in catalogue or from a user's file.
 
-A profile is a TOML file with a ``title`` and one table a figure. ``extends = "other"`` takes every
-figure that the file does not state from ``other.toml`` in the same folder, or else from the
-catalogue: the memory variants of a board differ in one figure or two.
+A profile is a TOML file with a ``title`` and one table per value. ``extends = "other"`` inherits
+every value that the file does not state from ``other.toml`` in the same folder, or else from the
+catalogue: the memory variants of a board differ in only a few values.
 """
 
 import tomllib
@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fieldtune.profiles.common.errors import ProfileError, did_you_mean
-from fieldtune.profiles.common.validation import dotted, mistake
-from fieldtune.profiles.device.profile import DeviceProfile, Figure, figure_fields
+from fieldtune.profiles.common.validation import dotted, first_error
+from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue, value_fields
 
 _CATALOGUE = Path(__file__).parent / "catalogue"
 
@@ -30,11 +30,11 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """Load a profile by its name in the catalogue, or from a file.
 
     Args:
-        name_or_path: a name such as ``raspberry-pi-4b``, a path, or a text that ends in ``.toml``
-            or has a slash in it and so is taken for a path.
+        name_or_path: a name such as ``raspberry-pi-4b``, or a path. A string that ends in
+            ``.toml`` or contains a slash or backslash is treated as a path.
 
     Raises:
-        ProfileError: unknown name, unreadable file, or a wrong figure; one sentence naming the
+        ProfileError: unknown name, unreadable file, or an invalid value; the message names the
             file, the key and the value.
     """
     is_path = isinstance(name_or_path, Path) or name_or_path.endswith(".toml")
@@ -48,7 +48,7 @@ def _from_catalogue(name: str) -> DeviceProfile:
     if name not in profile_names():
         raise ProfileError(
             f"no device profile is called {name!r}{did_you_mean(name, profile_names())}; "
-            "give one that `fieldtune profiles list` names, or the path of a .toml file"
+            "use a name from `fieldtune profiles list`, or the path of a .toml file"
         )
     return _read(_CATALOGUE / f"{name}.toml")
 
@@ -59,12 +59,12 @@ def _read(path: Path) -> DeviceProfile:
     try:
         return DeviceProfile.model_validate(table)
     except ValidationError as error:
-        said = mistake(error, DeviceProfile, special=_figure_sentence, also_known=["extends"])
+        said = first_error(error, DeviceProfile, special=_value_message, also_known=["extends"])
         raise ProfileError(f"{path}: {said}") from None
 
 
-def _table(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a file's tables, over those of the profile that it extends."""
+def _table(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file's tables, merged over those of the profile that it extends."""
     try:
         own = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -75,11 +75,11 @@ def _table(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
         return own
     base_name = own.pop("extends")
     base = _base(path, base_name)
-    if base in (path, *heirs):
-        raise ProfileError(f"{path}: extends = {base_name!r} leads back to itself; end the circle")
-    # The name and title of the base are its own; a figure is replaced as a whole.
+    if base in (path, *extended_by):
+        raise ProfileError(f"{path}: extends = {base_name!r} leads back to itself; break the cycle")
+    # The name and title of the base are not inherited; a value's table is replaced as a whole.
     inherited = {
-        k: v for k, v in _table(base, (path, *heirs)).items() if k not in ("name", "title")
+        k: v for k, v in _table(base, (path, *extended_by)).items() if k not in ("name", "title")
     }
     return inherited | own
 
@@ -88,7 +88,7 @@ def _base(path: Path, name: Any) -> Path:
     folders = (path.parent, _CATALOGUE)
     known = sorted({p.stem for folder in folders for p in folder.glob("*.toml")})
     for folder in folders:
-        # Compared with the names that are there, so that no name can lead out of the two folders.
+        # Compared with existing names, so that no name can escape from the two folders.
         if name in known and (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
     raise ProfileError(
@@ -97,18 +97,18 @@ def _base(path: Path, name: Any) -> Path:
     )
 
 
-def _figure_sentence(error: ErrorDetails) -> str | None:
-    """What is wrong with a figure, where more than pydantic's own words can be said of it."""
-    key, kind, fields = dotted(error["loc"]), error["type"], figure_fields()
-    figure, inside = str(error["loc"][0]), len(error["loc"]) > 1
-    if kind == "missing" and figure in fields:
+def _value_message(error: ErrorDetails) -> str | None:
+    """A more specific message for errors in a profile value; None for pydantic's own."""
+    key, kind, fields = dotted(error["loc"]), error["type"], value_fields()
+    name, inside = str(error["loc"][0]), len(error["loc"]) > 1
+    if kind == "missing" and name in fields:
         if not inside:
-            return f"{key} is missing: state {fields[figure].meaning}, in {fields[figure].unit!r}"
+            return f"{key} is missing: state {fields[name].meaning}, in {fields[name].unit!r}"
         if error["loc"][-1] == "unit":
-            return f"{key} is missing: state it in {fields[figure].unit!r}"
-    if kind == "figure":
+            return f"{key} is missing: state it in {fields[name].unit!r}"
+    if kind == "profile_value":
         return f"{key}: {error['msg']}"
     if kind in ("model_type", "model_attributes_type"):
-        keys = ", ".join(Figure.model_fields)
-        return f"{key} = {error['input']!r}: a figure is a table with the keys {keys}"
+        keys = ", ".join(ProfileValue.model_fields)
+        return f"{key} = {error['input']!r}: a value is a table with the keys {keys}"
     return None

@@ -1,1 +1,1 @@
-"""What the machine at hand tells of itself."""
+"""Facts about the machine that this process runs on."""

@@ -1,10 +1,10 @@
-"""Which device profile a board is, by what its firmware calls it and by its memory."""
+"""Detecting the device profile of a board from its model name and memory size."""
 
 from __future__ import annotations
 
 from fieldtune.profiles.host.probe import Host
 
-# Beginning of the device tree's model -> profiles by memory on the board, in MiB, smallest first.
+# Prefix of the device tree's model -> (memory of the board in MiB, profile), smallest first.
 _BOARDS: dict[str, tuple[tuple[int, str], ...]] = {
     "Raspberry Pi Zero 2 W": ((512, "raspberry-pi-zero-2w"),),
     "Raspberry Pi 3 Model B Plus": ((1024, "raspberry-pi-3b-plus"),),
@@ -29,16 +29,18 @@ _BOARDS: dict[str, tuple[tuple[int, str], ...]] = {
 
 
 def detect_profile(host: Host) -> str | None:
-    """The catalogue's profile for this host; None where it is not a board of the catalogue.
+    """The catalogue's profile for this host; None if the board is not in the catalogue.
 
-    The system sees less memory than the board has, so the profile is the one with the least memory
-    that is not below what the system sees.
+    The operating system reports less memory than the board has, so the profile with the smallest
+    memory that is at least the reported size is chosen.
     """
     for model, profiles in _BOARDS.items():
         if host.model is not None and host.model.startswith(model):
-            seen = host.memory_total_mib
+            reported_mib = host.memory_total_mib
             if len(profiles) == 1:
                 return profiles[0][1]
-            if seen is not None:
-                return next((name for mib, name in profiles if seen <= mib), profiles[-1][1])
+            if reported_mib is not None:
+                return next(
+                    (name for mib, name in profiles if reported_mib <= mib), profiles[-1][1]
+                )
     return None

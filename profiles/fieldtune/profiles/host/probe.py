@@ -1,8 +1,8 @@
-"""What a host tells about itself, read from the files of ``/proc`` and ``/sys``.
+"""Facts about the host, read from ``/proc`` and ``/sys``.
 
-Nothing is guessed: what a host does not tell is ``None``. The files are read below a given root, so
-that recorded trees can stand for devices. On a Raspberry Pi the firmware tells throttling and
-under-voltage; only the Pi 5 and its kin can tell their power, through ``vcgencmd pmic_read_adc``.
+Nothing is guessed: facts that are not available are ``None``. The files are read below a given root
+folder, so that tests can use recorded trees. On a Raspberry Pi the firmware reports throttling and
+under-voltage; only the Pi 5 and Compute Module 5 report power, through ``vcgencmd pmic_read_adc``.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Bits of the firmware's get_throttled, as Raspberry Pi documents them for vcgencmd; the same four,
-# shifted by 16, say what has happened since the start.
+# shifted by 16, report events since boot.
 _THROTTLING = {
     0: "under-voltage",
     1: "frequency capped",
@@ -18,13 +18,13 @@ _THROTTLING = {
     3: "soft temperature limit",
 }
 _SINCE_START = 16
-# Boards whose power management chip measures the current of every rail.
+# Boards whose power management chip measures the current of each supply rail.
 _PMIC_BOARDS = ("Raspberry Pi 5", "Raspberry Pi Compute Module 5")
 
 
 @dataclass(frozen=True)
 class Host:
-    """Facts of a host; ``None`` is what it does not tell."""
+    """Facts about a host; ``None`` if not available."""
 
     model: str | None
     cores: int | None
@@ -32,13 +32,13 @@ class Host:
     memory_total_mib: float | None
     memory_available_mib: float | None
     temperature_c: float | None
-    throttling: tuple[str, ...] | None  # now; empty: none
+    throttling: tuple[str, ...] | None  # active now; empty if none
     throttling_since_start: tuple[str, ...] | None
     power_command: tuple[str, ...] | None  # prints the rails that pmic_power_w() sums
 
     @property
-    def tells_power(self) -> bool:
-        """Whether the host can tell the power that it takes."""
+    def reports_power(self) -> bool:
+        """Whether the host can measure its own power consumption."""
         return self.power_command is not None
 
 
@@ -46,8 +46,7 @@ def probe(root: Path = Path("/")) -> Host:
     """Read a host's facts.
 
     Args:
-        root: the folder that holds ``proc``, ``sys`` and ``usr``; another than ``/`` for a recorded
-            tree.
+        root: the folder that contains ``proc``, ``sys`` and ``usr``; not ``/`` for a recorded tree.
     """
     model = _device_tree(root, "model")
     bits = _throttling_bits(root)
@@ -69,11 +68,11 @@ def pmic_power_w(output: str) -> float | None:
 
     Args:
         output: lines such as ``VDD_CORE_A current(7)=1.20000000A`` and
-            ``VDD_CORE_V volt(15)=0.90000000V``; rails without both are left out.
+            ``VDD_CORE_V volt(15)=0.90000000V``; rails without both are skipped.
 
     Returns:
-        watts of the rails, which leave out the losses of the conversion before them and what USB
-        devices draw; ``None`` when no rail has both.
+        total power of the rails in watts, without the losses of the conversion before them and
+        the consumption of USB devices; ``None`` if no rail has both values.
     """
     found: dict[str, dict[str, float]] = {}
     for rail, number, unit in re.findall(
@@ -85,7 +84,7 @@ def pmic_power_w(output: str) -> float | None:
 
 
 def _text(path: Path) -> str | None:
-    """Read a file; ``None`` where it is missing, forbidden or, as sysfs may, refuses to be read."""
+    """Read a file; ``None`` if it is missing or cannot be read (some sysfs files refuse)."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -101,13 +100,13 @@ def _scaled(path: Path, factor: float) -> float | None:
 
 
 def _device_tree(root: Path, name: str) -> tuple[str, ...]:
-    """Strings of a device-tree property; they end in NUL."""
+    """Strings of a device-tree property, which are NUL-terminated in the file."""
     text = _text(root / "proc/device-tree" / name) or ""
     return tuple(part.strip() for part in text.split("\0") if part.strip())
 
 
 def _cpuinfo_model(root: Path) -> str | None:
-    """Board that a Raspberry Pi's kernel names in cpuinfo; elsewhere there is no such line."""
+    """Board name in cpuinfo; only Raspberry Pi kernels write it."""
     found = re.search(r"^Model\s*:\s*(.+)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
     return found.group(1).strip() if found else None
 

@@ -1,1 +1,1 @@
-"""Measuring a machine into a device profile."""
+"""Measuring this machine and writing its device profile."""

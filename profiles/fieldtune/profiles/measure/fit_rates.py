@@ -1,9 +1,9 @@
-"""From timings to rates: what one op, flop, byte and loop of each kernel costs.
+"""Fitting rates to timings: the time per op, FLOP, byte and loop iteration of each kernel.
 
-The time of a kernel is taken to be linear in what
-:class:`~fieldtune.profiles.costmodel.tflite_work.OpWork` counts, with weights of at least 0. So the
-sums over a whole model that a Work holds are all that a prediction needs. The weights are least
-squares of the relative errors; outliers count less (Huber).
+The time of a kernel is modelled as linear in the features of an
+:class:`~fieldtune.profiles.costmodel.tflite_work.OpWork`, with coefficients of at least 0. A
+prediction for a whole model therefore needs only the sums in its Work. The coefficients minimise
+the squared relative errors, with Huber weights against outliers.
 """
 
 from collections import defaultdict
@@ -19,15 +19,15 @@ from fieldtune.profiles.costmodel.tflite_work import FEATURES, OpWork
 from fieldtune.profiles.measure.microbench import FAR_CLASSES, Readings, Timing
 
 Vector = NDArray[np.float64]
-# Relative error past which a sample counts less, and how often the weights are taken anew.
-_HUBER, _ROUNDS = 0.15, 3
-# How often at most kernels and what it costs that bytes come from afar are fitted in turn.
-_TURNS = 4
-# Worth of a rate that is left out, as a share of the squared error: fewer rates generalise better.
+# Relative error above which a sample is down-weighted, and number of reweighting iterations.
+_HUBER, _REWEIGHTINGS = 0.15, 3
+# Maximum number of alternations between fitting the kernels and fitting the cache-miss times.
+_MAX_ITERATIONS = 4
+# Penalty per nonzero rate, as a share of the squared error: fewer rates generalise better.
 _PARSIMONY = 0.02
 _VARIABLE = "variable"
 _ADDITIONS = ("elementwise.binary", "elementwise.add_n.plain")
-_GONE = [FEATURES.index(name) for name in ("near_bytes", "far_bytes", "remote_bytes")]
+_MISSES = [FEATURES.index(name) for name in ("near_bytes", "far_bytes", "remote_bytes")]
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Fit:
-    """All that a microbenchmark tells."""
+    """The rates fitted to a microbenchmark's timings."""
 
     kernels: dict[str, Fitted]  # by kernel name, ``call.*`` among them
-    python_us: float  # of a call, beside its tensors
-    dispatch_us: float  # of an op of the runtime's own kernels
+    python_us: float  # overhead of a call, without copying its tensors
+    dispatch_us: float  # per op of the runtime's built-in kernels
     mix_error: float  # relative error of graphs of many ops
 
 
 def features(work: OpWork) -> Vector:
-    """A kernel's work as a vector."""
+    """A kernel's work as a vector ``[len(FEATURES)]``."""
     return np.array([getattr(work, name) for name in FEATURES], np.float64)
 
 
@@ -59,10 +59,10 @@ def nonnegative(x: Vector, y: Vector, weight: Vector) -> Vector:
     Args:
         x: ``[n, k]``, k small.
         y: ``[n]``.
-        weight: ``[n]``, of the errors (not squared).
+        weight: ``[n]``, multiplies the errors before they are squared.
 
     Returns:
-        ``[k]``; 0 for columns left out.
+        coefficients ``[k]``; 0 for columns that are not used.
     """
     live = [column for column in range(x.shape[1]) if x[:, column].any()]
     best, found = np.inf, np.zeros(x.shape[1])
@@ -91,7 +91,7 @@ def robust(x: Vector, y: Vector, scale: Vector) -> tuple[Vector, float]:
     """
     weight = 1 / scale
     found = nonnegative(x, y, weight)
-    for _ in range(_ROUNDS):
+    for _ in range(_REWEIGHTINGS):
         off = np.abs(x @ found - y) / scale
         found = nonnegative(x, y, weight / np.sqrt(np.maximum(1.0, off / _HUBER)))
     off = np.minimum(np.abs(x @ found - y) / scale, 3 * _HUBER)
@@ -106,19 +106,19 @@ def fit(readings: Readings) -> Fit:
         names = {name for name in timing.work.classes if not name.startswith("call")}
         key = names.pop() if len(names) == 1 else _VARIABLE
         groups[key].append(timing)
-    # What is left of a large op's time once its bytes from afar are paid for is what its kernel
-    # costs near, and what is left of a far graph's once its kernels are is what afar costs.
-    gone_us = {name: np.zeros(len(_GONE)) for name in FAR_CLASSES}
-    for _ in range(_TURNS):
+    # Alternate: the time of an op minus its cache misses gives the rates of its kernel, and the
+    # time of a graph with cache misses minus its kernels gives the time per miss.
+    miss_us = {name: np.zeros(len(_MISSES)) for name in FAR_CLASSES}
+    for _ in range(_MAX_ITERATIONS):
         kernels = {"call.partition": Fitted(partition, 0.0)}
         for name, timings in sorted(groups.items()):
-            kernels[name] = _kernel(name, timings, base_us, partition, gone_us)
-        before, gone_us = gone_us, _gone(readings.far, kernels, base_us)
-        if all(np.allclose(before[n], gone_us[n], rtol=0.02, atol=0.0) for n in FAR_CLASSES):
+            kernels[name] = _kernel(name, timings, base_us, partition, miss_us)
+        before, miss_us = miss_us, _cache_miss_us(readings.far, kernels, base_us)
+        if all(np.allclose(before[n], miss_us[n], rtol=0.02, atol=0.0) for n in FAR_CLASSES):
             break
-    kernels = {n: k if n.startswith("call") else _with_gone(n, k, gone_us)
+    kernels = {n: k if n.startswith("call") else _with_miss_us(n, k, miss_us)
                for n, k in kernels.items()}  # fmt: skip
-    kernels |= _context(readings.mixes, kernels, base_us)
+    kernels |= _with_mixed_graph_overhead(readings.mixes, kernels, base_us)
     feed, fetch, python_us = _calls(readings.calls)
     kernels |= {"call.feed": feed, "call.fetch": fetch}
     dispatch = [k.us[0] for n, k in kernels.items() if n.endswith(".plain") and k.us[0] > 0]
@@ -135,21 +135,21 @@ def _kernel(
     timings: Sequence[Timing],
     base_us: float,
     partition: Vector,
-    gone_us: dict[str, Vector],
+    miss_us: dict[str, Vector],
 ) -> Fitted:
-    """Rates of one kernel, beside the call, the partitions, and the bytes from afar."""
-    x = np.array([_of(timing, name) for timing in timings])
+    """Rates of one kernel, after subtracting the call, the partitions and the cache misses."""
+    x = np.array([_kernel_features(timing, name) for timing in timings])
     taken = np.array([timing.us for timing in timings])
     rest = np.array([base_us + _partitions(timing) @ partition for timing in timings])
-    rest += x[:, _GONE] @ _of_class(name, gone_us)
-    x[:, _GONE] = 0.0
+    rest += x[:, _MISSES] @ _class_miss_us(name, miss_us)
+    x[:, _MISSES] = 0.0
     us, error = robust(x, np.maximum(taken - rest, 0.02 * taken), taken)
     return Fitted(us, error)
 
 
-def _of(timing: Timing, name: str) -> Vector:
+def _kernel_features(timing: Timing, name: str) -> Vector:
     total: Vector
-    if name == _VARIABLE:  # read and assigned in one graph: one rate for all of the class
+    if name == _VARIABLE:  # read and assigned in one graph: one rate for the class
         found = [w for n, w in timing.work.classes.items() if n.startswith(_VARIABLE)]
         total = np.sum([features(work) for work in found], axis=0)
         return total
@@ -178,14 +178,15 @@ def _invocation(kernels: Sequence[Timing]) -> tuple[float, Vector]:
     return float(found[0]), partition
 
 
-def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> dict[str, Vector]:
-    """Microseconds that a byte takes more than one in the first-level cache.
+def _cache_miss_us(
+    far: Sequence[Timing], near: dict[str, Fitted], base_us: float
+) -> dict[str, Vector]:
+    """Extra microseconds per byte that misses the L1 cache, by class of op.
 
-    That is: one from the next cache, one from beyond that, and one from memory, each on top of the
-    one before.
-
-    By class of op: additions stream through memory and hardly notice, products wait for the rows of
-    their tiles, and copies for each stretch.
+    Three coefficients per class, each in addition to the previous ones: for bytes that miss L1, for
+    bytes that miss L2, and for main memory traffic. They differ by class: additions stream and
+    are hardly slowed by misses, products wait for the rows of their tiles, and copies for each
+    contiguous run.
     """
     found = {}
     for name in FAR_CLASSES:
@@ -193,30 +194,30 @@ def _gone(far: Sequence[Timing], near: dict[str, Fitted], base_us: float) -> dic
         for timing in far:
             ops = {n: work for n, work in timing.work.classes.items() if not n.startswith("call")}
             if all(n.startswith(name) for n in ops):
-                rows.append(np.sum([features(work)[_GONE] for work in ops.values()], axis=0))
+                rows.append(np.sum([features(work)[_MISSES] for work in ops.values()], axis=0))
                 more.append(max(timing.us - _predicted(timing, near, base_us), 0.0))
                 taken.append(timing.us)
-        found[name] = np.zeros(len(_GONE))
+        found[name] = np.zeros(len(_MISSES))
         if rows:
             found[name], _ = robust(np.array(rows), np.array(more), np.array(taken))
     return found
 
 
-def _of_class(kernel: str, gone_us: dict[str, Vector]) -> Vector:
-    """What afar costs a kernel: as its class, and where that was not timed, as copies."""
-    return gone_us.get(kernel.partition(".")[0], gone_us["move"])
+def _class_miss_us(kernel: str, miss_us: dict[str, Vector]) -> Vector:
+    """Cache-miss times of a kernel: those of its class, or of copies if its class was not timed."""
+    return miss_us.get(kernel.partition(".")[0], miss_us["move"])
 
 
-def _with_gone(name: str, kernel: Fitted, gone_us: dict[str, Vector]) -> Fitted:
+def _with_miss_us(name: str, kernel: Fitted, miss_us: dict[str, Vector]) -> Fitted:
     us = kernel.us.copy()
-    us[_GONE] = _of_class(name, gone_us)
+    us[_MISSES] = _class_miss_us(name, miss_us)
     return Fitted(us, kernel.error)
 
 
-def _context(
+def _with_mixed_graph_overhead(
     mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: float
 ) -> dict[str, Fitted]:
-    """All kernels, each op as much dearer as it is in the company of others."""
+    """All kernels, with the per-op overhead in mixed graphs added."""
     if not mixes:
         return {}
     ops = np.array([[float(timing.work.ops)] for timing in mixes])
@@ -241,13 +242,13 @@ def _predicted(timing: Timing, kernels: dict[str, Fitted], base_us: float) -> fl
 
 
 def _mix_error(mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: float) -> float:
-    """Standard deviation of a normal error that nine mixes in ten would be within."""
+    """Relative prediction error of mixed graphs: the 90th percentile over ``Z90``."""
     off = [abs(np.log(_predicted(mix, kernels, base_us) / mix.us)) for mix in mixes]
     return float(np.quantile(off, 0.9)) / Z90 if off else 0.0
 
 
 def _calls(calls: Sequence[Timing]) -> tuple[Fitted, Fitted, float]:
-    """Feeding a tensor, fetching one, and what is left of a call from Python, in microseconds."""
+    """Rates of feeding and of fetching a tensor, and the remaining overhead of a call (us)."""
     ends = [[timing.work.classes[name] for name in ("call.feed", "call.fetch")] for timing in calls]
     x = np.array([
         [1.0, fed.count, fed.moved_bytes, fetched.count, fetched.moved_bytes, fed.runs]

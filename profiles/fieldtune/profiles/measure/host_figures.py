@@ -1,4 +1,4 @@
-"""Figures of this host that need no TFLite graph: memory bandwidth, memory of a process, power."""
+"""Measurements of this host that need no TFLite graph: memory, storage and power."""
 
 import os
 import re
@@ -13,14 +13,14 @@ import numpy as np
 from fieldtune.profiles.host.probe import Host, pmic_power_w
 from fieldtune.profiles.measure.tflite_graphs import chain
 
-_COPIED_MIB = 64
+_BUFFER_MIB = 64
 _COPIES = 12
 _MIB = 2.0**20
-_PROCESS_LIMIT_S = 60
-# What the process of each kind imports; then it runs the graph that it is given.
+_PROCESS_TIMEOUT_S = 60
+# What each kind of process imports; then it runs the graph that it reads from stdin.
 _RUNNER = "import sys, numpy, {package}.interpreter as runtime"
 _CLIENT = _RUNNER + ", flwr.clientapp, pydantic"
-_RUN_AND_TELL = """
+_RUN_AND_PRINT_STATUS = """
 ready = runtime.Interpreter(model_content=sys.stdin.buffer.read(), num_threads=1)
 ready.allocate_tensors()
 ready.invoke()
@@ -29,8 +29,8 @@ print(open("/proc/self/status").read())
 
 
 def copy_mb_s() -> tuple[float, float, float]:
-    """Bytes copied a second in main memory, in MB/s: fastest decile, median, slowest decile."""
-    source = np.ones(_COPIED_MIB * 2**17)  # of 8 bytes each
+    """Copy rate of main memory in MB/s: fastest decile, median, slowest decile."""
+    source = np.ones(_BUFFER_MIB * 2**17)  # of 8 bytes each
     target = np.zeros_like(source)
     np.copyto(target, source)
     rates = []
@@ -43,19 +43,19 @@ def copy_mb_s() -> tuple[float, float, float]:
 
 
 def process_mib(package: str, *, client: bool) -> float | None:
-    """Resident memory, at its peak, of a fresh process that has run a tiny graph.
+    """Peak resident memory in MiB of a new process that has run a small graph; None if it fails.
 
     Args:
-        package: of the TFLite runtime.
-        client: the federated client's process, with flwr; else one that only runs a model.
+        package: import name of the TFLite runtime.
+        client: True for a federated client with flwr; False for a process that only runs a model.
     """
-    code = (_CLIENT if client else _RUNNER).format(package=package) + _RUN_AND_TELL
+    code = (_CLIENT if client else _RUNNER).format(package=package) + _RUN_AND_PRINT_STATUS
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=chain("ADD", 4, 1),
             capture_output=True,
-            timeout=_PROCESS_LIMIT_S,
+            timeout=_PROCESS_TIMEOUT_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
@@ -65,18 +65,18 @@ def process_mib(package: str, *, client: bool) -> float | None:
 
 
 def storage_mib(folder: Path) -> tuple[float, float]:
-    """Size and free space of the file system that holds a folder."""
+    """Size and free space, in MiB, of the file system of a folder."""
     usage = shutil.disk_usage(folder)
     return usage.total / _MIB, usage.free / _MIB
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def power_w(host: Host) -> float | None:
-    """The power that the board takes now; ``None`` where it does not tell."""
+    """The board's current power consumption in watts; ``None`` if it does not report it."""
     if host.power_command is None:
         return None
     try:

@@ -1,8 +1,8 @@
-"""Timing kernels of the installed TFLite runtime, one thread, in a minute or two.
+"""Microbenchmark of the kernels of the installed TFLite runtime, with one thread.
 
-Each sample is a graph of some copies of one op; its time is the fastest of several rounds, for what
-else runs on the machine only ever adds. A few graphs of many different ops tell what it costs that
-caches and branch predictors are cold for each op of a real model.
+Each sample is a graph with several copies of one op. Its time is the fastest of several rounds,
+because other programs can only make it slower. Graphs of many different ops show the overhead of
+cold caches and branch predictors in a real model. The whole benchmark takes one to two minutes.
 """
 
 import random
@@ -22,43 +22,43 @@ from fieldtune.profiles.costmodel.tflite_work import Work, read_work
 from fieldtune.profiles.measure.sample_ops import samples
 from fieldtune.profiles.measure.tflite_graphs import (
     Sample,
-    before_work,
+    call_overhead,
     chain,
-    forth_and_back,
+    forward_backward,
     graph,
-    spread,
+    independent_adds,
     variable,
 )
 
-# Copies in a graph, by the numbers that one copy reads and writes.
+# (Minimum elements that one copy reads and writes, copies in a graph).
 _COPIES = ((60_000, 1), (4_000, 4), (0, 12))
-_LEAST_CHAIN = 6
+_MIN_CHAIN = 6
 _ROUND_S = 1e-3
-_LEAST_ROUNDS = 3
+_MIN_ROUNDS = 3
 PASSES = 6
-"""Over all samples: what slows a machine down, other machines on its host say, lasts longer than a
-sample takes, and seldom as long as all passes."""
-_MOST_S = 150.0
-"""Seconds after which no sample is timed again: a slow board is done with one pass, or two."""
+"""Passes over all samples: disturbances, such as other virtual machines on the host, last longer
+than one sample, but rarely as long as all passes."""
+_MAX_S = 150.0
+"""Seconds after which no sample is timed again, so that a slow board makes one or two passes."""
 _DENSE_FLOPS = 1e6
 _REFERENCE_S = 0.3
-_LOOK_EVERY = 80
-"""Graphs between two looks at the reference in the last pass. Heat slows all of them, and other
-machines on the host some."""
+_REFERENCE_EVERY = 80
+"""Number of graphs between two timings of the reference graph in the last pass. Throttling slows
+all of these timings, other virtual machines only some."""
 _MIXES, _MIXED_OPS, _MIXED_KINDS, _MIXED_ELEMENTS = 24, 40, 10, 600
-_FORTH_AND_BACK = (
+_FORWARD_BACKWARD = (
     (40, 24), (100, 16), (250, 10), (600, 8), (1_500, 4),
     (4_000, 40), (10_000, 20), (24_000, 10), (48_000, 6), (96_000, 4),
 )  # fmt: skip
-"""Rows and copies: those of the first line leave the first-level cache, the others the second."""
+"""(Rows, copies): the first line exceeds the L1 cache, the second the L2 cache."""
 FAR_CLASSES = ("elementwise", "matmul", "move")
-"""Classes of ops that are timed on tensors that have left a cache."""
+"""Classes of ops that are also timed with tensors that exceed a cache."""
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A graph's work and what one invocation of it took."""
+    """A graph's work and the time of one invocation."""
 
     work: Work
     us: float
@@ -66,15 +66,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class Readings:
-    """What a microbenchmark read."""
+    """Results of the microbenchmark."""
 
-    kernels: tuple[Timing, ...]  # graphs of one kernel (or of variables), without Python
-    parts: tuple[Timing, ...]  # graphs that XNNPACK takes a part of, then the runtime, and so on
-    far: tuple[Timing, ...]  # graphs whose operands leave a cache
-    mixes: tuple[Timing, ...]  # graphs of many kernels, without Python
-    calls: tuple[Timing, ...]  # what a call from Python took more than the invocation alone
+    kernels: tuple[Timing, ...]  # graphs of one kernel (or of variables), without the Python call
+    parts: tuple[Timing, ...]  # graphs that alternate between XNNPACK and the runtime's kernels
+    far: tuple[Timing, ...]  # graphs whose operands exceed a cache
+    mixes: tuple[Timing, ...]  # graphs of many kernels, without the Python call
+    calls: tuple[Timing, ...]  # time of a call from Python minus the invocation alone
     runtime: str  # name of the runtime's package
-    steady: float  # speed of a reference graph in the last pass as a share of that at the start
+    speed_ratio: float  # speed of a reference graph at the end relative to the start
 
 
 def interpreter_class() -> tuple[Any, str]:
@@ -92,16 +92,16 @@ def interpreter_class() -> tuple[Any, str]:
 
 
 def fastest_us(call: Callable[[], object], seconds: float, *, one_thread: bool = True) -> float:
-    """Microseconds of a call that nothing interrupts.
+    """Microseconds of an undisturbed call.
 
-    The fastest of several rounds; or, where other programs' turns fall into every round, as they do
-    into those of a long call on a busy machine, the median time that this thread had a processor.
-    (Not the least: some virtual machines lose a moment's processor time now and then.)
+    The fastest of several rounds; or the median CPU time of this thread, if that is less because
+    other programs ran in every round, as with long calls on a busy machine. (The median, because
+    some virtual machines occasionally fail to account CPU time.)
 
     Args:
         call: what to time.
-        seconds: for all rounds together; three are made in any case.
-        one_thread: whether the call keeps to this thread; else only the wall clock can tell.
+        seconds: total for all rounds; at least three rounds are made.
+        one_thread: whether the call uses this thread only; else only wall time is used.
     """
     call()
     began = time.perf_counter()
@@ -109,7 +109,7 @@ def fastest_us(call: Callable[[], object], seconds: float, *, one_thread: bool =
     once = time.perf_counter() - began
     count = max(int(_ROUND_S / max(once, 1e-7)), 1)
     best, busy, end = float("inf"), list[float](), time.perf_counter() + seconds
-    while len(busy) < _LEAST_ROUNDS or time.perf_counter() < end:
+    while len(busy) < _MIN_ROUNDS or time.perf_counter() < end:
         began, began_busy = time.perf_counter(), time.thread_time()
         for _ in range(count):
             call()
@@ -124,12 +124,12 @@ def run(
     """Time every sample.
 
     Args:
-        seconds: for the timing itself; building the graphs takes some more.
-        seed: of the samples' shapes.
-        progress: told how many graphs of how many are done.
+        seconds: total timing time; building the graphs comes on top.
+        seed: for drawing the samples' shapes.
+        progress: called with the number of finished graphs and the total.
 
     Raises:
-        UsageError: no runtime, or no schema to build the graphs with.
+        UsageError: the runtime or the schema for building the graphs is not installed.
     """
     interpreter, package = interpreter_class()
     jobs = _jobs(seed)
@@ -138,16 +138,16 @@ def run(
     later_us: list[float] = []
     works: dict[int, Work] = {}
     best: dict[int, float] = {}
-    end = time.monotonic() + _MOST_S
+    end = time.monotonic() + _MAX_S
     for turn in range(PASSES):
         for number, (kind, build) in enumerate(jobs):
             progress(turn * len(jobs) + number, PASSES * len(jobs))
-            if turn == PASSES - 1 and number % _LOOK_EVERY == 0:
+            if turn == PASSES - 1 and number % _REFERENCE_EVERY == 0:
                 later_us.append(_time(interpreter, reference, "kernel", _REFERENCE_S / 4))
             if turn and (number not in works or time.monotonic() > end):
                 continue
             model = build()
-            # A runtime that lacks an op (or a version of it) is measured on the others.
+            # An op (or op version) that the runtime does not support is skipped.
             try:
                 timed = _time(interpreter, model, kind, seconds / PASSES / len(jobs))
             except (RuntimeError, ValueError):
@@ -160,8 +160,8 @@ def run(
     found: dict[str, list[Timing]] = {kind: [] for kind in kinds}
     for number, work in works.items():
         found[jobs[number][0]].append(Timing(work, best[number]))
-    # Of the same graphs, in the same order. The difference is one of the fastest, for that of a
-    # single pass tells more of the machine's moods than of calls.
+    # Both lists hold the same graphs in the same order. The fastest times are subtracted, because
+    # differences within a single pass are dominated by noise.
     calls = zip(found["call"], found["invocation"], strict=True)
     return Readings(
         kernels=tuple(found["kernel"]),
@@ -170,12 +170,12 @@ def run(
         mixes=tuple(found["mix"]),
         calls=tuple(Timing(call.work, max(call.us - alone.us, 0.0)) for call, alone in calls),
         runtime=package,
-        steady=began_us / min(later_us),
+        speed_ratio=began_us / min(later_us),
     )
 
 
 def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
-    """What to time: what it is for, and what builds its graph."""
+    """What to time: (kind of result, function that builds the graph)."""
     drawn = samples(seed)
     jobs: list[tuple[str, Callable[[], bytes]]] = [
         ("kernel", partial(graph, [sample] * _copies(sample), chained=sample.keeps_shape))
@@ -185,16 +185,16 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
         jobs += [("kernel", partial(chain, op, 16, count)) for op in ("ADD", "ADD_N")]
     for count in (2, 3, 8, 9, 32, 33):
         jobs.append(("part", partial(chain, "ADD", 16, count, "ADD_N")))
-    jobs += [("part", partial(spread, 16, count)) for count in (2, 8, 24, 48)]
+    jobs += [("part", partial(independent_adds, 16, count)) for count in (2, 8, 24, 48)]
     for size in (8, 1_000, 10_000, 100_000, 1_000_000):
         jobs += [("kernel", partial(variable, size, count)) for count in (1, 4)]
-    # Past the second-level cache, and past any: a few MB, and 25 to 60 MB.
+    # Larger than the L2 cache (a few MB), and larger than any cache (25 to 60 MB).
     for size, count in ((20_000, 14), (40_000, 7), (90_000, 3), (20_000, 110), (100_000, 32)):
-        jobs.append(("far", partial(spread, size, count)))
+        jobs.append(("far", partial(independent_adds, size, count)))
     jobs += [("far", partial(_weights, count)) for count in (12, 32, 48)]
-    for rows, count in _FORTH_AND_BACK:
+    for rows, count in _FORWARD_BACKWARD:
         for kind in FAR_CLASSES:
-            jobs.append(("far", partial(forth_and_back, kind, rows, count)))
+            jobs.append(("far", partial(forward_backward, kind, rows, count)))
     rng = random.Random(seed)
     small = [sample for sample in drawn if sample.elements <= _MIXED_ELEMENTS]
     for _ in range(_MIXES):
@@ -205,12 +205,12 @@ def _jobs(seed: int) -> list[tuple[str, Callable[[], bytes]]]:
         ends += [(size, 1, 1), (size, 4, 1), (size, 4, 4)]
     ends += [(1, 2, 1), (1, 8, 1), (1, 16, 1), (1, 8, 8)]
     for kind, end in product(("invocation", "call"), ends):
-        jobs.append((kind, partial(before_work, *end)))
+        jobs.append((kind, partial(call_overhead, *end)))
     return jobs
 
 
 def _weights(count: int) -> bytes:
-    """A graph of dense layers, each with a quarter of a megabyte of weights of its own."""
+    """A graph of dense layers, each with its own 256 KiB of weights."""
     size = 256
     weights, bias = np.full((size, size), 1e-3, np.float32), np.zeros(size, np.float32)
     shape = (16, size)
@@ -220,7 +220,7 @@ def _weights(count: int) -> bytes:
 
 def _copies(sample: Sample) -> int:
     copies = next(copies for most, copies in _COPIES if sample.elements >= most)
-    return max(copies, _LEAST_CHAIN) if sample.keeps_shape else copies
+    return max(copies, _MIN_CHAIN) if sample.keeps_shape else copies
 
 
 def _time(interpreter: Any, model: bytes, kind: str, seconds: float) -> float:
@@ -242,7 +242,7 @@ def _time(interpreter: Any, model: bytes, kind: str, seconds: float) -> float:
 
 
 def dense_gflop_s(kernels: tuple[Timing, ...]) -> tuple[float, float, float]:
-    """Rates of products of a megaflop or more, in GFLOP/s: lower quartile, median, upper quartile.
+    """GFLOP/s of products of at least 1 MFLOP: lower quartile, median, upper quartile.
 
     Args:
         kernels: timings of graphs of one kernel.
@@ -258,7 +258,7 @@ def dense_gflop_s(kernels: tuple[Timing, ...]) -> tuple[float, float, float]:
 
 
 def speedup(threads: int, seconds: float = 0.5) -> float:
-    """How much faster a large matrix product is with several threads than with one."""
+    """Speed of a large matrix product with several threads, relative to one thread."""
     if threads == 1:
         return 1.0
     rows = 512

@@ -1,9 +1,8 @@
-"""What the microbenchmark runs: for each kernel ops of drawn shapes, small to large.
+"""The ops that the microbenchmark runs, with random shapes from small to large.
 
-The shapes are those that training small models asks for: batches of 1 to 32, images of 1 to 48
-pixels a side, 1 to 160 channels, weights of 10 to a million. Which kernel a sample is for is not
-said here: :func:`fieldtune.profiles.costmodel.tflite_work.read_work` finds it, as it does for any
-model.
+The shapes are typical for training small models: batches of 1 to 32, images with sides of 1 to 48
+pixels, 1 to 160 channels, 10 to 1,000,000 weights. The kernel of a sample is not stated here:
+:func:`fieldtune.profiles.costmodel.tflite_work.read_work` determines it, as for any model.
 """
 
 import random
@@ -18,7 +17,7 @@ from fieldtune.profiles.measure.tflite_graphs import Sample, Shape
 
 
 def _size(rng: random.Random, low: float, high: float) -> int:
-    """A size between two, evenly in its logarithm."""
+    """A random size between two bounds, log-uniform."""
     return max(round(float(low * (high / low) ** rng.random())), 1)
 
 
@@ -96,7 +95,7 @@ def _matmul(turned: bool) -> Maker:
         while True:
             rows, columns = _size(rng, 1, 200), _size(rng, 2, 250)
             depth = _size(rng, 4, 500)
-            if turned and rng.random() < 0.6:  # a filter's gradient: a long sum
+            if turned and rng.random() < 0.6:  # like a filter's gradient: a long sum
                 rows, columns, depth = _size(rng, 3, 300), _size(rng, 2, 96), _size(rng, 16, 4000)
             elif rng.random() < 0.4:
                 rows = _size(rng, 64, 8000)
@@ -161,7 +160,7 @@ def _conv(fixed: bool, pointwise: bool, depthwise: bool = False) -> Maker:
 
 
 def _filter_gradient(rng: random.Random) -> Sample:
-    """The convolution that gives a filter's gradient: a window nearly as large as the image."""
+    """The convolution that computes a filter's gradient: a window almost as large as the image."""
     while True:
         batch, _, _, channels = _image(rng, 60_000)
         side = _size(rng, 6, 40)
@@ -244,7 +243,7 @@ def _pad(rng: random.Random) -> Sample:
 
 def _concatenation(many: bool) -> Maker:
     def make(rng: random.Random) -> Sample:
-        if many and rng.random() < 0.5:  # the windows of a convolution, side by side
+        if many and rng.random() < 0.5:  # the windows of a convolution (im2col)
             batch, side, _, channels = _image(rng, 30_000)
             part, wide = (batch, side, side, channels), (batch, side, side, 9 * channels)
             return Sample("CONCATENATION", (part,) * 9, (wide,),
@@ -311,7 +310,7 @@ def _reshape(rng: random.Random) -> Sample:
     return Sample("RESHAPE", (shape, _ints(*flat)), (flat,))
 
 
-# Makers of samples, and how many samples of each: more where shapes decide more.
+# (Function that draws a sample, number of samples): more where the shape has more influence.
 MAKERS: tuple[tuple[Maker, int], ...] = (
     (_same("ADD", 2, "AddOptions"), 10), (_broadcast, 14), (_same("NEG", 1), 8),
     (_same("ADD_N", 2), 8), (_same("DIV", 2, "DivOptions"), 5), (_same("SQRT", 1), 5),
@@ -331,7 +330,7 @@ MAKERS: tuple[tuple[Maker, int], ...] = (
 
 
 def samples(seed: int = 0) -> list[Sample]:
-    """All samples, in an order that spreads each kernel over the run (noise comes in bursts)."""
+    """All samples, shuffled, so that a burst of noise does not hit all samples of one kernel."""
     rng = random.Random(seed)
     drawn = [make(rng) for make, count in MAKERS for _ in range(count)]
     rng.shuffle(drawn)

@@ -1,7 +1,6 @@
-"""Small ``.tflite`` graphs built without TensorFlow, to time kernels with.
+"""Building small ``.tflite`` graphs without TensorFlow, for timing kernels.
 
-The file is packed through the flatbuffer schema that ai-edge-litert brings; tflite-runtime brings
-none.
+Files are packed with the flatbuffer schema of ai-edge-litert; tflite-runtime does not include it.
 """
 
 from collections.abc import Sequence
@@ -19,13 +18,13 @@ def schema() -> Any:
     """The flatbuffer schema of TFLite.
 
     Raises:
-        UsageError: ai-edge-litert, which brings it, is not installed.
+        UsageError: ai-edge-litert, which contains it, is not installed.
     """
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError:
         raise UsageError(
-            "this needs the TFLite schema that ai-edge-litert brings, which is not installed: "
+            "this needs the TFLite schema of ai-edge-litert, which is not installed: "
             "pip install ai-edge-litert"
         ) from None
     return schema_py_generated
@@ -35,7 +34,7 @@ _NUMPY_TYPES = {"float32": "FLOAT32", "int32": "INT32", "bool": "BOOL"}
 
 
 class GraphBuilder:
-    """One subgraph with one signature, ``main``, put together op by op."""
+    """Builds a subgraph with one signature, ``main``, op by op."""
 
     def __init__(self) -> None:
         self._schema = schema()
@@ -48,7 +47,7 @@ class GraphBuilder:
         self._graph.tensors, self._graph.operators = [], []
 
     def tensor(self, shape: Sequence[int], kind: str = "FLOAT32") -> int:
-        """A tensor that is fed or computed; gives its number."""
+        """Add a tensor that is an input or computed; returns its index."""
         tensor = self._schema.TensorT()
         tensor.shape = list(shape)
         tensor.type = getattr(self._schema.TensorType, kind)
@@ -57,7 +56,7 @@ class GraphBuilder:
         return len(self._graph.tensors) - 1
 
     def constant(self, value: NDArray[Any]) -> int:
-        """A tensor that the file holds (float32, int32 or bool); gives its number."""
+        """Add a constant (float32, int32 or bool); returns its index."""
         number = self.tensor(value.shape, _NUMPY_TYPES[str(value.dtype)])
         buffer = self._schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
@@ -76,9 +75,9 @@ class GraphBuilder:
 
         Args:
             name: the builtin's name in the schema, such as ``CONV_2D``.
-            inputs: numbers of its operands.
-            outputs: numbers of its results.
-            options: name of its options table without the final T, and its fields.
+            inputs: tensor indices of its operands.
+            outputs: tensor indices of its results.
+            options: (name of its options table without the final T, fields).
         """
         operator = self._schema.OperatorT()
         operator.opcodeIndex = self._code(name)
@@ -93,7 +92,7 @@ class GraphBuilder:
         self._graph.operators.append(operator)
 
     def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """The file; inputs and outputs are called ``i0``, ``i1``, ... and ``o0``, ``o1``, ..."""
+        """The file's content, with inputs ``i0``, ``i1``, ... and outputs ``o0``, ``o1``, ..."""
         import flatbuffers
 
         self._graph.inputs, self._graph.outputs = list(inputs), list(outputs)
@@ -130,18 +129,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Sample:
-    """One op to time: operands that are fed (a shape) or fixed (an array), results, options."""
+    """One op to time: operands (shapes of inputs, arrays of constants), results, options."""
 
     op: str
     operands: tuple[Shape | NDArray[Any], ...]
     results: tuple[Shape, ...]
     options: tuple[str, dict[str, Any]] | None = None
-    kinds: tuple[str, ...] = field(default=())  # of the operands; FLOAT32 where not given
+    kinds: tuple[str, ...] = field(default=())  # types of the operands; FLOAT32 if empty
     result_kind: str = "FLOAT32"
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether its result can be its own first operand."""
+        """Whether its result has the shape and type of its first operand."""
         first = self.operands[0]
         kind = self.kinds[0] if self.kinds else "FLOAT32"
         return not isinstance(first, np.ndarray) and (first, kind) == (
@@ -151,17 +150,17 @@ class Sample:
 
     @property
     def elements(self) -> int:
-        """Numbers that it reads and writes."""
+        """Number of elements that it reads and writes."""
         shapes = [o.shape if isinstance(o, np.ndarray) else o for o in self.operands]
         return sum(prod(shape) for shape in (*shapes, *self.results))
 
 
 def graph(ops: Sequence[Sample], *, chained: bool = False) -> bytes:
-    """A graph of ops, each with results of its own.
+    """A graph of ops, each with separate results.
 
-    The second copy of a sample has inputs of its own, further ones share with those two. No op
-    waits for another, unless they are ``chained``: then the first operand of each is the result of
-    the one before, which is still in a cache, as in a model, and only the last result leaves.
+    The copies of a sample alternate between two sets of inputs. The ops are independent, unless
+    they are ``chained``: then the first operand of each is the previous op's result, which is still
+    in a cache, as in a model, and only the last result is an output.
     """
     builder = GraphBuilder()
     fed: dict[tuple[int, int, int], int] = {}
@@ -190,9 +189,9 @@ def graph(ops: Sequence[Sample], *, chained: bool = False) -> bytes:
 
 
 def chain(op: str, size: int, copies: int, other_op: str | None = None) -> bytes:
-    """A graph in which each addition (``ADD`` or ``ADD_N``) takes the sum of the one before.
+    """A graph of additions (``ADD`` or ``ADD_N``), each of which reads the previous sum.
 
-    With ``other_op`` every second one is of that kind.
+    With ``other_op`` every second op is of that kind.
     """
     builder = GraphBuilder()
     first, other = builder.tensor((size,)), builder.tensor((size,))
@@ -205,11 +204,12 @@ def chain(op: str, size: int, copies: int, other_op: str | None = None) -> bytes
     return builder.finish([first, other], [last])
 
 
-def before_work(size: int, fed: int, fetched: int, layers: int = 8) -> bytes:
-    """A graph that takes ``fed`` vectors, gives some of them negated, and runs a small network.
+def call_overhead(size: int, fed: int, fetched: int, layers: int = 8) -> bytes:
+    """A graph for timing call overhead: vectors in and out, and a small network in between.
 
-    When it returns, that network's weights are in the caches and not what the caller needs next, as
-    it is when a model returns: the more so, the more ``layers`` it has.
+    It has ``fed`` input vectors of ``size`` elements and returns ``fetched`` of them negated. The
+    network evicts the caller's data from the caches, as a real model does; more ``layers`` evict
+    more.
     """
     builder = GraphBuilder()
     first = [builder.tensor((size,)) for _ in range(fed)]
@@ -229,20 +229,20 @@ def before_work(size: int, fed: int, fetched: int, layers: int = 8) -> bytes:
     return builder.finish(first, [*results, last] if layers else results)
 
 
-def spread(size: int, copies: int) -> bytes:
-    """A graph of additions that share no operand, so that each comes back to cold ones."""
+def independent_adds(size: int, copies: int) -> bytes:
+    """A graph of additions without shared operands, so that the operands of each are not cached."""
     pairs = [Sample("ADD", ((size,),) * 2, ((size,),), ("AddOptions", {})) for _ in range(copies)]
     return graph(pairs)
 
 
-def forth_and_back(kind: str, rows: int, copies: int) -> bytes:
-    """A graph whose results are read again on the way back, as activations are in training.
+def forward_backward(kind: str, rows: int, copies: int) -> bytes:
+    """A graph whose results are read again in a backward pass, like activations in training.
 
     Args:
         kind: class of its ops: ``elementwise`` (products), ``matmul`` (by a small matrix, and its
-            gradient) or ``move`` (halves put together and cut again).
-        rows: of the matrices of 32 columns that it keeps.
-        copies: of them.
+            gradient) or ``move`` (slicing and concatenation of halves).
+        rows: rows of the kept matrices, which have 32 columns.
+        copies: number of kept matrices.
     """
     builder = GraphBuilder()
     wide, half = (rows, 32), (rows, 16)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.costmodel.calibration import NONE, Corrections
+from fieldtune.profiles.costmodel.calibration import NO_CORRECTIONS, Corrections
 from fieldtune.server.costs.coefficients import MEASURES, calibrated, calls_per_round, evaluate
 from fieldtune.server.costs.fleet_groups import FleetGroups
 from fieldtune.server.study import objectives
@@ -78,7 +78,7 @@ class ArchitectureCosts:
         self.fleet, self.table, self.micro_batch = fleet, table, micro_batch
         self._calibrated = np.stack(
             [
-                calibrated(each, calibration.get(name, NONE))
+                calibrated(each, calibration.get(name, NO_CORRECTIONS))
                 for name, each in zip(fleet.types, table, strict=True)
             ]
         )

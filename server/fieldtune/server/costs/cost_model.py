@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.calibration import NONE, corrected
+from fieldtune.profiles.costmodel.calibration import NO_CORRECTIONS, corrected
 from fieldtune.profiles.costmodel.cost import Cost, call_ms, predict
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
@@ -135,7 +135,7 @@ class CostModel:
         fits, devices = costs.fits, dict[str, DeviceForecast]()
         for index, name in sorted(enumerate(fleet.types), key=lambda pair: pair[1]):
             own = fleet.group_types == index
-            by = calibration.get(name, NONE)
+            by = calibration.get(name, NO_CORRECTIONS)
             cost = corrected(self._predict(index, configuration), by)
             devices[name] = DeviceForecast(
                 clients=fleet.clients_of[name],

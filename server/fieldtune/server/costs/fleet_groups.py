@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.errors import StudyError
-from fieldtune.profiles.costmodel.cost import untold
+from fieldtune.profiles.costmodel.cost import missing_values
 from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.study.config import StudyConfig
@@ -132,7 +132,7 @@ def _check_predictable(
         if study.study.energy_j is not None:
             asked.append((f"the budget energy_j = {study.study.energy_j:g}", "energy_j"))
         for what, measure in asked:
-            if missing := untold(profile, measure):
+            if missing := missing_values(profile, measure):
                 raise StudyError(
                     f"{what} cannot be predicted on {name!r}: its profile does not tell "
                     f"{', '.join(missing)}; add what you know to the profile, or drop the "

@@ -44,7 +44,7 @@ def init(
     """Create a coordinator's folder: certificates, proxy configuration, systemd unit, a README."""
     from pydantic import ValidationError
 
-    from fieldtune.profiles.common.validation import mistake
+    from fieldtune.profiles.common.validation import first_error
     from fieldtune.server.deployment.folder import CoordinatorFolder, Settings, this_machine
     from fieldtune.server.deployment.nginx import nginx_configuration
     from fieldtune.server.deployment.systemd import UNIT, readme, systemd_unit
@@ -56,7 +56,7 @@ def init(
             hosts=tuple(host or [this_machine()]), port=port, superlink_port=superlink_port
         )
     except ValidationError as wrong:
-        raise DeploymentError(mistake(wrong, Settings, key=lambda _: "--host")) from None
+        raise DeploymentError(first_error(wrong, Settings, key=lambda _: "--host")) from None
     made = CoordinatorFolder.create(folder, settings)
     made.write("nginx.conf", nginx_configuration(made.path, settings))
     command = Path(shutil.which("fieldtune") or sys.argv[0]).resolve()

@@ -32,7 +32,7 @@ from fieldtune.client.contract.bundle import NAME, SUFFIX, Bundle
 from fieldtune.profiles.common.errors import DeploymentError
 from fieldtune.profiles.common.files import locked, write_atomically, writing
 from fieldtune.profiles.common.toml import to_toml
-from fieldtune.profiles.common.validation import mistake
+from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.deployment.certificates import (
     Pair,
     make_authority,
@@ -124,7 +124,7 @@ class CoordinatorFolder:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
             raise DeploymentError(f"{file} is damaged: {wrong}") from None
         except ValidationError as wrong:
-            raise DeploymentError(f"{file} is damaged: {mistake(wrong, Settings)}") from None
+            raise DeploymentError(f"{file} is damaged: {first_error(wrong, Settings)}") from None
 
     @classmethod
     def create(cls, path: Path, settings: Settings) -> CoordinatorFolder:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description, Failure
-from fieldtune.client.node.fleet_api import AWAY
+from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.server.deployment.run import ConnectedDevice, Run, RunLostError
 from fieldtune.server.devices.registration import UNAVAILABLE, Registration, and_more
 from fieldtune.server.devices.revalidation import Revalidation
@@ -308,7 +308,7 @@ class DeviceFleet:
                 "out_of_memory",
                 f"the client on {name} crashed twice on this request, probably out of memory",
             )
-        elif code == AWAY:
+        elif code == NODE_UNAVAILABLE:
             # Wait for it like for any disconnected device: SuperLink notices late that a device
             # has disconnected, above all after a restart of its own.
             job.current, job.tries = None, job.tries - 1

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.client.node.fleet_api import AWAY
+from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.server.deployment.run import ConnectedDevice, Run
 from fieldtune.server.federation.grid_fleet import describe_message, described
 from fieldtune.server.federation.plausible import implausible
 
-UNAVAILABLE = (3, 4, AWAY)
+UNAVAILABLE = (3, 4, NODE_UNAVAILABLE)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
 
 DESCRIBE_TTL_S = 60.0

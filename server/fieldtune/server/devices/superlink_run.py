@@ -18,7 +18,7 @@ from typing import TypeVar
 import httpx
 from flwr.app import Error, Message, Metadata
 
-from fieldtune.client.node.fleet_api import identify_process, number_message
+from fieldtune.client.node.fleet_api import identify_process, set_message_id
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.deployment.flower_private import (
     SYSTEM_MESSAGE_TYPE,
@@ -120,7 +120,7 @@ class SuperLinkRun:
         """Send messages; the id of each, or None where SuperLink did not accept it."""
         with no_object_id_recompute():
             for message in messages:
-                number_message(message, message.object_id)
+                set_message_id(message, message.object_id)
             request = PushAppMessagesRequest(
                 messages_list=[message_to_proto(remove_content_from_message(m)) for m in messages],
                 message_object_trees=[get_object_tree(message) for message in messages],

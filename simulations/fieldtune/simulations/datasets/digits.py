@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn: 1,797 images of 8x8, 10 classes.
+"""The digits data set of scikit-learn: 1,797 images of 8x8 pixels, 10 classes.
 
 Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
 Repository 1998 (its test part). The file is read by its path: importing scikit-learn would cost

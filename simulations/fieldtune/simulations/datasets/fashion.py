@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 pictures of clothes, 28x28 grey, 10 classes.
+"""Fashion-MNIST: 70,000 greyscale images of clothes, 28x28 pixels, 10 classes.
 
 Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
 Learning Algorithms", arXiv 1708.07747 (MIT licence), as Debian packages it. The files are in the
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.server.compiler.cache import default_folder
-from fieldtune.simulations.datasets.cache import converted
+from fieldtune.simulations.datasets.cache import load_or_convert
 from fieldtune.simulations.datasets.dataset import Dataset
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -29,7 +29,7 @@ _UNSIGNED_BYTE = 8
 def load_fashion() -> Dataset:
     """``x``: uint8 ``[70000, 28, 28, 1]``; ``y``: int32 ``[70000]``; no natural clients.
 
-    The 60,000 training pictures come first, then the 10,000 of the test part.
+    The 60,000 training images come first, then the 10,000 test images.
 
     Raises:
         DataError: the files are not installed or damaged.
@@ -42,24 +42,24 @@ def load_fashion() -> Dataset:
             for what in ("images-idx3", "labels-idx1")
         ]
         if all(file.is_file() for file in files):
-            return converted("fashion-mnist", 1, files, partial(read_pictures, files))
+            return load_or_convert("fashion-mnist", 1, files, partial(read_images, files))
     raise DataError(
         "The data set 'fashion-mnist' is not installed: apt-get install dataset-fashion-mnist "
         f"(or 'make data'), or put its four -ubyte.gz files in {folders[-1]}"
     )
 
 
-def read_pictures(files: list[Path]) -> Dataset:
-    """Pictures and labels of pairs of IDX files.
+def read_images(files: list[Path]) -> Dataset:
+    """Images and labels from pairs of IDX files.
 
     Raises:
-        DataError: a file is damaged or does not go with its partner.
+        DataError: a file is damaged, or images and labels do not match.
     """
     x = np.concatenate([read_idx(file) for file in files[::2]])
     y = np.concatenate([read_idx(file) for file in files[1::2]])
     if x.ndim != 3 or y.shape != x.shape[:1]:
         raise DataError(
-            f"{files[0].parent}: pictures of shape {x.shape} do not go with labels of shape "
+            f"{files[0].parent}: images of shape {x.shape} do not match labels of shape "
             f"{y.shape}: install the data set again"
         )
     return Dataset(x[..., None], y.astype(np.int32), owner=None)
@@ -69,7 +69,7 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     """The array of a gzipped IDX file of unsigned bytes.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is not such a file.
     """
     try:
         raw = gzip.decompress(file.read_bytes())

@@ -1,7 +1,7 @@
-"""A user's own data: a folder of ``.npz`` files, one a client.
+"""A user's data: a folder with one ``.npz`` file per client.
 
-The files are those that a device keeps (``x``, ``y`` and, where the client's test part is set
-aside, ``x_test``, ``y_test``), so that the data of a fleet may be gathered and simulated as it is.
+The files have the format of a device's data (``x``, ``y`` and, for separate test data, ``x_test``,
+``y_test``), so that the collected data of a fleet can be simulated unchanged.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets.dataset import Dataset
 
 _TRAIN, _TEST = ("x", "y"), ("x_test", "y_test")
-_MOST_CLASSES = 100_000
-"""More is a mistake: something else than class numbers."""
+_MAX_CLASSES = 100_000
+"""A larger number indicates that the labels are not class numbers."""
 _Part = tuple[NDArray[np.float32], NDArray[np.int32]]
 
 
 def load_folder(folder: Path) -> Dataset:
-    """The files of a folder in the order of their names; an owner is a file.
+    """Load the files of a folder in the order of their names; each file is an owner.
 
     Raises:
-        DataError: there is no file, or one is damaged or does not go with the others; the
-            sentence names it.
+        DataError: there is no file, or a file is damaged or does not match the others; the
+            message names it.
     """
     files = sorted(folder.glob("*.npz"))
     if not files:
-        raise DataError(f"{folder} holds no .npz file: put one for each client in it")
+        raise DataError(f"{folder} contains no .npz file: put one for each client in it")
     parts: list[tuple[Path, bool, _Part]] = []
     for file in files:
         read = _read(file)
-        parts += [(file, aside, part) for aside, part in zip((False, True), read, strict=False)]
+        parts += [(file, is_test, part) for is_test, part in zip((False, True), read, strict=False)]
         if len(read) == 1 and len(read[0][1]) == 1:
-            raise DataError(f"{file} holds a single sample: a client needs at least 2")
+            raise DataError(f"{file} has a single sample: a client needs at least 2")
     shape = parts[0][2][0].shape[1:]
     for file, _, (x, _) in parts:
         if x.shape[1:] != shape:
@@ -46,23 +46,23 @@ def load_folder(folder: Path) -> Dataset:
                 "clients need the same"
             )
     sizes = [len(y) for _, _, (_, y) in parts]
-    aside = np.repeat([aside for _, aside, _ in parts], sizes).astype(bool)
+    is_test = np.repeat([is_test for _, is_test, _ in parts], sizes).astype(bool)
     return Dataset(
         np.concatenate([x for _, _, (x, _) in parts]),
         np.concatenate([y for _, _, (_, y) in parts]),
         np.repeat([file.stem for file, _, _ in parts], sizes),
-        test=aside if aside.any() else None,
+        test=is_test if is_test.any() else None,
         owner_is="file",
     )
 
 
 def _read(file: Path) -> list[_Part]:
-    """Training part and, where the file holds one, test part."""
+    """The training data and, if the file has them, the test data."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in (*_TRAIN, *_TEST) if name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as damaged:
-        # TypeError: a lone .npy array under this name is no archive to open.
+        # TypeError: a single .npy array under this name is not an archive.
         raise DataError(
             f"{file} is not a .npz file of plain arrays ({damaged}): write it with numpy.savez"
         ) from None
@@ -77,7 +77,7 @@ def _read(file: Path) -> list[_Part]:
 def _checked(
     file: Path, names: tuple[str, str], x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Samples and labels as they should be."""
+    """Samples and labels after validation and conversion."""
     named = " and ".join(names)
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or len(y) == 0:
         raise DataError(
@@ -91,7 +91,7 @@ def _checked(
         raise DataError(f"{file}: {names[0]} holds values that are not finite")
     if y.dtype.kind not in "iu":
         raise DataError(f"{file}: {names[1]} holds {y.dtype}: number the classes 0, 1, 2, ...")
-    if y.min() < 0 or y.max() >= _MOST_CLASSES:
+    if y.min() < 0 or y.max() >= _MAX_CLASSES:
         raise DataError(
             f"{file}: {names[1]} goes from {y.min()} to {y.max()}: number the classes 0, 1, 2, ..."
         )

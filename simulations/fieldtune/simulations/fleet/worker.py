@@ -1,6 +1,6 @@
 """A worker of the simulator: ``python -m fieldtune.simulations.fleet.worker FD``.
 
-Runs the ClientApp of a simulated fleet on the messages that come in, until the connection closes.
+Runs the ClientApp of a simulated fleet on incoming messages until the connection is closed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _CLIENT_APP_RAISED = 2  # Flower's error code
 
 
 def serve(connection: Connection) -> None:
-    """Answer frames of messages with frames of replies."""
-    hello, _ = unpack_frame(connection.recv_bytes())
-    sys.path[:0] = hello["import_path"]
+    """Receive frames of messages and send frames of replies."""
+    setup, _ = unpack_frame(connection.recv_bytes())
+    sys.path[:0] = setup["import_path"]
     try:
-        fleet = SimulatedFleet(FleetPlan.from_json(hello["plan"]))
+        fleet = SimulatedFleet(FleetPlan.from_json(setup["plan"]))
     except DataError as refused:
         connection.send_bytes(pack_frame({"data_error": str(refused)}))
         return
-    connection.send_bytes(pack_frame({"dealt": fleet.dealt}))
+    connection.send_bytes(pack_frame({"partition": fleet.partition_description}))
     while True:
         try:
             _, frames = unpack_frame(connection.recv_bytes())
@@ -37,13 +37,13 @@ def serve(connection: Connection) -> None:
 
 
 def answer(fleet: SimulatedFleet, frame: bytes) -> bytes:
-    """What the node that a message is for answers; an exception there is Flower's error 2."""
+    """The reply of a message's destination node; an exception becomes Flower's error 2."""
     message = message_from_bytes(frame)
     node = message.metadata.dst_node_id
     identify_process(RUN_ID, node)
     try:
         reply = fleet.app(message, fleet.contexts[node])
-    except Exception as raised:  # whatever a user's data or metric raises is a report
+    except Exception as raised:  # a user's data or metric function may raise anything
         reason = f"{type(raised).__name__}: {raised}"
         reply = Message(Error(code=_CLIENT_APP_RAISED, reason=reason), reply_to=message)
     return message_to_bytes(reply)

@@ -1,1 +1,1 @@
-"""Dealing samples out to simulated clients."""
+"""Partitioning a data set among simulated clients."""

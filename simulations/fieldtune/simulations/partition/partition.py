@@ -1,7 +1,7 @@
-"""Dealing samples out to clients.
+"""Partitioning a data set among clients.
 
-A client's samples become arrays only where they are asked for, so that a process holds those of the
-clients that it works for and not a copy of the whole data set.
+A client's arrays are created on demand, so that a process holds only those of the clients that it
+simulates and not a copy of the whole data set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fieldtune.client.data.client_data import ClientData
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets import Dataset
 from fieldtune.simulations.partition.strategies import (
-    LEAST,
+    MIN_SAMPLES,
     Index,
     dirichlet,
     iid,
@@ -25,56 +25,58 @@ from fieldtune.simulations.partition.strategies import (
     shards,
 )
 
-_HELD_BYTES = 64 * 2**20
+_CACHE_BYTES = 64 * 2**20
 
 
-class Dealing(Protocol):
-    """How to deal; :class:`~fieldtune.simulations.fleet.plan.FleetPlan` is one."""
+class PartitionSettings(Protocol):
+    """Partition settings, implemented by :class:`~fieldtune.simulations.fleet.plan.FleetPlan`."""
 
     @property
     def partition_kind(self) -> str | None:
         """``natural``, ``iid``, ``dirichlet``, ``shards`` or ``quantity``.
 
-        None: natural where the data set names owners, otherwise dirichlet.
+        None: ``natural`` if the data set has owners, else ``dirichlet``.
         """
 
     @property
     def alpha(self) -> float:
-        """Concentration."""
+        """Concentration parameter of the Dirichlet distribution."""
 
     @property
     def shards(self) -> int:
-        """Shards of each client."""
+        """Number of shards per client."""
 
     @property
     def test_share(self) -> float:
-        """Share of a client's samples that it tests on."""
+        """Share of a client's samples used for testing."""
 
     @property
     def clients(self) -> int:
-        """How many."""
+        """Number of clients."""
 
     @property
     def seed(self) -> int:
-        """Of the dealing."""
+        """Seed of the partition."""
 
 
-class Partition(Sequence[ClientData]):
-    """Each client's own train and test part.
+class PartitionedData(Sequence[ClientData]):
+    """The training and test data of each client.
 
     Args:
         dataset: the samples.
-        parts: training and test samples of each client.
-        told: how they were dealt out, in a few words.
+        parts: indices of the training and the test samples of each client.
+        description: short description of the partition.
     """
 
-    def __init__(self, dataset: Dataset, parts: Sequence[tuple[Index, Index]], told: str) -> None:
-        self.told = told
+    def __init__(
+        self, dataset: Dataset, parts: Sequence[tuple[Index, Index]], description: str
+    ) -> None:
+        self.description = description
         self._dataset, self._parts = dataset, parts
-        # Every client is described once before a study, so what is held is bounded by bytes.
+        # All clients are described before a study, so the cache is limited to a size in bytes.
         sample_bytes = dataset.x[:1].size * 4
         each = sample_bytes * len(dataset.y) / len(parts)
-        self._held = lru_cache(max(int(_HELD_BYTES // max(each, 1)), 8))(self._make)
+        self._cached = lru_cache(max(int(_CACHE_BYTES // max(each, 1)), 8))(self._make)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -86,7 +88,7 @@ class Partition(Sequence[ClientData]):
     def __getitem__(self, client: int | slice) -> ClientData | Sequence[ClientData]:
         if isinstance(client, slice):
             return [self[each] for each in range(len(self))[client]]
-        return self._held(range(len(self))[client])
+        return self._cached(range(len(self))[client])
 
     def _make(self, client: int) -> ClientData:
         train, test = self._parts[client]
@@ -99,45 +101,45 @@ class Partition(Sequence[ClientData]):
         )
 
 
-def partition(dataset: Dataset, how: Dealing) -> Partition:
-    """Each client's own train and test part; every sample goes to exactly one client.
+def partition(dataset: Dataset, how: PartitionSettings) -> PartitionedData:
+    """Partition a data set; every sample goes to exactly one client.
 
     Raises:
-        DataError: there are too few samples, or no natural owners where they are to decide.
+        DataError: there are too few samples, or the data set has no owners for ``natural``.
     """
     rng = np.random.default_rng([how.seed, 0])
     kind = how.partition_kind or ("dirichlet" if dataset.owner is None else "natural")
-    if len(dataset.y) < LEAST * how.clients:
+    if len(dataset.y) < MIN_SAMPLES * how.clients:
         raise DataError(
             f"fleet.clients = {how.clients} is too many for {len(dataset.y)} samples: each client "
-            f"needs at least {LEAST}"
+            f"needs at least {MIN_SAMPLES}"
         )
     if kind == "natural":
-        shares, told = natural(dataset, how.clients)
+        shares, description = natural(dataset, how.clients)
     elif kind == "iid":
-        shares, told = iid(len(dataset.y), how.clients, rng), "evenly at random"
+        shares, description = iid(len(dataset.y), how.clients, rng), "evenly at random"
     elif kind == "shards":
         shares = shards(dataset.y, how.clients, how.shards, rng)
-        told = f"in shards sorted by label, {how.shards} a client"
+        description = f"in shards sorted by label, {how.shards} per client"
     elif kind == "quantity":
         shares = quantity(len(dataset.y), how.clients, how.alpha, rng)
-        told = f"at random in unequal amounts (Dirichlet, alpha = {how.alpha:g})"
+        description = f"at random in unequal amounts (Dirichlet, alpha = {how.alpha:g})"
     else:
         shares = dirichlet(dataset.y, how.clients, how.alpha, rng)
-        told = f"with skewed labels (Dirichlet, alpha = {how.alpha:g})"
-    return Partition(
-        dataset, [_split(dataset, share, how.test_share, rng) for share in shares], told
+        description = f"with skewed labels (Dirichlet, alpha = {how.alpha:g})"
+    return PartitionedData(
+        dataset, [_split(dataset, share, how.test_share, rng) for share in shares], description
     )
 
 
 def _split(
     dataset: Dataset, share: Index, test_share: float, rng: np.random.Generator
 ) -> tuple[Index, Index]:
-    """Train and test part, with at least one sample on either side."""
+    """Split a client's samples into training and test data, with at least one sample in each."""
     if dataset.test is not None:
-        aside = dataset.test[share]
-        if aside.any() and not aside.all():
-            return share[~aside], share[aside]
+        reserved = dataset.test[share]
+        if reserved.any() and not reserved.all():
+            return share[~reserved], share[reserved]
     if dataset.group is not None:
         group = dataset.group[share]
         names = rng.permutation(np.unique(group))

@@ -1,6 +1,6 @@
-"""Ways of dealing samples out: one array of sample numbers per client.
+"""Partition strategies; each returns one array of sample indices per client.
 
-Together the arrays hold every sample exactly once, and each client gets at least two.
+Each sample is in exactly one array, and each client gets at least two samples.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets import Dataset
 
-LEAST = 2
-"""Samples of a client: one to train on and one to test on."""
+MIN_SAMPLES = 2
+"""Minimum number of samples per client: one for training and one for testing."""
 
 Index = NDArray[np.int_]
 
 
 def iid(samples: int, clients: int, rng: np.random.Generator) -> list[Index]:
-    """A random permutation, cut evenly."""
+    """Random partition into equal parts."""
     return [np.sort(part) for part in np.array_split(rng.permutation(samples), clients)]
 
 
 def dirichlet(
     y: NDArray[np.int32], clients: int, alpha: float, rng: np.random.Generator
 ) -> list[Index]:
-    """Label skew: each class is dealt out in proportions drawn from ``Dirichlet(alpha)``.
+    """Label skew: each class is divided in proportions drawn from ``Dirichlet(alpha)``.
 
-    Hsu, Qi and Brown 2019 (arXiv 1909.06335). A client left with fewer than 2 samples is given
-    some by those that have most.
+    Hsu, Qi and Brown 2019 (arXiv 1909.06335). Clients with fewer than 2 samples are
+    topped up from the largest ones.
     """
     shares: list[list[int]] = [[] for _ in range(clients)]
     for label in range(int(y.max()) + 1):
@@ -39,25 +39,25 @@ def dirichlet(
 
 
 def quantity(samples: int, clients: int, alpha: float, rng: np.random.Generator) -> list[Index]:
-    """Quantity skew: clients differ in how much they hold, drawn from ``Dirichlet(alpha)``.
+    """Quantity skew: the clients' shares of the samples are drawn from ``Dirichlet(alpha)``.
 
     Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022 (arXiv 2102.02079), IV-C.
-    A client left with fewer than 2 samples is given some by those that have most.
+    Clients with fewer than 2 samples are topped up from the largest ones.
     """
     parts = _cut(rng.permutation(samples), clients, alpha, rng)
     return _with_enough([part.tolist() for part in parts])
 
 
 def shards(y: NDArray[np.int32], clients: int, each: int, rng: np.random.Generator) -> list[Index]:
-    """Sorted by label, cut into ``clients * each`` shards, of which each client draws ``each``.
+    """Sort by label, cut into ``clients * each`` shards and give each client ``each`` of them.
 
     McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
     AISTATS 2017 (arXiv 1602.05629), section 3.
 
     Raises:
-        DataError: there are more shards than samples, or a client would have a single sample.
+        DataError: there are more shards than samples, or a client would have only one sample.
     """
-    if len(y) < max(each, LEAST) * clients:
+    if len(y) < max(each, MIN_SAMPLES) * clients:
         raise DataError(
             f"task.partition.shards = {each} for {clients} clients makes {each * clients} shards "
             f"of {len(y)} samples: lower task.partition.shards or fleet.clients"
@@ -70,17 +70,17 @@ def shards(y: NDArray[np.int32], clients: int, each: int, rng: np.random.Generat
 
 
 def natural(dataset: Dataset, clients: int) -> tuple[list[Index], str]:
-    """One client an owner, or several where there are more clients than owners; and how it went.
+    """One client per owner, or several if there are more clients; and a short description.
 
-    An owner with more samples is split first. It is split between its groups where the data set
-    names them and they suffice, otherwise in the order of its samples, in equal parts.
+    The owners with most samples are split into more clients. An owner is split by groups if the
+    data set has enough of them, otherwise into equal parts in the order of its samples.
 
     Raises:
-        DataError: the data set names no owners, too many, or one with too few samples.
+        DataError: the data set has no owners, too many owners, or an owner with too few samples.
     """
     if dataset.owner is None:
         raise DataError(
-            "task.partition.kind = 'natural', but the data set does not say whose each sample is: "
+            "task.partition.kind = 'natural', but the data set has no owners of samples: "
             "choose iid, dirichlet, shards or quantity"
         )
     names, sizes = np.unique(dataset.owner, return_counts=True)
@@ -88,16 +88,16 @@ def natural(dataset: Dataset, clients: int) -> tuple[list[Index], str]:
     if len(names) > clients:
         raise DataError(
             f"fleet.clients = {clients}, but the data set has {len(names)} natural clients: "
-            f"set fleet.clients = {len(names)} or more, or task.partition.kind to another than "
-            "natural"
+            f"set fleet.clients = {len(names)} or more, or choose another "
+            "task.partition.kind"
         )
     pieces = np.full(len(names), clients // len(names))
     pieces[np.argsort(-sizes, kind="stable")[: clients % len(names)]] += 1
     least = int(np.argmin(sizes / pieces))
-    if sizes[least] < LEAST * pieces[least]:
+    if sizes[least] < MIN_SAMPLES * pieces[least]:
         raise DataError(
             f"{what} {names[least]!s} has too few samples ({sizes[least]}) for {pieces[least]} of "
-            f"fleet.clients = {clients}: each client needs at least {LEAST}"
+            f"fleet.clients = {clients}: each client needs at least {MIN_SAMPLES}"
         )
     shares = [
         part
@@ -116,11 +116,11 @@ def natural(dataset: Dataset, clients: int) -> tuple[list[Index], str]:
 
 
 def _pieces(dataset: Dataset, members: Index, into: int) -> list[Index]:
-    """Samples of one owner in so many parts of at least 2 samples each."""
+    """Split an owner's samples into ``into`` parts of at least 2 samples each."""
     if dataset.group is not None and into > 1:
         group = dataset.group[members]
         parts = [members[np.isin(group, some)] for some in np.array_split(np.unique(group), into)]
-        if min(map(len, parts)) >= LEAST:
+        if min(map(len, parts)) >= MIN_SAMPLES:
             return parts
         members = members[np.argsort(group, kind="stable")]
     return [np.sort(part) for part in np.array_split(members, into)]
@@ -134,6 +134,6 @@ def _cut(members: Index, clients: int, alpha: float, rng: np.random.Generator) -
 
 def _with_enough(shares: list[list[int]]) -> list[Index]:
     for share in shares:
-        while len(share) < LEAST:
+        while len(share) < MIN_SAMPLES:
             share.append(max(shares, key=len).pop())
     return [np.sort(np.array(share)) for share in shares]
