@@ -59,7 +59,7 @@ fuzz: $(READY)  ## Compile 300 random models; compare with TensorFlow, in both r
 	$(BIN)/python tests/server/compiler/fuzz.py --models 300 --seed 0
 
 pi: $(READY)  ## Boot a 512 MB arm64 system and tune on the client in it (6 minutes; root on Debian)
-	$(BIN)/python tests/aarch64/pi.py
+	$(BIN)/python tests/system/aarch64/pi.py
 
 bench: data  ## Compare the tuner with other optimizers (about an hour; docs/benchmark.md)
 	$(BIN)/python simulations/benchmarks/tuner

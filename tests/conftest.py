@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from commandline import ROOT, Command, in_own_process, in_this_process
 from fieldtune.server.compiler import service
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.processes.child import Child
 from support.artefacts import MLP, read, recorded_cache
+from support.commandline import ROOT, Command, in_own_process, in_this_process
 from support.compiling import NoChild, SharedChild, end_shared_process
 from support.storage import migrations_read_once, no_wait_for_the_disk, wait_for_the_disk
 
 # What asserts for several test files, and is none itself.
-pytest.register_assert_rewrite("fleet_contract", "network.recorded")
+pytest.register_assert_rewrite("support.fleet_contract", "support.recorded")
 
 # CI checks the change at hand, with the same examples each time; a developer's run looks further.
 # Neither fails because the machine is busy.

@@ -4,7 +4,8 @@ usage: python tests/record_artefacts.py
 
 Writes the artefacts in ``tests/data/artefacts``, which stand in for compiled ones in most tests,
 and the one that ``fieldtune client doctor`` trains a step of, with the weights after that step.
-Run it when the compiler makes something else, which ``tests/test_recorded.py`` tells.
+Run it when the compiler makes something else, which ``tests/server/compiler/test_recorded.py``
+tells.
 """
 
 from __future__ import annotations

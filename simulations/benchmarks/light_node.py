@@ -30,8 +30,8 @@ from fieldtune.server.compiler.manifest import ModelSpec  # noqa: E402
 from fieldtune.server.compiler.service import CompileService  # noqa: E402
 from fieldtune.server.federation.fleet import Addressed  # noqa: E402
 from fieldtune.server.federation.grid_fleet import GridFleet  # noqa: E402
-from network.devices import Device, wait_for  # noqa: E402  (found by the line above)
-from network.superlink import DatabaseGrid, SuperLink  # noqa: E402
+from support.devices import Device, wait_for  # noqa: E402  (found by the line above)
+from support.superlink import DatabaseGrid, SuperLink  # noqa: E402
 
 SHAPE, CLASSES, SAMPLES = (49, 10, 1), 12, 200
 AIMS = {"memory": 110.0, "idle": 0.5, "trip": 1.0}

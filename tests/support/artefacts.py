@@ -1,7 +1,7 @@
 """Artefacts that the compiler made once and the repository keeps, for tests without TensorFlow.
 
-``tests/record_artefacts.py`` writes them, and ``test_recorded.py`` compares them with what the
-compiler makes today.
+``tests/record_artefacts.py`` writes them, and ``server/compiler/test_recorded.py`` compares them
+with what the compiler makes today.
 """
 
 from __future__ import annotations

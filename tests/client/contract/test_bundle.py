@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.profiles.common.errors import BundleError, StorageError
-from identities import key_pair, server
+from support.identities import key_pair, server
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from answering import answering
 from fieldtune.client.node.fleet_api import (
     KeyRefusedError,
     Link,
@@ -16,7 +15,8 @@ from fieldtune.client.node.fleet_api import (
     UnreachableError,
     UntrustedError,
 )
-from identities import key_pair, make_server, server
+from support.answering import answering
+from support.identities import key_pair, make_server, server
 
 
 def refusal(port: int, ca_certificate: str | None = None) -> LinkError:

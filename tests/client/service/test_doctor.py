@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from answering import answering
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.state import Status
 from fieldtune.client.service.doctor import Finding, examine
-from identities import Server, key_pair, make_server, server
+from support.answering import answering
+from support.identities import Server, key_pair, make_server, server
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from fieldtune.client.service import systemd as service_module
 from fieldtune.client.service.systemd import Service, install, memory_limit_mib, systemd_version
 from fieldtune.profiles.common.errors import FleetError, UsageError
 from fieldtune.profiles.host.probe import probe
-from identities import key_pair, server
+from support.identities import key_pair, server
 
 NEEDS_SYSTEMD = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None,

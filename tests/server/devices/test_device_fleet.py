@@ -10,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.federation.fleet import Addressed
-from scripted_devices import (
+from support.scripted_devices import (
     Scene,
     answers,
     description,

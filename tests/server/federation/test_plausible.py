@@ -24,7 +24,7 @@ from fieldtune.server.federation.fedavg import Report, Request
 from fieldtune.server.federation.fleet import Reply
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed
-from malicious_devices import (
+from support.malicious_devices import (
     LIAR,
     NAMES,
     Ended,
@@ -38,7 +38,7 @@ from malicious_devices import (
     says,
     study_with,
 )
-from scripted_devices import Time
+from support.scripted_devices import Time
 
 KINDS: tuple[Kind, ...] = ("simulated", "real")
 LIES: dict[str, Forgery] = {

@@ -20,7 +20,7 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Point
 from fieldtune.server.results.variants import VariantMaker
 from fieldtune.server.study.space import Configuration
-from scripted_devices import Answer, Scene
+from support.scripted_devices import Answer, Scene
 
 STUDY = """
 [study]

@@ -23,8 +23,8 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.session import open_tuner, run_session
-from slow_studies import Silent, nothing_is_refused, study_text
-from slower_devices import MEMBERS, PulledPlugError, SlowFleet
+from support.slow_studies import Silent, nothing_is_refused, study_text
+from support.slower_devices import MEMBERS, PulledPlugError, SlowFleet
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.tuner import OptunaTuner
-from slow_studies import (
+from support.slow_studies import (
     LARGE,
     PARALLEL,
     SMALL,
@@ -29,7 +29,7 @@ from slow_studies import (
     study_text,
     width,
 )
-from slower_devices import FIVE, ZERO
+from support.slower_devices import FIVE, ZERO
 
 
 @pytest.fixture(scope="module")

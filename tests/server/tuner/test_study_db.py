@@ -34,7 +34,7 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.tuner import Known, OptunaTuner
-from killed import killed_before_write
+from support.killed import killed_before_write
 
 ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
 STUDY = parse_study(

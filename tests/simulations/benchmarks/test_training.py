@@ -9,9 +9,9 @@ import numpy as np
 import optuna
 import pytest
 
-from commandline import Command
 from fieldtune.server.study.load import load_study
 from fieldtune.server.study.tuner_options import Fedex
+from support.commandline import Command
 from tuner.experiment import run, score
 from tuner.exploring import FedexPeer
 from tuner.federated import MANY_FRESH, Federated

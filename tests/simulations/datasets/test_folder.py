@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commandline import Command
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets import load_dataset, locate_dataset
 from fieldtune.simulations.fleet.plan import FleetPlan
 from fieldtune.simulations.partition.partition import partition
+from support.commandline import Command
 
 STUDY = """
 [study]

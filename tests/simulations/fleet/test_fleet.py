@@ -10,8 +10,8 @@ from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations.fleet.grid import SimulationGrid
 from fieldtune.simulations.fleet.plan import FleetPlan
-from fleet_contract import FleetContract, Opened
-from network.studies import digits
+from support.fleet_contract import FleetContract, Opened
+from support.studies import digits
 
 pytestmark = pytest.mark.integration
 

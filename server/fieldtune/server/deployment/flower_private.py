@@ -1,9 +1,9 @@
 """Names outside of Flower's public API that the coordinator uses, imported in one place.
 
 They are those of the version in ``fieldtune.client.node.fleet_api.FLOWER_VERSION``;
-``tests/network/test_flower.py`` tests what is used of them. The names that devices use are in
-:mod:`fieldtune.client.node.fleet_api`: a board should not load SuperLink's Control and Runtime APIs
-(protobuf over HTTP), which only the coordinator uses.
+``tests/server/deployment/test_flower.py`` tests what is used of them. The names that devices use
+are in :mod:`fieldtune.client.node.fleet_api`: a board should not load SuperLink's Control and
+Runtime APIs (protobuf over HTTP), which only the coordinator uses.
 """
 
 from flwr.app.message import make_message, remove_content_from_message

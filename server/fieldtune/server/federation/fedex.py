@@ -42,6 +42,10 @@ _CONFIGURATION_FAILURES = ("diverged", "deadline")
 """Failures that a configuration causes; other kinds are due to the device or its connection."""
 
 
+_SMALLEST = 1e-150
+"""Of a gradient that is followed: the square of a smaller one underflows."""
+
+
 @dataclass(frozen=True)
 class ClientResult:
     """A client's configuration in one round, and its validation error."""
@@ -109,7 +113,7 @@ class Theta:
 
     def _eta(self, steepest: float) -> float:
         """The step size, given the largest entry of the gradient."""
-        if steepest == 0:
+        if steepest < _SMALLEST:
             return 0.0
         match self._schedule:
             case "aggressive":

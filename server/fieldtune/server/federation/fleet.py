@@ -41,7 +41,8 @@ class Fleet(Protocol):
     """Clients, simulated or real. Every request gets exactly one reply, if need be a failure.
 
     A request to a client that is not a member gets a failure ``no_reply`` at once. All methods of a
-    closed fleet but ``close`` raise FleetError. ``tests/fleet_contract.py`` tests this contract.
+    closed fleet but ``close`` raise FleetError. ``tests/support/fleet_contract.py`` tests this
+    contract.
     """
 
     def members(self) -> Sequence[Description]:

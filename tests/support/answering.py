@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from identities import Server, server
+from support.identities import Server, server
 
 
 @contextmanager

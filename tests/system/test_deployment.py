@@ -44,11 +44,11 @@ from fieldtune.server.federation.grid_fleet import describe_message
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations import commands as run
 from fieldtune.simulations.datasets import load_dataset
-from fleet_contract import FleetContract, Opened
-from network.deployment import Deployment, Program, needs_nginx, within, write_data
-from network.recorded import recorded
-from network.studies import dealt_data, digits
-from network.superlink import QUIET
+from support.deployment import Deployment, Program, needs_nginx, within, write_data
+from support.fleet_contract import FleetContract, Opened
+from support.recorded import recorded
+from support.studies import dealt_data, digits
+from support.superlink import QUIET
 
 pytestmark = [pytest.mark.system, needs_nginx]
 NAMES = ("real", "simulated")

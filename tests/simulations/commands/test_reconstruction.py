@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import Command
+from support.commandline import Command
 
 pytestmark = pytest.mark.integration
 

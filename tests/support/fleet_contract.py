@@ -1,7 +1,7 @@
 """The contract of a fleet, which simulated and real clients keep.
 
-``simulations/test_fleet.py`` holds worker processes to it that simulate four clients, and
-``network/test_deployment.py`` four devices that are connected over TLS.
+``simulations/fleet/test_fleet.py`` holds worker processes to it that simulate four clients, and
+``system/test_deployment.py`` four devices that are connected over TLS.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.federation.fedavg import Request
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
-from network.studies import dealt_data
 from support.artefacts import CHECK
+from support.studies import dealt_data
 
 CLIENTS = 4
 Asked = tuple[int, Request]

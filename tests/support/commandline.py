@@ -14,7 +14,7 @@ import pytest
 
 from fieldtune.simulations import cli
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "fieldtune.simulations")
 INSTALLED = (ROOT, sys.prefix, sys.base_prefix)
 WIDE = {"COLUMNS": "140"}

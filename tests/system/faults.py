@@ -1,6 +1,6 @@
 """Break a running deployment in one way after another, and see that each study ends as it should.
 
-``python tests/network/faults.py [NAME...]`` takes minutes, since a network that is cut for a minute
+``python tests/system/faults.py [NAME...]`` takes minutes, since a network that is cut for a minute
 takes a minute; each fault prints one line with what came of it. ``test_faults.py`` does the same in
 short: several of them in one study, none for longer than it takes to be noticed.
 """
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.server.deployment.certificates import Pair, make_device_key, make_server
-from network.deployment import Deployment, Program, add_devices, run_script
-from network.full_disk import filled
-from network.studies import digits
+from support.deployment import Deployment, Program, add_devices, run_script
+from support.full_disk import filled
+from support.studies import digits
 
 TRIALS = 6
 Fault = Callable[[Deployment, Program, float], Program]

@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 import typer
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from aarch64.board import HOST, MEMORY_MB, Board, get_means
-from aarch64.guest import BASE, build_wheel, pip
-from network.deployment import Deployment, Program, run_script
+from support.deployment import Deployment, Program, run_script
+from system.aarch64.board import HOST, MEMORY_MB, Board, get_means
+from system.aarch64.guest import BASE, build_wheel, pip
 
 SHAPE, CLASSES, SAMPLES = (49, 10, 1), 12, 200
 LIMIT_S = 3600.0

@@ -36,7 +36,7 @@ from fieldtune.server.session.session import open_tuner, run_session
 from fieldtune.server.study.load import parse_study
 from fieldtune.simulations.fleet.plan import FleetPlan, SimulatedFleet, node_ids
 from fieldtune.simulations.fleet.worker import answer
-from scripted_devices import ScriptedRun
+from support.scripted_devices import ScriptedRun
 
 CLIENTS, LIAR = 10, 7
 NAMES = [f"pi-{client}" for client in range(CLIENTS)]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from commandline import Command
 from fieldtune.profiles.common.errors import RunFolderError, UsageError
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.warm_start import read_earlier, warm_start
+from support.commandline import Command
 
 pytestmark = pytest.mark.integration
 

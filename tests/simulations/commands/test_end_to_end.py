@@ -18,12 +18,12 @@ import optuna
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from commandline import COMMAND, Command
 from fieldtune.server.outcomes.figures import is_figure
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.fleet.plan import FleetPlan
 from fieldtune.simulations.partition.partition import partition
+from support.commandline import COMMAND, Command
 
 pytestmark = pytest.mark.integration
 

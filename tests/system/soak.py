@@ -1,6 +1,6 @@
 """Ten devices at work for half an hour: no message is lost, and memory stays flat.
 
-usage: python tests/network/soak.py [--devices 10] [--minutes 30] [--pause-s 5]
+usage: python tests/system/soak.py [--devices 10] [--minutes 30] [--pause-s 5]
 
 Not part of the tests. A coordinator behind its proxy, light nodes over TLS, and one run in which
 every device trains and evaluates again and again, with a pause in between. Memory is each process's
@@ -31,7 +31,7 @@ from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.devices.superlink_run import SuperLinkRun
 from fieldtune.server.federation.fleet import Addressed
-from network.deployment import Deployment, run_script
+from support.deployment import Deployment, run_script
 
 TYPE = "x86-mini-pc"
 SAMPLE_EVERY_S = 10.0

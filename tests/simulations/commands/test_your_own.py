@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commandline import ROOT, Command
+from support.commandline import ROOT, Command
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import COMMAND, Command
+from support.commandline import COMMAND, Command
 
 pytestmark = pytest.mark.integration
 

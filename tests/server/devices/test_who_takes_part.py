@@ -9,7 +9,7 @@ from flwr.app import Error, Message, RecordDict
 
 from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.devices.device_fleet import DeviceFleet
-from scripted_devices import (
+from support.scripted_devices import (
     NUMBERS,
     PROFILES,
     Scene,

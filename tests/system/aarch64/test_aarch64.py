@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aarch64.guest import BASE, Guest, build_wheel, missing_means
 from fieldtune.client.training.runtime import Session
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.devices import command as tune
-from network.deployment import Deployment, add_devices, needs_nginx, within
-from network.recorded import recorded
-from network.studies import dealt_data, digits
 from support.artefacts import CHECK
+from support.deployment import Deployment, add_devices, needs_nginx, within
+from support.recorded import recorded
+from support.studies import dealt_data, digits
+from system.aarch64.guest import BASE, Guest, build_wheel, missing_means
 
 RUNTIMES = {
     "ai-edge-litert": BASE,

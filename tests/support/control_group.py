@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from network.devices import wait_for
+from support.devices import wait_for
 
 _MEMORY = Path("/sys/fs/cgroup/memory")
 _NUMBERS = itertools.count()

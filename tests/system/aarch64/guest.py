@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from commandline import ROOT
+from support.commandline import ROOT
 
 _PACKAGES = "python3,libstdc++6,libgcc-s1,ca-certificates,bash,dash,coreutils,base-files,libc-bin"
 PINNED = dict(

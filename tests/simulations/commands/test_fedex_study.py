@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
-from commandline import Command
+from support.commandline import Command
 
 pytestmark = pytest.mark.integration
 

@@ -40,7 +40,7 @@ from flwr.superlink.federation import NoOpFederationManager
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.fleet_api import empty_run, identify_process, set_message_id
-from identities import Server, key_pair, server
+from support.identities import Server, key_pair, server
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -26,7 +26,7 @@ from fieldtune.server.devices import device_fleet as fleet
 from fieldtune.server.devices import registration as gathering
 from fieldtune.server.devices import superlink_run as superlink
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 
 

@@ -18,10 +18,10 @@ from fieldtune.client.training.trainer import train
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.federation.fleet import Addressed
 from fieldtune.server.federation.grid_fleet import GridFleet
-from network.control_group import control_group
-from network.devices import Device, wait_for
-from network.full_disk import filled
-from network.superlink import DatabaseGrid, SuperLink
+from support.control_group import control_group
+from support.devices import Device, wait_for
+from support.full_disk import filled
+from support.superlink import DatabaseGrid, SuperLink
 
 pytestmark = pytest.mark.system
 

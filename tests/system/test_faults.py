@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from fieldtune.server.devices import command as tune
-from network.control_group import control_group
-from network.deployment import Deployment, Program, add_devices, needs_nginx, wait_until, within
-from network.faults import (
+from support.control_group import control_group
+from support.deployment import Deployment, Program, add_devices, needs_nginx, wait_until, within
+from support.recorded import recorded
+from support.studies import digits
+from system.faults import (
     Fault,
     certificate_expired,
     device_killed,
@@ -24,8 +26,6 @@ from network.faults import (
     study_killed,
     superlink_killed,
 )
-from network.recorded import recorded
-from network.studies import digits
 
 pytestmark = [pytest.mark.system, needs_nginx]
 IN_TURN: tuple[tuple[Fault, float], ...] = (

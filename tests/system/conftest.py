@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from network.deployment import Deployment, add_devices
-from network.studies import digits
+from support.deployment import Deployment, add_devices
+from support.studies import digits
 
 
 @pytest.fixture(scope="session")

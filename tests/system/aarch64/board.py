@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aarch64.guest import run
+from system.aarch64.guest import run
 
 HOST = "10.0.2.2"
 """What the system reaches this machine by (QEMU's user network)."""

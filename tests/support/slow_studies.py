@@ -30,7 +30,7 @@ from fieldtune.server.session.session import known_costs, make_artefacts, open_t
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
-from slower_devices import MEMBERS, SLOWER, ZERO, PulledPlugError, SlowFleet
+from support.slower_devices import MEMBERS, SLOWER, ZERO, PulledPlugError, SlowFleet
 
 SMALL, LARGE = 8, 1024
 PARALLEL = 3

@@ -18,11 +18,11 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from commandline import COMMAND, WIDE, in_this_process
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.server.deployment.folder import CoordinatorFolder
-from network.studies import dealt_data
-from network.superlink import free_port
+from support.commandline import COMMAND, WIDE, in_this_process
+from support.studies import dealt_data
+from support.superlink import free_port
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
