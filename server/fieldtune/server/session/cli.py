@@ -72,7 +72,10 @@ def export(
     if out.is_dir():
         raise StorageError(f"{out} cannot be written: it is a folder; name a file in it")
     with writing(out, "try again"):
-        write_atomically(out.resolve() if out.is_file() else out, model)
+        if out.exists() and not out.is_file():
+            out.write_bytes(model)  # a pipe or a device, such as /dev/stdout, is not replaced
+        else:
+            write_atomically(out.resolve(), model)
     typer.echo(f"{out}: trial {number}, {variant}, {len(model)} bytes, for {device}")
 
 
