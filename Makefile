@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Python processes, of which tests start many, find their modules compiled.
+unexport PYTHONDONTWRITEBYTECODE
 # In the order of tests/conftest.py: what takes longest comes first, so that no core idles at the end.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

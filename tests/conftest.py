@@ -31,7 +31,7 @@ KINDS = ("unit", "integration", "system")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test without a mark is a unit test, one in the folder ``system`` a system test."""
+    """A test without a mark is a unit test."""
     if not any(item.get_closest_marker(kind) for kind in KINDS):
         item.add_marker("unit")
 
