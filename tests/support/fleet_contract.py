@@ -188,7 +188,7 @@ class FleetContract:
         assert [reports[client].failure for client in range(CLIENTS)] == [
             "diverged", "bad_artefact", "bad_data", None,
         ]  # fmt: skip
-        assert "the data has 10 classes, the model knows 4" in reports[2].detail
+        assert "the data has 10 classes, the model only 4" in reports[2].detail
         for client in range(3):
             report = reports[client]
             assert isinstance(report, TrainReport)
