@@ -144,7 +144,7 @@ def test_a_folder_that_is_no_finished_run_is_a_sentence(
             ('objectives = ["error", "energy_j"]', 'objectives = ["macro_f1"]'),
             "measured energy_j, error, and nothing that this one has to learn (macro_f1)",
         ),
-        (("[task]", '[tuner]\nname = "tpe"\n[task]'), "of no use with tuner.name = 'tpe'"),
+        (("[task]", '[tuner]\nname = "tpe"\n[task]'), "has no effect with tuner.name = 'tpe'"),
     ],
 )
 def test_an_earlier_run_that_is_of_no_use_is_a_sentence(
