@@ -121,4 +121,4 @@ def test_it_takes_no_earlier_runs(finished: Finished, fieldtune: Command, tmp_pa
     file.write_text(STUDY)
     done = fieldtune("tune", file, "--out", tmp_path / "run", "--warm-start", finished[0])
     assert done.returncode == 2
-    assert "of no use with tuner.name = 'fedex'" in done.stderr
+    assert "has no effect with tuner.name = 'fedex'" in done.stderr

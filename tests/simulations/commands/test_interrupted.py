@@ -26,7 +26,7 @@ runpy.run_module({module!r}, run_name="__main__")
     ("module", "slow"),
     [
         ("fieldtune.simulations", "typer"),
-        ("fieldtune.simulations", "numpy"),
+        ("fieldtune.simulations", "rich"),
         ("fieldtune.client", "typer"),
         ("fieldtune.client", "rich"),
     ],
