@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -230,8 +231,8 @@ def test_kept_coefficients_are_the_cost_model_until_a_profile_changes() -> None:
     assert of_defaults(study, known) == there
     assert len(kept) == 1  # there is nothing new to keep
     document = json.loads(kept[0])
-    for tables in document["architectures"].values():
-        for table in tables.values():
+    for architecture in document["architectures"].values():
+        for table in architecture["coefficients"].values():
             table[0] = [2 * term for term in table[0]]  # of an inference
     doubled = CostModel(study, members, profiles, kept=json.dumps(document))
     assert of_defaults(study, doubled).measures["inference_ms"] == 2 * ZERO_MS
@@ -245,9 +246,39 @@ def test_kept_coefficients_are_the_cost_model_until_a_profile_changes() -> None:
     changed = of_defaults(study, CostModel(study, members, other, kept=json.dumps(document)))
     assert changed.devices[name].cost.inference_ms.value == ZERO_MS
     assert changed.devices["raspberry-pi-5"].cost.inference_ms.value == 2 * FIVE_MS
+    # Another model under the same name and parameters, or another fieldtune: nothing is kept.
+    edited = MANIFEST.model_copy(update={"artefact_sha256": "1" * 64})
+    costs = CostModel(study, members, profiles, kept=json.dumps(document))
+    costs.learn(study.space.defaults(), edited)
+    assert costs.forecast(study.space.defaults()) == there
+    upgraded = json.dumps({**document, "version": "0.0.1"})
+    assert of_defaults(study, CostModel(study, members, profiles, kept=upgraded)) == there
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"measures": [], "profiles": 3}'])
+def test_a_forecast_is_computed_once_for_calibrations_that_differ_in_reports_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, costs = cost_model("")
+    costs.learn(study.space.defaults(), MANIFEST)
+    computed, compute = [], costs._forecast
+    monkeypatch.setattr(costs, "_forecast", lambda *asked: computed.append(1) or compute(*asked))
+    for reports in range(40, 60):
+        seen = replace(SLOW, reports=reports)
+        costs.forecast(study.space.defaults(), {"raspberry-pi-5": Corrections(inference=seen)})
+    assert len(computed) == 1
+
+
+MISSHAPEN = (
+    '{"version": "0.1.0", "profiles": {}, "architectures": '
+    '{"a": {"artefact": "", "coefficients": {"x": [[1.0]]}}}}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", "[" * 100_000, '{"measures": [], "profiles": 3}', MISSHAPEN,
+     MISSHAPEN.replace("1.0", "NaN")],
+)  # fmt: skip
 def test_a_damaged_file_of_coefficients_is_computed_anew(text: str) -> None:
     study, members, profiles = fleet("")
     assert of_defaults(study, CostModel(study, members, profiles, kept=text)) == forecast("")

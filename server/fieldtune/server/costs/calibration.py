@@ -25,8 +25,8 @@ Quantity = Literal["training", "inference", "memory", "power"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 _STEP = 0.02
-"""The logarithms of factors are rounded to multiples of this (2 %): otherwise every trial would
-change them slightly, and everything computed from them would have to be computed again."""
+"""The logarithms of factors and of their intervals' ends are rounded to multiples of this (2 %):
+otherwise every trial would change them, and everything computed from them had to be recomputed."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,16 @@ def _correction(outcomes: Iterable[Outcome], profile: str, quantity: str) -> Cor
     observations = pairs_of(outcomes, profile, quantity)
     pairs = [(each.predicted, each.reported) for each in observations]
     found = correction(pairs, simulated=any(each.simulated for each in observations))
-    return replace(found, factor=math.exp(_STEP * round(math.log(found.factor) / _STEP)))
+    return replace(
+        found,
+        factor=_rounded(found.factor),
+        low=_rounded(found.low),
+        high=_rounded(found.high),
+    )
+
+
+def _rounded(factor: float) -> float:
+    return math.exp(_STEP * round(math.log(factor) / _STEP))
 
 
 def finished_before(

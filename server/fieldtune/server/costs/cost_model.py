@@ -7,12 +7,9 @@ a calibration with what devices have reported.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +36,7 @@ from fieldtune.server.costs.coefficients import (
     works,
 )
 from fieldtune.server.costs.fleet_groups import FleetGroups
+from fieldtune.server.costs.kept_coefficients import KeptCoefficients
 from fieldtune.server.outcomes.trial import DeviceForecast, Forecast
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.settings import client_settings
@@ -46,7 +44,8 @@ from fieldtune.server.study.space import Configuration
 
 Array = NDArray[np.float64]
 
-_KEPT_FORECASTS = 20_000
+_KEPT_CALIBRATIONS = 4
+"""Forecasts are kept for this many calibrations: those of trials in flight, and the latest."""
 
 
 class CostModel:
@@ -56,8 +55,8 @@ class CostModel:
         study: its limits, rounds and models.
         members: the fleet's clients.
         profiles: of each device type of the fleet.
-        kept: the text of ``costs.json`` from an earlier session; coefficients of a device type
-            whose profile has changed since are computed anew.
+        kept: the text of ``costs.json`` from an earlier session. Coefficients are computed anew
+            where the device type's profile, the model's artefact or fieldtune has changed since.
         keep: is called with the new text of the file when an architecture is added.
     """
 
@@ -74,10 +73,9 @@ class CostModel:
         self._study, self._profiles, self._keep = study, profiles, keep
         self._manifests: dict[str, tuple[Manifest, dict[str, Work]]] = {}
         self._tables: dict[str, Array] = {}
-        self._prints = {name: _fingerprint(profile) for name, profile in profiles.items()}
-        self._kept = _read(kept, self._prints)
+        self._kept = KeptCoefficients(kept, profiles)
         self._costs: dict[tuple[str, object], ArchitectureCosts] = {}
-        self._forecasts: dict[tuple[object, object], Forecast] = {}
+        self._forecasts: dict[object, dict[object, Forecast]] = {}
         self._predicted: dict[tuple[object, ...], Cost] = {}
 
     def learn(self, configuration: Configuration, manifest: Manifest) -> None:
@@ -86,21 +84,17 @@ class CostModel:
         if key in self._manifests:
             return
         self._manifests[key] = manifest, works(manifest)
-        kept = self._kept.setdefault(key, {})
-        missing = [name for name in self.fleet.types if name not in kept]
+        tables = self._kept.of(key, manifest.artefact_sha256)
+        missing = [name for name in self.fleet.types if name not in tables]
         for name in missing:
-            kept[name] = coefficients(self._profiles[name], manifest)
-        self._tables[key] = np.stack([kept[name] for name in self.fleet.types])
+            tables[name] = coefficients(self._profiles[name], manifest)
+        self._tables[key] = np.stack([tables[name] for name in self.fleet.types])
         if missing:
-            self._keep(self._text())
+            self._keep(self._kept.keep(key, manifest.artefact_sha256, tables))
 
     def knows(self, configuration: Configuration) -> bool:
         """Whether the architecture has been compiled."""
         return self._study.architecture(configuration) in self._manifests
-
-    def architectures(self) -> list[str]:
-        """Keys of the compiled architectures, sorted."""
-        return sorted(self._manifests)
 
     def of_architecture(self, key: str, calibration: Calibration) -> ArchitectureCosts:
         """Costs of an architecture's configurations, under a calibration."""
@@ -123,12 +117,13 @@ class CostModel:
     ) -> Forecast:
         """Costs on each device type with intervals, the clients that can take part, constraints."""
         calibration = calibration or {}
-        key = configuration.key, _hashable(calibration)
-        if key not in self._forecasts:
-            if len(self._forecasts) >= _KEPT_FORECASTS:
-                self._forecasts.clear()
-            self._forecasts[key] = self._forecast(configuration, calibration)
-        return self._forecasts[key]
+        at = _intervals(calibration)
+        kept = self._forecasts.setdefault(at, {})
+        while len(self._forecasts) > _KEPT_CALIBRATIONS:
+            self._forecasts.pop(next(iter(self._forecasts)))
+        if configuration.key not in kept:
+            kept[configuration.key] = self._forecast(configuration, calibration)
+        return kept[configuration.key]
 
     def _forecast(self, configuration: Configuration, calibration: Calibration) -> Forecast:
         fleet, costs = self.fleet, self.of(configuration, calibration)
@@ -146,7 +141,6 @@ class CostModel:
                     for limit, gaps in zip(fleet.limit_names, costs.gaps, strict=True)
                     if getattr(fleet.limits[name], limit) is not None
                 },
-                corrections=by,
             )
         taking_part = (
             client
@@ -204,41 +198,14 @@ class CostModel:
         """Time limit of a round on this device type in seconds; None where there is none."""
         return self.fleet.limits[profile].round_s
 
-    def _text(self) -> str:
-        return json.dumps(
-            {
-                "profiles": self._prints,
-                "measures": MEASURES,
-                "architectures": {
-                    key: {name: table.tolist() for name, table in sorted(tables.items())}
-                    for key, tables in sorted(self._kept.items())
-                },
-            },
-            indent=1,
-        )
 
-
-def _read(text: str | None, prints: Mapping[str, str]) -> dict[str, dict[str, Array]]:
-    """Coefficients of ``costs.json``; none where it is damaged or of another version."""
-    try:
-        document: Any = json.loads(text or "{}")
-        if tuple(document.get("measures", ())) != MEASURES:
-            return {}
-        same = {name for name, each in document["profiles"].items() if prints.get(name) == each}
-        return {
-            key: {name: np.array(table, float) for name, table in tables.items() if name in same}
-            for key, tables in document["architectures"].items()
-        }
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return {}
-
-
-def _fingerprint(profile: DeviceProfile) -> str:
-    return hashlib.sha256(profile.model_dump_json().encode()).hexdigest()
-
-
-def _hashable(calibration: Calibration) -> object:
-    return tuple(sorted(calibration.items()))
+def _intervals(calibration: Calibration) -> object:
+    """All of a calibration that a forecast depends on: not how many reports it rests on."""
+    return tuple(
+        (name, *((each.factor, each.low, each.high, each.simulated, each.reports > 0)
+                 for each in (by.training, by.inference, by.memory, by.power)))
+        for name, by in sorted(calibration.items())
+    )  # fmt: skip
 
 
 def _with_values(cost: Cost, figures: Array) -> Cost:

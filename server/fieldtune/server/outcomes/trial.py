@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.calibration import NO_CORRECTIONS, Corrections
 from fieldtune.profiles.costmodel.cost import Cost
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Configuration, Value
@@ -35,8 +34,6 @@ class DeviceForecast:
     """Predicted from the device's profile and calibrated with what devices had reported."""
     slack: Mapping[str, float]
     """Limit -> used / cap - 1, calibrated, for the client of this type that needs most."""
-    corrections: Corrections = NO_CORRECTIONS
-    """The calibration factors of costs and slack."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fieldtune.profiles.common.errors import CompileError, FleetError, MissingEx
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.calibration import corrections
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.feasible_space import check_queue
@@ -154,7 +155,7 @@ def run_session(
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
         summary = recorder.write(known)
-        tuner.revise(recorder.evaluated())
+        tuner.revise(recorder.evaluated()[0])
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.front, tuner.history())
         summary = with_variants(folder, summary)
@@ -226,24 +227,26 @@ class _Recorder:
     def trial_ended(self, outcome: Outcome) -> None:
         if time.monotonic() >= self._next_write:
             self.write()
-        evaluated = self.evaluated()
+        evaluated, _ = self.evaluated()
         number = outcome.proposal.number
         now = next(each for each in evaluated if each.proposal.number == number)
         self._display.trial_ended(now, evaluated)
 
-    def evaluated(self) -> list[Outcome]:
-        """All outcomes, re-evaluated with the latest calibration."""
+    def evaluated(self) -> tuple[list[Outcome], Calibration]:
+        """All outcomes, re-evaluated with the latest calibration; and that calibration."""
         history = self._tuner.history()
-        return rescore(history, self._costs, corrections(history))
+        calibration = corrections(history)
+        return rescore(history, self._costs, calibration), calibration
 
     def write(self, known: KnownCosts | None = None) -> Summary:
         """Write both files; the tuner predicts objectives with ``known`` from now on."""
         began = time.monotonic()
-        evaluated, study = self.evaluated(), self._folder.study
+        study = self._folder.study
+        evaluated, calibration = self.evaluated()
         summary = summarise(
             study,
             evaluated,
-            corrections(evaluated),
+            calibration,
             self._tuner.predict(evaluated, known),
             self._tuner.changes,
         )
