@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.profiles.common.estimate import Estimate, Quantity, Span
+from fieldtune.profiles.common.estimate import Estimate, Quantity, Span, ratio
 
 sizes = st.floats(1e-3, 1e3)
 factors = st.floats(1.0, 20.0)
@@ -64,3 +64,35 @@ def test_a_term_that_is_certain_moves_every_end_up(quantity, more):
     before, after = quantity.estimate(), (quantity + more).estimate()
     assert after.low >= before.low * (1 - 1e-9)
     assert after.high >= before.high * (1 - 1e-9)
+
+
+def test_a_ratio_on_one_device_is_known_better_than_either_figure():
+    device = Quantity.of("speed", Span(1, 2, 4))
+    a = (device * 3.0 * Quantity.of("own", Span(0.9, 1, 1.1))).estimate()
+    b = (device * Quantity.of("own", Span(0.9, 1, 1.1))).estimate()
+    found = ratio(a, b)
+    assert found.value == pytest.approx(3)
+    assert math.log(found.high / found.low) / 2 == pytest.approx(math.hypot(0.1003, 0.1003), 1e-3)
+    # What was read from a file shares nothing: the interval is as wide as both.
+    alone = ratio(Estimate(a.value, a.low, a.high), b)
+    assert alone.high > a.high / a.value * found.value
+
+
+def test_a_ratio_is_unsure_where_two_configurations_differ_in_kind():
+    speed, dispatch = Quantity.of("speed", Span(1, 2, 4)), Quantity.of("dispatch", Span(1, 2, 4))
+    alike, unlike = (
+        ratio(speed.estimate(), speed.estimate()),
+        ratio(speed.estimate(), dispatch.estimate()),
+    )
+    assert (alike.low, alike.high) == (1, 1)
+    assert unlike.low == pytest.approx(1 / unlike.high)
+    assert unlike.high > 2
+    with pytest.raises(ValueError, match="above 0"):
+        ratio(Estimate(0, 0, 0), Estimate(1, 1, 1))
+
+
+@given(quantities(), sizes)
+def test_other_ends_keep_the_share_that_is_shared(quantity, factor):
+    found = (quantity.estimate() * factor).within(quantity.value * factor, quantity.value * factor)
+    assert not any(found.factors.values())
+    assert ratio(quantity.estimate() * factor, quantity.estimate()).value == pytest.approx(factor)

@@ -234,7 +234,7 @@ threads_choices = st.sampled_from(["one", "all"])
 def test_every_estimate_is_in_order_and_not_negative(name, load, threads):
     cost = predict(load_profile(name), load, threads=threads)
     for field in fields(Cost):
-        value, low, high = astuple(getattr(cost, field.name))
+        value, low, high, _ = astuple(getattr(cost, field.name))
         assert 0 <= low <= value <= high, field.name
 
 
@@ -262,8 +262,8 @@ def test_asking_for_more_never_costs_less(name, load, field, extra):
     before, after = predict(profile, load), predict(profile, more)
     for quantity in fields(Cost):
         pairs = zip(
-            astuple(getattr(before, quantity.name)),
-            astuple(getattr(after, quantity.name)),
+            astuple(getattr(before, quantity.name))[:3],
+            astuple(getattr(after, quantity.name))[:3],
             strict=True,
         )
         assert all(second >= first for first, second in pairs), quantity.name

@@ -46,14 +46,11 @@ class Correction:
         """
         if self.reports == 0:
             return predicted
-        value, low, high = (
-            end * self.factor for end in (predicted.value, predicted.low, predicted.high)
-        )
+        moved = predicted * self.factor
         if self.simulated:
-            return Estimate(value, low, high)
-        return Estimate(
-            value, max(predicted.value * self.low, low), min(predicted.value * self.high, high)
-        )
+            return moved
+        low, high = predicted.value * self.low, predicted.value * self.high
+        return moved.within(max(low, moved.low), min(high, moved.high))
 
 
 IDENTITY = Correction(1.0, 1.0, 1.0, 0)
@@ -102,8 +99,7 @@ def _with_part(whole: Estimate | None, part: Estimate | None, factor: float) -> 
     if whole is None or part is None or factor == 1.0 or whole.value == 0:
         return whole
     value = whole.value + (factor - 1.0) * part.value
-    scale = value / whole.value
-    return Estimate(value, whole.low * scale, whole.high * scale)
+    return whole * (value / whole.value)
 
 
 def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = False) -> Correction:

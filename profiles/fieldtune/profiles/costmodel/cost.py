@@ -143,7 +143,7 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
         transfer_s, fetching_s = link.round_s(message), artefact * link.down
         first, later = compute_s + transfer_s + fetching_s, compute_s + transfer_s
         round_s = first.estimate()
-        round_s = Estimate(round_s.value, min(later.estimate().low, round_s.low), round_s.high)
+        round_s = round_s.within(min(later.estimate().low, round_s.low), round_s.high)
         if training_j is not None and profile.idle_w is not None and profile.radio_w is not None:
             idle_w = Quantity.of("idle", higher_is_worse(profile.idle_w))
             transfer_w = idle_w + Quantity.of("radio", higher_is_worse(profile.radio_w))

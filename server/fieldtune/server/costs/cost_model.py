@@ -213,7 +213,9 @@ def _with_values(cost: Cost, figures: Array) -> Cost:
     return replace(
         cost,
         **{
-            name: Estimate(value, min(estimate.low, value), max(estimate.high, value))
+            name: replace(
+                estimate, value=value, low=min(estimate.low, value), high=max(estimate.high, value)
+            )
             for name, value in zip(MEASURES, figures.tolist(), strict=True)
             if (estimate := getattr(cost, name)) is not None
         },

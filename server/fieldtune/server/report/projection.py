@@ -19,7 +19,8 @@ TRIAL = Objective("trial", "Trial")
 def scaled(point: Point, goal: Objective, units: dict[str, Scale]) -> Estimate:
     """An objective of a point in the unit of its axis."""
     if goal is TRIAL:
-        return Estimate(*[float(point.trial)] * 3)
+        number = float(point.trial)
+        return Estimate(number, number, number)
     interval, factor = point.objectives[goal.name], units[goal.name].factor
     return Estimate(interval.value * factor, interval.low * factor, interval.high * factor)
 
