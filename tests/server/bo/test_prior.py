@@ -25,6 +25,8 @@ from fieldtune.server.bo.gp import GaussianProcess, Hyperparameters
 from fieldtune.server.bo.transfer import ECHOES, Earlier, Prior, shared
 from fieldtune.server.tuner import GreySampler, Known
 
+pytestmark = pytest.mark.integration
+
 SPACE: dict[str, BaseDistribution] = {
     "width": CategoricalDistribution([8, 16, 32, 64]),
     "epochs": IntDistribution(1, 20),

@@ -31,6 +31,8 @@ from support.slow_studies import (
 )
 from support.slower_devices import FIVE, ZERO
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def run(recorded_artefacts: Path) -> Iterator[Run]:

@@ -17,6 +17,8 @@ from support.slow_studies import (
     width,
 )
 
+pytestmark = pytest.mark.integration
+
 FEDEX: dict[str, Any] = {"rounds": 3, "tuner_name": "fedex"}
 
 

@@ -24,6 +24,8 @@ from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.tuner import Known, OptunaTuner
 
+pytestmark = pytest.mark.integration
+
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "kind": Parameter(choices=(1, 2, 3))})
 SHOWN: list[FrozenTrial] = []
 

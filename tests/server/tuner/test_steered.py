@@ -24,6 +24,8 @@ from fieldtune.server.study.space import Parameter, Space, Value
 from fieldtune.server.study.tuner_options import SAMPLERS
 from fieldtune.server.tuner import GreySampler, Known, OptunaTuner
 
+pytestmark = pytest.mark.integration
+
 WIDE = Space(
     client={
         "rate": Parameter(low=0.001, high=1.0, log=True),

@@ -36,6 +36,8 @@ from fieldtune.server.study.load import parse_study
 from fieldtune.server.tuner import Known, OptunaTuner
 from support.killed import killed_before_write
 
+pytestmark = pytest.mark.integration
+
 ZERO, FIVE = "raspberry-pi-zero-2w", "raspberry-pi-5"
 STUDY = parse_study(
     """

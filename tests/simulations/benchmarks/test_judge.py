@@ -19,6 +19,8 @@ from tuner.problem import Evaluation, Known, Reference, Values
 from tuner.scoring import Tried, by_posterior, by_value, hypervolume, true_hypervolume
 from tuner.significance import holm, paired_p, spread
 
+pytestmark = pytest.mark.integration
+
 UNIT = Reference((0.0, 0.0), (1.0, 1.0), 1.21, "the unit square")
 
 
