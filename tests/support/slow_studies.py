@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -147,21 +148,26 @@ def slow_studies(recorded_artefacts: Path) -> Iterator[Run]:
                 told = rescore(told, costs, calibration)
                 predicted = tuner.predict(told)
                 summary = summarise(folder.study, told, calibration, predicted)
-                return told, to_json(summary) + trials_csv(folder.study, told)
+                files = to_json(summary) + trials_csv(folder.study, told)
+                return told, files + "".join(map(_digest, sorted(path.glob("models/*/*"))))
 
         yield run
+
+
+def _digest(file: Path) -> str:
+    return f"{file.parent.name}/{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
 def width(outcome: Outcome) -> object:
     return outcome.proposal.configuration.model["width"]
 
 
-def killed_again_and_again(run: Run, path: Path, **keys: Any) -> str:
-    """What the files say in the end."""
+def killed_again_and_again(run: Run, path: Path, *, longer: int = 15, **keys: Any) -> str:
+    """What the files say in the end; each session is so many answers longer than the last."""
     kills = 0
     while True:
         try:
-            _, files = run(path, answers=23 + 15 * kills, **keys)
+            _, files = run(path, answers=23 + longer * kills, **keys)
         except PulledPlugError:
             kills += 1
         else:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from fieldtune.client.contract.messages import (
     Description,
     EvaluateReport,
@@ -41,7 +43,7 @@ def work_of(model: bytes) -> dict[str, Work]:
 
 
 class SlowFleet:
-    """Devices that learn nothing and take so many times as long for a call as was predicted.
+    """Devices that answer random errors and weights, and are slower than predicted.
 
     Args:
         answers: so many are given before the plug is pulled.
@@ -83,7 +85,9 @@ class SlowFleet:
             "call_p50_ms": ms * (1 + 0.01 * asked.client + 0.003 * request.round),
         }
         if isinstance(request, TrainRequest):
-            return TrainReport(**common, weights=request.weights, samples=24, steps=3)
+            moved = np.random.default_rng(request.seed).normal(size=request.weights.size)
+            weights = request.weights + moved.astype(np.float32)
+            return TrainReport(**common, weights=weights, samples=24, steps=3)
         seed = f"{request.trial} {asked.client}".encode()
         hits = hashlib.sha256(seed).digest()[0] % 16
         counts = (16, *[0] * 9)

@@ -168,6 +168,16 @@ def test_a_study_killed_again_and_again_learns_the_same_of_its_devices(
     assert killed_again_and_again(run, tmp_path / "slow") == finished[1]
 
 
+def test_a_coordinator_that_restarts_more_often_than_a_trial_lasts_comes_to_the_end(
+    run: Run, tmp_path: Path
+) -> None:
+    # Three trials in flight take 23 answers for 2.5 of their 6 rounds.
+    keys = {"rounds": 6, "trials": 4}
+    _, files = run(tmp_path / "once", **keys)
+    assert killed_again_and_again(run, tmp_path / "slow", longer=0, **keys) == files
+    assert not (tmp_path / "slow/checkpoints").exists()
+
+
 @pytest.mark.parametrize("tuner_name", ["grey", "tpe"])
 def test_a_study_killed_after_its_limits_were_changed_goes_on_as_if_it_had_not_been(
     run: Run, tmp_path: Path, tuner_name: str

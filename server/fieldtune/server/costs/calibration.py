@@ -9,11 +9,14 @@ uncalibrated predictions, so that a correction does not influence itself.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.common.estimate import Estimate
@@ -54,10 +57,28 @@ class ObservationCollector:
 
     def __init__(self, expected: Mapping[int, Expected]) -> None:
         self._expected = expected
-        self._pairs: dict[tuple[str, Quantity, bool], list[tuple[Estimate, float]]] = defaultdict(
-            list
-        )
+        self._pairs: dict[tuple[str, Quantity, bool], array[float]] = {}
+        """Device type, quantity, whether simulated -> for each report the predicted value, the ends
+        of its interval, and the reported value."""
         self._left_out: dict[str, int] = defaultdict(int)
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to continue: mappings of JSON values and arrays."""
+        return {
+            "left_out": dict(self._left_out),
+            "keys": [list(key) for key in self._pairs],
+            "pairs": [np.array(pairs) for pairs in self._pairs.values()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a stored state."""
+        self._left_out.update(state["left_out"])
+        self._pairs = {
+            (profile, quantity, simulated): array("d", pairs.tolist())
+            for (profile, quantity, simulated), pairs in zip(
+                state["keys"], state["pairs"], strict=True
+            )
+        }
 
     def take(self, answers: Mapping[int, Report]) -> None:
         """Add the reports of one exchange; those of throttled or swapping devices are left out."""
@@ -72,13 +93,16 @@ class ObservationCollector:
                 predicted: Estimate | None = getattr(expected, quantity)
                 if predicted is not None and predicted.value > 0 and reported > 0:
                     key = (expected.profile, quantity, report.simulated)
-                    self._pairs[key].append((predicted, reported))
+                    pairs = self._pairs.setdefault(key, array("d"))
+                    pairs.extend((predicted.value, predicted.low, predicted.high, reported))
 
     def observed(self) -> dict[str, Observed]:
         """Predicted and reported values of each device type that reported."""
         found: dict[str, dict[str, Observation]] = defaultdict(dict)
-        for (profile, quantity, simulated), pairs in sorted(self._pairs.items(), reverse=True):
+        for profile, quantity, simulated in sorted(self._pairs, reverse=True):
             # In this order measured values come after simulated ones, and override them.
+            rows = np.reshape(self._pairs[profile, quantity, simulated], (-1, 4)).tolist()
+            pairs = [(Estimate(*row[:3]), row[3]) for row in rows]
             ratio = median(reported / predicted.value for predicted, reported in pairs)
             middle = sorted(pairs, key=_by_prediction)[len(pairs) // 2][0]
             found[profile][quantity] = Observation(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
+from typing import Any
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES, PROTOCOL_FACTOR
@@ -48,6 +50,14 @@ class UsageMeter:
                     Expense(busy_s, energy_j, sent),
                 ]
             )
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to continue, as JSON values."""
+        return {profile: list(astuple(used)) for profile, used in self._by_profile.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a stored state."""
+        self._by_profile = {profile: Expense(*used) for profile, used in state.items()}
 
     def total(self) -> dict[str, Expense]:
         """Usage so far by device type."""

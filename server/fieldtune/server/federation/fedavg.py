@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,11 @@ Answers = Mapping[int, Report]
 """Client -> report; one for each client of the exchange."""
 GoesOn = Callable[[int, Mapping[str, float]], bool]
 """``(completed rounds, measures after them) -> whether training continues``."""
+State = Mapping[str, Any]
+"""The state of a training between two exchanges, as nested mappings of JSON values and arrays."""
+Keep = Callable[[State], None]
+"""Stores the state after a round. A training that is given it continues with the next round, and
+its result has the same bits as without the interruption."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,19 @@ class Tally:
     device_s: float = 0.0
     simulated: bool = False
 
+    @classmethod
+    def of(cls, state: State) -> Tally:
+        """The tally of a stored state."""
+        return cls(Counter(state["failures"]), state["device_s"], state["simulated"])
+
+    def state(self) -> State:
+        """To be stored."""
+        return {
+            "failures": dict(self.failures),
+            "device_s": self.device_s,
+            "simulated": self.simulated,
+        }
+
     def take(self, answers: Answers) -> None:
         """Add the device time of one exchange."""
         for client in sorted(answers):
@@ -109,7 +128,9 @@ class LocallyTrained:
         ]
 
 
-def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
+def federated_averaging(
+    plan: Plan, resumed: State | None = None, keep: Keep = lambda state: None
+) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
     """Rounds of local training and averaging, then one evaluation by all participants.
 
     At a rung all participants evaluate too; if early stopping then ends the training, that is its
@@ -119,15 +140,42 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
     If no client's training is usable and one diverged, training ends and the last finite weights
     are evaluated: a learning rate that is too high gives a bad result, not a failed trial.
 
+    Args:
+        plan: of the training.
+        resumed: the state to continue from.
+        keep: stores the state after each round, and after the evaluation at a rung.
+
     Raises:
         NothingLearnedError: no client could train or evaluate.
     """
     optimizer, weights, tally = server_optimizer(plan), plan.initial_weights, Tally()
     done, curve = 0, dict[int, dict[str, float]]()
+    if resumed:
+        optimizer.restore(resumed["optimizer"])
+        weights, tally, done = resumed["weights"], Tally.of(resumed["tally"]), resumed["rounds"]
+        curve = {int(rounds): measures for rounds, measures in resumed["curve"].items()}
 
-    for number in range(plan.rounds):
-        configurations = dict.fromkeys(round_clients(plan, number), plan.configuration)
-        trained = yield from train_locally(plan, number, weights, configurations, tally)
+    def store() -> None:
+        keep(
+            {
+                "rounds": done,
+                "weights": weights,
+                "optimizer": optimizer.state(),
+                "tally": tally.state(),
+                "curve": {str(rounds): measures for rounds, measures in curve.items()},
+            }
+        )
+
+    while done < plan.rounds:
+        if done in plan.rungs and done not in curve:
+            answers = yield evaluate_requests(plan, done, weights)
+            measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
+            curve[done] = measures
+            if not plan.goes_on(done, measures):
+                return weights, learned(tally, measures, samples, done, curve, stopped=True)
+            store()
+        configurations = dict.fromkeys(round_clients(plan, done), plan.configuration)
+        trained = yield from train_locally(plan, done, weights, configurations, tally)
         if not trained.usable:
             if tally.failures["diverged"]:
                 break
@@ -136,13 +184,8 @@ def federated_averaging(plan: Plan) -> Generator[Exchange, Answers, tuple[Weight
         if not np.isfinite(proposed).all():
             tally.failures["diverged"] += 1
             break
-        weights, done = proposed, number + 1
-        if done in plan.rungs and done < plan.rounds:
-            answers = yield evaluate_requests(plan, done, weights)
-            measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
-            curve[done] = measures
-            if not plan.goes_on(done, measures):
-                return weights, learned(tally, measures, samples, done, curve, stopped=True)
+        weights, done = proposed, done + 1
+        store()
 
     answers = yield evaluate_requests(plan, plan.rounds, weights)
     measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,11 @@ from fieldtune.client.contract.messages import EvaluateReport, Weights
 from fieldtune.server.federation.fedavg import (
     Answers,
     Exchange,
+    Keep,
     LocallyTrained,
     NothingLearnedError,
     Plan,
+    State,
     Tally,
     evaluate_request,
     evaluate_requests,
@@ -77,6 +80,19 @@ class Theta:
         self._accumulated = 0.0
         """The schedule's sum over the rounds."""
 
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to continue with the same bits."""
+        return {
+            "logarithms": self._logarithms,
+            "past": list(self._past),
+            "accumulated": self._accumulated,
+        }
+
+    def restore(self, state: State) -> None:
+        """Continue from a stored state."""
+        self._logarithms, self._past = state["logarithms"], list(state["past"])
+        self._accumulated = state["accumulated"]
+
     @property
     def probabilities(self) -> tuple[float, ...]:
         """Of each configuration."""
@@ -129,7 +145,11 @@ class Theta:
 
 
 def fedex(
-    plan: Plan, candidates: Sequence[Candidate], options: Fedex
+    plan: Plan,
+    candidates: Sequence[Candidate],
+    options: Fedex,
+    resumed: State | None = None,
+    keep: Keep = lambda state: None,
 ) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
     """Rounds in which each client trains with a configuration of its own; then one evaluation.
 
@@ -142,6 +162,8 @@ def fedex(
             all clients on which any of the candidates fits.
         candidates: the configurations; they differ on the client only.
         options: of the algorithm.
+        resumed: the state to continue from.
+        keep: stores the state after each round.
 
     Raises:
         NothingLearnedError: no client could train or evaluate.
@@ -151,9 +173,14 @@ def fedex(
     if discount is None:
         discount = float(np.random.default_rng([plan.seed, _STREAM, 1]).random())
     theta, may = Theta(len(candidates), options, discount), who_may_train(candidates)
-    done, worst = 0, 1.0
+    done, worst, first = 0, 1.0, 0
+    if resumed:
+        optimizer.restore(resumed["optimizer"])
+        theta.restore(resumed["theta"])
+        weights, tally, done = resumed["weights"], Tally.of(resumed["tally"]), resumed["rounds"]
+        worst, first = resumed["worst"], resumed["next"]
 
-    for number in range(plan.rounds):
+    for number in range(first, plan.rounds):
         given = {
             client: _draw(theta, may[client], plan.seed, number, client)
             for client in round_clients(plan, number)
@@ -171,6 +198,17 @@ def fedex(
             weights, done = proposed, number + 1
         elif not tally.failures["diverged"]:
             raise NothingLearnedError(tally.failures, trained.answers.values())
+        keep(
+            {
+                "rounds": done,
+                "next": number + 1,
+                "weights": weights,
+                "optimizer": optimizer.state(),
+                "tally": tally.state(),
+                "theta": theta.state(),
+                "worst": worst,
+            }
+        )
 
     values = tuple(dict(each.configuration.client) for each in candidates)
     choice = Choice(values, theta.probabilities)

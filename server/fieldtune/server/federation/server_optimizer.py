@@ -7,7 +7,8 @@ the result is FedAvg's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,15 @@ class ServerOptimizer:
         self._learning_rate = learning_rate
         self._momentum = momentum
         self._velocity: NDArray[np.float64] | float = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to continue with the same bits."""
+        # Without momentum the velocity is multiplied by 0.
+        return {"velocity": self._velocity} if self._momentum else {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a stored state."""
+        self._velocity = state.get("velocity", 0.0)
 
     def step(self, weights: Weights, updates: Sequence[tuple[Weights, int]]) -> Weights:
         """The next global weights, float32."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import ExitStack
+import re
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,11 +17,13 @@ import tomlkit
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.files import locked, write_atomically, writing
+from fieldtune.server.results.checkpoints import Checkpoint
 from fieldtune.server.study.changes import identity, steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study, parse_study
 
 _STUDY_FOLDER = ".study-folder"
+_TRIAL_NAME = re.compile(r"trial-(\d+)")
 _HINT = "choose another folder with --out, or remove this one"
 
 
@@ -142,6 +146,22 @@ class RunFolder:
         buffer = io.BytesIO()
         np.save(buffer, weights, allow_pickle=False)
         self.write(f"models/{trial_name(trial)}/weights.npy", buffer.getvalue())
+
+    def checkpoint(self, trial: int) -> Checkpoint:
+        """The checkpoint of a trial in training."""
+        return Checkpoint(self.path / "checkpoints" / trial_name(trial))
+
+    def open_checkpoints(self, told: Collection[int]) -> list[int]:
+        """Trials with a checkpoint, without those that were told; other files are removed."""
+        folder, found = self.path / "checkpoints", []
+        for file in folder.iterdir() if folder.is_dir() else ():
+            number = _TRIAL_NAME.match(file.name)
+            if number is None or int(number[1]) in told:
+                with suppress(OSError):
+                    file.unlink()
+            else:
+                found.append(int(number[1]))
+        return sorted(set(found))
 
     def load_weights(self, trial: int) -> Weights:
         """The weights of a trial; raises RunFolderError where they are missing."""

@@ -52,8 +52,9 @@ def run_study(
         folder.note_study_folder(study_file.parent)
         tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
-        if history:
-            note(f"Resuming {path}, which has {counted(len(history), 'trial')}")
+        open_trials = folder.open_checkpoints({each.proposal.number for each in history})
+        if history or open_trials:
+            note(f"Resuming {path}, which has {_kept(len(history), open_trials)}")
         for change in tuner.changes:
             note(f"Study changed. {change}")
         for study in stored(folder):
@@ -70,15 +71,25 @@ def run_study(
                     folder, tuner, fleet, service, interruptible_display, cpu_time, note
                 )
         except KeyboardInterrupt:
+            told = {each.proposal.number for each in tuner.history()}
+            kept = _kept(len(told), folder.open_checkpoints(told))
             raise InterruptError(
-                f"interrupted; {path} keeps {counted(len(tuner.history()), 'trial')}: run the same "
-                "command to resume"
+                f"interrupted; {path} keeps {kept}: run the same command to resume"
             ) from None
         finally:
             service.close()
     print_summary(summary, Console())
     note(_time_by_phase(cpu_time))
     note(f"Report: {path / 'report.html'}")
+
+
+def _kept(trials: int, open_trials: Sequence[int]) -> str:
+    """What a run folder keeps: finished trials, and rounds of those in training."""
+    if not open_trials:
+        return counted(trials, "trial")
+    numbers = " and ".join(map(str, open_trials))
+    each = "trial" if len(open_trials) == 1 else "trials"
+    return f"{counted(trials, 'trial')} and the finished rounds of {each} {numbers}"
 
 
 def _time_by_phase(cpu_time: CpuTime) -> str:

@@ -221,7 +221,7 @@ class TuningLoop:
         expected = self._costs.expected(proposal.configuration)
         training = Training(
             self._study, proposal, plan, candidates, expected, artefact.model,
-            self._bounds, self._cpu_time,
+            self._bounds, self._cpu_time, self._folder.checkpoint(proposal.number),
         )  # fmt: skip
         self._in_flight.append(training)
         self._knowledge.trials_changed()
@@ -280,6 +280,7 @@ class TuningLoop:
             assert training.weights is not None
             self._folder.save_weights(training.plan.trial, training.weights)
         self._tell(training.outcome)
+        self._folder.checkpoint(training.plan.trial).remove()
 
     def _tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
         """Tell the tuner and the observer; ``then`` is a configuration to try next."""

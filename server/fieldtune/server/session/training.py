@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fieldtune.client.contract.messages import TrainReport, Weights
 from fieldtune.server.costs.calibration import Expected, ObservationCollector
@@ -15,6 +16,7 @@ from fieldtune.server.federation.fedavg import (
     NothingLearnedError,
     Plan,
     Report,
+    State,
     federated_averaging,
 )
 from fieldtune.server.federation.fedex import fedex
@@ -29,6 +31,7 @@ from fieldtune.server.outcomes.trial import (
     Stopped,
     objective_values,
 )
+from fieldtune.server.results.checkpoints import Checkpoint
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.study.config import StudyConfig
 
@@ -45,6 +48,7 @@ class Training:
         model: the artefact's bytes.
         bounds: check the clients' reports for plausibility.
         cpu_time: adds up busy seconds by phase.
+        checkpoint: of this trial; the training continues from it if it is of the same training.
 
     Attributes:
         waiting_for: clients that have not answered the current exchange.
@@ -62,6 +66,7 @@ class Training:
         model: bytes,
         bounds: Bounds,
         cpu_time: CpuTime,
+        checkpoint: Checkpoint,
     ) -> None:
         self.proposal, self.plan, self.model = proposal, plan, model
         self.waiting_for: set[int] = set()
@@ -75,11 +80,12 @@ class Training:
         self._asked: Asked | None = None
         """The current exchange."""
         self._answers: dict[int, Report] = {}
-        options = study.tuner.exploration
+        self._checkpoint = checkpoint
+        options, resumed = study.tuner.exploration, self._resumed()
         self._steps: Generator[Exchange, Answers, tuple[Weights, Learned]] = (
-            federated_averaging(plan)
+            federated_averaging(plan, resumed, self._keep)
             if options is None or len(candidates) == 1
-            else fedex(plan, candidates, options)
+            else fedex(plan, candidates, options, resumed, self._keep)
         )
 
     def begin(self) -> Exchange:
@@ -100,6 +106,38 @@ class Training:
         self._observations.take(answers)
         self._usage.take(answers)
         return self._advance(answers)
+
+    def _resumed(self) -> State | None:
+        """The stored state of the federated algorithm, if it is of this very training."""
+        stored = self._checkpoint.load()
+        if stored is None or stored["training"] != self._identity():
+            return None
+        self._observations.restore(stored["observations"])
+        self._usage.restore(stored["usage"])
+        algorithm: State = stored["algorithm"]
+        return algorithm
+
+    def _keep(self, state: State) -> None:
+        self._checkpoint.save(
+            {
+                "training": self._identity(),
+                "observations": self._observations.state(),
+                "usage": self._usage.state(),
+                "algorithm": state,
+            }
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not have changed since a checkpoint; the clients that take part may have."""
+        plan = self.plan
+        return {
+            "format": 1,
+            "artefact": plan.artefact,
+            "seed": plan.seed,
+            "rounds": plan.rounds,
+            "rungs": list(plan.rungs),
+            "configurations": [each.configuration.flat() for each in self._candidates],
+        }
 
     def _advance(self, answers: Answers | None) -> Exchange:
         """Run the federated algorithm to its next exchange, or to its end."""

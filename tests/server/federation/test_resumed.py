@@ -1,0 +1,109 @@
+"""A training that continues from a checkpoint asks and learns the same, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fieldtune.client.contract.messages import EvaluateReport, TrainReport, TrainRequest
+from fieldtune.server.federation.fedavg import Keep, Plan, Report, State, federated_averaging
+from fieldtune.server.federation.fedex import fedex
+from fieldtune.server.federation.fedex_candidates import Candidate
+from fieldtune.server.outcomes.trial import Forecast
+from fieldtune.server.results.checkpoints import pack, unpack
+from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.tuner_options import Fedex
+
+Algorithm = Callable[[State | None, Keep], Generator[Any, Any, Any]]
+
+
+def noisy(client: int, request: Any) -> Report:
+    """Answers that depend on all of the request."""
+    rng = np.random.default_rng([client, request.round, int(1e6 * abs(request.weights[0]))])
+    common: dict[str, Any] = {"trial": 1, "round": request.round, "wall_s": rng.random()}
+    if isinstance(request, TrainRequest):
+        if rng.random() < 0.2:
+            return TrainReport(**common, failure="out_of_memory")
+        moved = rng.normal(size=request.weights.size) + request.seed / 2**32
+        weights = request.weights + moved.astype(np.float32)
+        return TrainReport(**common, weights=weights, samples=client + 1)
+    hits = int(rng.integers(17))
+    return EvaluateReport(
+        **common, samples=16, loss_sum=rng.random(), hits=(hits, 0), predicted=(16, 0),
+        actual=(16, 0),
+    )  # fmt: skip
+
+
+CLIENTS = tuple(range(10))
+SERVER = {"clients_per_round": 5, "server_momentum": 0.9}
+
+
+def configuration(rate: float) -> Configuration:
+    return Configuration({}, {"learning_rate": rate}, SERVER)
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(
+        trial=1, configuration=configuration(0.1), artefact="a" * 64,
+        hyperparameters=("learning_rate",), initial_weights=np.zeros(2, np.float32),
+        participants=CLIENTS, classes=2, rounds=5, metric="accuracy", deadline_s={}, seed=5,
+        **changes,
+    )  # fmt: skip
+
+
+def averaging(**changes: Any) -> Algorithm:
+    made = plan(rungs=(1, 3), **changes)
+    return lambda resumed, keep: federated_averaging(made, resumed, keep)
+
+
+def exploring(schedule: Any) -> Algorithm:
+    forecast = Forecast({}, participants=CLIENTS, constraints={})
+    among = [Candidate(configuration(rate), forecast) for rate in (0.1, 0.2, 0.3)]
+    options = Fedex(schedule=schedule)
+    return lambda resumed, keep: fedex(plan(), among, options, resumed, keep)
+
+
+ALGORITHMS = {
+    "fedavg": averaging(),
+    "stopped at a rung": averaging(goes_on=lambda rounds, measures: rounds < 3),
+    "fedex, adaptive": exploring("adaptive"),
+    "fedex, aggressive": exploring("aggressive"),
+}
+
+
+def converse(
+    algorithm: Algorithm, resumed: State | None = None
+) -> tuple[list[str], list[tuple[int, bytes]]]:
+    """What was asked and learned, as texts; and each stored state with the exchanges before it."""
+    asked, kept, answers = list[str](), list[tuple[int, bytes]](), None
+    steps = algorithm(resumed, lambda state: kept.append((len(asked), pack(state))))
+    while True:
+        try:
+            exchange: Mapping[int, Any] = steps.send(answers)
+        except StopIteration as end:
+            weights, learned = end.value
+            return [*asked, f"{weights.tobytes().hex()} {learned}"], kept
+        asked.append(
+            str([(c, r.scalars(), r.weights.tobytes().hex()) for c, r in exchange.items()])
+        )
+        answers = {client: noisy(client, request) for client, request in exchange.items()}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS.keys())
+def test_a_training_continues_after_any_round_with_the_same_bits(algorithm: Algorithm) -> None:
+    asked, kept = converse(algorithm)
+    assert len(kept) >= 4
+    for done, packed in kept:
+        assert converse(algorithm, unpack(packed))[0] == asked[done:]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_state_is_stored_after_every_round(name: str) -> None:
+    asked, kept = converse(ALGORITHMS[name])
+    states = [0, *(done for done, _ in kept), len(asked) - 1]
+    exchanges = 2 if "fedex" in name else 1  # in FedEx, clients also evaluate in each round
+    assert all(b - a <= exchanges for a, b in pairwise(states))

@@ -1,0 +1,86 @@
+"""A trial's checkpoint: bytes that say if they are damaged, and when the disk is waited for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldtune.server.results.checkpoints import Checkpoint, pack, unpack
+
+STATE: dict[str, Any] = {
+    "weights": np.array([1.5, math.pi, -0.0, math.nan, math.inf], np.float32),
+    "nested": [{"velocity": np.array([1 / 3])}, None, True, "é", math.inf, 0.1 + 0.2],
+    "empty": np.zeros(0, np.float32),
+}
+
+
+def test_arrays_and_numbers_come_back_with_the_same_bits() -> None:
+    assert pack(unpack(pack(STATE))) == pack(STATE)
+    found = unpack(pack(STATE))
+    assert found["weights"].dtype == np.float32
+    assert found["weights"].tobytes() == STATE["weights"].tobytes()
+    assert found["nested"][0]["velocity"].tobytes() == STATE["nested"][0]["velocity"].tobytes()
+    assert found["nested"][1:] == STATE["nested"][1:]
+
+
+@given(st.data())
+def test_whatever_happened_to_the_bytes_is_noticed(data: st.DataObject) -> None:
+    whole = pack(STATE)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    cut, flipped = whole[:at], bytearray(whole)
+    flipped[at] ^= data.draw(st.integers(1, 255))
+    for damaged in (cut, bytes(flipped), whole + b"x", bytes(len(whole)), b""):
+        with pytest.raises(ValueError, match="damaged"):
+            unpack(damaged)
+
+
+class Clock:
+    """Each look at it takes 10 ms."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def test_the_latest_state_counts_and_the_disk_is_waited_for_a_twentieth_of_the_time(
+    tmp_path: Path,
+) -> None:
+    file, clock = tmp_path / "checkpoints/trial-0001", Clock()
+    unsynced = file.with_name("trial-0001.unsynced")
+    checkpoint = Checkpoint(file, clock)
+    assert checkpoint.load() is None
+    checkpoint.save({"round": 1})
+    for number in range(2, 12):
+        checkpoint.save({"round": number})
+        assert checkpoint.load() == {"round": number}
+        assert unpack(file.read_bytes())["state"] == {"round": 1}
+    clock.now += 1.0
+    checkpoint.save({"round": 12})
+    assert unpack(file.read_bytes())["state"] == {"round": 12}
+    assert checkpoint.load() == {"round": 12}
+
+    another = Checkpoint(file, clock)  # a later session
+    assert another.load() == {"round": 12}
+    another.save({"round": 13})
+    another.save({"round": 14})
+    assert Checkpoint(file).load() == {"round": 14}
+    unsynced.write_bytes(unsynced.read_bytes()[:-1])  # a power cut
+    assert Checkpoint(file).load() == {"round": 13}
+    file.write_bytes(b"")
+    assert Checkpoint(file).load() is None
+    another.remove()
+    assert not file.parent.exists()
+
+
+def test_what_cannot_be_stored_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        Checkpoint(tmp_path / "trial-0001").save({"a": object()})
