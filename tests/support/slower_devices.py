@@ -18,7 +18,8 @@ from fieldtune.client.contract.messages import (
     VariantRequest,
 )
 from fieldtune.profiles.costmodel.cost import call_ms
-from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.federation.fleet import Addressed, Reply
 

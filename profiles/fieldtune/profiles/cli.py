@@ -4,7 +4,7 @@ What a command needs is imported in it, so that ``--help`` answers at once.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,41 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Device profiles: what each device type can do, and the source of every value.",
 )
+
+
+def predict(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL.tflite...", help="TFLite files.")],
+    device: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="A device type from `profiles list`, or a .toml file; "
+                     "can be repeated."),
+    ],
+    threads: Annotated[
+        str, typer.Option(metavar="N|all", help="Threads of the interpreter.")
+    ] = "1",
+    runtime: Annotated[
+        Literal["xnnpack", "plain"],
+        typer.Option(help="plain: a runtime without the XNNPACK delegate."),
+    ] = "xnnpack",
+    format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
+) -> None:  # fmt: skip
+    """Predict latency, memory, energy and storage of .tflite files on device types."""
+    import json
+
+    from fieldtune.profiles.costmodel.predict_file import predict_files
+    from fieldtune.profiles.device.load import load_profile
+
+    if threads != "all" and not (threads.isascii() and threads.isdecimal()):
+        raise UsageError(f"--threads {threads}: give a number of threads, or all")
+    profiles = {name: load_profile(name) for name in device}
+    count: int | Literal["all"] = "all" if threads == "all" else int(threads)
+    found = list(predict_files(models, profiles, threads=count, runtime=runtime))
+    if format == "json":
+        typer.echo(json.dumps([each.to_json() for each in found], indent=1))
+        return
+    from fieldtune.profiles import tables
+
+    tables.print_predictions(found, Console())
 
 
 @app.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.costmodel.predict_file import FilePrediction
 from fieldtune.profiles.device.profile import (
     Basis,
     DeviceProfile,
@@ -18,6 +21,8 @@ from fieldtune.profiles.device.profile import (
 )
 from fieldtune.profiles.measure.profile_host import Measured
 
+_SLOWEST = 4
+"""Kernels named below the table."""
 _BASES: tuple[Basis, ...] = ("measured", "published", "estimated")
 
 
@@ -42,6 +47,41 @@ def _rates(rates: KernelRates) -> str:
     units = [name for name in KernelRates.model_fields if name.endswith("_us")]
     stated = [f"{name} {getattr(rates, name):.3g}" for name in units if getattr(rates, name) > 0]
     return f"{', '.join(stated)} (x{rates.low:.2f} to x{rates.high:.2f})"
+
+
+def print_predictions(found: Sequence[FilePrediction], console: Console) -> None:
+    """A row a model and device, and the kernels that take most of the time."""
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1),
+        caption="Predicted from the device's profile, with 90 % intervals. Memory: of a process "
+        "that runs the model. Energy: of the whole device.",
+        caption_justify="left",
+    )
+    table.add_column("model", overflow="fold")
+    table.add_column("device", overflow="fold")
+    for heading in ("threads", "latency (ms)", "memory (MiB)", "energy (mJ)", "file (MiB)"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for each in found:
+        numbers = (each.latency_ms, each.peak_memory_mib, each.energy_mj)
+        table.add_row(
+            Path(each.model).name,
+            each.device,
+            str(each.threads),
+            *map(_with_interval, numbers),
+            f"{each.storage_mib:.3g}",
+        )
+    console.print(table)
+    for each in found:
+        total = sum(each.kernels_ms.values()) or 1.0
+        most = list(each.kernels_ms.items())[:_SLOWEST]
+        parts = ", ".join(f"{name} {100 * ms / total:.0f} %" for name, ms in most)
+        console.print(Text(f"{Path(each.model).name} on {each.device}, {each.signature}: {parts}"))
+
+
+def _with_interval(found: Estimate | None) -> str:
+    return "-" if found is None else f"{found.value:.3g} ({found.low:.3g}-{found.high:.3g})"
 
 
 def missing_note(measured: Measured, out: Path) -> str:

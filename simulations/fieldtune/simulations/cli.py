@@ -14,6 +14,7 @@ import typer
 
 from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
+from fieldtune.profiles.cli import predict
 from fieldtune.profiles.common.command import run_command
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.server.deployment.cli import app as coordinator_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(report)
 app.command()(export)
+app.command()(predict)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(client_app, name="client")
 app.add_typer(coordinator_app, name="coordinator")

@@ -10,7 +10,8 @@ from fieldtune.profiles.costmodel.cache_reuse import (
     cache_misses,
 )
 from fieldtune.profiles.costmodel.flops import Tensor
-from fieldtune.profiles.costmodel.tflite_work import OpWork, Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.costmodel.xnnpack_delegate import delegated, partitions
 from fieldtune.profiles.measure.sample_ops import MAKERS, samples
 from fieldtune.profiles.measure.tflite_graphs import (

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.costmodel.tflite_work import OP_CLASSES, OpWork, Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import OP_CLASSES, OpWork, Work
 
 
 def by_class(work):

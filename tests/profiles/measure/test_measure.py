@@ -15,7 +15,8 @@ from fieldtune.profiles import cli
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.common.toml import to_toml
 from fieldtune.profiles.costmodel.cost import call_ms, missing_values
-from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.profiles.device.profile import value_fields
 from fieldtune.profiles.host.probe import Host

@@ -156,7 +156,9 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
         round_s=round_s,
         training_s=compute_s.estimate(),
         memory_mib=_training_memory(profile, load).estimate(),
-        inference_memory_mib=_inference_memory(profile, load).estimate(),
+        inference_memory_mib=inference_memory(
+            profile, load.model_bytes, load.infer_arena_bytes
+        ).estimate(),
         storage_mib=_storage(load).estimate(),
         energy_j=None if energy_j is None else energy_j.estimate(),
         training_j=None if training_j is None else training_j.estimate(),
@@ -209,11 +211,18 @@ def _training_memory(profile: DeviceProfile, load: Workload) -> Quantity:
     return _process_memory("process", profile.process_mib, PROCESS_MIB) + size * (1 / MIB)
 
 
-def _inference_memory(profile: DeviceProfile, load: Workload) -> Quantity:
-    """Peak: process + (model * copies + arena) / 2^20."""
-    size = _MODEL * float(load.model_bytes) + _ARENA * float(load.infer_arena_bytes)
+def inference_memory(profile: DeviceProfile, model_bytes: int, arena_bytes: int) -> Quantity:
+    """Peak MiB of a process that runs a model: process + (model * copies + arena) / 2^20."""
+    size = _MODEL * float(model_bytes) + _ARENA * float(arena_bytes)
     process = _process_memory("process", profile.inference_process_mib, INFERENCE_PROCESS_MIB)
     return process + size * (1 / MIB)
+
+
+def inference_mj(profile: DeviceProfile, latency_ms: Quantity, threads: Threads) -> Quantity | None:
+    """Energy of the whole device during an inference; None if its profile lacks the power."""
+    if profile.loaded_w is None:
+        return None
+    return Quantity.of("loaded", higher_is_worse(profile.loaded_w)) * latency_ms
 
 
 def _storage(load: Workload) -> Quantity:

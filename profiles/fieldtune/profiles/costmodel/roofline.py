@@ -18,6 +18,7 @@ Intervals are computed as in :mod:`fieldtune.profiles.common.estimate`.
 """
 
 from collections.abc import Mapping
+from math import log
 from typing import Literal
 
 from fieldtune.profiles.common.estimate import Estimate, Quantity, Span
@@ -27,7 +28,8 @@ from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue
 
 __all__ = ["Estimate", "Roofline", "Threads", "call_ms", "higher_is_better", "higher_is_worse"]
 
-Threads = Literal["one", "all"]
+Threads = int | Literal["one", "all"]
+"""Number of the interpreter's threads; ``all`` cores of the device."""
 
 # Share of the sustained dense float32 rate that a class of op reaches on a Cortex-A core under
 # TFLite with XNNPACK. Checked against XNNPACK's published MobileNet v2 latencies (README, 2020:
@@ -66,6 +68,25 @@ def higher_is_better(entry: ProfileValue) -> Span:
     return Span(entry.high, entry.value, entry.low)
 
 
+def thread_count(profile: DeviceProfile, threads: Threads) -> int:
+    """The number of threads, at most one for each core."""
+    if isinstance(threads, int):
+        return min(threads, int(profile.cores.value))
+    return 1 if threads == "one" else int(profile.cores.value)
+
+
+def _dense_rate(profile: DeviceProfile, threads: Threads) -> ProfileValue:
+    """Between one thread and all cores, the logarithm of the rate is linear in that of threads."""
+    one, every = profile.float32_one_thread_gflop_s, profile.float32_all_cores_gflop_s
+    count, cores = thread_count(profile, threads), int(profile.cores.value)
+    part = log(count) / log(cores) if cores > 1 else 0.0
+    ends = {
+        name: getattr(one, name) ** (1 - part) * getattr(every, name) ** part
+        for name in ("value", "low", "high")
+    }
+    return one.model_copy(update=ends)
+
+
 def _ratios(span: Span) -> tuple[float, float]:
     """Time at the two ends of a speed's span, relative to the time at its value."""
     return span.value / span.best, span.value / span.worst
@@ -80,11 +101,7 @@ class Roofline:
     """A device's speeds, for one thread or all cores."""
 
     def __init__(self, profile: DeviceProfile, threads: Threads) -> None:
-        dense = (
-            profile.float32_one_thread_gflop_s
-            if threads == "one"
-            else profile.float32_all_cores_gflop_s
-        )
+        dense = _dense_rate(profile, threads)
         self._profile = profile
         # Kernel rates are for one thread; for all cores they are scaled like the dense rate.
         self._speedup = dense.value / profile.float32_one_thread_gflop_s.value
@@ -106,6 +123,10 @@ class Roofline:
         )
         self._dispatch = Quantity.of("dispatch", higher_is_worse(profile.op_dispatch_us)) * 1e-3
         self._python = Quantity.of("python", higher_is_worse(profile.python_call_us)) * 1e-3
+
+    def kernel_ms(self, name: str, op: OpWork) -> float:
+        """Milliseconds of one kernel's ops, without the call from Python."""
+        return self.call_ms(Work({name: op})).value - self.call_ms(Work({})).value
 
     def call_ms(self, work: Work) -> Quantity:
         """Milliseconds of one call: the formula in this module's docstring."""

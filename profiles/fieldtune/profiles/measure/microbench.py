@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.measure.sample_ops import samples
 from fieldtune.profiles.measure.tflite_graphs import (
     Sample,

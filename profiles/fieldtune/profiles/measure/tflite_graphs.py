@@ -30,7 +30,9 @@ def schema() -> Any:
     return schema_py_generated
 
 
-_NUMPY_TYPES = {"float32": "FLOAT32", "int32": "INT32", "bool": "BOOL"}
+_NUMPY_TYPES = {
+    "float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "int32": "INT32", "bool": "BOOL",
+}  # fmt: skip
 
 
 class GraphBuilder:
@@ -56,7 +58,7 @@ class GraphBuilder:
         return len(self._graph.tensors) - 1
 
     def constant(self, value: NDArray[Any]) -> int:
-        """Add a constant (float32, int32 or bool); returns its index."""
+        """Add a constant (float32, float16, int8, int32 or bool); returns its index."""
         number = self.tensor(value.shape, _NUMPY_TYPES[str(value.dtype)])
         buffer = self._schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)

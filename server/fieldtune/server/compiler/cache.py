@@ -26,7 +26,10 @@ from fieldtune.profiles.costmodel import tflite_work as work
 from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
 from fieldtune.server.processes.child import pack_frame, unpack_frame
 
-_READ_WORK = ("tflite_work", "flops", "kernel_loops", "cache_reuse", "xnnpack_delegate")
+_READ_WORK = (
+    "tflite_work", "tflite_reader", "flops", "kernel_loops", "cache_reuse", "xnnpack_delegate",
+    "arena",
+)  # fmt: skip
 """Modules of the cost model that compute a manifest's work."""
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy")

@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.server.compiler.convert import (
     ConverterError,
     Signature,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from fieldtune.server.compiler.arena import arena_bytes
+from fieldtune.profiles.costmodel.arena import arena_bytes
 from fieldtune.server.processes.child import Child, pack_frame, parent_connection, unpack_frame
 
 _ROUND = 16384

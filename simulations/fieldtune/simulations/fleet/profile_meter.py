@@ -7,7 +7,8 @@ from functools import lru_cache
 from fieldtune.client.training.meter import Measurement
 from fieldtune.client.training.runtime import Inference, Session
 from fieldtune.profiles.costmodel.cost import call_ms
-from fieldtune.profiles.costmodel.tflite_work import Work, read_work
+from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
 
 

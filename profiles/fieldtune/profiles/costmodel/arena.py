@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 _ALIGNMENT = 64
 _WIDTHS = {"FLOAT32": 4, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1, "BOOL": 1, "FLOAT16": 2}
-_BYTES = {getattr(schema.TensorType, name): width for name, width in _WIDTHS.items()}
 
 
 def arena_bytes(model: bytes, signature: str | None = None) -> int:
@@ -18,9 +16,12 @@ def arena_bytes(model: bytes, signature: str | None = None) -> int:
     Places tensors as TFLite's planner does: the largest first, each in the lowest gap that is
     free during its life.
     """
+    # Imported here, because a device with tflite-runtime does not have it.
+    from ai_edge_litert import schema_py_generated as schema
+
     root = schema.Model.GetRootAsModel(model, 0)
     graph = root.Subgraphs(_subgraph(root, signature))
-    lives = _lives(root, graph)
+    lives = _lives(schema, root, graph)
     placed: list[tuple[int, int, int, int]] = []
     top = 0
     for size, first, last in sorted(lives, key=lambda life: (-life[0], life[1])):
@@ -46,7 +47,7 @@ def _subgraph(root: Any, signature: str | None) -> int:
     return 0
 
 
-def _lives(root: Any, graph: Any) -> list[tuple[int, int, int]]:
+def _lives(schema: Any, root: Any, graph: Any) -> list[tuple[int, int, int]]:
     """(bytes, first op, last op) of each tensor that lives in the arena."""
     inputs = graph.InputsAsNumpy() if graph.InputsLength() else ()
     first: dict[int, int] = {int(tensor): 0 for tensor in inputs}
@@ -54,6 +55,8 @@ def _lives(root: Any, graph: Any) -> list[tuple[int, int, int]]:
     count = graph.OperatorsLength()
     for number in range(count):
         op = graph.Operators(number)
+        if _unpacks_weights(schema, root, graph, op):
+            continue
         for tensor in op.OutputsAsNumpy() if op.OutputsLength() else ():
             first.setdefault(int(tensor), number)
             last[int(tensor)] = max(last.get(int(tensor), 0), number)
@@ -61,12 +64,21 @@ def _lives(root: Any, graph: Any) -> list[tuple[int, int, int]]:
             last[int(tensor)] = number
     for tensor in graph.OutputsAsNumpy() if graph.OutputsLength() else ():
         last[int(tensor)] = count
+    widths = {getattr(schema.TensorType, name): width for name, width in _WIDTHS.items()}
     lives = []
     for tensor, start in first.items():
         t = graph.Tensors(tensor)
-        if t.Type() not in _BYTES or root.Buffers(t.Buffer()).DataLength():
+        if t.Type() not in widths or root.Buffers(t.Buffer()).DataLength():
             continue
         shape = t.ShapeAsNumpy() if t.ShapeLength() else np.ones(0, np.int32)
-        size = int(np.prod(shape)) * _BYTES[t.Type()]
+        size = int(np.prod(shape)) * widths[t.Type()]
         lives.append((size, start, last.get(tensor, start)))
     return lives
+
+
+def _unpacks_weights(schema: Any, root: Any, graph: Any, op: Any) -> bool:
+    """Whether an op converts stored weights, as in a float16 file: XNNPACK keeps them packed."""
+    code = root.OperatorCodes(op.OpcodeIndex())
+    if max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) != schema.BuiltinOperator.DEQUANTIZE:
+        return False
+    return bool(root.Buffers(graph.Tensors(op.Inputs(0)).Buffer()).DataLength())

@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.costmodel.predict_file import predict_files
+from fieldtune.profiles.costmodel.tflite_reader import TfliteFile
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.profiles.measure.tflite_graphs import GraphBuilder
+from fieldtune.simulations.cli import app
+
+PI = "raspberry-pi-4b"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+
+def predicted(path, **options):
+    (found,) = predict_files([str(path)], {PI: load_profile(PI)}, **options)
+    return found
+
+
+def test_one_entry_a_model_and_device_in_the_order_given(data, tmp_path):
+    first, second = data / "mlp_8x8_16_10.tflite", tmp_path / "other.tflite"
+    second.write_bytes(first.read_bytes())
+    devices = [PI, "raspberry-pi-5"]
+    options = [part for name in devices for part in ("--device", name)]
+    done = run(first, second, *options, "--threads", "all", "--format", "json")
+    assert done.exit_code == 0, done.output
+    entries = json.loads(done.stdout)
+    pairs = [(str(model), name) for model in (first, second) for name in devices]
+    assert [(each["model"], each["device"]) for each in entries] == pairs
+    for each in entries:
+        assert set(each) == {
+            "model", "device", "threads", "latency_ms", "peak_memory_mib", "energy_mj",
+            "storage_mib",
+        }  # fmt: skip
+        assert each["threads"] == 4
+        assert each["storage_mib"] == first.stat().st_size / 2**20
+        for quantity in ("latency_ms", "peak_memory_mib", "energy_mj"):
+            found = each[quantity]
+            assert 0 < found["low"] <= found["value"] <= found["high"]
+
+
+def test_the_table_names_the_kernels_that_take_the_time(data):
+    done = run(data / "mlp_8x8_16_10.tflite", "--device", PI)
+    assert done.exit_code == 0
+    assert "mlp_8x8_16_10.tflite on raspberry-pi-4b, infer: " in done.stdout
+    assert "matmul.batch_matmul" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (None, {}, "cannot be read: No such file"),
+        (b"not a model at all", {}, "not a TFLite file"),
+        (b"\x1c\0\0\0TFL3" + b"\xff" * 64, {}, "is damaged"),
+        (b"", {"threads": 9}, "raspberry-pi-4b has 4 cores; give 1 to 4, or all"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said_in_a_sentence(tmp_path, content, options, said):
+    path = tmp_path / "model.tflite"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        predicted(path, **options)
+
+
+def test_every_truncation_of_a_file_is_refused_or_predicted(data, tmp_path):
+    whole, path = (data / "mlp_8x8_16_10.tflite").read_bytes(), tmp_path / "model.tflite"
+    for size in range(0, len(whole), 997):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UsageError):
+            predicted(path)
+
+
+def convolution(weights, activations, unpacked=False):
+    """A convolution with stored weights of a type, on activations of a type."""
+    builder = GraphBuilder()
+    first = builder.tensor((1, 8, 8, 4), activations)
+    stored = builder.constant(np.zeros((8, 3, 3, 4), weights))
+    if unpacked:
+        whole = builder.tensor((8, 3, 3, 4))
+        builder.op("DEQUANTIZE", [stored], [whole])
+        stored = whole
+    result = builder.tensor((1, 8, 8, 8), activations)
+    builder.op("CONV_2D", [first, stored], [result], ("Conv2DOptions", {}))
+    return TfliteFile(builder.finish([first], [result]))
+
+
+@pytest.mark.parametrize(
+    ("file", "kernel"),
+    [
+        (convolution("float32", "FLOAT32"), "conv.conv_2d"),
+        (convolution("float16", "FLOAT32", unpacked=True), "conv.conv_2d"),
+        (convolution("int8", "FLOAT32"), "conv.conv_2d.dynamic"),
+        (convolution("int8", "INT8"), "conv.conv_2d.int8"),
+    ],
+)
+def test_kernels_are_told_apart_by_precision_and_runtime(file, kernel):
+    # Weights in half precision are unpacked once, when the model loads, by either runtime.
+    assert {n for n in file.work("main").classes if not n.startswith("call")} == {kernel}
+    plain = {n for n in file.work("main", "plain").classes if not n.startswith("call")}
+    assert plain == {f"{kernel}.plain"}
+
+
+def test_an_op_without_known_shapes_counts_by_its_bytes(build_model, graph, op):
+    strange = [op("CONV_2D", [[], []], [[7]]), op("CUSTOM", [[3, 4]], [[5]])]
+    work = TfliteFile(build_model([graph(strange, "main")])).work("main")
+    names = {name for name in work.classes if not name.startswith("call")}
+    assert names == {"other.unknown", "other.custom.plain"}
+    assert work.moved_bytes == 4 * (1 + 1 + 7) + 4 * (12 + 5)
