@@ -24,7 +24,7 @@ def pool(*formulas: object) -> Candidates:
         }
         return Known(objectives=values)
 
-    return fill_pool(ENCODING, Judge(ENCODING, known, [1.0] * len(formulas)), seed=0)
+    return fill_pool(ENCODING, Judge(ENCODING, known, [1.0] * len(formulas)), seed=0).candidates
 
 
 def test_a_positive_cost_is_a_column_by_its_logarithm():
@@ -54,7 +54,22 @@ def test_what_is_learned_or_the_same_for_all_is_no_column():
 
 def test_a_configuration_outside_of_the_pool_is_put_on_the_same_scale():
     features = Features(ENCODING, pool(lambda x: 1.0 + x))
-    at = Candidates(np.array([[0.2, 0.5], [0.8, 0.5]]), np.array([[1.2], [0.0]]), np.empty((2, 0)))
+    at = Candidates(
+        np.array([[0.2, 0.5], [0.8, 0.5]]),
+        np.array([[1.2], [0.0]]),
+        np.empty((2, 0)),
+        np.ones(2, dtype=bool),
+    )
     columns = features.of(at)
     assert np.isfinite(columns).all()  # also of a cost of 0
     assert columns[1, 2] < columns[0, 2]
+
+
+def test_a_cost_that_is_infinite_somewhere_stays_a_column():
+    """As of a configuration that fits no device; there it is as large as the largest finite one."""
+    features = Features(ENCODING, pool(None, lambda x: 1.0 + x if x < 0.7 else math.inf))
+    assert features.names == ["x", "y", ":cost 1"]
+    at = pool(None, lambda x: math.nan if x > 0.5 else 1.0)  # what is no number is infinite
+    column = features.of(at)[:, 2]
+    assert np.isfinite(column).all()
+    assert column.max() > column.min()

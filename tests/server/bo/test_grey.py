@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fieldtune.server.bo.encoding import Encoding
+from fieldtune.server.bo.surrogate import MOST_ROWS
 from fieldtune.server.tuner import GreySampler, Known
 
 SPACE = {
@@ -60,7 +61,7 @@ def volume(study: optuna.Study) -> float:
 
 
 def test_it_never_proposes_what_a_limit_rules_out() -> None:
-    study = run(GreySampler(known=known, space=SPACE), 30)
+    study = run(GreySampler(known=known, space=SPACE, seed=0), 30)
     assert max(energy(trial.params) for trial in study.trials) <= 2
 
 
@@ -83,11 +84,17 @@ def test_it_finds_more_than_a_random_search_within_the_same_limits() -> None:
 
 
 def test_the_same_seed_gives_the_same_study_even_from_its_storage(tmp_path: Any) -> None:
-    whole = run(GreySampler(known=known), 12, study_name="s")
+    whole = run(GreySampler(known=known, seed=0), 12, study_name="s")
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     for _ in range(2):
         # A new sampler and a new connection for every six trials, as after a crash.
-        run(GreySampler(known=known), 6, study_name="s", storage=storage, load_if_exists=True)
+        run(
+            GreySampler(known=known, seed=0),
+            6,
+            study_name="s",
+            storage=storage,
+            load_if_exists=True,
+        )
     again = optuna.load_study(study_name="s", storage=storage)
     assert [t.params for t in again.trials] == [t.params for t in whole.trials]
     other = run(GreySampler(known=known, seed=1), 12)
@@ -125,17 +132,17 @@ def test_a_configuration_to_be_beaten_that_is_none_of_the_space_is_a_sentence(
     beat: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        run(GreySampler(known=known, space=SPACE, beat=beat), 12)
+        run(GreySampler(known=known, space=SPACE, beat=beat, seed=0), 12)
 
 
 def test_trials_in_flight_differ() -> None:
-    study = run(GreySampler(known=known, space=SPACE), 24, in_flight=8)
+    study = run(GreySampler(known=known, space=SPACE, seed=0), 24, in_flight=8)
     seen = [tuple(sorted(trial.params.items())) for trial in study.trials]
     assert len(set(seen)) == len(seen)
 
 
 def test_without_formulas_it_learns_constraints_too() -> None:
-    study = optuna.create_study(sampler=GreySampler(), directions=["minimize"] * 2)
+    study = optuna.create_study(sampler=GreySampler(seed=0), directions=["minimize"] * 2)
     for _ in range(30):
         trial = study.ask(SPACE)
         trial.set_constraint("energy", energy(trial.params) / 2 - 1)
@@ -164,7 +171,9 @@ def test_where_no_margin_is_left_it_tries_what_the_formulas_think_safest() -> No
         return 0.9 + 0.0015 * float(p["width"])  # of 1: everything fits, nothing by much
 
     study = optuna.create_study(
-        sampler=GreySampler(known=lambda p: Known({}, {"memory": used(p) - 1}), space=SPACE),
+        sampler=GreySampler(
+            known=lambda p: Known({}, {"memory": used(p) - 1}), space=SPACE, seed=0
+        ),
         directions=["minimize"],
     )
     for _ in range(20):
@@ -179,7 +188,7 @@ def test_where_no_margin_is_left_it_tries_what_the_formulas_think_safest() -> No
 @pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize", "minimize"],
                                         ["minimize"] * 4])  # fmt: skip
 def test_one_to_four_objectives_in_either_direction(directions: list[str]) -> None:
-    study = optuna.create_study(sampler=GreySampler(), directions=directions)
+    study = optuna.create_study(sampler=GreySampler(seed=0), directions=directions)
     sign = -1 if directions[0] == "maximize" else 1
     for _ in range(14):
         trial = study.ask(SPACE)
@@ -191,7 +200,7 @@ def test_one_to_four_objectives_in_either_direction(directions: list[str]) -> No
 
 
 def test_more_than_four_objectives_are_refused_at_the_first_ask() -> None:
-    study = optuna.create_study(sampler=GreySampler(), directions=["minimize"] * 5)
+    study = optuna.create_study(sampler=GreySampler(seed=0), directions=["minimize"] * 5)
     with pytest.raises(ValueError, match="at most 4 objectives, and this study has 5"):
         study.ask(SPACE)
 
@@ -204,7 +213,7 @@ def test_conditional_parameters_are_proposed_where_they_are_used() -> None:
         depth = trial.suggest_int("depth", 1, 4)
         return 0.4 / depth, depth / 2
 
-    study = optuna.create_study(sampler=GreySampler(), directions=["minimize"] * 2)
+    study = optuna.create_study(sampler=GreySampler(seed=0), directions=["minimize"] * 2)
     study.optimize(objective, n_trials=26)
     front = {tuple(trial.params.items()) for trial in study.best_trials}
     assert len(front) >= 3
@@ -246,7 +255,9 @@ def test_limits_hold_for_conditional_parameters_once_a_trial_has_shown_who_has_t
 
 
 def test_failed_stopped_and_meaningless_trials_teach_it_to_go_elsewhere() -> None:
-    study = optuna.create_study(sampler=GreySampler(known=known), directions=["minimize"] * 2)
+    study = optuna.create_study(
+        sampler=GreySampler(known=known, seed=0), directions=["minimize"] * 2
+    )
     for number in range(24):
         trial = study.ask(SPACE)
         if trial.params["kind"] == "a":
@@ -265,7 +276,9 @@ def test_failed_stopped_and_meaningless_trials_teach_it_to_go_elsewhere() -> Non
 
 
 def test_a_study_of_which_every_trial_failed_goes_on() -> None:
-    study = optuna.create_study(sampler=GreySampler(known=known), directions=["minimize"] * 2)
+    study = optuna.create_study(
+        sampler=GreySampler(known=known, seed=0), directions=["minimize"] * 2
+    )
     for _ in range(14):
         study.tell(study.ask(SPACE), state=TrialState.FAIL)
     assert len({tuple(trial.params.items()) for trial in study.trials}) == 14
@@ -274,7 +287,7 @@ def test_a_study_of_which_every_trial_failed_goes_on() -> None:
 def test_an_exhausted_space_and_a_single_point_repeat_themselves() -> None:
     small = {"kind": SPACE["kind"], "epochs": optuna.distributions.IntDistribution(1, 2)}
     for space in (small, {"kind": optuna.distributions.CategoricalDistribution(["a"])}):
-        study = optuna.create_study(sampler=GreySampler(space=space))
+        study = optuna.create_study(sampler=GreySampler(space=space, seed=0))
         for _ in range(9):
             trial = study.ask(space)
             study.tell(trial, float(trial.params.get("epochs", 1)))
@@ -283,7 +296,7 @@ def test_an_exhausted_space_and_a_single_point_repeat_themselves() -> None:
 
 
 def test_constant_objectives_do_no_harm() -> None:
-    study = optuna.create_study(sampler=GreySampler(), directions=["minimize"] * 2)
+    study = optuna.create_study(sampler=GreySampler(seed=0), directions=["minimize"] * 2)
     for _ in range(12):
         study.tell(study.ask(SPACE), [0.5, 1.0])
     assert len({tuple(trial.params.items()) for trial in study.trials}) == 12
@@ -293,22 +306,22 @@ def test_where_nothing_is_feasible_it_proposes_what_comes_nearest() -> None:
     def impossible(p: Mapping[str, Any]) -> Known:
         return Known({}, {"energy": energy(p) / 0.001 - 1})
 
-    study = optuna.create_study(sampler=GreySampler(known=impossible, space=SPACE))
+    study = optuna.create_study(sampler=GreySampler(known=impossible, space=SPACE, seed=0))
     assert energy(study.ask(SPACE).params) == 0.08
 
 
 def test_a_parameter_that_someone_has_fixed_stays_so() -> None:
-    study = run(GreySampler(known=known), 10)
+    study = run(GreySampler(known=known, seed=0), 10)
     study.enqueue_trial({"width": 8, "epochs": 20})
     trial = study.ask(SPACE)
     assert (trial.params["width"], trial.params["epochs"]) == (8, 20)
 
 
 def test_models_are_made_of_a_bounded_number_of_trials() -> None:
-    from fieldtune.server.bo.surrogate import MOST_ROWS
-
     rng = np.random.default_rng(0)
-    study = optuna.create_study(sampler=GreySampler(known=known), directions=["minimize"] * 2)
+    study = optuna.create_study(
+        sampler=GreySampler(known=known, seed=0), directions=["minimize"] * 2
+    )
     drawn = [
         {"width": int(rng.choice([8, 16, 32, 64])), "epochs": int(rng.integers(1, 21)),
          "kind": str(rng.choice(["a", "b"])), "lr": float(10 ** rng.uniform(-4, 0))}
@@ -324,12 +337,12 @@ def test_models_are_made_of_a_bounded_number_of_trials() -> None:
     sampler = study.sampler
     assert isinstance(sampler, GreySampler)
     (memory,) = sampler._memory.values()
-    assert memory._search is not None
-    assert len(memory._search._places._known) <= MOST_ROWS
+    assert memory.search is not None
+    assert len(memory.search._places._known) <= MOST_ROWS
 
 
 def test_fine_tuning_stays_close_to_the_front() -> None:
-    study = run(GreySampler(known=known, space=SPACE), 20)
+    study = run(GreySampler(known=known, space=SPACE, seed=0), 20)
     sampler = study.sampler
     assert isinstance(sampler, GreySampler)
     encoding = Encoding.of(SPACE)

@@ -37,7 +37,7 @@ def test_stopped_trials_of_the_even_start_count_for_what_is_ordinary() -> None:
     lrs = [10 ** (-4 + 4 * i / 11) for i in range(12)]
 
     def reference(*, rung: bool) -> float:
-        study = optuna.create_study(sampler=GreySampler(space=SPACE))
+        study = optuna.create_study(sampler=GreySampler(space=SPACE, seed=0))
         for lr in lrs:
             found = error({"lr": lr})
             stopped = rung and found > 0.2
@@ -77,7 +77,7 @@ def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> 
         return min(0.98, 2.0 * final(p))
 
     def believed(*, curves: bool) -> float:
-        study = optuna.create_study(sampler=GreySampler(space=SPACE))
+        study = optuna.create_study(sampler=GreySampler(space=SPACE, seed=0))
         for i, p in enumerate(drawn):
             early = {"share": 0.3, "values": [at_rung(p)]}
             whole = i % 3 == 0

@@ -105,7 +105,7 @@ def test_a_study_that_ranks_results_wrongly_is_not_asked_what_to_try_next() -> N
     encoding = Encoding.of(SPACE)
     opposed, related = earlier(lambda p: 1 - error(p)), earlier(error)
     judge = Judge(encoding, known, [1.0, 1.0])
-    pool = fill_pool(encoding, judge, 0)
+    pool = fill_pool(encoding, judge, 0).candidates
     tried = earlier(error, count=3, seed=5).configurations
     units = np.array([encoding.unit(p) for p in tried])
     told = np.array([[error(p), energy(p)] for p in tried])
@@ -199,7 +199,7 @@ def test_other_spaces_and_scales_do_not_matter_to_what_was_learned() -> None:
 def test_what_says_nothing_changes_nothing() -> None:
     def proposals(prior: Sequence[Earlier]) -> list[dict[str, Any]]:
         study = optuna.create_study(
-            sampler=GreySampler(known=known, space=SPACE, prior=prior),
+            sampler=GreySampler(known=known, space=SPACE, prior=prior, seed=0),
             directions=["minimize"] * 2,
         )
         for _ in range(8):
@@ -217,7 +217,7 @@ def test_a_killed_study_goes_on_alike_after_an_earlier_one(tmp_path: Path) -> No
         for part in range(9 if interrupted else 1):
             study = optuna.create_study(
                 study_name="s",
-                sampler=GreySampler(known=known, space=SPACE, prior=[earlier(error)]),
+                sampler=GreySampler(known=known, space=SPACE, prior=[earlier(error)], seed=0),
                 directions=["minimize"] * 2,
                 storage=storage,
                 load_if_exists=part > 0,

@@ -16,8 +16,10 @@ from optuna.trial import FrozenTrial
 from fieldtune.server.bo.candidates import (
     Candidates,
     Judge,
+    Pool,
     distinct_rows,
     fill_pool,
+    judged,
     perturb,
     violation,
 )
@@ -25,6 +27,7 @@ from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.hyperparameter_store import keep_kernels, kernels_before
 from fieldtune.server.bo.objective_model import Kernel, Prediction
 from fieldtune.server.bo.reference_point import Goal
+from fieldtune.server.bo.structure import Conditions
 from fieldtune.server.bo.surrogate import MOST_ROWS, Posterior
 from fieldtune.server.bo.transfer import ECHOES, TRUSTED, Prior
 from fieldtune.server.bo.trial_points import Places
@@ -71,13 +74,14 @@ class Wanted:
 class Search:
     """Finds the next configuration of one space."""
 
-    def __init__(self, encoding: Encoding, judge: Judge, seed: int, prior: Prior) -> None:
+    def __init__(
+        self, encoding: Encoding, judge: Judge, seed: int, prior: Prior, conditions: Conditions
+    ) -> None:
         self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
-        self._places = Places(encoding, judge)
-        self._pool: Candidates | None = None
+        self._places = Places(encoding, judge, conditions)
+        self._pool: tuple[object, Pool] | None = None
+        """Filled for the structures that were known then."""
         self._beat: Candidates | None = None
-        self._seen: tuple[Array, Candidates] | None = None
-        """The pool less what its configurations would not have: places, and those judged."""
         self._fitted: tuple[list[int], Mapping[str, Kernel]] = [], {}
         """Hyperparameters fitted for predictions where none are stored, and to which trials."""
 
@@ -91,8 +95,9 @@ class Search:
         wanted: Wanted,
     ) -> dict[str, Any]:
         """The values to try, given what was tried."""
-        self._places.learn_presence(rows)
-        pool = self._pool_with(fixed)
+        self._places.learn_structures(rows)
+        whole = self._pool_with(fixed)
+        pool = whole.candidates
         used = _keys(
             self._places.units(
                 [row for row in rows if row.state != "ruled out" or row.number >= wanted.anew]
@@ -101,8 +106,18 @@ class Search:
         startup = wanted.startup
         tried = [row for row in rows if row.state != "ruled out"]
         measured = [row for row in tried if row.state == "measured"]
-        before, fitted = kernels_before(study, trial.number)
         even = len(tried) < startup if wanted.phase is None else wanted.phase == "explore"
+        structures = self._places.structures
+        untried = whole.strange[structures.untried(whole.strange, jointly=even)]
+        untried = untried[_unused(untried, used)]
+        if len(untried):  # the trial itself shows which parameters such a configuration has
+            return self._encoding.values(untried[:1])[0]
+        if not len(pool):
+            raise self._judge.refused or ValueError(
+                "known returned None for every configuration that was tried: return what is known "
+                "of those that a trial can have"
+            )
+        before, fitted = kernels_before(study, trial.number)
         early = self._prior and len(tried) >= min(startup, 2 * ECHOES)
         starting = not measured or (even and not early)
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
@@ -115,13 +130,17 @@ class Search:
             keep_kernels(study, trial, posterior.kernels, observations)
         allowed = pool.take(posterior.feasible(pool))
         if not len(allowed):  # a limit is closer than its margin, or nothing is feasible at all
-            worst = violation(pool.constraints)
+            worst = violation(pool)
             left = pool.take(worst <= max(0.0, float(worst.min())))
             excess = posterior.excess(left)
             allowed = left.take(excess <= np.quantile(excess, _SAFEST))
         fresh = allowed.take(_unused(allowed.units, used))
         if starting:
             spread = fresh if len(fresh) else allowed
+            if self._encoding.conditional:
+                lacking = {np.isnan(unit).tobytes() for unit in self._places.units(tried)}
+                new = [np.isnan(unit).tobytes() not in lacking for unit in spread.units]
+                spread = Candidates.join([spread.take(np.array(new, bool)), spread])
             if self._prior and not fixed and len(tried) in range(0, 2 * ECHOES, 2):
                 told = [row for row in tried if row.state in ("measured", "stopped") and row.values]
                 values = np.array([row.curve[0][1] if row.curve else row.values for row in told])
@@ -158,8 +177,8 @@ class Search:
             rows: the trials, measured or stopped.
             wanted: of the next proposal.
         """
-        self._places.learn_presence(rows)
-        pool = self._pool_with({})
+        self._places.learn_structures(rows)
+        pool = self._pool_with({}).candidates
         stored, fitted = kernels_before(study)
         kernels = stored if fitted else self._fit(study, rows, pool, wanted)
         posterior = self._posterior(
@@ -233,12 +252,8 @@ class Search:
         )
         front = places[moocore.is_nondominated(values, keep_weakly=False)]
         count = _CHILDREN * min(len(front), _PARENTS)
-        units = self._fix(perturb(self._encoding, front, count, _SEARCH_SCALES[1], rng), fixed)
-        units = units[distinct_rows(units)]
-        units = units[_unused(units, used)]
-        if not len(units):
-            return known.take(slice(0, 0))
-        candidates = self._judge.of(units)
+        units = perturb(self._encoding, front, count, _SEARCH_SCALES[1], rng)
+        candidates = self._judged(units, fixed, used)
         return candidates.take(posterior.feasible(candidates))
 
     def _climb(
@@ -261,12 +276,8 @@ class Search:
         for scale in _SEARCH_SCALES:
             top = np.argsort(-gains, kind="stable")[:_PARENTS]
             parents = np.concatenate([found.units[top], elite])
-            units = self._fix(perturb(self._encoding, parents, _CHILDREN, scale, rng), fixed)
-            units = units[distinct_rows(units)]
-            units = units[_unused(units, used | _keys(found.units[top]))]
-            if not len(units):
-                continue
-            children = self._judge.of(units)
+            units = perturb(self._encoding, parents, _CHILDREN, scale, rng)
+            children = self._judged(units, fixed, used | _keys(found.units[top]))
             children = children.take(posterior.feasible(children))
             found = Candidates.join([found.take(top), children])
             gains = np.concatenate([gains[top], posterior.improvement(children, goal)])
@@ -275,34 +286,37 @@ class Search:
             gains = posterior.ignorance(found)
         return np.asarray(found.units[int(np.argmax(gains))]), gain
 
-    def _pool_with(self, fixed: Mapping[str, Any]) -> Candidates:
-        if self._pool is None:
-            self._pool = fill_pool(self._encoding, self._judge, self._seed)
-        pool = self._present(self._pool)
+    def _pool_with(self, fixed: Mapping[str, Any]) -> Pool:
+        """The pool, with the parameters that someone has fixed."""
+        structures = self._places.structures
+        if self._pool is None or self._pool[0] != structures.key:
+            filled = fill_pool(self._encoding, self._judge, self._seed, structures)
+            self._pool = structures.key, filled
+        pool = self._pool[1]
         if not fixed:
             return pool
-        units = self._fix(pool.units, fixed)
-        return self._judge.of(units[distinct_rows(units)])
+        units = np.concatenate([pool.candidates.units, pool.strange])
+        if self._encoding.conditional:  # what is fixed may bring parameters that they lack
+            drawn = np.random.default_rng([self._seed, 0xF17]).random(units.shape)
+            units = self._encoding.snap(np.where(np.isnan(units), drawn, units))
+        units = self._fixed(units, fixed)
+        return judged(self._judge, structures, units[distinct_rows(units)])
 
-    def _present(self, pool: Candidates) -> Candidates:
-        """The pool without parameters that its configurations would not have.
-
-        Which those are is learned as trials show it, so it is asked each time.
-        """
-        if not self._encoding.conditional:
-            return pool
-        units = self._places.with_absent(pool.units)
-        if self._seen is None or not np.array_equal(units, self._seen[0], equal_nan=True):
-            self._seen = units, self._judge.of(units[distinct_rows(units)])
-        return self._seen[1]
-
-    def _fix(self, units: Array, fixed: Mapping[str, Any]) -> Array:
-        """Places with the parameters that someone has fixed, less those that are absent."""
+    def _fixed(self, units: Array, fixed: Mapping[str, Any]) -> Array:
+        """Places with the parameters that someone has fixed."""
         units = units.copy()
         for i, name in enumerate(self._encoding.axes):
             if name in fixed:
                 units[:, i] = self._encoding.axes[name].unit(fixed[name])
-        return self._places.with_absent(units)
+        return units
+
+    def _judged(self, units: Array, fixed: Mapping[str, Any], used: set[bytes]) -> Candidates:
+        """Those of these places that exist and were not used, with what someone has fixed."""
+        units, known = self._places.structures.restrict(self._fixed(units, fixed))
+        units = units[known]
+        units = units[distinct_rows(units)]
+        found = self._judge.of(units[_unused(units, used)])
+        return found.take(found.exists)
 
 
 def _next_fit(fitted: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy.stats import qmc
 
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas, Known
+from fieldtune.server.bo.structure import Structures
 
 Array = NDArray[np.float64]
 
@@ -33,26 +35,35 @@ class Candidates:
         units: their places ``[c, p]``.
         objectives: known values, to be minimised, ``[c, m]``; NaN where learned.
         constraints: known constraints ``[c, k]``.
+        exists: whether the formulas apply ``[c]``. If not, no trial can have these values together.
     """
 
     units: Array
     objectives: Array
     constraints: Array
+    exists: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.units)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Candidates:
         """Some of them."""
-        return Candidates(self.units[index], self.objectives[index], self.constraints[index])
+        return Candidates(
+            self.units[index],
+            self.objectives[index],
+            self.constraints[index],
+            self.exists[index],
+        )
 
     @staticmethod
     def join(parts: Sequence[Candidates]) -> Candidates:
         """All of them."""
+        most = max(part.constraints.shape[1] for part in parts)
         return Candidates(
             np.concatenate([part.units for part in parts]),
             np.concatenate([part.objectives for part in parts]),
-            np.concatenate([part.constraints for part in parts]),
+            np.concatenate([_padded(part.constraints, most) for part in parts]),
+            np.concatenate([part.exists for part in parts]),
         )
 
 
@@ -71,66 +82,120 @@ class Judge:
         self._encoding, self._formulas, self._signs = encoding, formulas, signs
         self.names: tuple[str, ...] | None = None
         """Names of the known constraints; None before the first was asked for."""
+        self.refused: KeyError | None = None
+        """What the formulas raised last, where a parameter was missing."""
 
     def of(self, units: Array) -> Candidates:
         """Candidates at these places."""
+        if self._formulas is None:
+            return Candidates(
+                units,
+                np.full((len(units), len(self._signs)), np.nan),
+                np.empty((len(units), 0)),
+                np.ones(len(units), dtype=bool),
+            )
+        known = [self._known(values) for values in self._encoding.values(units)]
+        if self.names is None:
+            self.names = next((tuple(sorted(k.constraints)) for k in known if k), None)
+        names = self.names or ()
         objectives = np.full((len(units), len(self._signs)), np.nan)
-        rows: list[list[float]] = []
-        values = self._encoding.values(units) if self._formulas else [{} for _ in units]
-        for row, each in enumerate(values):
-            known = self._formulas(each) if self._formulas else Known()
-            if self.names is None:
-                self.names = tuple(sorted(known.constraints))
+        constraints = np.full((len(units), len(names)), np.nan)
+        for row, each in enumerate(known):
+            if each is None:
+                continue
             # What is no number is no promise: such a configuration counts as ruled out.
-            rows.append([_number(known.constraints.get(name, np.inf)) for name in self.names])
-            for index, value in known.objectives.items():
+            constraints[row] = [_number(each.constraints.get(name, np.inf)) for name in names]
+            for index, value in each.objectives.items():
                 objectives[row, index] = _number(self._signs[index] * value)
-        constraints = np.array(rows).reshape(len(units), len(self.names or ()))
-        return Candidates(units, objectives, constraints)
+        exists = np.array([each is not None for each in known], dtype=bool)
+        return Candidates(units, objectives, constraints, exists)
+
+    def _known(self, values: Mapping[str, Any]) -> Known | None:
+        """What is known of a configuration; None where the formulas do not apply to it."""
+        assert self._formulas is not None
+        try:
+            return self._formulas(values)
+        except KeyError as missing:
+            self.refused = missing
+            return None
 
 
 def _number(value: float) -> float:
     return np.inf if value != value else float(value)
 
 
-def violation(constraints: Array) -> Array:
-    """The worst constraint of each candidate, ``[c]``; -inf where there is none."""
-    return np.asarray(constraints.max(axis=1, initial=-np.inf))
+def _padded(constraints: Array, most: int) -> Array:
+    """With columns for constraints whose names were not known yet: of what does not exist."""
+    return np.pad(constraints, ((0, 0), (0, most - constraints.shape[1])), constant_values=np.nan)
 
 
-def fill_pool(encoding: Encoding, judge: Judge, seed: int) -> Candidates:
-    """Feasible configurations all over the space, in an order of which each start is even.
+def violation(candidates: Candidates) -> Array:
+    """The worst constraint of each, ``[c]``; -inf where there is none, inf of what cannot be."""
+    worst = candidates.constraints.max(axis=1, initial=-np.inf)
+    return np.where(candidates.exists, worst, np.inf)
 
-    They come from a scrambled Sobol sequence (Owen 1998), or are all that there are. Where few are
-    feasible, more are bred from those that come nearest to it.
+
+@dataclass(frozen=True)
+class Pool:
+    """Where a search starts.
+
+    Attributes:
+        candidates: configurations all over the space, in an order of which each start is even.
+        strange: places ``[s, p]`` of others, of which it is not known what parameters they have.
     """
+
+    candidates: Candidates
+    strange: Array
+
+
+def fill_pool(
+    encoding: Encoding, judge: Judge, seed: int, structures: Structures | None = None
+) -> Pool:
+    """Feasible configurations from a scrambled Sobol sequence (Owen 1998), or all that there are.
+
+    Where few are feasible, more are bred from those that come nearest to it.
+
+    Args:
+        encoding: of the space.
+        judge: knows the formulas.
+        seed: of all that is random.
+        structures: which parameters configurations have; by default the same.
+    """
+    structures = structures or Structures(encoding)
     rng = np.random.default_rng([seed, 0x9001])
     if encoding.count is not None and encoding.count <= _LISTED:
-        return judge.of(rng.permutation(_every(encoding)))
+        return judged(judge, structures, rng.permutation(_every(encoding)))
     sobol = qmc.Sobol(len(encoding.axes), scramble=True, rng=rng)
-    parts: list[Candidates] = []
+    parts: list[Pool] = []
     feasible = drawn = 0
     while feasible < ENOUGH and drawn < _MOST_DRAWN:
-        part = judge.of(encoding.snap(encoding.widened(sobol.random(1024))))
-        parts.append(part)
-        drawn += len(part)
-        feasible += int((violation(part.constraints) <= 0).sum())
-    pool = _distinct(Candidates.join(parts))
+        parts.append(judged(judge, structures, encoding.snap(encoding.widened(sobol.random(1024)))))
+        drawn += 1024
+        feasible += int((violation(parts[-1].candidates) <= 0).sum())
+    pool = _distinct(Candidates.join([part.candidates for part in parts]))
     for scale in (0.3, 0.1, 0.1, 0.03, 0.03, 0.01):
-        if feasible >= _CLOSEST:
+        if feasible >= _CLOSEST or not len(pool):
             break
-        order = np.argsort(violation(pool.constraints), kind="stable")
+        order = np.argsort(violation(pool), kind="stable")
         children = perturb(encoding, pool.units[order[:_CLOSEST]], 256, scale, rng)
-        pool = _distinct(Candidates.join([pool, judge.of(children)]))
-        feasible = int((violation(pool.constraints) <= 0).sum())
-    ruled_out = violation(pool.constraints) > 0
-    near = np.argsort(violation(pool.constraints[ruled_out]), kind="stable")[:_CLOSEST]
-    return Candidates.join(
-        [
-            pool.take(np.flatnonzero(~ruled_out)[:ENOUGH]),
-            pool.take(np.flatnonzero(ruled_out)[near]),
-        ]
-    )
+        bred = judged(judge, structures, children).candidates
+        pool = _distinct(Candidates.join([pool, bred]))
+        feasible = int((violation(pool) <= 0).sum())
+    ruled_out = violation(pool) > 0
+    near = np.argsort(violation(pool.take(ruled_out)), kind="stable")[:_CLOSEST]
+    kept = [
+        pool.take(np.flatnonzero(~ruled_out)[:ENOUGH]),
+        pool.take(np.flatnonzero(ruled_out)[near]),
+    ]
+    return Pool(Candidates.join(kept), np.concatenate([part.strange for part in parts]))
+
+
+def judged(judge: Judge, structures: Structures, units: Array) -> Pool:
+    """Places without the parameters that they would not have, and what is known of them."""
+    units, known = structures.restrict(units)
+    found = judge.of(units[known])
+    strange = np.concatenate([units[~known], found.units[~found.exists]])
+    return Pool(found.take(found.exists), strange)
 
 
 def perturb(
@@ -151,9 +216,9 @@ def perturb(
         if axis.count is not None and axis.count > 1:
             steps[:, i] += np.copysign(1.0 / axis.count, steps[:, i])
         if not axis.ordered:
-            steps[:, i] = anew[:, i] - np.nan_to_num(chosen[:, i], nan=0.5)
-    # An absent parameter starts in the middle: whether it is absent is decided later.
-    children = np.nan_to_num(chosen, nan=0.5) + np.where(moved, steps, 0.0)
+            steps[:, i] = anew[:, i] - np.nan_to_num(chosen[:, i], nan=0.0)
+    # An absent parameter starts anywhere: whether it is absent is decided later.
+    children = np.where(np.isnan(chosen), anew, chosen + np.where(moved, steps, 0.0))
     # Reflected at the ends.
     return encoding.confined(encoding.snap(1.0 - np.abs(1.0 - np.abs(children))))
 

@@ -20,5 +20,6 @@ class Known:
     constraints: Mapping[str, float] = field(default_factory=dict)
 
 
-Formulas = Callable[[Mapping[str, Any]], Known]
-"""From a configuration's parameter values to what is known of it."""
+Formulas = Callable[[Mapping[str, Any]], Known | None]
+"""From a configuration's parameter values to what is known of it; None where no trial can have
+these values together."""

@@ -9,14 +9,15 @@ optimization", call this a grey box.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
@@ -26,6 +27,7 @@ from fieldtune.server.bo.ehvi import MOST_OBJECTIVES
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.objective_model import Prediction
+from fieldtune.server.bo.structure import Conditions
 from fieldtune.server.bo.threads import one_thread
 from fieldtune.server.bo.transfer import Earlier, Prior
 from fieldtune.server.bo.trial_rows import History, Row
@@ -41,14 +43,18 @@ class GreySampler(BaseSampler):
     what the limits allow.
 
     Args:
-        known: what formulas say of a configuration; without it, everything is learned.
-        seed: of all that is random.
+        known: what formulas say of a configuration, and None of parameters that no trial can have
+            together; without it, everything is learned.
+        seed: of all that is random; None takes any.
         startup: trials spread evenly before models are used; by default one more than there are
             parameters, at least 4 and at most 10.
         margin: share of each known limit that is kept free until the first trial was measured.
             None trusts the formulas of limits whatever trials are told.
         space: the parameters, where they are known before the first trial; else the first trial is
             drawn without regard to limits.
+        conditions: of parameters that only some configurations have: name -> name of another
+            parameter -> values of that with which it exists. Without it, trials show which
+            parameters there are, and the first of each kind is drawn without regard to limits.
         prior: finished studies of something like it, whose word is taken as far as this study's
             own trials bear it out.
         within: parameters that may only take some of their values from now on; trials with others
@@ -62,22 +68,39 @@ class GreySampler(BaseSampler):
         self,
         *,
         known: Formulas | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         startup: int | None = None,
         margin: float | None = 0.2,
         space: Mapping[str, BaseDistribution] | None = None,
+        conditions: Conditions | None = None,
         prior: Sequence[Earlier] = (),
         within: Mapping[str, BaseDistribution] | None = None,
         anew: int = 0,
         beat: Mapping[str, Any] | None = None,
     ) -> None:
-        self._known, self._seed, self._startup, self._margin = known, seed, startup, margin
+        self._known, self._startup, self._margin = known, startup, margin
+        self._seed = int(np.random.default_rng(seed).integers(2**63)) if seed is None else seed
         self._earlier, self._within = prior, dict(within or {})
         self._anew, self.beat = anew, beat
-        self._space = dict(space or {})
+        self._space, self._conditions = dict(space or {}), dict(conditions or {})
+        for name, condition in self._conditions.items():
+            for each in {name, *condition} - self._space.keys():
+                raise ValueError(
+                    f"the condition of the parameter {name} names {each}, which is not in space: "
+                    "give its distribution there"
+                )
         self.phase: Literal["explore", "refine", "tune", "validate"] | None = None
         """What the next proposal is for; None leaves it to the sampler, which begins evenly."""
         self._memory: dict[str, _Memory] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be computed again and cannot be copied to another process."""
+        return {**self.__dict__, "_memory": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -88,23 +111,34 @@ class GreySampler(BaseSampler):
                 f"GreySampler takes at most {MOST_OBJECTIVES} objectives, and this study has "
                 f"{len(study.directions)}: make some of them constraints"
             )
-        memory = self._memory_of(study)
-        memory.rows = memory.history.update(study.get_trials(deepcopy=False), trial.number)
-        return {**self._space, **memory.history.space}
+        with self._lock:
+            memory = self._memory_of(study)
+            memory.rows_of(study, trial.number)
+            return self._whole_space(memory)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The next configuration."""
+        """The next configuration.
+
+        One thread at a time: what is proposed to one, the next one knows to be in flight, even if
+        its trial has not stored it yet.
+        """
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         if not search_space or search_space.keys() <= given.keys():
             return {}  # queued whole, or taken up again
         rng = np.random.default_rng([self._seed, trial.number])
-        memory = self._memory_of(study)
-        search = memory.search(search_space, self._known, self._seed, self._earlier, self._within)
-        fixed = {name: value for name, value in given.items() if name in search_space}
-        with one_thread():
-            return search.next(study, trial, memory.rows, fixed, rng, self._wanted(search_space))
+        with self._lock:
+            memory = self._memory_of(study)
+            rows = memory.rows_of(study, trial.number)
+            space = self._whole_space(memory)
+            given |= _fixed_by_another(study, rows, space.keys() - search_space.keys())
+            search = self._search(memory, space)
+            fixed = {name: value for name, value in given.items() if name in space}
+            with one_thread():
+                values = search.next(study, trial, rows, fixed, rng, self._wanted(space))
+            memory.proposed[trial.number] = values
+            return {name: value for name, value in values.items() if name in search_space}
 
     def predict(
         self, study: Study, configurations: Mapping[int, Mapping[str, Any]]
@@ -122,14 +156,27 @@ class GreySampler(BaseSampler):
         Returns:
             For each objective ``n`` values, or None where formulas say it all.
         """
-        memory = self._memory_of(study)
-        rows = memory.history.update(study.get_trials(deepcopy=False), asking=-1)
-        told = {row.number: row for row in rows}
-        rows = [replace(told[number], params=each) for number, each in configurations.items()]
-        space = {**self._space, **memory.history.space}
-        search = memory.search(space, self._known, self._seed, self._earlier, self._within)
-        with one_thread():
-            return search.predict(study, rows, self._wanted(space))
+        with self._lock, one_thread():
+            memory = self._memory_of(study)
+            told = {row.number: row for row in memory.rows_of(study, asking=-1)}
+            rows = [replace(told[number], params=each) for number, each in configurations.items()]
+            space = self._whole_space(memory)
+            return self._search(memory, space).predict(study, rows, self._wanted(space))
+
+    def _whole_space(self, memory: _Memory) -> dict[str, BaseDistribution]:
+        return {**self._space, **memory.history.space}
+
+    def _search(self, memory: _Memory, space: Mapping[str, BaseDistribution]) -> Search:
+        key = (dict(space), memory.history.conditional)
+        if memory.search is None or memory.searched != key:
+            conditional = memory.history.conditional | self._conditions.keys()
+            encoding = Encoding.of(space, conditional, self._within)
+            with one_thread():
+                prior = Prior(encoding, space, memory.signs, self._earlier)
+            judge = Judge(encoding, self._known, memory.signs)
+            memory.search = Search(encoding, judge, self._seed, prior, self._conditions)
+            memory.searched = key
+        return memory.search
 
     def _wanted(self, space: Mapping[str, BaseDistribution]) -> Wanted:
         startup = self.startup_of(len(space))
@@ -162,30 +209,39 @@ def even_start(parameters: int) -> int:
     return min(max(parameters + 1, 4), 10)
 
 
+def _fixed_by_another(study: Study, rows: Sequence[Row], names: Set[str]) -> dict[str, Any]:
+    """Values of parameters that a sampler around this one has taken out of the search space."""
+    sampler, values = study.sampler, dict[str, Any]()
+    for row in rows:
+        values |= row.params
+    while isinstance(sampler, PartialFixedSampler):
+        # Private: there is no public way to ask what is fixed.
+        values |= sampler._fixed_params
+        sampler = sampler._base_sampler
+    return {name: values[name] for name in names if name in values}
+
+
 class _Memory:
-    """What is kept of a study between asks; all of it could be computed again."""
+    """What is kept of a study between asks; all but ``proposed`` could be computed again.
+
+    Attributes:
+        history: of the study's trials.
+        signs: -1 for an objective that is maximised, else 1, ``[m]``.
+        proposed: by number, values for trials that were not finished when this was last looked at.
+        search: of the space named by ``searched``.
+    """
 
     def __init__(self, study: Study) -> None:
-        self.history, self.rows = History(study), list[Row]()
-        self._signs = [
+        self.history, self.proposed = History(study), dict[int, Mapping[str, Any]]()
+        self.signs = [
             -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
         ]
-        self._key: object = None
-        self._search: Search | None = None
+        self.search: Search | None = None
+        self.searched: object = None
 
-    def search(
-        self,
-        space: Mapping[str, BaseDistribution],
-        known: Formulas | None,
-        seed: int,
-        earlier: Sequence[Earlier],
-        within: Mapping[str, BaseDistribution],
-    ) -> Search:
-        key = (dict(space), self.history.conditional)
-        if self._search is None or key != self._key:
-            encoding = Encoding.of(space, self.history.conditional, within)
-            with one_thread():
-                prior = Prior(encoding, space, self._signs, earlier)
-            self._search = Search(encoding, Judge(encoding, known, self._signs), seed, prior)
-            self._key = key
-        return self._search
+    def rows_of(self, study: Study, asking: int) -> list[Row]:
+        """The study's trials but the one that is asking."""
+        rows = self.history.update(study.get_trials(deepcopy=False), asking, self.proposed)
+        pending = {row.number for row in rows if row.state == "pending"}
+        self.proposed = {n: each for n, each in self.proposed.items() if n in pending}
+        return rows

@@ -79,7 +79,10 @@ class Posterior:
         self._measured = _most_telling(measured, most)
         self._partial = _partial_results(rows, self._measured)
         self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
-        self._pending = [row for row in rows if row.state == "pending"]
+        pending = [row for row in rows if row.state == "pending"]
+        self._pending = [
+            row for row, exists in zip(pending, places.known(pending).exists, strict=True) if exists
+        ]
         self._columns = Features(places.encoding, pool)
         self._names, self._groups = self._columns.names, self._columns.groups
         if self._partial:
@@ -125,7 +128,8 @@ class Posterior:
 
     def feasible(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
-        return np.asarray((candidates.constraints <= self._allowance).all(axis=1))
+        within = (candidates.constraints <= self._allowance).all(axis=1)
+        return np.asarray(within & candidates.exists)
 
     def excess(self, candidates: Candidates) -> Array:
         """How far each is over what the known limits allow, at worst, ``[c]``; 0 where nowhere."""
@@ -295,7 +299,8 @@ class Posterior:
             all(value <= 0 for value in row.constraints.values())
             for row in [*self._measured, *self._pending]
         ]
-        held = np.array(told, dtype=bool) & (self._known.constraints <= 0).all(axis=1)
+        # Where the formulas do not apply, they say nothing against a trial.
+        held = np.array(told, dtype=bool) & ~(self._known.constraints > 0).any(axis=1)
         pending = slice(len(self._measured), None)
         if self._limits and self._pending:
             sites = Sites(

@@ -159,7 +159,7 @@ class Prior:
         named: list[list[Candidates]] = []
         for source in (each for each in self._sources if each.agrees(units, told)):
             own = judge.of(source.configurations(pool.units))
-            known = Candidates.join([pool, own.take(violation(own.constraints) <= 0)])
+            known = Candidates.join([pool, own.take(violation(own) <= 0)])
             objectives = known.objectives.copy()
             for index in source.says:
                 learned = np.isnan(objectives[:, index])
@@ -267,7 +267,7 @@ def _covering(objectives: Array, learned: Sequence[int], count: int) -> list[int
     """Indices of so many points that together dominate most, greedily.
 
     The reference is the worst of a known objective and the median of a learned one, as in
-    :mod:`fieldtune.server.bo.surrogate`.
+    :mod:`~fieldtune.server.bo.reference_point`.
     """
     objectives = np.nan_to_num(objectives, nan=0.0, posinf=1e300)
     low, reference = objectives.min(axis=0), objectives.max(axis=0)

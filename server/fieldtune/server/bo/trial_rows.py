@@ -50,8 +50,19 @@ class History:
         self._names: dict[str, BaseDistribution] = {}
         self._always: set[str] | None = None
 
-    def update(self, trials: Sequence[FrozenTrial], asking: int) -> list[Row]:
-        """The rows of these trials but the one that is asking, by number."""
+    def update(
+        self,
+        trials: Sequence[FrozenTrial],
+        asking: int,
+        proposed: Mapping[int, Mapping[str, Any]] | None = None,
+    ) -> list[Row]:
+        """The rows of these trials but the one that is asking, by number.
+
+        Args:
+            trials: of the study.
+            asking: number of the trial for which a proposal is made.
+            proposed: by number, what was proposed for trials that may not have stored it yet.
+        """
         rows = []
         for trial in trials:
             known = self._finished.get(trial.number)
@@ -61,14 +72,19 @@ class History:
             finished = trial.state.is_finished()
             if trial.number == asking or not (finished or trial.state == TrialState.RUNNING):
                 continue
-            if trial.params:
-                row = self._row(trial)
-                rows.append(row)
-                self._names.update(trial.distributions)
-            if finished and trial.params:
+            params = trial.params
+            if not finished and proposed:
+                params = {**proposed.get(trial.number, {}), **params}
+            if not params:
+                continue
+            row = self._row(trial, params)
+            rows.append(row)
+            self._names.update(trial.distributions)
+            if finished:
                 self._finished[trial.number] = row
-                present = set(trial.params)
-                self._always = present if self._always is None else self._always & present
+                if row.state != "failed":  # it may have ended before it had all of its parameters
+                    present = set(params)
+                    self._always = present if self._always is None else self._always & present
         return rows
 
     @property
@@ -78,10 +94,10 @@ class History:
 
     @property
     def conditional(self) -> frozenset[str]:
-        """Parameters that some finished trials had and others had not."""
+        """Parameters that some trials had and others had not, failed ones left out."""
         return frozenset(self._names) - (self._always or set(self._names))
 
-    def _row(self, trial: FrozenTrial) -> Row:
+    def _row(self, trial: FrozenTrial, params: Mapping[str, Any]) -> Row:
         constraints = trial.constraints
         values, share = self._values(trial)
         state: State
@@ -101,7 +117,7 @@ class History:
             for there, share in [self._partial(partial)]
             if there
         )
-        return Row(trial.number, state, trial.params, values, constraints, share, curve)
+        return Row(trial.number, state, params, values, constraints, share, curve)
 
     def _values(self, trial: FrozenTrial) -> tuple[tuple[float, ...], float]:
         """Values to be minimised and the share of the rounds behind them; empty if unusable."""

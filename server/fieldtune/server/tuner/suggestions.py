@@ -50,8 +50,9 @@ def prospects(
     signs = [objective.sign for objective in objectives]
     encoding = Encoding.of({n: distribution(each) for n, each in space.parameters().items()})
     judge = Judge(encoding, formulas, signs)
-    pool, places = fill_pool(encoding, judge, seed), Places(encoding, judge)
-    startup = GreySampler().startup_of(len(encoding.axes))
+    places = Places(encoding, judge)
+    pool = fill_pool(encoding, judge, seed).candidates
+    startup = GreySampler(seed=0).startup_of(len(encoding.axes))
     rows = [
         Row(
             outcome.proposal.number,
