@@ -102,7 +102,8 @@ class Structures:
         if jointly:
             tried = {each.tobytes() for each in theirs}
             return np.array([each.tobytes() not in tried for each in ours], dtype=bool)
-        return np.any([~np.isin(ours[:, i], theirs[:, i]) for i in range(len(self._few))], axis=0)
+        fresh = [~np.isin(ours[:, i], theirs[:, i]) for i in range(len(self._few))]
+        return np.asarray(np.any(fresh, axis=0))
 
     def _declared(self, units: Array) -> Array:
         units, settled = units.copy(), set[str]()
