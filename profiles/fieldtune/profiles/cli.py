@@ -23,8 +23,7 @@ def predict(
     models: Annotated[list[str], typer.Argument(metavar="MODEL.tflite...", help="TFLite files.")],
     device: Annotated[
         list[str],
-        typer.Option(metavar="NAME", help="A device type from `profiles list`, or a .toml file; "
-                     "can be repeated."),
+        typer.Option(metavar="NAME...", help="Device types from `profiles list`, or .toml files."),
     ],
     threads: Annotated[
         str, typer.Option(metavar="N|all", help="Threads of the interpreter.")
@@ -39,8 +38,13 @@ def predict(
     import json
 
     from fieldtune.profiles.costmodel.predict_file import predict_files
-    from fieldtune.profiles.device.load import load_profile
+    from fieldtune.profiles.device.load import load_profile, profile_names
 
+    # `--device A B` is read by the parser as device A and argument B.
+    more = [name for name in models if name in profile_names() or name.endswith(".toml")]
+    models, device = [name for name in models if name not in more], [*device, *more]
+    if not models:
+        raise UsageError("no model is given: name at least one .tflite file")
     if threads != "all" and not (threads.isascii() and threads.isdecimal()):
         raise UsageError(f"--threads {threads}: give a number of threads, or all")
     profiles = {name: load_profile(name) for name in device}

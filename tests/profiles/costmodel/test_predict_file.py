@@ -45,6 +45,18 @@ def test_one_entry_a_model_and_device_in_the_order_given(data, tmp_path):
             assert 0 < found["low"] <= found["value"] <= found["high"]
 
 
+def test_several_devices_may_follow_one_option(data):
+    model = data / "mlp_8x8_16_10.tflite"
+    repeated = run(model, "--device", PI, "--device", "raspberry-pi-5", "--format", "json")
+    assert (
+        run(model, "--device", PI, "raspberry-pi-5", "--format", "json").stdout == repeated.stdout
+    )
+    assert (
+        run("--device", PI, "raspberry-pi-5", model, "--format", "json").stdout == repeated.stdout
+    )
+    assert "no model is given" in str(run("--device", PI, "raspberry-pi-5").exception)
+
+
 def test_the_table_names_the_kernels_that_take_the_time(data):
     done = run(data / "mlp_8x8_16_10.tflite", "--device", PI)
     assert done.exit_code == 0
