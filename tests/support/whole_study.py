@@ -1,9 +1,10 @@
 """A small study without TensorFlow, as a program that may be killed at any moment.
 
-``python tests/support/whole_study.py FOLDER TRIALS`` runs the study in FOLDER/run, or resumes it,
-and appends to FOLDER/log a line for each round that is sent to the devices. At its end, FOLDER/end
-has a line for each file that must not depend on interruptions. Everything is fieldtune's own code
-but the devices, which answer with random numbers, and the conversion of trained models.
+``python tests/support/whole_study.py FOLDER TRIALS LOG`` runs the study in FOLDER/run, or resumes
+it. It appends a line to LOG for each round that is sent to the devices ("TRIAL ROUND KIND") and for
+each outcome that is told ("told TRIAL"). At its end, FOLDER/end has a line for each file that must
+not depend on interruptions. Everything is fieldtune's own code but the devices, which answer with
+random numbers, and the conversion of trained models.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import ModelSpec
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.federation.fleet import Addressed
+from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.session import open_tuner, run_session
@@ -57,19 +59,38 @@ rungs = [2]
 """
 
 
-class LoggedFleet(SlowFleet):
-    """Appends trial and round of each exchange to a log, which survives a kill."""
+class Log:
+    """Lines that survive a kill."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, file: Path) -> None:
+        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def write(self, line: str) -> None:
+        os.write(self._file, f"{line}\n".encode())
+
+
+class LoggedFleet(SlowFleet):
+    """Logs trial, round and kind of each exchange."""
+
+    def __init__(self, log: Log) -> None:
         super().__init__(float("inf"), newest_first=False)
-        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._log = log
 
     def send(self, requests: Sequence[Addressed]) -> None:
         request = requests[0].request
         if not isinstance(request, VariantRequest):
-            kind = type(request).__name__
-            os.write(self._log, f"{request.trial} {request.round} {kind}\n".encode())
+            self._log.write(f"{request.trial} {request.round} {type(request).__name__}")
         super().send(requests)
+
+
+class LoggedOutcomes(Silent):
+    """Logs each outcome that was told."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None:
+        self._log.write(f"told {outcome.proposal.number}")
 
 
 class PretendedConversion(CompileService):
@@ -81,7 +102,7 @@ class PretendedConversion(CompileService):
         return made
 
 
-def run(folder: Path, trials: int) -> None:
+def run(folder: Path, trials: int, log_file: Path) -> None:
     """Run or resume the study."""
     cache = folder / "cache"
     if not cache.exists():
@@ -95,8 +116,10 @@ def run(folder: Path, trials: int) -> None:
     ):
         tuner = open_tuner(opened)
         opened.open_checkpoints({each.proposal.number for each in tuner.history()})
-        fleet = LoggedFleet(folder / "log")
-        run_session(opened, tuner, fleet, service, Silent(), CpuTime(), refused)
+        log = Log(log_file)
+        run_session(
+            opened, tuner, LoggedFleet(log), service, LoggedOutcomes(log), CpuTime(), refused
+        )
     files = ("trials.csv", "pareto.json", "costs.json", "models/*/*", "checkpoints")
     found = sorted(file for pattern in files for file in (folder / "run").glob(pattern))
     lines = (f"{file.relative_to(folder)} {_digest(file)}\n" for file in found)
@@ -112,4 +135,4 @@ def _digest(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    run(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -45,7 +45,7 @@ def _session(folder: Path, trials: int, rng: random.Random | None) -> Rounds:
     if child == 0:
         code = 1
         try:
-            whole_study.run(folder, trials)
+            whole_study.run(folder, trials, log)
             code = 0
         finally:
             os._exit(code)
@@ -61,7 +61,8 @@ def _session(folder: Path, trials: int, rng: random.Random | None) -> Rounds:
     sent: Rounds = defaultdict(list)
     for line in log.read_text().splitlines():
         trial, _, what = line.partition(" ")
-        sent[int(trial)].append(what)
+        if trial != "told":
+            sent[int(trial)].append(what)
     return sent
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a study even where the exception was dropped on its way."""
+"""Signals end a study even where the exception was dropped on its way."""
 
 import signal
 import sys
@@ -37,25 +37,56 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException]]:
     return kinds
 
 
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "interrupted by SIGTERM"),
+        (signal.SIGHUP, "interrupted by SIGHUP"),
+    ],
+)
 def test_an_interrupt_that_python_drops_is_raised_at_the_next_round_and_not_shown(
-    shown: list[type[BaseException]],
+    shown: list[type[BaseException]], number: signal.Signals, sentence: str
 ) -> None:
-    observer, before = Counting(), signal.getsignal(signal.SIGINT)
-    with interruptible(observer) as heard:
+    observer, before = Counting(), signal.getsignal(number)
+    with interruptible() as interrupts:
+        heard = interrupts.watching(observer)
         heard.round_started(0, 1)
-        Finalized(lambda: signal.raise_signal(signal.SIGINT))
+        Finalized(lambda: signal.raise_signal(number))
         with pytest.raises(KeyboardInterrupt):
             heard.round_started(0, 2)
+        assert interrupts.sentence == sentence
     assert observer.rounds == 1
     assert shown == []
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_study_that_is_ending_is_ended_faster_by_ctrl_c_alone() -> None:
+    with interruptible() as interrupts:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.received is signal.SIGTERM
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+        assert interrupts.received is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_any_other_error_that_python_drops_is_still_shown(
     shown: list[type[BaseException]],
 ) -> None:
     before = sys.unraisablehook
-    with interruptible(Counting()):
+    with interruptible():
         Finalized(lambda: {}["missing"])
     assert shown == [KeyError]
     assert sys.unraisablehook is before

@@ -225,25 +225,6 @@ def test_a_finished_study_can_be_given_more_trials(
         assert sum(line["state"] == "completed" for line in trials(tmp_path)) == count
 
 
-def test_ctrl_c_ends_with_a_sentence_and_loses_nothing(small_study: Path, tmp_path: Path) -> None:
-    run = subprocess.Popen(
-        [*COMMAND, "tune", str(small_study), "--out", str(tmp_path), "--trials", "400"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while run.poll() is None and len(trials(tmp_path)) < 2:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 130
-    assert "run the same command to resume" in said
-    assert "Traceback" not in said
-    assert len(trials(tmp_path)) >= 2
-    children = subprocess.run(
-        ["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=False
-    )
-    assert not children.stdout
-
-
 def test_report_prints_each_format(
     finished: tuple[Path, Any], fieldtune: Command, pareto: dict[str, Any]
 ) -> None:

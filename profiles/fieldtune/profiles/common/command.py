@@ -13,7 +13,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from fieldtune.profiles.common.errors import FieldtuneError, MissingExtraError, StorageError
+from fieldtune.profiles.common.errors import (
+    FieldtuneError,
+    InterruptError,
+    MissingExtraError,
+    StorageError,
+)
 
 
 def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> NoReturn:
@@ -29,6 +34,8 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
     except click.ClickException as usage:
         usage.show()
         sys.exit(usage.exit_code)
+    except click.Abort:  # Ctrl-C where nothing needs to be said about what is kept
+        _fail("interrupted", InterruptError.exit_code)
     except FieldtuneError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as missing:

@@ -15,7 +15,7 @@
     ├── StorageError               exit 5   the disk is full or a file cannot be written
     ├── CompileError               exit 6   a model cannot be compiled or fails verification
     ├── FleetError                 exit 7   the fleet cannot carry out a request
-    └── InterruptError             exit 130 Ctrl-C
+    └── InterruptError             exit 130 Ctrl-C, SIGTERM or SIGHUP
 
 A message is one or two sentences: the value, the limit, the remedy.
 """
@@ -100,7 +100,7 @@ class FleetError(FieldtuneError):
 
 
 class InterruptError(FieldtuneError):
-    """The user pressed Ctrl-C; finished trials are kept."""
+    """Ctrl-C, SIGTERM or SIGHUP; finished trials and rounds are kept."""
 
     exit_code = 130
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -58,7 +59,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 env=os.environ | env,
-                # Only the parent handles Ctrl-C; it closes the connection when it is done.
+                # Only the parent handles signals; it closes the connection when it is done.
                 start_new_session=True,
             )
         self.connection = Connection(ours.detach())
@@ -74,7 +75,11 @@ class Child:
 
 
 def parent_connection(argv: Sequence[str]) -> Connection:
-    """In the child: the connection to the parent, from the child's command line."""
+    """In the child: the connection to the parent, from the child's command line.
+
+    SIGTERM, which a service manager sends to all processes of a service, is left to the parent.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return Connection(int(argv[1]))
 
 

@@ -48,7 +48,10 @@ def run_study(
     import_path = [str(study_file.resolve().parent)]
     text = study_file.read_text()
     path = out or Path("runs") / parse_study(text, str(study_file)).study.name
-    with RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder:
+    with (
+        interruptible() as interrupts,
+        RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder,
+    ):
         folder.note_study_folder(study_file.parent)
         tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
@@ -64,17 +67,16 @@ def run_study(
         try:
             with (
                 ProgressDisplay(folder.study, tuner.history(), console) as display,
-                interruptible(display) as interruptible_display,
                 fleet_of(folder, import_path, note, display.waiting) as fleet,
             ):
                 summary = run_session(
-                    folder, tuner, fleet, service, interruptible_display, cpu_time, note
+                    folder, tuner, fleet, service, interrupts.watching(display), cpu_time, note
                 )
         except KeyboardInterrupt:
             told = {each.proposal.number for each in tuner.history()}
             kept = _kept(len(told), folder.open_checkpoints(told))
             raise InterruptError(
-                f"interrupted; {path} keeps {kept}: run the same command to resume"
+                f"{interrupts.sentence}; {path} keeps {kept}: run the same command to resume"
             ) from None
         finally:
             service.close()

@@ -1,4 +1,4 @@
-"""Ctrl-C that is never lost.
+"""Ctrl-C, SIGTERM and SIGHUP end a study alike, and are never lost.
 
 Python drops an exception that is raised while it runs a finalizer (``__del__``), KeyboardInterrupt
 included; here it is raised again at the next event.
@@ -6,6 +6,7 @@ included; here it is raised again at the next event.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,12 +17,45 @@ from types import FrameType
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.session.progress import Display
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """The signal that has ended the study, if one has.
+
+    Attributes:
+        received: the first one.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What happened: ``interrupted``, and by which signal if it was not Ctrl-C."""
+        if self.received in (None, signal.SIGINT):
+            return "interrupted"
+        return f"interrupted by {self.received.name}"
+
+    def watching(self, display: Display) -> InterruptibleDisplay:
+        """The display, at whose events an interrupt that was lost is raised again."""
+        return InterruptibleDisplay(display, self)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt; the study is ending already if it is not the first signal."""
+        if self.received is not None and number != signal.SIGINT:
+            return
+        self.received = self.received or signal.Signals(number)
+        if number == signal.SIGHUP:
+            _leave_closed_terminal()
+        raise KeyboardInterrupt
+
 
 class InterruptibleDisplay:
     """Passes events on to a display; raises KeyboardInterrupt again if an earlier one was lost."""
 
-    def __init__(self, display: Display) -> None:
-        self._display, self.interrupted = display, False
+    def __init__(self, display: Display, interrupts: Interrupts) -> None:
+        self._display, self._interrupts = display, interrupts
 
     def round_started(self, trial: int, number: int) -> None:
         """See :class:`Display`."""
@@ -34,25 +68,21 @@ class InterruptibleDisplay:
         self._display.trial_ended(outcome, trials)
 
     def _raise_again(self) -> None:
-        if self.interrupted:
+        if self._interrupts.received is not None:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def interruptible(display: Display) -> Iterator[InterruptibleDisplay]:
-    """Handle Ctrl-C inside the block, if called in the main thread (others get no signals).
+def interruptible() -> Iterator[Interrupts]:
+    """Handle the signals inside the block, if called in the main thread (others get no signals).
 
-    Python prints a traceback of an exception that it drops; for KeyboardInterrupt, which is raised
-    again, that is suppressed.
+    A signal that is ignored, as ``nohup`` does with SIGHUP, stays ignored. Python prints a
+    traceback of an exception that it drops; for KeyboardInterrupt, which is raised again, that is
+    suppressed.
     """
-    wrapped = InterruptibleDisplay(display)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        wrapped.interrupted = True
-        raise KeyboardInterrupt
-
+    interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield wrapped
+        yield interrupts
         return
     show_dropped = sys.unraisablehook
 
@@ -60,10 +90,26 @@ def interruptible(display: Display) -> Iterator[InterruptibleDisplay]:
         if what.exc_type is not KeyboardInterrupt:  # that one is raised again, not shown
             show_dropped(what)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {
+        number: signal.signal(number, interrupts.handle)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     sys.unraisablehook = dropped
     try:
-        yield wrapped
+        yield interrupts
     finally:
         sys.unraisablehook = show_dropped
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_closed_terminal() -> None:
+    """Write nowhere from now on where the terminal is gone: writing to it would fail."""
+    for file in (1, 2):
+        try:
+            os.write(file, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, file)
+            os.close(nowhere)
