@@ -136,9 +136,9 @@ class Scene:
             local_epochs=1, hyperparameter_names=("learning_rate",), hyperparameter_values=(0.1,),
         )  # fmt: skip
 
-    def ask(self, *clients: int) -> None:
+    def ask(self, *clients: int, work_s: float = 0.0) -> None:
         request = self.request(trial=1)
-        self.fleet.send([Addressed(client, request, b"model") for client in clients])
+        self.fleet.send([Addressed(client, request, b"model", work_s) for client in clients])
 
     def reports(self, seconds: float = 2000.0) -> dict[int, TrainReport]:
         """What comes in within so many seconds; a second answer of a client fails."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.deployment.run import ConnectedDevice
-from fieldtune.server.federation.fleet import Addressed
+from fieldtune.server.federation.fleet import Addressed, Reply
 from support.scripted_devices import (
     Scene,
     answers,
@@ -23,6 +24,13 @@ def test_devices_are_known_by_the_name_of_their_key_and_not_by_what_they_claim()
     scene = Scene(good)
     assert [(member.client, member.name) for member in scene.members] == [(0, "pi-a"), (1, "pi-b")]
     assert scene.notes[-1].startswith("2 of 2 are here: pi-a (raspberry-pi-5, 9 samples)")
+
+
+def replies(scene: Scene, seconds: float) -> Iterator[Reply]:
+    give_up = scene.time.now + seconds
+    while scene.time.now < give_up:
+        yield from scene.fleet.receive(5.0)
+        scene.time.sleep(1.0)
 
 
 def test_each_answer_goes_to_whom_it_is_from() -> None:
@@ -246,6 +254,29 @@ def test_a_device_that_does_not_answer_in_time_is_a_failure() -> None:
     scene.ask(0)
     assert scene.reports()[0].failure == "no_reply"
     assert 590 < scene.time.now < 620
+
+
+def test_a_round_may_take_as_long_as_its_device_may_work_on_it_and_on_earlier_ones() -> None:
+    scene = Scene(lambda m: good(m) if scene.time.now > 4000 else None)
+    scene.ask(0, work_s=3600.0)
+    assert scene.reports(9000.0)[0].failure is None
+
+    scene = Scene(lambda _: None)
+    began = scene.time.now
+    scene.ask(0, work_s=3600.0)
+    scene.fleet.send([Addressed(0, scene.request(trial=2), b"model", 3600.0)])
+    late = [(reply.report.trial, scene.time.now - began) for reply in replies(scene, 20000.0)]
+    assert [(trial, round(at, -2)) for trial, at in late] == [(1, 4200), (2, 7800)]
+
+
+def test_a_device_that_is_away_for_a_moment_of_a_long_round_is_waited_for() -> None:
+    scene = Scene(lambda m: good(m) if scene.time.now > 2000 else None)
+    scene.ask(0, work_s=3600.0)
+    scene.fleet.receive(5.0)
+    away = scene.run.there.pop(0)
+    assert scene.reports(500.0) == {}  # 180 s and a tenth of the hour
+    scene.run.there.insert(0, away)
+    assert scene.reports(4000.0)[0].failure is None
 
 
 def test_a_run_that_superlink_has_lost_is_started_again_and_nothing_is_lost() -> None:

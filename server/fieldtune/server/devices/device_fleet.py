@@ -10,6 +10,7 @@ or resumed gets no requests.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,9 +25,9 @@ from fieldtune.server.federation.fleet import Addressed, Reply, failure, refuse_
 from fieldtune.server.federation.grid_fleet import reported, request_message
 
 PATIENCE_S = 600.0
-"""Time limit of a request."""
-AWAY_S = 180.0
-"""Time limit of a request to a device that is disconnected."""
+"""Time limit of a request, beyond the time that the device may work on it and on earlier ones."""
+AWAY_S, _AWAY_SHARE = 180.0, 0.1
+"""Time limit of a request to a device that is disconnected, and the share of its work to add."""
 _LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
@@ -46,7 +47,10 @@ class _Job:
     """A request without an answer so far."""
 
     addressed: Addressed
+    since: float
     until: float
+    away_s: float
+    """Time limit while its device is disconnected."""
     tries: int = 0
     current: str | None = None
     """Id of the latest message for it; None while it waits to be sent."""
@@ -67,8 +71,10 @@ class DeviceFleet:
         profiles: the device types that take part.
         wanted: number of devices that must be connected for a study to start.
         notes: prints a sentence about devices that connect, disconnect or fail.
-        patience_s: a request without an answer after this time is a failure ``no_reply``.
-        away_s: so is one to a device that has been disconnected for this long.
+        patience_s: a request without an answer after this time, and the time that its device may
+            work on it and on those before it, is a failure ``no_reply``.
+        away_s: so is one to a device that has been disconnected for this long (and a tenth of the
+            time that it may work on it: what it has done so far is not to be lost for a moment).
         waiting: called repeatedly with the devices that are waited for and the time left, as a
             sentence; with an empty string when no device is waited for any more.
         clock: seconds; only differences count.
@@ -151,8 +157,16 @@ class DeviceFleet:
     def send(self, requests: Sequence[Addressed]) -> None:
         """Send the requests to connected devices; those to others wait until they connect."""
         refuse_if(self._closed)
-        until = self._clock() + self._patience_s
-        self._jobs += [_Job(addressed, until) for addressed in requests]
+        now = self._clock()
+        work_s: dict[int, float] = defaultdict(float)
+        """Of a device's open requests, which it does one after the other."""
+        for job in self._jobs:
+            work_s[job.addressed.client] += job.addressed.work_s
+        for each in requests:
+            work_s[each.client] += each.work_s
+            until = now + self._patience_s + work_s[each.client]
+            away_s = self._away_s + _AWAY_SHARE * each.work_s
+            self._jobs.append(_Job(each, now, until, away_s))
         self._pause_s = _POLL_S[0]
         self._next_look = self._clock() + self._pause_s
         self._with_restart(self._post)
@@ -203,9 +217,9 @@ class DeviceFleet:
         for client, job in sorted(oldest.items()):
             request, left_s = job.addressed.request, job.until - now
             if client in self._left_at:
-                left_s = min(left_s, self._left_at[client] + self._away_s - now)
+                left_s = min(left_s, self._left_at[client] + job.away_s - now)
                 what = "disconnected"
-            elif left_s <= self._patience_s - _LONG_S:
+            elif now - job.since >= _LONG_S:
                 what = f"at trial {request.trial} round {request.round}"
             else:
                 continue
@@ -347,10 +361,10 @@ class DeviceFleet:
                     f"{name} has reconnected {job.tries} times during this request: its client "
                     "may be running out of memory",
                 )
-            elif left is not None and now - left >= self._away_s:
+            elif left is not None and now - left >= job.away_s:
                 yield self._failed(job, "no_reply", f"{name} is disconnected")
             elif now >= job.until:
-                what = f"{name} has not answered for {self._patience_s:.0f} s"
+                what = f"{name} has not answered for {now - job.since:.0f} s"
                 yield self._failed(job, "no_reply", what)
 
     def _failed(self, job: _Job, kind: Failure, detail: str) -> Reply:

@@ -25,6 +25,8 @@ class Addressed:
     request: Request
     model: bytes
     """The artefact; sent only to a client that does not have it yet."""
+    work_s: float = 0.0
+    """How long the client may work on it, in seconds, beyond what every request is given."""
 
 
 @dataclass(frozen=True)

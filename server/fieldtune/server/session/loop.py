@@ -268,7 +268,10 @@ class TuningLoop:
             self._observer.round_started(training.plan.trial, first.round)
             with self._cpu_time.on("messages"):
                 self._fleet.send(
-                    [Addressed(client, each, training.model) for client, each in exchange.items()]
+                    [
+                        Addressed(client, each, training.model, training.work_s(client))
+                        for client, each in exchange.items()
+                    ]
                 )
 
     # 4. Tell

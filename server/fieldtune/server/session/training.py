@@ -35,6 +35,9 @@ from fieldtune.server.results.checkpoints import Checkpoint
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.study.config import StudyConfig
 
+_MISPREDICTED, _MOST_WORK_S = 3.0, 86400.0
+"""Of a round's predicted time: a factor by which it may be exceeded; a bound in seconds."""
+
 
 class Training:
     """A trial that is being trained.
@@ -73,7 +76,7 @@ class Training:
         self.outcome: Outcome | None = None
         self.weights: Weights | None = None
         self._objectives = study.study.objectives
-        self._candidates = candidates
+        self._candidates, self._expected = candidates, expected
         self._observations = ObservationCollector(expected)
         self._usage = UsageMeter(expected, candidates[0].forecast)
         self._bounds, self._cpu_time = bounds, cpu_time
@@ -106,6 +109,18 @@ class Training:
         self._observations.take(answers)
         self._usage.take(answers)
         return self._advance(answers)
+
+    def work_s(self, client: int) -> float:
+        """How long a client may work on a request, in seconds: its deadline, if it has one.
+
+        Otherwise what is predicted for a round, which may be wrong by ``_MISPREDICTED``.
+        """
+        deadline_s = self.plan.deadline_s.get(client)
+        if deadline_s is not None:
+            return deadline_s
+        profile = self._expected[client].profile
+        rounds = (each.forecast.devices[profile].cost.training_s for each in self._candidates)
+        return min(_MISPREDICTED * max(each.high for each in rounds), _MOST_WORK_S)
 
     def _resumed(self) -> State | None:
         """The stored state of the federated algorithm, if it is of this very training."""
