@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("tensorflow", "keras", "optuna", "ray", "plotly", "sklearn", "fieldtune.server")
+HEAVY = ("tensorflow", "keras", "optuna", "ray", "sklearn", "fieldtune.server")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -44,9 +44,7 @@ def test_the_base_requirements_hold_nothing_heavy() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = " ".join(project["dependencies"]).lower()
-    assert not [
-        name for name in ("tensorflow", "keras", "optuna", "ray", "plotly") if name in names
-    ]
+    assert not [name for name in ("tensorflow", "keras", "optuna", "ray") if name in names]
 
 
 @pytest.fixture(scope="module")

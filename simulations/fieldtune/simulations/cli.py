@@ -133,7 +133,6 @@ _SERVER_PACKAGES = (
     "keras",
     "optuna",
     "sqlalchemy",
-    "plotly",
     "jinja2",
     "moocore",
     "tomlkit",

@@ -2,194 +2,91 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
-from html import unescape
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from fieldtune.server.report.html import render_html
+from fieldtune.server.report.run_info import RunInfo
 from fieldtune.server.results.schema import Summary
+from support.browser import browsing, centre, needs_browser, opened, serious
 
 MakeSummary = Callable[..., Summary]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
+FOUR = ("-macro_f1", "inference_ms", "energy_j", "sent_bytes")
+HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BROWSER is None,
-        reason="NO BROWSER: nobody has looked whether the report draws. Install chromium "
-        "(on Debian: apt-get install chromium)",
-    ),
-]
+pytestmark = [pytest.mark.system, needs_browser]
 
 
-def opened(html: str, folder: Path, *, width: int = 1280, virtual_ms: int = 10_000) -> str:
-    """The page's elements once its scripts have run, without the scripts."""
-    file = folder / "report.html"
-    file.write_text(html, "utf-8")
-    done = subprocess.run(
-        [
-            str(BROWSER),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--enable-logging=stderr",
-            f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={width},900",
-            f"--virtual-time-budget={virtual_ms}",
-            "--dump-dom",
-            file.as_uri(),
-        ],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    messages = [
-        line for line in done.stderr.decode(errors="replace").splitlines() if "CONSOLE" in line
-    ]
-    assert not messages
-    return re.sub(r"<script.*?</script>", "", done.stdout.decode(), flags=re.DOTALL)
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as started:
+        yield started
 
 
-def with_script(html: str, script: str) -> str:
-    return html.replace("</body>", f"<script>{script}</script></body>")
+@pytest.fixture
+def page(browser: Browser, summary: Summary, tmp_path: Path) -> Iterator[Page]:
+    with opened(browser, render_html(summary), tmp_path) as found:
+        yield found
 
 
-def plots(dom: str) -> dict[str, str]:
-    """Each picture's elements by its name."""
-    pieces = re.split(r'<div id="plot-(\w+)"', dom)
-    return dict(zip(pieces[1::2], pieces[2::2], strict=True))
+STATES = {
+    "finished": {},
+    "running": {"attempts": 12},
+    "no trial": {"attempts": 0},
+    "one trial": {"attempts": 1},
+    "one objective": {"objectives": ("error",)},
+    "four objectives": {"objectives": FOUR},
+    "without defaults": {"with_defaults": False},
+    "all infeasible": {"tightness": 100},
+    "all failed": {"all_fail": True},
+}
 
 
-def test_the_pictures_are_drawn_without_a_word_on_the_console(
-    summary: Summary, tmp_path: Path
+@pytest.mark.parametrize("state", STATES)
+def test_a_study_in_any_state_is_drawn(
+    browser: Browser, make_summary: MakeSummary, state: str, tmp_path: Path
 ) -> None:
-    drawn = plots(opened(render_html(summary), tmp_path))
-    assert set(drawn) == {"front", "parallel", "progress", "limits", "overshoot"}
-    for name, elements in drawn.items():
-        assert 'class="main-svg"' in elements, name
-        assert elements.count('class="point') >= 2, name
-    completed = sum(attempt.state == "completed" for attempt in summary.attempts)
-    assert drawn["front"].count('class="point') >= completed
+    run = RunInfo("running" if state == "running" else "finished")
+    html = render_html(make_summary(**STATES[state]), run)
+    with opened(browser, html, tmp_path) as page:
+        expect(page.locator(".state")).to_contain_text(run.state)
+        empty = state in ("no trial", "all infeasible", "all failed")
+        assert page.locator("#tradeoff-plot svg").count() == (0 if empty else 1)
+        assert page.locator(".card").count() == (0 if empty else 3)
+        assert not serious(page)
 
 
-@pytest.mark.parametrize(
-    "objectives", [("error",), ("-macro_f1", "inference_ms", "energy_j", "sent_bytes")]
-)
-def test_any_number_of_objectives_is_drawn(
-    make_summary: MakeSummary, objectives: tuple[str, ...], tmp_path: Path
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_everybody_can_use_the_page_on_any_screen(
+    browser: Browser, summary: Summary, width: int, dark: bool, tmp_path: Path
 ) -> None:
-    drawn = plots(opened(render_html(make_summary(objectives)), tmp_path))
-    assert drawn["front"].count('class="point') > 10
+    with opened(browser, render_html(summary), tmp_path, width=width, dark=dark) as page:
+        for details in page.locator("details").all():
+            details.evaluate("each => { each.open = true; }")
+        page.locator("#tradeoff-plot .mark").first.press("Enter")
+        assert not serious(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_an_empty_front_is_drawn(make_summary: MakeSummary, tmp_path: Path) -> None:
-    assert set(plots(opened(render_html(make_summary(tightness=100)), tmp_path))) == {
-        "limits",
-        "overshoot",
-    }
-
-
-def test_choosing_other_axes_draws_them(summary: Summary, tmp_path: Path) -> None:
-    script = (
-        "const s = document.querySelector('select'); s.value = '2';"
-        "s.dispatchEvent(new Event('change'));"
-    )
-    drawn = plots(opened(with_script(render_html(summary), script), tmp_path))
-    assert "Energy (mJ), lower is better" in drawn["front"]
-    assert "Inference (ms), lower is better" in drawn["front"]
-
-
-def test_a_heading_sorts_the_front_and_keeps_the_defaults_last(
-    summary: Summary, tmp_path: Path
-) -> None:
-    script = "document.querySelectorAll('table.front thead button')[3].click();"
-    dom = opened(with_script(render_html(summary), script), tmp_path)
-    trials = [int(key) for key in re.findall(r'<th scope="row" data-key="(\d+)"', dom)]
-    cheapest = sorted(summary.front, key=lambda point: point.objectives["energy_j"].value)
-    assert summary.defaults is not None
-    assert trials == [point.trial for point in cheapest] + [summary.defaults.trial]
-
-
-def test_pointing_at_a_trial_lights_up_its_line(summary: Summary, tmp_path: Path) -> None:
-    script = (
-        "const plot = document.getElementById('plot-parallel');"
-        "const knot = plot.querySelector('path.point').getBoundingClientRect();"
-        "const at = {clientX: knot.x + knot.width / 2, clientY: knot.y + knot.height / 2,"
-        " bubbles: true, view: window};"
-        "for (const kind of ['mouseover', 'mousemove'])"
-        " plot.querySelector('.nsewdrag').dispatchEvent(new MouseEvent(kind, at));"
-        "setTimeout(() => {"
-        "const lit = plot.data.find((t) => t.name === 'highlight');"
-        "document.title = `lit ${lit.x.length}`; }, 1000);"
-    )
-    dom = opened(with_script(render_html(summary), script), tmp_path)
-    axes = len(summary.front[0].configuration) + len(summary.objectives)
-    assert f"<title>lit {axes}</title>" in dom
-
-
-class Pointed(NamedTuple):
-    """What the picture of the front says where the mouse is."""
-
-    view: int
-    trial: str
-    alone: bool
-    """Whether no other point of the trace is nearer than two pixels."""
-    label: str
-
-
-def pointed_at(html: str, trace: str, folder: Path) -> list[Pointed]:
-    """The label at the centre of each of a trace's points, in every view of the front."""
-    script = """
-    (async () => {
-      const plot = document.getElementById("plot-front"), select = document.querySelector("select");
-      const turn = () => new Promise((done) => setTimeout(done, 150)), found = [];
-      for (let view = 0; view < (select?.options.length ?? 1); view++) {
-        if (select) { select.value = view; select.dispatchEvent(new Event("change")); }
-        await turn();
-        plot.scrollIntoView({ block: "center", behavior: "instant" });
-        const drawn = plot.data.filter((t) => t.visible !== false && t.x.length > 0);
-        const index = drawn.findIndex((t) => t.name === TRACE);
-        const group = plot.querySelectorAll(".scatterlayer .trace")[index];
-        const centres = [...group.querySelectorAll("path.point")].map((point) => {
-          const box = point.getBoundingClientRect();
-          return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
-        });
-        for (const [i, { x, y }] of centres.entries()) {
-          const mouse = { clientX: x, clientY: y, bubbles: true, view: window };
-          const under = document.elementFromPoint(x, y);
-          under.dispatchEvent(new MouseEvent("mouseover", mouse));
-          under.dispatchEvent(new MouseEvent("mousemove", mouse));
-          await turn();
-          const labels = [...plot.querySelectorAll(".hoverlayer .hovertext")];
-          const alone = centres.every((c, k) => k === i || Math.hypot(c.x - x, c.y - y) > 2);
-          found.push([view, drawn[index].text[i].match(/Trial (\\d+)/)[0], alone,
-            labels.map((label) => label.textContent).join(" | ")]);
-          under.dispatchEvent(new MouseEvent("mouseout", mouse));
-          await turn();
-        }
-      }
-      document.title = JSON.stringify(found);
-    })();
-    """
-    script = script.replace("TRACE", json.dumps(trace))
-    dom = opened(with_script(html, script), folder, virtual_ms=120_000)
-    told = re.search(r"<title>(.*?)</title>", dom)
-    assert told is not None
-    return [Pointed(*each) for each in json.loads(unescape(told[1]))]
+def views(page: Page) -> Iterator[None]:
+    """Show each pair of objectives after the other."""
+    vertical, horizontal = page.locator("#choose-vertical"), page.locator("#choose-horizontal")
+    if not vertical.count():
+        yield
+        return
+    names = [each.get_attribute("value") for each in vertical.locator("option").all()]
+    page.locator("#choose-extent").select_option("all")
+    for y in names:
+        for x in names:
+            if x != y:
+                vertical.select_option(y)
+                horizontal.select_option(x)
+                yield
 
 
 def with_worse_neighbours(summary: Summary) -> Summary:
@@ -209,57 +106,171 @@ def with_worse_neighbours(summary: Summary) -> Summary:
 
 @pytest.mark.parametrize("objectives", [("error",), ("error", "inference_ms", "energy_j")])
 def test_pointing_at_a_point_of_the_front_names_its_trial(
-    make_summary: MakeSummary, objectives: tuple[str, ...], tmp_path: Path
+    browser: Browser, make_summary: MakeSummary, objectives: tuple[str, ...], tmp_path: Path
 ) -> None:
     summary = with_worse_neighbours(make_summary(objectives))
-    found = pointed_at(render_html(summary), "front", tmp_path)
-    views = 1 if len(objectives) == 1 else 3
-    assert len(found) == views * len(summary.front)
-    for pointed in found:
-        named = re.findall(r"Trial \d+", pointed.label)
-        assert pointed.trial in named
-        assert named == [pointed.trial] or not pointed.alone
+    front = {point.trial for point in summary.front}
+    pointed = 0
+    with opened(browser, render_html(summary), tmp_path) as page:
+        for _ in views(page):
+            marks = page.locator("#tradeoff-plot .mark:has(.dot)")
+            trials = marks.evaluate_all("all => all.map(e => Number(e.dataset.trial))")
+            centres = {
+                trial: centre(page, "#tradeoff-plot .dot", i) for i, trial in enumerate(trials)
+            }
+            assert set(centres) == front
+            for trial, at in centres.items():
+                page.mouse.move(*at)
+                label = page.locator("#tradeoff-plot .hover").inner_text()
+                near = [t for t, other in centres.items() if abs(other[0] - at[0]) < 2]
+                named = re.findall(r"[Tt]rial (\d+)", label)
+                assert str(trial) in named
+                assert named == [str(trial)] or len(near) > 1
+                pointed += 1
+    assert pointed == len(front) * max(1, len(objectives) * (len(objectives) - 1))
 
 
-def test_points_of_the_front_in_the_same_place_are_named_together(
-    make_summary: MakeSummary, tmp_path: Path
+def test_a_dominated_trial_that_lies_free_is_named_too(page: Page, summary: Summary) -> None:
+    page.locator("#choose-extent").select_option("all")
+    centre(page, "#tradeoff-plot svg")
+    frame = page.locator("#tradeoff-plot svg").bounding_box()
+    path = page.locator("#tradeoff-plot .dominated").get_attribute("d") or ""
+    assert frame is not None
+    named = set()
+    for x, y in re.findall(r"M([\d.]+) ([\d.]+)h0", path):
+        page.mouse.move(frame["x"] + float(x), frame["y"] + float(y))
+        named |= set(re.findall(r"^Trial (\d+)", page.locator(".hover").inner_text()))
+    assert len(named - {str(point.trial) for point in summary.front}) > 10
+
+
+def test_a_click_pins_up_to_three_points_and_compares_them(page: Page) -> None:
+    marks = page.locator("#tradeoff-plot .mark:has(.dot)")
+    trials = [mark.get_attribute("data-trial") for mark in marks.all()][:4]
+    for trial in trials:
+        page.mouse.click(*centre(page, f"#tradeoff-plot .mark[data-trial='{trial}'] .dot"))
+    heads = page.locator("#pinned thead th").all_inner_texts()
+    assert heads[1:] == [f"trial {trial}" for trial in trials[1:]]
+    some = page.locator("#pinned tbody tr").count()
+    page.locator("#pinned input").uncheck()
+    assert page.locator("#pinned tbody tr").count() > some
+    assert page.locator("#tradeoff-plot .bars path").count() == 3
+    page.locator("#pinned button").click()
+    expect(page.locator("#pinned")).to_contain_text("Click a point to pin it")
+
+
+def test_the_picture_is_usable_by_keyboard(page: Page) -> None:
+    page.locator("#tradeoff-plot .mark[tabindex='0']").focus()
+    first = page.evaluate("document.activeElement.dataset.trial")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("document.activeElement.dataset.trial")
+    assert first != second
+    expect(page.locator(".hover")).to_contain_text(f"rial {second}")
+    page.keyboard.press("Enter")
+    assert f"trial {second}" in page.locator("#pinned thead").inner_text()
+
+
+def test_another_choice_changes_card_table_and_command(page: Page, summary: Summary) -> None:
+    device = "raspberry-pi-5"
+    card = page.locator(f".card[data-device='{device}']")
+    other = page.locator(".choice", has=card).locator("input[type=radio]").nth(1)
+    trial = other.get_attribute("value")
+    assert trial != str(summary.recommended[device].trial)
+    other.check()
+    expect(card.locator(".trial")).to_have_text(f"trial {trial}")
+    expect(card.locator("code")).to_contain_text(f"--device {device} --trial {trial} --out")
+    expect(page.locator("#deploy-rows")).to_contain_text(f"trial-{trial}.tflite")
+    page.locator("#back").click()
+    expect(card.locator(".trial")).to_have_text(f"trial {summary.recommended[device].trial}")
+    expect(page.locator("#deploy-rows")).not_to_contain_text(f"trial-{trial}.tflite")
+
+
+def test_the_table_drawn_after_a_change_is_the_one_that_was_written(page: Page) -> None:
+    def text() -> str:
+        return " ".join(page.locator("#deploy-rows").inner_text().split())
+
+    before = text()
+    radio = page.locator(".others input[type=radio]")
+    radio.nth(1).check()
+    assert text() != before
+    page.locator(".others input[type=radio]").nth(0).check()
+    assert text() == before
+
+
+def test_brushing_an_axis_selects_trials_by_pointer_and_by_keyboard(page: Page) -> None:
+    count = page.locator("#parallel-count")
+    axis = page.locator("#parallel-plot .axis").nth(3)
+    axis.scroll_into_view_if_needed()
+    box = axis.locator(".base").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"], box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"], box["y"] + box["height"] / 2)
+    page.mouse.up()
+    expect(count).to_have_text(re.compile(r"\d+ of \d+ trials selected"))
+    by_pointer = count.inner_text()
+    axis.focus()
+    page.keyboard.press("ArrowDown")
+    expect(count).not_to_have_text(by_pointer)
+    page.keyboard.press("Escape")
+    expect(count).to_contain_text("drag along an axis")
+
+
+def test_pointing_at_a_line_names_its_trial(page: Page) -> None:
+    page.mouse.move(*centre(page, "#parallel-plot .axis", 1))
+    lines = page.locator("#parallel-plot .line.lit")
+    for y in range(-150, 150, 10):
+        x, middle = centre(page, "#parallel-plot .axis", 1)
+        page.mouse.move(x + 20, middle + y)
+        if lines.get_attribute("d"):
+            break
+    expect(page.locator("#parallel-plot .hover")).to_contain_text("Trial")
+
+
+def test_a_heading_sorts_the_front_and_keeps_the_defaults_last(
+    page: Page, summary: Summary
 ) -> None:
-    summary = make_summary(("inference_ms", "energy_j", "error"))
-    first, *others = summary.front
-    same = {name: first.objectives[name] for name in ("inference_ms", "energy_j")}
-    front = [first] + [p.model_copy(update={"objectives": p.objectives | same}) for p in others]
-    html = render_html(summary.model_copy(update={"front": front}))
-    for pointed in pointed_at(html, "front", tmp_path):
-        if pointed.view == 0:
-            named = re.findall(r"Trial \d+", pointed.label)
-            assert named[0] == f"Trial {first.trial}"
-            assert {f"Trial {point.trial}" for point in front} == set(named)
+    page.get_by_text("The front as a table").click()
+    page.locator("table.sortable thead button", has_text="Energy").click()
+    keys = page.locator("table.sortable tbody th").evaluate_all(
+        "all => all.map(e => e.dataset.key)"
+    )
+    cheapest = sorted(summary.front, key=lambda point: point.objectives["energy_j"].value)
+    assert summary.defaults is not None
+    assert [int(key) for key in keys] == [p.trial for p in cheapest] + [summary.defaults.trial]
 
 
-def test_pointing_at_a_dominated_trial_that_lies_free_names_it(
-    make_summary: MakeSummary, tmp_path: Path
+def test_printed_it_is_one_sheet_with_the_whole_picture(page: Page) -> None:
+    page.emulate_media(media="print")
+    sheet = page.pdf(format="A4", prefer_css_page_size=True, print_background=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", sheet)) == 1
+    shown = page.locator("main > section:visible").evaluate_all("all => all.map(e => e.id)")
+    assert shown == ["deploy", "tradeoff", "notes"]
+
+
+def test_the_folder_in_the_commands_is_the_reports_own(
+    browser: Browser, summary: Summary, tmp_path: Path
 ) -> None:
-    found = pointed_at(render_html(make_summary()), "dominated", tmp_path)
-    assert sum(pointed.label.startswith(f"{pointed.trial}Error") for pointed in found) > 10
-
-
-def test_the_folder_in_the_commands_is_the_reports_own(summary: Summary, tmp_path: Path) -> None:
     folder = tmp_path / "my runs"
     folder.mkdir()
-    dom = opened(render_html(summary), folder)
-    assert dom.count(f"<span class=\"folder\">'{folder}'</span>") == len(summary.devices)
+    with opened(browser, render_html(summary), folder) as page:
+        commands = page.locator(".command code").all_inner_texts()
+        assert commands
+        assert all(f"fieldtune export '{folder}' --device" in each for each in commands)
 
 
-def test_a_hostile_name_runs_nothing(make_summary: MakeSummary, tmp_path: Path) -> None:
-    hostile = "</script><img src=x onerror=\"document.title='owned'\">"
-    dom = opened(render_html(make_summary(study=hostile, choice=hostile)), tmp_path)
-    assert "<title>owned</title>" not in dom
+def test_a_hostile_name_runs_nothing(
+    browser: Browser, make_summary: MakeSummary, tmp_path: Path
+) -> None:
+    html = render_html(make_summary(study=HOSTILE, choice=HOSTILE))
+    with opened(browser, html, tmp_path) as page:
+        page.locator("#tradeoff-plot .mark").first.press("Enter")
+        assert HOSTILE in page.title()
+        assert page.locator("img").count() == 0
 
 
-@pytest.mark.parametrize("width", [500, 1280])
-def test_the_page_is_no_wider_than_the_window(summary: Summary, tmp_path: Path, width: int) -> None:
-    script = "document.title = `over ${document.documentElement.scrollWidth - innerWidth}`;"
-    dom = opened(with_script(render_html(summary), script), tmp_path, width=width)
-    over = re.search(r"<title>over (-?\d+)</title>", dom)
-    assert over is not None
-    assert int(over[1]) <= 0
+def test_without_scripts_the_table_of_files_is_there(
+    browser: Browser, summary: Summary, tmp_path: Path
+) -> None:
+    with opened(browser, render_html(summary), tmp_path, scripts=False) as page:
+        for choice in summary.recommended.values():
+            expect(page.locator("#deploy-rows")).to_contain_text(f"trial-{choice.trial}.tflite")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -113,11 +111,6 @@ def test_markup_in_names_is_printed_as_it_is(make_summary: MakeSummary) -> None:
     text = printed(make_summary(study="[red]digits[/red]", choice="[bold]net"), 140)
     assert "[red]digits[/red]" in text
     assert "[bold]net" in text
-
-
-def test_printing_needs_no_plotly() -> None:
-    code = "import sys, fieldtune.server.report.table; sys.exit('plotly' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_files_of_recommended_trials_are_listed_as_measured(summary: Summary) -> None:

@@ -15,8 +15,9 @@ from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
 from fieldtune.server.tuner import GreySampler
-from fieldtune.server.tuner.predictions import FEWEST, Predictions, estimates
+from fieldtune.server.tuner.predictions import Predictions, estimates
 from fieldtune.server.tuner.schedule import Schedule, defaults_again, merged, next_finalist
 
 STUDY = """
@@ -56,7 +57,7 @@ def completed(number: int, rate: float, error: float, loss: float) -> Completed:
 
 
 def predicted(known: Sequence[Completed]) -> Predictions:
-    if len(known) < FEWEST:
+    if len(known) < FEWEST_PREDICTED:
         return {"error": {}, "loss": {}}
     stored = optuna.create_study(directions=["minimize"] * 2)
     space = {"learning_rate": optuna.distributions.FloatDistribution(0, 1)}

@@ -23,8 +23,8 @@ from fieldtune.server.outcomes.trial import (
 )
 from fieldtune.server.study.objectives import parse_objective
 from fieldtune.server.study.space import Configuration, Parameter, Space
+from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
 from fieldtune.server.tuner import Known, OptunaTuner
-from fieldtune.server.tuner.predictions import FEWEST
 
 RNG = np.random.default_rng(0)
 RATES = RNG.random(60)
@@ -113,10 +113,10 @@ def test_the_luckiest_evaluation_is_not_taken_for_the_best(tmp_path: Path) -> No
 
 
 def test_few_or_equal_results_are_left_as_they_are(tmp_path: Path, noisy: OptunaTuner) -> None:
-    assert noisy.predict(noisy.history()[: FEWEST - 1]) == {"error": {}}
-    assert len(noisy.predict(noisy.history()[:FEWEST])["error"]) == FEWEST
+    assert noisy.predict(noisy.history()[: FEWEST_PREDICTED - 1]) == {"error": {}}
+    assert len(noisy.predict(noisy.history()[:FEWEST_PREDICTED])["error"]) == FEWEST_PREDICTED
     study = tuner(tmp_path)
-    assert study.predict(told(study, [0.5] * FEWEST)) == {"error": {}}
+    assert study.predict(told(study, [0.5] * FEWEST_PREDICTED)) == {"error": {}}
 
 
 def test_what_is_maximised_is_predicted_in_its_own_direction(
@@ -227,8 +227,8 @@ def test_a_study_of_more_objectives_than_the_sampler_takes_is_predicted_too(
 ) -> None:
     objectives = ("error", "loss", "inference_ms", "energy_j", "round_s")
     study = tuner(tmp_path, "tpe", objectives)
-    predicted = study.predict(told(study, OBSERVED[:FEWEST].tolist()))
+    predicted = study.predict(told(study, OBSERVED[:FEWEST_PREDICTED].tolist()))
     assert {name: len(of_trial) for name, of_trial in predicted.items()} == {
-        "error": FEWEST,
-        "loss": FEWEST,
+        "error": FEWEST_PREDICTED,
+        "loss": FEWEST_PREDICTED,
     }

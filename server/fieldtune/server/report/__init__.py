@@ -1,5 +1,6 @@
-"""The report: what ``pareto.json`` says, as a table for the terminal and as one HTML file.
+"""The report: what ``pareto.json`` says, as a table for the terminal and as one HTML page.
 
-``view`` works out what is to be said, ``format`` how a figure is written; ``table`` prints,
-``figures`` draws and ``html`` lays out. Only the last two need plotly, and only they import it.
+``view`` works out what is to be said, ``format`` how a figure is written. ``table`` prints.
+``html`` puts the page together from ``assets`` and ``page_data``; pictures are drawn by the page's
+own script.
 """

@@ -1,17 +1,25 @@
-"""How the front grew: its hypervolume after each trial."""
+"""How the front grew: its hypervolume after each trial, and what had been spent by then."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import moocore
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.server.report.view import completed, objectives, within_limits
 from fieldtune.server.results.schema import Summary
 
 MARGIN = 0.1
 """How far beyond the worst completed values the reference point lies, as a share of the extent."""
+
+_SPENT = {
+    "device_s": "seconds that devices were busy",
+    "energy_j": "joules on devices",
+    "sent_bytes": "bytes sent by devices",
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,8 @@ class Step:
     share: float
     """Of the box between the best and the reference values, how much the front dominates: 0..1."""
     grew: bool
+    spent: Mapping[str, float]
+    """By all trials so far, failed and stopped ones too: ``device_s``, ``energy_j``, and so on."""
 
 
 def growth(summary: Summary) -> list[Step]:
@@ -41,13 +51,37 @@ def growth(summary: Summary) -> list[Step]:
     extent[extent == 0] = 1.0
     scaled = (values - values.min(axis=0)) / extent
     reference = np.full(len(goals), 1.0 + MARGIN)
-    inside = np.array([within_limits(attempt) for attempt in attempts])
+    spent = _spent_by(summary)
     steps: list[Step] = []
-    before = 0.0
-    for position, attempt in enumerate(attempts):
-        chosen = scaled[: position + 1][inside[: position + 1]]
-        volume = float(moocore.hypervolume(chosen, ref=reference)) if len(chosen) else 0.0
-        share = volume / float(reference.prod())
-        steps.append(Step(attempt.trial, share, share > before + 1e-12))
-        before = share
+    front: NDArray[np.float64] = np.empty((0, len(goals)))
+    share = 0.0
+    for attempt, at in zip(attempts, scaled, strict=True):
+        dominated = bool((front <= at).all(axis=1).any())
+        grew = within_limits(attempt) and not dominated
+        if grew:  # only then has the hypervolume changed
+            front = np.vstack([front[~(front >= at).all(axis=1)], at])
+            share = float(moocore.hypervolume(front, ref=reference)) / float(reference.prod())
+        steps.append(Step(attempt.trial, share, grew, spent[attempt.trial]))
     return steps
+
+
+def spendings(summary: Summary) -> dict[str, str]:
+    """What progress can be shown against: trials, and whatever every trial says it has spent."""
+    known = [
+        name
+        for name in _SPENT
+        if any(attempt.spent for attempt in summary.attempts)
+        and all(name in attempt.spent for attempt in summary.attempts if attempt.rounds)
+    ]
+    return {"trial": "trial", **{name: _SPENT[name] for name in known}}
+
+
+def _spent_by(summary: Summary) -> dict[int, dict[str, float]]:
+    """Trial -> what it and all trials before it have spent."""
+    names = [name for name in spendings(summary) if name != "trial"]
+    total = dict.fromkeys(names, 0.0)
+    found = {}
+    for attempt in sorted(summary.attempts, key=lambda attempt: attempt.trial):
+        total = {name: spent + attempt.spent.get(name, 0.0) for name, spent in total.items()}
+        found[attempt.trial] = total
+    return found

@@ -2,73 +2,127 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shlex
-from importlib.resources import files
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from fieldtune.server.report import format, view
-from fieldtune.server.report.figures import View, pictures
+from fieldtune.server.report import format, limit_rows, view
 from fieldtune.server.report.notes import notes
+from fieldtune.server.report.page_data import as_json, page_data
 from fieldtune.server.report.reported import headings, lead, rows
+from fieldtune.server.report.run_info import RunInfo, progress, task_facts
 from fieldtune.server.results.schema import Summary
 
+_STYLES = ("base", "parts", "plots", "print")
+_SCRIPTS = (
+    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "slices", "parallel",
+    "attainment", "table", "live", "main",
+)  # fmt: skip
 
-def render_html(summary: Summary) -> str:
+
+def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "") -> str:
     """The report as one HTML file.
 
-    It loads nothing: plotly.js, styles and data are in it, and its content security policy keeps
-    the browser from fetching anything else. The same summary gives the same text.
+    It loads nothing: script, styles and data are in it, and its content security policy allows no
+    other script and keeps the browser from fetching anything. The same arguments give the same
+    text.
+
+    Args:
+        summary: of the study's outcomes.
+        run: what is known of the run beside them.
+        live: the version of the results, if the page is served by ``fieldtune report --live``: it
+            asks its server for the version, and loads itself anew if there is another.
     """
-    assets = files("fieldtune.server.report") / "assets"
-    drawn = pictures(summary)
+    run = run or RunInfo()
+    data = page_data(summary, run.study)
     goals, parameters = view.objectives(summary), view.parameters(summary)
-    points = [*summary.front, *([summary.defaults] if summary.defaults else [])]
     units = {
-        goal.name: format.scale(goal.name, [p.objectives[goal.name].value for p in points])
-        for goal in goals
+        name: format.Scale(each["factor"], each["unit"]) for name, each in data["measures"].items()
     }
     columns = [f"{g.label} ({u})" if (u := units[g.name].unit) else g.label for g in goals]
-    # "<" could end the script element that holds the figures.
-    data = ",".join(f'"{name}":[{_json(views)}]' for name, views in drawn.items())
-    environment = Environment(
+    limits = limit_rows.limit_rows(summary, run.study)
+    return render(
+        "page.html",
+        scripts=_SCRIPTS,
+        live=bool(live),
+        data=data | {"version": live},
+        format=format,
+        view=view,
+        quote=shlex.quote,
+        summary=summary,
+        run=run,
+        progress=progress(summary, run),
+        goals=goals,
+        parameters=parameters,
+        units=units,
+        kinds={True: data["kinds"]["learned"], False: data["kinds"]["cost"]},
+        tiles=_tiles(summary),
+        task=task_facts(summary, run),
+        facts=_facts(summary, run),
+        front_headings=["Trial", *columns, "Trained", *parameters],
+        learned_labels=[goal.label for goal in goals if goal.learned],
+        believed=view.believed(summary),
+        timed=view.timed_on(summary),
+        untried=view.untried(summary, run.study),
+        has_progress=bool(data["attainment"]),
+        limit_rows=limits,
+        failed_rows=view.failures(summary),
+        reported_headings=headings(summary),
+        reported_rows=rows(summary),
+        reported_lead=lead(summary),
+        notes=notes(summary),
+        sections=_sections(summary, data, limits),
+    )
+
+
+def render(
+    template: str, *, scripts: Sequence[str], data: dict[str, Any], live: bool = False, **names: Any
+) -> str:
+    """A template with the styles, these scripts and the data in it."""
+    js = "\n" + _script(tuple(scripts))
+    digest = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        f"img-src data:{'; connect-src ' + chr(39) + 'self' + chr(39) if live else ''}"
+    )
+    page = _environment().get_template(template)
+    return page.render(
+        policy=policy,
+        css=Markup("\n".join(_asset(f"css/{name}.css") for name in _STYLES)),
+        js=Markup(js),
+        data=Markup(as_json(data)),
+        **names,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("fieldtune.server.report", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.from_string((assets / "page.html").read_text("utf-8")).render(
-        format=format,
-        view=view,
-        quote=shlex.quote,
-        summary=summary,
-        drawn=drawn,
-        goals=goals,
-        parameters=parameters,
-        units=units,
-        tiles=_tiles(summary),
-        facts=_facts(summary),
-        chosen=view.recommended_for(summary),
-        front_headings=["Trial", *columns, *parameters],
-        reported_headings=headings(summary),
-        reported_rows=rows(summary),
-        reported_lead=lead(summary),
-        notes=notes(summary),
-        css=Markup((assets / "report.css").read_text("utf-8")),
-        js=Markup((assets / "report.js").read_text("utf-8")),
-        plotly=Markup(get_plotlyjs()),
-        figures=Markup(f"{{{data}}}".replace("<", "\\u003c")),
-    )
 
 
-def _json(views: list[View]) -> str:
-    return ",".join(
-        "{" + ",".join(f'"{name}":{fig.to_json()}' for name, fig in each.by_theme.items()) + "}"
-        for each in views
-    )
+@cache
+def _script(names: tuple[str, ...]) -> str:
+    """The files of the script as one function, so that its names are its own."""
+    parts = "".join(_asset(f"js/{name}.js") for name in names)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
+
+
+def _asset(name: str) -> str:
+    source, _, _ = _environment().loader.get_source(_environment(), name)  # type: ignore[union-attr]
+    return source
 
 
 def _tiles(summary: Summary) -> list[tuple[int, str]]:
@@ -81,13 +135,13 @@ def _tiles(summary: Summary) -> list[tuple[int, str]]:
     ]
 
 
-def _facts(summary: Summary) -> dict[str, list[tuple[str, str]]]:
+def _facts(summary: Summary, run: RunInfo) -> dict[str, list[tuple[str, str]]]:
     return {
         "Objectives": [
             (goal.label, "higher is better" if goal.maximised else "lower is better")
             for goal in view.objectives(summary)
         ],
-        "Tuned": [(name, view.tried(summary, name)) for name in view.parameters(summary)],
+        "Searched": view.searched(summary, run.study),
         "Phases": [
             (phase, format.counted(count, "trial")) for phase, count in view.phases(summary)
         ],
@@ -95,3 +149,25 @@ def _facts(summary: Summary) -> dict[str, list[tuple[str, str]]]:
         "Budget": [(used, "used") for used in view.budgets(summary)],
         "Fleet": [(device, format.clients_of(n)) for device, n in summary.devices.items()],
     }
+
+
+def _sections(
+    summary: Summary, data: dict[str, Any], limits: Sequence[object]
+) -> list[tuple[str, str]]:
+    """Identifier and title of each section that there is something for."""
+    trained = view.completed(summary)
+    files = any(p.variants for p in summary.front if p.trial in view.recommended_for(summary))
+    return [
+        (name, title)
+        for name, title, shown in (
+            ("deploy", "Which file on which devices", True),
+            ("choices", "What else you could take", summary.recommended),
+            ("tradeoff", "The trade-off", trained),
+            ("files", "The files", files),
+            ("evidence", "Why believe it", summary.front or data["points"]),
+            ("parameters", "What mattered", trained),
+            ("finished", "Is it finished", trained or limits or summary.failed),
+            ("notes", "What the figures mean", True),
+        )
+        if shown
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fieldtune.server.report.format import counted, listed
 from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary
-from fieldtune.server.tuner.predictions import FEWEST
+from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
 
 
 def notes(summary: Summary) -> dict[str, str]:
@@ -32,11 +32,11 @@ def notes(summary: Summary) -> dict[str, str]:
     if share and samples:
         count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
         entries[f"Interval of {listed([title.lower() for title in share])}"] = (
-            f"95 %, for clients like these. Of fewer than {FEWEST} trials it is the Wilson "
-            f"interval over {count} test samples, pooled over all clients that took part; they "
-            "count as fewer where clients differ by more than chance. Of more trials it is that of "
-            "the model of all of them, which has this in it. Two points whose intervals overlap a "
-            "lot may differ by chance."
+            f"95 %, for clients like these. Of fewer than {FEWEST_PREDICTED} trials it is the "
+            f"Wilson interval over {count} test samples, pooled over all clients that took part; "
+            "they count as fewer where clients differ by more than chance. Of more trials it is "
+            "that of the model of all of them, which has this in it. Two points whose intervals "
+            "overlap a lot may differ by chance."
         )
     if summary.front and any(goal.learned and goal.unit != "share" for goal in goals):
         entries["No interval"] = "The loss and a metric of one's own may come without an interval."
@@ -57,8 +57,8 @@ def notes(summary: Summary) -> dict[str, str]:
         )
     if summary.recommended:
         entries["On this device"] = (
-            "Cards under “What to deploy” show each cost as that device type sees it, and what was "
-            "learned as the whole fleet sees it; so they differ from the table of the front."
+            "Files and cards show each cost as that device type sees it, and what was learned as "
+            "the whole fleet sees it; so they differ from the table of the front."
         )
     if refused := summary.failures.get("implausible"):
         entries["Reports refused"] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.costs.budget import Account
@@ -21,7 +21,9 @@ from fieldtune.server.report.format import (
     setting,
 )
 from fieldtune.server.results.schema import Attempt, Point, Summary
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import Objective
+from fieldtune.server.study.space import Parameter
 from fieldtune.server.study.tuner_options import Phase
 
 
@@ -89,9 +91,58 @@ def costs_of(point: Point) -> list[str]:
     return list(dict.fromkeys(name for seen in point.devices.values() for name in seen.costs))
 
 
-def timed_on(point: Point) -> list[str]:
-    """The device types whose clients timed a variant of a point."""
-    return sorted({device for file in point.variants.values() for device in file.inference_ms})
+def timed_on(summary: Summary) -> list[str]:
+    """The device types whose clients timed a file of a recommended point."""
+    return sorted(
+        {
+            device
+            for point in summary.front
+            if point.trial in recommended_for(summary)
+            for file in point.variants.values()
+            for device in file.inference_ms
+        }
+    )
+
+
+def how_learned(summary: Summary) -> str:
+    """How the learned measures are known."""
+    return "simulated" if summary.simulated else "measured"
+
+
+def believed(summary: Summary) -> list[tuple[str, Point]]:
+    """The recommended points and the defaults, each with a title."""
+    chosen = [
+        (f"trial {trial}, for {listed(devices)}", front_point(summary, trial))
+        for trial, devices in recommended_for(summary).items()
+    ]
+    return [*chosen, *([("the study's defaults", summary.defaults)] if summary.defaults else [])]
+
+
+def failures(summary: Summary) -> list[tuple[str, int]]:
+    """Reasons for which trials failed, the most frequent first."""
+    return Counter(
+        attempt.reason or "no reason given"
+        for attempt in summary.attempts
+        if attempt.state == "failed"
+    ).most_common()
+
+
+def alternatives(summary: Summary, device: str) -> list[dict[str, Any]]:
+    """The best point for each objective that fits a device, and the price of each in all others."""
+    chosen = front_point(summary, summary.recommended[device].trial)
+    fitting = [point for point in summary.front if point.devices[device].fits]
+    found: dict[int, dict[str, Any]] = {}
+    for goal in objectives(summary):
+        best = min(fitting, key=lambda p: goal.sign * on_device(p, device, goal.name).value)
+        prices = [
+            {"objective": other.name, "note": ""}
+            for other in objectives(summary)
+            if on_device(best, device, other.name).value
+            != on_device(chosen, device, other.name).value
+        ]
+        if best.trial != chosen.trial and prices:
+            found[best.trial] = {"trial": best.trial, "price": prices}
+    return list(found.values())
 
 
 def front_point(summary: Summary, trial: int) -> Point:
@@ -117,7 +168,43 @@ def parameters(summary: Summary) -> list[str]:
     return list(names)
 
 
-def tried(summary: Summary, name: str) -> str:
+def searched(summary: Summary, study: StudyConfig | None) -> list[tuple[str, str]]:
+    """Each hyperparameter and its searched space; without a study file, the tried values."""
+    space = study.full_space.parameters() if study else {}
+    return [
+        (name, _of_space(space[name]) if name in space else _tried(summary, name))
+        for name in parameters(summary)
+    ]
+
+
+def _of_space(parameter: Parameter) -> str:
+    if parameter.choices is not None:
+        return ", ".join(map(setting, parameter.choices))
+    low, high = parameter.bounds()
+    return f"{setting(low)} to {setting(high)}{', logarithmic' if parameter.log else ''}"
+
+
+def untried(summary: Summary, study: StudyConfig | None) -> list[str]:
+    """A sentence for each choice of the space that no trial that was trained has taken."""
+    space = study.full_space.parameters() if study else {}
+    trained = [a for a in summary.attempts if a.state in ("completed", "stopped")]
+    sentences = []
+    for name, parameter in space.items():
+        for choice in parameter.choices or ():
+            taken = sum(repr(a.configuration.get(name)) == repr(choice) for a in trained)
+            if trained and not taken:
+                outside = sum(
+                    a.state == "infeasible" and repr(a.configuration.get(name)) == repr(choice)
+                    for a in summary.attempts
+                )
+                because = f"; limits ruled it out {outside} times" if outside else ""
+                sentences.append(
+                    f"{name} = {setting(choice)}: never trained (0 of {len(trained)}){because}"
+                )
+    return sentences
+
+
+def _tried(summary: Summary, name: str) -> str:
     """The values of a hyperparameter that were tried: a few by name, many by their ends."""
     values = {
         attempt.configuration[name]: None

@@ -13,11 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 import tomlkit
+from pydantic import ValidationError
 
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.files import locked, write_atomically, writing
 from fieldtune.server.results.checkpoints import Checkpoint
+from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.changes import identity, steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study, parse_study
@@ -171,6 +173,36 @@ class RunFolder:
         except (OSError, ValueError) as lost:
             raise RunFolderError(f"The weights of trial {trial} cannot be read: {lost}") from None
         return weights
+
+
+def read_result(folder: Path, name: str) -> str:
+    """The text of a result's file.
+
+    Raises:
+        RunFolderError: the folder has none.
+    """
+    try:
+        return (folder / name).read_text()
+    except OSError:
+        raise RunFolderError(
+            f"{folder} holds no {name}: give the folder of a study that 'fieldtune tune' has run"
+        ) from None
+
+
+def read_summary(folder: Path) -> Summary:
+    """The results of a run, as ``pareto.json`` has them.
+
+    Raises:
+        RunFolderError: there is no such file, or it is of another version's schema.
+    """
+    text = read_result(folder, "pareto.json")
+    try:
+        return Summary.model_validate_json(text)
+    except ValidationError as wrong:
+        raise RunFolderError(
+            f"{folder / 'pareto.json'} is not of this version's schema "
+            f"({wrong.error_count()} fields differ): run 'fieldtune tune' on it once"
+        ) from None
 
 
 def trial_name(trial: int) -> str:

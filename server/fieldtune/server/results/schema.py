@@ -140,6 +140,8 @@ class Attempt(_Model):
     """That were trained."""
     phase: str = ""
     """What the trial was for: explore, refine, tune, validate."""
+    spent: dict[str, float] = {}
+    """On all devices together: ``device_s``, ``energy_j`` and ``sent_bytes``, where known."""
 
 
 class Summary(_Model):
@@ -175,6 +177,8 @@ class Summary(_Model):
     """Kind of failure -> how many messages to clients ended in it, over all trials."""
     changes: list[Changes] = []
     """What a person changed in the study while it ran."""
+    state: Literal["running", "interrupted", "finished"] = "finished"
+    """Of the study when this was written."""
 
 
 def to_json(summary: Summary) -> str:

@@ -13,7 +13,7 @@ from fieldtune.profiles.costmodel.calibration import Correction
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.calibration import QUANTITIES, pairs_of
-from fieldtune.server.costs.usage import by_device
+from fieldtune.server.costs.usage import by_device, total_usage
 from fieldtune.server.federation.metrics import effective_samples
 from fieldtune.server.outcomes.front import non_dominated
 from fieldtune.server.outcomes.trial import (
@@ -233,11 +233,19 @@ def _interval(name: str, value: float, outcome: Completed) -> Estimate:
     return Estimate(value, nearest.low * scale, nearest.high * scale)
 
 
+def _spent(outcome: Outcome) -> dict[str, float]:
+    """What a trial took of all devices together; nothing of one that was not sent to them."""
+    if isinstance(outcome, Infeasible) or not outcome.expense:
+        return {}
+    return {k: v for k, v in vars(total_usage([outcome])).items() if v is not None}
+
+
 def _attempt(outcome: Outcome) -> Attempt:
     common = {
         "trial": outcome.proposal.number,
         "configuration": outcome.proposal.configuration.flat(),
         "phase": outcome.proposal.phase,
+        "spent": _spent(outcome),
     }
     match outcome:
         case Completed() if _fits_any(outcome):

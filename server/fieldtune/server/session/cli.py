@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Event
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from fieldtune.profiles.common.errors import RunFolderError, StorageError
-
-if TYPE_CHECKING:
-    from fieldtune.server.results.schema import Summary
+from fieldtune.profiles.common.errors import StorageError
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")]
 
@@ -32,19 +31,35 @@ def report(
         Format,
         typer.Option(help="table: a summary; html, json, csv: the file's content on stdout."),
     ] = Format.table,
+    live: Annotated[
+        bool, typer.Option("--live", help="Serve the page to this machine; it follows the study.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of --live; 0 takes a free one.")
+    ] = 0,
 ) -> None:
     """Show a study's Pareto front and which trial to deploy on which device."""
+    from fieldtune.server.results.run_folder import read_result, read_summary
+
     if format is Format.csv:
-        typer.echo(_read(folder, "trials.csv"), nl=False)
+        typer.echo(read_result(folder, "trials.csv"), nl=False)
         return
     if format is Format.json:
-        typer.echo(_read(folder, "pareto.json"), nl=False)
+        typer.echo(read_result(folder, "pareto.json"), nl=False)
         return
-    summary = _summary(folder)
+    summary = read_summary(folder)
+    if live:
+        from fieldtune.server.report.live import serving
+
+        with serving(folder, port) as address, suppress(KeyboardInterrupt):
+            typer.echo(f"Serving {address} to this machine; Ctrl-C ends it")
+            Event().wait()
+        return
     if format is Format.html:
         from fieldtune.server.report.html import render_html
+        from fieldtune.server.report.run_info import run_info
 
-        typer.echo(render_html(summary), nl=False)
+        typer.echo(render_html(summary, run_info(folder, summary)), nl=False)
         return
     from fieldtune.server.report.table import print_summary
 
@@ -64,8 +79,9 @@ def export(
     """Write the model to deploy on a device as a .tflite file."""
     from fieldtune.profiles.common.files import write_atomically, writing
     from fieldtune.server.results.export import chosen_trial, exported_model
+    from fieldtune.server.results.run_folder import read_summary
 
-    number = chosen_trial(_summary(folder), device, trial)
+    number = chosen_trial(read_summary(folder), device, trial)
     model = exported_model(folder, number, variant)
     if not out.parent.is_dir():
         raise StorageError(f"{out} cannot be written: there is no folder {out.parent}; create it")
@@ -77,27 +93,3 @@ def export(
         else:
             write_atomically(out.resolve(), model)
     typer.echo(f"{out}: trial {number}, {variant}, {len(model)} bytes, for {device}")
-
-
-def _summary(folder: Path) -> Summary:
-    from pydantic import ValidationError
-
-    from fieldtune.server.results.schema import Summary
-
-    text = _read(folder, "pareto.json")
-    try:
-        return Summary.model_validate_json(text)
-    except ValidationError as wrong:
-        raise RunFolderError(
-            f"{folder / 'pareto.json'} is not of this version's schema "
-            f"({wrong.error_count()} fields differ): run 'fieldtune tune' on it once"
-        ) from None
-
-
-def _read(folder: Path, name: str) -> str:
-    try:
-        return (folder / name).read_text()
-    except OSError:
-        raise RunFolderError(
-            f"{folder} holds no {name}: give the folder of a study that 'fieldtune tune' has run"
-        ) from None

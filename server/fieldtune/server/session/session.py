@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.profiles.common.errors import CompileError, FleetError, MissingExtraError
+from fieldtune.profiles.common.errors import (
+    CompileError,
+    FieldtuneError,
+    FleetError,
+    MissingExtraError,
+)
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
@@ -23,6 +30,7 @@ from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
 from fieldtune.server.report.html import render_html
+from fieldtune.server.report.run_info import run_info
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.results.summarize import summarise
@@ -148,9 +156,14 @@ def run_session(
     check_queue(study, tuner.history(), costs, artefacts)
     recorder = _Recorder(folder, tuner, costs, display)
     recorder.write(known)
-    TuningLoop(
-        folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds
-    ).run()
+    try:
+        TuningLoop(
+            folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds
+        ).run()
+    except BaseException:
+        with suppress(FieldtuneError):  # why it ended is the more important message
+            recorder.write(state="interrupted")
+        raise
     _check_learned(tuner.history())
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
@@ -159,8 +172,7 @@ def run_session(
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.front, tuner.history())
         summary = with_variants(folder, summary)
-        folder.write("pareto.json", to_json(summary))
-        folder.write("report.html", render_html(summary))
+        write_results(folder, summary.model_copy(update={"state": "finished"}))
     cpu_time.add("compile", service.busy_s)
     if unmeasured:
         raise FleetError(
@@ -169,6 +181,12 @@ def run_session(
             "to measure them"
         )
     return summary
+
+
+def write_results(folder: RunFolder, summary: Summary) -> None:
+    """Write ``pareto.json``, and the page on it."""
+    folder.write("pareto.json", to_json(summary))
+    folder.write("report.html", render_html(summary, run_info(folder.path, summary)))
 
 
 def known_costs(
@@ -211,10 +229,11 @@ def _check_learned(outcomes: Sequence[Outcome]) -> None:
 
 
 class _Recorder:
-    """Keeps ``trials.csv`` and ``pareto.json`` up to date, and passes events on to the display.
+    """Keeps the results' files up to date, and passes events on to the display.
 
-    Both files are rewritten as a whole, so in a long study not after every trial: at most a tenth
-    of the time is spent on it. After a kill they may be out of date; ``study.db`` is not.
+    ``trials.csv``, ``pareto.json`` and ``report.html`` are rewritten as a whole, so
+    in a long study not after every trial: at most a tenth of the time is spent on it. After a kill
+    they may be out of date; ``study.db`` is not.
     """
 
     def __init__(self, folder: RunFolder, tuner: Tuner, costs: CostModel, display: Display) -> None:
@@ -238,8 +257,12 @@ class _Recorder:
         calibration = corrections(history)
         return rescore(history, self._costs, calibration), calibration
 
-    def write(self, known: KnownCosts | None = None) -> Summary:
-        """Write both files; the tuner predicts objectives with ``known`` from now on."""
+    def write(
+        self,
+        known: KnownCosts | None = None,
+        state: Literal["running", "interrupted"] = "running",
+    ) -> Summary:
+        """Write the files; the tuner predicts objectives with ``known`` from now on."""
         began = time.monotonic()
         study = self._folder.study
         evaluated, calibration = self.evaluated()
@@ -249,9 +272,9 @@ class _Recorder:
             calibration,
             self._tuner.predict(evaluated, known),
             self._tuner.changes,
-        )
+        ).model_copy(update={"state": state})
         self._folder.write("trials.csv", trials_csv(study, evaluated))
-        self._folder.write("pareto.json", to_json(summary))
+        write_results(self._folder, summary)
         now = time.monotonic()
         self._next_write = now + 10 * (now - began)
         return summary

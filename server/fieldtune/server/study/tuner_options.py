@@ -12,6 +12,9 @@ from fieldtune.server.study.section import Section
 SAMPLERS = ("grey", "tpe", "nsga2", "gp", "random", "mo-asha", "fedex")
 """Built-in samplers by name."""
 
+FEWEST_PREDICTED = 10
+"""Completed trials, below which nothing is predicted: a result is taken as it was observed."""
+
 Phase = Literal["explore", "refine", "tune", "validate"]
 """The purpose of a trial: to cover the whole space, to improve the Pareto front, to improve it near
 known points, or to repeat a finalist with another seed."""

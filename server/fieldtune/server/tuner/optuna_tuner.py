@@ -37,9 +37,9 @@ from fieldtune.server.outcomes.trial import Completed, Failed, Outcome, Proposal
 from fieldtune.server.study.changes import Change, Changes, last_limits
 from fieldtune.server.study.objectives import Objective, wrong_direction
 from fieldtune.server.study.space import Configuration, Parameter, Space, Value
-from fieldtune.server.study.tuner_options import Phase
+from fieldtune.server.study.tuner_options import FEWEST_PREDICTED, Phase
 from fieldtune.server.tuner.drawing import draw, given
-from fieldtune.server.tuner.predictions import FEWEST, Predictions, estimates
+from fieldtune.server.tuner.predictions import Predictions, estimates
 from fieldtune.server.tuner.restated import CONSTRAINTS, RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.study_db import Facts, store
@@ -227,7 +227,7 @@ class OptunaTuner:
         found: dict[str, dict[int, Estimate]] = {
             objective.name: {} for objective in self._objectives if objective.learned
         }
-        if len(completed) < FEWEST or not found:
+        if len(completed) < FEWEST_PREDICTED or not found:
             return found
         with _storing(self._path):
             predictions = self._samplers.predictor.predict(

@@ -18,9 +18,6 @@ from fieldtune.server.federation.metrics import effective_samples
 from fieldtune.server.outcomes.trial import Trained
 from fieldtune.server.study.objectives import Objective
 
-FEWEST = 10
-"""Completed trials, below which nothing is predicted: a result is taken as it was observed."""
-
 Predictions = Mapping[str, Mapping[int, Estimate]]
 """Learned objective -> number of a trial -> what is predicted of it."""
 

@@ -1,0 +1,139 @@
+// What goes where: the table of files, and a card for each device type whose choice can be swapped.
+for (const { name } of data.devices) {
+  const recommended = data.recommended[name]?.trial;
+  if (!byTrial.has(state.selected[name])) state.selected[name] = recommended;
+  if (recommended === undefined) delete state.selected[name];
+}
+const badge = (kind) => html("span", { class: `badge ${kind}` }, kind);
+const kindOf = (name) => (data.measures[name].learned ? data.kinds.learned : data.kinds.cost);
+const fileName = (trial, variant) => `${data.study}-trial-${trial}${variant === "fp32" ? "" : `-${variant}`}.tflite`;
+
+// The run's folder: a page that was opened from it knows its path, else the reader puts it in.
+const folder = (() => {
+  const path = decodeURIComponent(location.pathname);
+  if (location.protocol !== "file:" || !path.endsWith("/report.html")) return data.folder;
+  const own = path.slice(0, path.lastIndexOf("/"));
+  return /^[\w./-]+$/.test(own) ? own : `'${own.replaceAll("'", "'\\''")}'`;
+})();
+function command(words) {
+  const code = html("code", {}, words.map((word, i) => [i ? " " : "", html("span", {}, word)]).flat());
+  const copy = html("button", { type: "button", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      copy.textContent = "Copied";
+      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+    } catch {
+      getSelection().selectAllChildren(code);
+    }
+  } }, "Copy");
+  return html("div", { class: "command" }, code, copy);
+}
+function exportCommand(device, trial, variant = "fp32") {
+  const { quoted } = data.devices.find(({ name }) => name === device);
+  return command(["fieldtune export", folder, `--device ${quoted}`, `--trial ${trial}`,
+    ...(variant === "fp32" ? [] : [`--variant ${variant}`]), `--out ${fileName(trial, variant)}`]);
+}
+
+// Device types by the trial that is chosen for them.
+function chosenTrials() {
+  const found = new Map();
+  for (const { name } of data.devices)
+    if (name in state.selected) found.set(state.selected[name], [...(found.get(state.selected[name]) ?? []), name]);
+  return found;
+}
+const isOwnChoice = () => data.devices.some(({ name }) => state.selected[name] !== data.recommended[name]?.trial);
+
+function showTable() {
+  const rows = [];
+  for (const [trial, devices] of chosenTrials()) {
+    const point = byTrial.get(trial), size = point.variants.fp32?.bytes;
+    devices.forEach((device, i) => rows.push(html("tr", { class: i ? "" : "first" },
+      i ? null : html("th", { scope: "rowgroup", rowspan: devices.length }, fileName(trial, "fp32"),
+        html("small", {}, [size ? withUnit("file_bytes", size) : null, `trained ${point.runs}×`].filter(Boolean).join(", "))),
+      html("td", {}, device, html("small", {}, data.devices.find(({ name }) => name === device).fleet)),
+      goals.map((name) => {
+        const value = valueOf(point, name, device);
+        return html("td", { class: "number" }, withUnit(name, value[0]), html("small", {}, ends(name, value)));
+      }))));
+    rows.push(html("tr", { class: "run" }, html("td", { colspan: 2 + goals.length }, exportCommand(devices[0], trial))));
+  }
+  if (rows.length) fill("deploy-rows", rows);
+  byId("own-choice")?.toggleAttribute("hidden", !isOwnChoice());
+}
+
+// What else there is for a device type: the recommendation, and others with their price against it.
+function choicesOf(device) {
+  const first = data.recommended[device];
+  const from = byTrial.get(first.trial);
+  return [{ trial: first.trial, text: "recommended" }, ...first.alternatives.map((other) => ({
+    trial: other.trial, text: other.price.map(({ objective, note }) => {
+      const [value] = valueOf(byTrial.get(other.trial), objective, device);
+      return note || difference(objective, value, valueOf(from, objective, device)[0]);
+    }).join(", ") }))];
+}
+
+function card(device) {
+  const { name, fleet } = device;
+  if (!(name in state.selected))
+    return html("article", { class: "card" }, html("div", {}, html("div", { class: "top" }, html("h3", {}, name),
+      html("span", { class: "trial" }, "nothing fits")), html("p", { class: "sub" }, fleet)), html("p", { class: "why" }, data.nothing_fits[name] ?? ""));
+  const point = byTrial.get(state.selected[name]), seen = point.devices[name], own = state.selected[name] !== data.recommended[name].trial;
+  const base = data.defaults === null ? null : byTrial.get(data.defaults);
+  const part = seen.fitting === device.clients || !device.clients ? "" : `, fits ${seen.fitting} of them`;
+  return html("article", { class: "card", "data-device": name },
+    html("div", {}, html("div", { class: "top" }, html("h3", {}, name), html("span", { class: "trial" }, `trial ${point.trial}`)),
+      html("p", { class: "sub" }, `${fleet}${part}; trained ${point.runs}×${own ? "; your own choice" : ""}`)),
+    html("table", { class: "goals" },
+      html("thead", {}, html("tr", {}, ["", "on this device", ...(base ? ["defaults", "change"] : [])].map((text) =>
+        html(text ? "th" : "td", text ? { scope: "col" } : {}, text)))),
+      html("tbody", {}, cardMeasures(point, name).map((measure) => cardRow(measure, point, base, name)))),
+    limitBars(seen.slack),
+    html("div", { class: "chips" }, Object.entries(point.configuration).map(([key, value]) =>
+      html("span", { class: "chip" }, `${key} ${setting(value)}`))),
+    own ? null : html("p", { class: "why" }, `${data.recommended[name].why}.`),
+    exportCommand(name, point.trial));
+}
+// The objectives, and the inference energy that is no objective.
+const cardMeasures = (point, device) => [...goals,
+  ...["inference_mj", "worst_error"].filter((name) => !goals.includes(name) && measured(point, device, name))];
+const measured = (point, device, name) => point.objectives[name] ?? point.devices[device]?.costs[name]
+  ?? (name in point.measures ? [point.measures[name], point.measures[name], point.measures[name]] : null);
+
+function cardRow(name, point, base, device) {
+  const of = (which) => (goals.includes(name) ? valueOf(which, name, device) : measured(which, device, name));
+  const value = of(point), before = base && of(base), sign = data.measures[name].maximised ? -1 : 1;
+  const cells = [html("td", {}, html("b", {}, withUnit(name, value[0])), html("small", {}, ends(name, value)))];
+  if (before) {
+    const level = written(name, value[0]) === written(name, before[0]);
+    const word = level ? "same" : sign * value[0] < sign * before[0] ? "better" : "worse";
+    const text = level ? "no difference" : `${change(value[0], before[0]) || word}`;
+    cells.push(html("td", {}, withUnit(name, before[0])), html("td", {},
+      html("span", { class: `delta ${word}`, title: level ? "within the noise" : `${word} than the defaults` }, text)));
+  } else if (base) cells.push(html("td"), html("td"));
+  return html("tr", {}, html("th", { scope: "row" }, labelOf(name), badge(kindOf(name))), cells);
+}
+function limitBars(slack) {
+  const sorted = Object.entries(slack).sort((a, b) => b[1] - a[1]);
+  if (!sorted.length) return null;
+  return html("div", {}, html("p", { class: "caption" }, "Used of each limit, on its most heavily loaded client"),
+    html("div", { class: "limits" }, sorted.map(([name, value]) => {
+      const used = 100 * (1 + value);
+      return [html("span", {}, labelOf(name)), html("i", { class: value > 0 ? "over" : null, style: `--used:${Math.min(100, Math.max(0, used)).toFixed(1)}%` }),
+        html("output", {}, used >= 1 || used <= 0 ? `${round(used, 0)} %` : "< 1 %")];
+    })));
+}
+
+function showChoices() {
+  fill("choice-list", data.devices.map((device) => html("div", { class: "choice" }, card(device),
+    device.name in data.recommended ? choiceList(device.name) : null)));
+}
+function choiceList(device) {
+  const id = `choice-${data.devices.findIndex(({ name }) => name === device)}`;
+  const shown = choicesOf(device), own = state.selected[device];
+  if (!shown.some(({ trial }) => trial === own)) shown.push({ trial: own, text: "by your priorities" });
+  return html("fieldset", { class: "others" }, html("legend", {}, `For ${device}`), shown.map(({ trial, text }) =>
+    html("label", { class: trial === own ? "taken" : "" }, html("input", { type: "radio", name: id, value: trial, checked: trial === own,
+      onchange: () => { state.selected[device] = trial; changed(); byId("choice-list").querySelector(`input[name=${id}]:checked`)?.focus(); } }),
+    html("span", {}, html("b", {}, `trial ${trial}`), " ", text))));
+}
+listeners.push(() => { if (isOwnChoice() || byId("own-choice")?.hidden === false) showTable(); showChoices(); });

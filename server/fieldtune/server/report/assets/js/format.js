@@ -1,0 +1,67 @@
+// Figures are written as in the terminal: two significant digits, three where the first is 1.
+
+// To so many decimals; a value exactly in the middle goes to the even digit, as in Python.
+function round(value, decimals) {
+  const digits = Math.max(0, Math.min(100, decimals));
+  const up = Number(value.toFixed(digits));
+  if (decimals > 15) return up;
+  const exact = Math.abs(value).toFixed(Math.min(100, digits + 25)).split(".");
+  const tail = (exact[1] ?? "").slice(digits);
+  if (!/^50*$/.test(tail)) return up;
+  const last = Number((digits ? exact[1][digits - 1] : exact[0].at(-1)));
+  const step = 10 ** -digits, down = Math.sign(value) * (Math.abs(up) - step);
+  const away = Math.abs(up) > Math.abs(value);
+  return last % 2 === 0 ? (away ? Number(down.toFixed(digits)) : up)
+    : (away ? up : Number((Math.sign(value) * (Math.abs(up) + step)).toFixed(digits)));
+}
+const exponentOf = (value) => Math.floor(Math.log10(Math.abs(value)) + 1e-12);
+const digitsOf = (value) => (Math.abs(value) / 10 ** exponentOf(value) < 2 - 1e-9 ? 3 : 2);
+function significant(value) {
+  const decimals = digitsOf(value) - 1 - exponentOf(value);
+  return decimals >= 0 ? round(value, decimals) : Math.round(value / 10 ** -decimals) * 10 ** -decimals;
+}
+function number(value, percent = false) {
+  if (Number.isNaN(value)) return "?";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  if (value === 0) return "0";
+  let rounded = significant(value), decimals = Math.max(0, digitsOf(rounded) - 1 - exponentOf(rounded));
+  if (percent && Math.abs(value) >= 1) [rounded, decimals] = [round(value, 1), 1];
+  else if (Math.abs(rounded) >= 1e6 || Math.abs(rounded) < 1e-4)
+    return rounded.toExponential(digitsOf(rounded) - 1).replace(/e([+-])(\d)$/, "e$10$2").replaceAll("-", "−");
+  return rounded.toFixed(decimals).replaceAll("-", "−");
+}
+
+// One unit for a measure on the whole page.
+const unitOf = (name) => data.measures[name].unit;
+const labelOf = (name) => data.measures[name]?.label ?? name;
+const inUnit = (name, value) => value * data.measures[name].factor;
+const written = (name, value) => number(inUnit(name, value), unitOf(name) === "%");
+const withUnit = (name, value) => `${written(name, value)} ${unitOf(name)}`.trimEnd();
+function ends(name, [, low, high]) {
+  return low === high ? "" : `${written(name, low)}–${written(name, high)}`;
+}
+const titled = (name) => labelOf(name) + (unitOf(name) ? ` (${unitOf(name)})` : "");
+
+// By how much a figure differs from another one: in points for a share, else in its unit.
+function difference(name, value, from) {
+  const by = inUnit(name, value - from), sign = by > 0 ? "+" : by < 0 ? "−" : "±";
+  const size = number(Math.abs(by), false), label = labelOf(name).toLowerCase();
+  if (unitOf(name) === "%") return `${sign}${size} ${size === "1" ? "point" : "points"} of ${label}`;
+  return `${sign}${size} ${unitOf(name)}`.trimEnd() + ` of ${label}`;
+}
+function change(value, before) {
+  if (before === 0 || !Number.isFinite(value / before)) return "";
+  const percent = 100 * (value / before - 1), size = Math.abs(percent);
+  const sign = percent > 0 ? "+" : percent < 0 ? "−" : "±";
+  return `${sign}${size >= 1 || size === 0 ? round(size, 0).toFixed(0) : Number(size.toPrecision(1))} %`;
+}
+function setting(value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  const short = Number(value.toPrecision(3)), exponent = Math.floor(Math.log10(Math.abs(short)));
+  if (exponent >= -4 && exponent < 3) return String(short);
+  return short.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
+}
+const counted = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
+const listed = (words) =>
+  words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words.at(-1)}` : words.join("");

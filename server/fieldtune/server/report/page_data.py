@@ -1,0 +1,216 @@
+"""The figures of the page, once: its script draws every picture, table and card from them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fieldtune.profiles.common.errors import ProfileError
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.report import format, view
+from fieldtune.server.report.history import growth, spendings
+from fieldtune.server.results.schema import Attempt, Point, Summary
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.objectives import MEASURES
+from fieldtune.server.study.space import Parameter, Value
+
+_EXTRA = ("error", "loss", "worst_error", "file_bytes")
+"""Measures that the page writes beside objectives and costs."""
+
+
+def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
+    """What the page's script needs, as JSON values.
+
+    Trials carry what every trial has; points, which are the front and the defaults, also their
+    intervals, their costs on each device type, and their files.
+
+    Args:
+        summary: of the study's outcomes.
+        study: for the searched space and the limits; without it the tried values stand in.
+    """
+    front = {point.trial for point in summary.front}
+    defaults = summary.defaults
+    points = [*summary.front]
+    if defaults and defaults.trial not in front:
+        points.append(defaults)
+    costs = list(dict.fromkeys(name for point in points for name in view.costs_of(point)))
+    return {
+        "study": summary.study,
+        "folder": "DIR",
+        "objectives": [objective.name for objective in summary.objectives],
+        "measures": _measures(summary, points, costs),
+        "costs": costs,
+        "kinds": {"learned": view.how_learned(summary), "cost": "predicted"},
+        "parameters": _parameters(summary, study),
+        "devices": [
+            {
+                "name": name,
+                "quoted": shlex.quote(name),
+                "clients": clients,
+                "fleet": format.clients_of(clients),
+                "caps": _caps(study, name),
+            }
+            for name, clients in summary.devices.items()
+        ],
+        "trials": [_trial(attempt) for attempt in summary.attempts],
+        "points": [_point(point, front=point.trial in front) for point in points],
+        "defaults": defaults.trial if defaults else None,
+        "recommended": {
+            device: {
+                "trial": chosen.trial,
+                "why": chosen.why,
+                "alternatives": view.alternatives(summary, device),
+            }
+            for device, chosen in summary.recommended.items()
+        },
+        "nothing_fits": {
+            device: view.nothing_fits(summary, device)
+            for device in summary.devices
+            if summary.front and device not in summary.recommended
+        },
+        "attainment": _attainment(summary),
+        "attainment_by": spendings(summary),
+    }
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """JSON that may stand in a ``<script>`` element: no ``<``, and no number that JSON lacks."""
+    text = json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _measures(
+    summary: Summary, points: Sequence[Point], costs: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Name -> label, direction, and one unit for the whole page."""
+    labels = {objective.name: objective.label for objective in view.objectives(summary)}
+    found = {}
+    for name in dict.fromkeys((*labels, *costs, *_EXTRA)):
+        values = [p.objectives[name].value for p in points if name in p.objectives] or [
+            cost.value for p in points for d in p.devices.values() if (cost := d.costs.get(name))
+        ]
+        if name == "file_bytes":
+            values = [file.bytes for p in points for file in p.variants.values()]
+        unit = format.scale(name, values)
+        known = MEASURES.get(name)
+        found[name] = {
+            "label": labels.get(name) or format.label(name),
+            "unit": unit.unit,
+            "factor": unit.factor,
+            "maximised": known is not None and known.maximised,
+            "learned": known is not None and known.learned,
+        }
+    return found
+
+
+def _parameters(summary: Summary, study: StudyConfig | None) -> list[dict[str, Any]]:
+    searched = study.full_space.parameters() if study else {}
+    found = []
+    for name in view.parameters(summary):
+        parameter = searched.get(name)
+        values = [a.configuration[name] for a in summary.attempts if name in a.configuration]
+        if parameter is None or not all(map(parameter.contains, values)):
+            parameter = _tried(values)  # an earlier, wider space, or no study file
+        found.append(_range(name, parameter))
+    return found
+
+
+def _range(name: str, parameter: Parameter) -> dict[str, Any]:
+    if parameter.choices is not None:
+        return {"name": name, "choices": list(parameter.choices)}
+    low, high = parameter.bounds()
+    whole = parameter.integer
+    return {"name": name, "low": low, "high": high, "log": parameter.log, "whole": whole}
+
+
+def _tried(values: Sequence[Value]) -> Parameter:
+    """The space that the tried values span: a range of numbers, or choices."""
+    distinct = sorted({repr(v): v for v in values}.values(), key=lambda v: (str(type(v)), v))
+    numbers = [v for v in distinct if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if len(numbers) == len(distinct) > 6:
+        wide = numbers[0] > 0 and numbers[-1] / numbers[0] > 20
+        return Parameter(low=numbers[0], high=numbers[-1], log=wide)
+    return Parameter(choices=tuple(distinct))
+
+
+def _caps(study: StudyConfig | None, device: str) -> dict[str, float]:
+    """Limits of a device type: the study's, and the device's own memory and storage."""
+    if study is None:
+        return {}
+    try:
+        own = default_limits(load_profile(device))
+    except ProfileError:  # a profile that is not on this machine
+        own = DeviceLimits()
+    return dict(study.limits.for_device(device, own).items())
+
+
+def _trial(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.trial,
+        "state": attempt.state,
+        "within": view.within_limits(attempt),
+        "configuration": attempt.configuration,
+        "objectives": {name: _short(value) for name, value in attempt.objectives.items()},
+    }
+
+
+def _point(point: Point, *, front: bool) -> dict[str, Any]:
+    return {
+        "trial": point.trial,
+        "front": front,
+        "runs": point.runs,
+        "samples": point.test_samples,
+        "configuration": point.configuration,
+        "objectives": {name: _ends(each) for name, each in point.objectives.items()},
+        "measures": point.measures,
+        "devices": {
+            name: {
+                "fits": device.fits,
+                "fitting": device.fitting,
+                "costs": {cost: _ends(value) for cost, value in device.costs.items() if value},
+                "slack": device.slack,
+            }
+            for name, device in point.devices.items()
+        },
+        "variants": {
+            name: file.model_dump(include={"bytes", "measures", "inference_ms"})
+            for name, file in point.variants.items()
+        },
+    }
+
+
+def _ends(estimate: Estimate) -> list[float]:
+    """Value, low and high; the ends of an interval need few digits."""
+    return [estimate.value, _short(estimate.low), _short(estimate.high)]
+
+
+def _short(value: float) -> float:
+    """Six digits are enough for what is only drawn."""
+    return float(f"{value:.6g}")
+
+
+def _attainment(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial": step.trial,
+            "share": _short(step.share),
+            "grew": step.grew,
+            **{name: _short(value) for name, value in step.spent.items()},
+        }
+        for step in growth(summary)
+    ]
