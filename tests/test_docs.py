@@ -47,6 +47,7 @@ def documented(text: str) -> set[str]:
     [
         ("`[task]`", study.TaskSection),
         ("`[fleet]`", study.FleetSection),
+        ("`[server]`", study.ServerSection),
         ("`[limits]`", study.LimitsSection),
         ("`[tuner]`", study.TunerSection),
     ],

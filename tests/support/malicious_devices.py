@@ -1,7 +1,8 @@
-"""A fleet of ten, of which one lies.
+"""The harness for what a malicious device can do to a study: a fleet of ten, of which one is it.
 
-All run the real ClientApp on real data; the replies of one of them are forged. Messages travel as
-bytes, so a lie passes the same decoding as on a network. The fleet is a simulated one
+:func:`study_with` runs a whole study, and a :data:`Forgery` changes the malicious device's replies.
+All ten run the real ClientApp on real data. Messages travel as bytes, so a lie passes the same
+decoding as on a network. The fleet is a simulated one
 (:class:`~fieldtune.server.federation.grid_fleet.GridFleet`) or one of real, named devices
 (:class:`~fieldtune.server.devices.device_fleet.DeviceFleet`).
 """
@@ -44,7 +45,7 @@ STUDY = """
 [study]
 name = "ten"
 trials = 2
-rounds = 2
+rounds = {rounds}
 objectives = ["error", "inference_ms"]
 [task]
 data = "digits"
@@ -63,15 +64,15 @@ clients_per_round = { choices = [10] }
 name = "random"
 """
 Kind = Literal["simulated", "real"]
-Forgery = Callable[[str, RecordDict], Any]
-"""``(message type, reply)``: changes the reply."""
+Forgery = Callable[[Message, RecordDict], Any]
+"""``(what was asked, reply)``: changes the reply."""
 
 
 def says(message_type: str, **numbers: object) -> Forgery:
     """Replies to messages of this type with these numbers in the place of its own."""
 
-    def forge(asked: str, reply: RecordDict) -> None:
-        if asked == message_type:
+    def forge(asked: Message, reply: RecordDict) -> None:
+        if asked.metadata.message_type == message_type:
             reply.config_records["message"].update(numbers)  # type: ignore[arg-type]
 
     return forge
@@ -80,8 +81,8 @@ def says(message_type: str, **numbers: object) -> Forgery:
 def fails(message_type: str) -> Forgery:
     """Never does what messages of this type ask for, and says so: no lie."""
 
-    def forge(asked: str, reply: RecordDict) -> None:
-        if asked == message_type:
+    def forge(asked: Message, reply: RecordDict) -> None:
+        if asked.metadata.message_type == message_type:
             told = reply.config_records["message"]
             kept = {name: told[name] for name in ("trial", "round")}
             reply["message"] = ConfigRecord({**kept, "failure": "bad_data"})
@@ -90,15 +91,24 @@ def fails(message_type: str) -> Forgery:
     return forge
 
 
-def honest(asked: str, reply: RecordDict) -> None:
+def honest(asked: Message, reply: RecordDict) -> None:
     """Forges nothing."""
 
 
-def huge_weights(asked: str, reply: RecordDict) -> None:
-    """Trains to weights of 1e20, which are finite."""
-    if asked == "train":
-        size = reply.array_records["weights"]["all"].numpy().size
-        reply["weights"] = ArrayRecord({"all": Array(np.full(size, 1e20, np.float32))})
+def trains_to(change: Callable[[Any, Any], Any]) -> Forgery:
+    """Replies with other weights: a function of those sent out and those that it trained."""
+
+    def forge(asked: Message, reply: RecordDict) -> None:
+        if asked.metadata.message_type == "train":
+            sent = asked.content.array_records["weights"]["all"].numpy()
+            weights = change(sent, reply.array_records["weights"]["all"].numpy())
+            reply["weights"] = ArrayRecord({"all": Array(np.asarray(weights, np.float32))})
+
+    return forge
+
+
+huge_weights = trains_to(lambda sent, trained: np.full(sent.size, 1e20))
+"""Trains to weights of 1e20, which are finite."""
 
 
 def all_right(message_type: str) -> Forgery:
@@ -114,7 +124,7 @@ class LyingRun(ScriptedRun):
 
     def __init__(self, forge: Forgery) -> None:
         super().__init__(self._answer)
-        plan = FleetPlan.of(parse_study(STUDY, "ten"))
+        plan = FleetPlan.of(parse_study(STUDY.replace("{rounds}", "1"), "ten"))
         self._forge, self._devices = forge, SimulatedFleet(plan)
         self.there = [
             ConnectedDevice(node, name, "t0")
@@ -127,7 +137,7 @@ class LyingRun(ScriptedRun):
         if reply.has_error():
             return reply.error
         if message.metadata.dst_node_id == self.there[LIAR].node_id:
-            self._forge(message.metadata.message_type, reply.content)
+            self._forge(message, reply.content)
         return reply.content
 
 
@@ -186,10 +196,12 @@ class Silent:
     def trial_ended(self, outcome: Outcome, trials: Sequence[Outcome] = ()) -> None: ...
 
 
-def study_with(kind: Kind, forge: Forgery, path: Path, service: CompileService) -> Ended:
+def study_with(
+    kind: Kind, forge: Forgery, path: Path, service: CompileService, rounds: int = 1
+) -> Ended:
     """A whole study on such a fleet, variants included."""
     notes: list[str] = []
-    with RunFolder(path, STUDY) as folder:
+    with RunFolder(path, STUDY.replace("{rounds}", str(rounds))) as folder:
         tuner = open_tuner(folder)
         fleet = fleet_of(kind, forge, notes.append)
         summary = run_session(folder, tuner, fleet, service, Silent(), CpuTime(), notes.append)

@@ -125,7 +125,6 @@ def test_an_honest_report_arrives() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Error(code=2, reason="raised"),
         RecordDict(),
         records({"trial": 1}),
         records({**GOOD.scalars(), "surprise": 1}, WEIGHTS),
@@ -136,13 +135,25 @@ def test_an_honest_report_arrives() -> None:
         records(GOOD, WEIGHTS.astype(np.float64)),
         records(GOOD, WEIGHTS.reshape(2, 2)),
     ],
-    ids=["error", "empty", "partial", "unknown", "negative", "nan", "trial", "round", "f64", "2d"],
+    ids=["empty", "partial", "unknown", "negative", "nan", "trial", "round", "f64", "2d"],
 )  # fmt: skip
-def test_anything_else_is_a_failure_and_never_an_exception(answer: RecordDict | Error) -> None:
+def test_anything_else_is_implausible_and_never_an_exception(answer: RecordDict) -> None:
     report = answer_to_training(lambda _: answer)
-    assert report.failure == "error"
+    assert report.failure == "implausible"
     assert report.weights is None
     assert report.detail
+
+
+def test_a_devices_text_cannot_forge_a_line() -> None:
+    forged = "raised\x1b[2K\r\ntrial 7: error 0.0 %\u2028\u202e"
+    report = answer_to_training(lambda _: Error(code=2, reason=forged))
+    assert report.failure == "error"
+    said = answer_to_training(
+        lambda _: records({**GOOD.scalars(), "failure": "error", "detail": forged})
+    )
+    for text in (report.detail, said.detail):
+        assert "trial 7" in text
+        assert text.isprintable()
 
 
 def saved(header: str, data: bytes = WEIGHTS.tobytes()) -> bytes:
@@ -189,7 +200,7 @@ def test_weights_that_are_not_those_of_the_model_are_a_failure(array: Array) -> 
     content = records(GOOD)
     content["weights"] = ArrayRecord({"all": array})
     report = answer_to_training(lambda _: content)
-    assert report.failure == "error"
+    assert report.failure == "implausible"
     assert report.weights is None
     assert "not a report: " in report.detail
 

@@ -24,6 +24,7 @@ from fieldtune.server.federation.fedavg import Report, Request
 from fieldtune.server.federation.fleet import Reply
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed
+from fieldtune.server.report.notes import notes as explained
 from support.malicious_devices import (
     LIAR,
     NAMES,
@@ -37,6 +38,7 @@ from support.malicious_devices import (
     huge_weights,
     says,
     study_with,
+    trains_to,
 )
 from support.scripted_devices import Time
 
@@ -92,6 +94,42 @@ def test_a_study_with_one_liar_is_the_study_without_its_reports(
     name = NAMES[LIAR] if kind == "real" else f"client {LIAR}"
     said = [note for note in lied.notes if "implausible" in note]
     assert [note.split(",")[0] for note in said] == [name]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("times", [10.0, -100.0])
+def test_an_update_of_any_size_counts_as_one_of_ordinary_size(
+    times: float, tmp_path: Path, service: CompileService
+) -> None:
+    forge = trains_to(lambda sent, trained: sent + times * (trained - sent))
+    plain, lied = (
+        study_with("real", each, tmp_path / name, service, rounds=3)
+        for name, each in (("plain", honest), ("lied", forge))
+    )
+    for mine, other in zip(lied.outcomes, plain.outcomes, strict=True):
+        assert isinstance(mine, Completed)
+        assert isinstance(other, Completed)
+        error = mine.learned.measures["error"]
+        assert error == pytest.approx(other.learned.measures["error"], abs=0.1)
+        assert mine.refused == {NAMES[LIAR]: {"clipped": 3}}
+    (said,) = [note for note in lied.notes if "scaled down" in note]
+    assert said.startswith(
+        f"{NAMES[LIAR]}, trial 0 round 0: update scaled down (said once): it is "
+    )
+    assert lied.summary.refused == {NAMES[LIAR]: {"clipped": 6}}
+    assert f"{NAMES[LIAR]}: clipped (6)" in explained(lied.summary)["Reports refused"]
+    assert plain.summary.refused == {}
+
+
+@pytest.mark.integration
+def test_a_device_that_is_refused_again_and_again_sits_out(
+    tmp_path: Path, service: CompileService
+) -> None:
+    lied = study_with("real", LIES["seconds"], tmp_path / "study", service, rounds=4)
+    failures = lied.summary.failures
+    assert failures["implausible"] >= 3
+    assert failures["sits_out"] > failures["implausible"]
+    assert [note for note in lied.notes if "sits out until" in note]
 
 
 @pytest.mark.integration
@@ -182,7 +220,7 @@ def judged(
         request = EvaluateRequest(
             trial=3, round=2, artefact="a" * 64, weights=np.ones(4, np.float32), metric=metric
         )
-    asked = bounds.ask({7: request})
+    asked = bounds.ask({7: request}, classes=2)
     time.sleep(after_s)
     return bounds.judge(asked, {7: report})[7], notes
 
@@ -190,6 +228,10 @@ def judged(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"weights": np.ones(3, np.float32)}, "weights of shape (3,), and (4,) were asked for"),
+        ({"weights": None}, "it reports weights of shape None"),
+        ({"samples": 0}, "it reports that it trained on 0 samples"),
+        ({"failure": "implausible", "detail": "not a report: 7"}, "not a report: 7"),
         ({"samples": 51}, "it reports 51 training samples and described 50"),
         ({"steps": 101}, "it reports steps = 101, and at most 100 calls"),
         ({"wall_s": 17.0}, "it reports wall_s = 17, and at most 16 seconds of work"),
@@ -206,9 +248,11 @@ def test_a_training_beyond_what_the_device_can_have_measured_is_refused(
 ) -> None:
     found, notes = judged(trained(**changes))
     assert isinstance(found, TrainReport)
-    assert (found.failure, found.weights, found.wall_s) == ("implausible", None, None)
+    assert found.failure == "implausible"
+    if "weights" not in changes:  # then its other numbers count as usage
+        assert (found.weights, found.wall_s) == (None, None)
     assert sentence in found.detail
-    begin = "client 7, trial 3 round 2: report rejected as implausible (said once): it reports"
+    begin = "client 7, trial 3 round 2: report rejected as implausible (said once): "
     (note,) = notes
     assert note.startswith(begin)
     assert sentence in note
@@ -217,6 +261,8 @@ def test_a_training_beyond_what_the_device_can_have_measured_is_refused(
 @pytest.mark.parametrize(
     ("changes", "metric", "sentence"),
     [
+        ({"hits": (11, 8)}, "accuracy", "its counts do not add up"),
+        ({"samples": 19}, "accuracy", "its counts do not add up"),
         ({"samples": 21}, "accuracy", "it reports 21 test samples and described 20"),
         ({"loss_sum": -1.0}, "accuracy", "loss_sum = -1, and no loss is negative"),
         ({"value": 1.5, "weight": 20.0}, "auc", "auc = 1.5, which is not within 0..1"),
@@ -231,6 +277,12 @@ def test_an_evaluation_beyond_what_is_possible_is_refused(
     found, _ = judged(evaluated(**changes), metric=metric)
     assert found.failure == "implausible"
     assert sentence in found.detail
+
+
+def test_weights_that_are_not_finite_count_as_diverged_and_are_named() -> None:
+    found, notes = judged(trained(weights=np.full(4, np.nan, np.float32)))
+    assert (found.failure, found.wall_s) == ("diverged", 2.0)
+    assert "it reports weights that are not finite" in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +328,8 @@ def test_a_device_is_named_once_for_each_number_that_it_gets_wrong() -> None:
         asked = bounds.ask(dict.fromkeys((0, 1), train_request()))
         found = bounds.judge(asked, {0: report, 1: report})
         assert {each.failure for each in found.values()} == {"implausible"}
-    assert [note.split(",")[0] for note in notes] == ["attic", "shed"] * 2
+    assert [note.split(",")[0] for note in notes if "said once" in note] == ["attic", "shed"] * 2
+    assert len([note for note in notes if "sits out" in note]) == 2
 
 
 def test_a_device_that_came_back_with_more_data_may_report_it() -> None:

@@ -228,9 +228,9 @@ def test_the_notes_tell_predicted_from_measured(page: Page, summary: Summary) ->
 
 def test_the_notes_count_the_reports_that_were_refused(page: Page, summary: Summary) -> None:
     assert "Reports refused" not in page.text
-    failures = {"implausible": 2, "no_reply": 3}
-    refused = Page(render_html(summary.model_copy(update={"failures": failures})))
-    assert "2 reports of clients held numbers that cannot be true" in refused.text
+    counts = {"attic": {"steps": 2, "clipped": 1}, "shed": {"message": 3}}
+    refused = Page(render_html(summary.model_copy(update={"refused": counts})))
+    assert "Of attic: steps (2), clipped (1); of shed: message (3)." in refused.text
 
 
 def test_ids_are_used_once(page: Page) -> None:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from fieldtune.profiles.common.text import printable
 
 Weights = NDArray[np.float32]
 """All weights of a model as one vector: the tensors in the artefact's order, each in C order."""
@@ -33,9 +35,13 @@ Failure = Literal[
     "bad_data",  # the device's data does not fit the model
     "error",  # anything else; ``detail`` says what
     "no_reply",  # the device did not answer in time (set by the coordinator)
-    "implausible",  # its report has an impossible value (set by the coordinator)
+    "implausible",  # its report is malformed or has an impossible value (set by the coordinator)
+    "sits_out",  # it was not asked, after reports that were refused (set by the coordinator)
 ]
 
+
+Text = Annotated[str, AfterValidator(printable)]
+"""A text to show: one line without control characters."""
 
 _GROUP = re.compile(r"trial(\d{1,9})-r(\d{1,9})")
 
@@ -134,7 +140,7 @@ class _Report(_Message):
     trial: int = Field(ge=0)
     round: int = Field(ge=0)
     failure: Failure | None = None
-    detail: str = Field(default="", max_length=500)
+    detail: Text = Field(default="", max_length=500)
     simulated: bool = False
     """Whether the measurements below are predicted from a profile, not measured on a device."""
     wall_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -194,19 +200,19 @@ class Description(_Message):
 
     client: int = Field(ge=0)
     """The device's number in a simulated fleet; a real fleet identifies devices by ``name``."""
-    name: str = Field(default="", max_length=63)
+    name: Text = Field(default="", max_length=63)
     """The name under which the device was enrolled; empty in a simulated fleet."""
-    profile: str
+    profile: Text = Field(max_length=100)
     """Name of a profile in the catalogue; empty if unknown."""
     train_samples: int = Field(default=0, ge=0)
     test_samples: int = Field(default=0, ge=0)
     input_shape: tuple[int, ...] = ()
     classes: int = Field(default=0, ge=0)
-    runtime: str
+    runtime: Text = Field(max_length=200)
     """Name and version of its TFLite runtime."""
-    problem: str = Field(default="", max_length=500)
+    problem: Text = Field(default="", max_length=500)
     """Why the device cannot take part, as readable text; the sizes are then absent."""
-    board: str | None = Field(default=None, max_length=200)
+    board: Text | None = Field(default=None, max_length=200)
     """Model name from its firmware."""
     cores: int | None = Field(default=None, ge=1)
     memory_mib: float | None = Field(default=None, ge=0, allow_inf_nan=False)

@@ -44,3 +44,15 @@ def detect_profile(host: Host) -> str | None:
                     (name for mib, name in profiles if reported_mib <= mib), profiles[-1][1]
                 )
     return None
+
+
+def board_profiles(model: str | None, profile: str = "") -> list[str]:
+    """The profiles of boards whose firmware names this model, or of the board with a profile.
+
+    Empty where the board is not in the catalogue.
+    """
+    for prefix, profiles in _BOARDS.items():
+        names = [name for _, name in profiles]
+        if profile in names if model is None else model.startswith(prefix):
+            return names
+    return []

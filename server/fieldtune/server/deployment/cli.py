@@ -137,6 +137,7 @@ def devices(folder: Folder) -> None:
 
     from fieldtune.server.deployment.folder import CoordinatorFolder
     from fieldtune.server.deployment.superlink_control import connected_devices
+    from fieldtune.server.federation.refusals import Refused
 
     coordinator = CoordinatorFolder(folder)
     try:
@@ -144,10 +145,29 @@ def devices(folder: Folder) -> None:
     except FleetError as away:
         connected = set()
         _note(str(away))
-    table = Table("number", "device", "connected", box=None)
+    refused = coordinator.refused()
+    table = Table("number", "device", "connected", "refused reports", "takes part", box=None)
     for device in coordinator.devices():
-        table.add_row(str(device.number), device.name, "yes" if device.name in connected else "no")
+        of = refused.get(device.name, Refused())
+        table.add_row(
+            str(device.number),
+            device.name,
+            "yes" if device.name in connected else "no",
+            str(of.count),
+            f"no: {of.why}" if of.sits_out else "yes",
+        )
     Console().print(table)
+
+
+@app.command()
+def readmit(folder: Folder, name: Name) -> None:
+    """Let a device take part again that sits out because its reports were refused."""
+    from fieldtune.server.deployment.folder import CoordinatorFolder
+
+    if CoordinatorFolder(folder).readmit(name):
+        typer.echo(f"{name} takes part again, also in a study that is running")
+    else:
+        typer.echo(f"{name} does not sit out: nothing is changed")
 
 
 @app.command()

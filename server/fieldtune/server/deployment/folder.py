@@ -9,6 +9,7 @@
 ``*.service``                a systemd unit that keeps the coordinator running
 ``devices/NAME.toml``        each enrolled device: its number and its public key
 ``bundles/NAME.bundle.toml`` what to copy onto the device
+``refused.json``             devices whose reports were refused
 ``superlink.db``, ``flwr/``  SuperLink's state
 ``logs/``                    of SuperLink and the proxy
 ===========================  =====================================================================
@@ -20,13 +21,20 @@ import re
 import secrets
 import socket
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from fieldtune.client.contract.bundle import NAME, SUFFIX, Bundle
 from fieldtune.profiles.common.errors import DeploymentError
@@ -40,10 +48,12 @@ from fieldtune.server.deployment.certificates import (
     make_server,
     public_pem,
 )
+from fieldtune.server.federation.refusals import Refused
 
 LOOPBACK = ("localhost", "127.0.0.1")
 DEVICE_PORT = 8443
 SUPERLINK_PORT = 18443
+_REFUSED = TypeAdapter(dict[str, Refused])
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
 """A DNS name, an IPv4 or an IPv6 address; no characters that are special in nginx.conf."""
 
@@ -243,11 +253,37 @@ class CoordinatorFolder:
         with self._lock("devices"):
             known = {device.name: device for device in self.devices()}
             if name not in known:
-                enrolled = ", ".join(known) or "none"
-                raise DeploymentError(f"There is no device {name!r}; enrolled are: {enrolled}")
+                raise _no_device(name, known)
             (self.path / "devices" / f"{name}.toml").unlink()
             self.bundle_file(name).unlink(missing_ok=True)
         return known[name]
+
+    def refused(self) -> dict[str, Refused]:
+        """Device -> what was refused of its reports; empty where that cannot be read."""
+        try:
+            return _REFUSED.validate_json((self.path / "refused.json").read_bytes())
+        except (OSError, ValidationError):
+            return {}
+
+    def keep_refused(self, name: str, refused: Refused) -> None:
+        """Replace what is kept of a device's refused reports."""
+        with self._lock("refused"):
+            kept = {**self.refused(), name: refused}
+            _write(self.path / "refused.json", _REFUSED.dump_json(kept, indent=1).decode())
+
+    def readmit(self, name: str) -> bool:
+        """Let a device take part again; False where it does not sit out.
+
+        Raises:
+            DeploymentError: there is no such device.
+        """
+        if name not in (known := [device.name for device in self.devices()]):
+            raise _no_device(name, known)
+        kept = self.refused().get(name)
+        if kept is None or not kept.sits_out:
+            return False
+        self.keep_refused(name, replace(kept, in_a_row={}))
+        return True
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -279,6 +315,11 @@ class CoordinatorFolder:
             with writing(self.path, "try again"):
                 held.enter_context(locked(self.path / f".{name}.lock", refusal))
             yield
+
+
+def _no_device(name: str, known: Iterable[str]) -> DeploymentError:
+    enrolled = ", ".join(known) or "none"
+    return DeploymentError(f"There is no device {name!r}; enrolled are: {enrolled}")
 
 
 def listens(port: int) -> bool:

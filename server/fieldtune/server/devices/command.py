@@ -77,4 +77,7 @@ def tune_on_devices(
                 raise
             fleet.close()
 
-    run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=connected)
+    run_study(
+        study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=connected,
+        refusals=coordinator_folder,
+    )  # fmt: skip

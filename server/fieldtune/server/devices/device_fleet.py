@@ -18,6 +18,7 @@ from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description, Failure
 from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
+from fieldtune.profiles.common.text import printable
 from fieldtune.server.deployment.run import ConnectedDevice, Run, RunLostError
 from fieldtune.server.devices.registration import UNAVAILABLE, Registration, and_more
 from fieldtune.server.devices.revalidation import Revalidation
@@ -307,14 +308,14 @@ class DeviceFleet:
                 self._held.discard((job.addressed.client, job.addressed.request.artefact))
                 job.current, job.tries = None, job.tries - 1
                 continue
-            if report.failure == "error" and job.tries < 2:
+            if report.failure in ("error", "implausible") and job.tries < 2:
                 job.current = None  # try once more: the client may have been killed and restarted
                 continue
             yield self._done(job, Reply(job.addressed.client, report))
 
     def _on_error(self, job: _Job, message: Message) -> Iterator[Reply]:
         """Handle an error of Flower: send the request again if that may help."""
-        code, reason = message.error.code, message.error.reason
+        code, reason = message.error.code, printable(message.error.reason or "", 500)
         name = self._names[job.addressed.client]
         if code == _CRASHED and job.tries >= 2:
             yield self._failed(
@@ -378,7 +379,7 @@ class DeviceFleet:
             self._last_answered[reply.client] = job.sent, self._clock()
         for message_id in [m for m, owner in self._messages.items() if owner is job]:
             del self._messages[message_id]
-        if reply.report.failure and reply.report.failure != "diverged":
+        if reply.report.failure and reply.report.failure not in ("diverged", "implausible"):
             request = reply.report
             self._notes(
                 f"{self._name(reply.client)}, trial {request.trial} round {request.round}: "

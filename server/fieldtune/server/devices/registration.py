@@ -10,8 +10,8 @@ from flwr.app import Message
 from fieldtune.client.contract.messages import Description
 from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.server.deployment.run import ConnectedDevice, Run
+from fieldtune.server.federation.descriptions import implausible, other_board, outliers
 from fieldtune.server.federation.grid_fleet import describe_message, described
-from fieldtune.server.federation.plausible import implausible
 
 UNAVAILABLE = (3, 4, NODE_UNAVAILABLE)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
@@ -132,6 +132,10 @@ class Registration:
                 del self.found[name]
                 self._say_once(f"{name} is left out: {_difference(_kind(member), usual)}")
                 self._ask_again.setdefault((name, node.activated), _LOOKS)
+        for name, why in outliers({name: each for name, (_, each) in self.found.items()}).items():
+            node, _ = self.found.pop(name)
+            self._say_once(f"{name} cannot take part: {why}")
+            self._ask_again.setdefault((name, node.activated), _LOOKS)
 
     def _take(self, node: ConnectedDevice, message: Message) -> None:
         if message.has_error() and message.error.code in UNAVAILABLE:
@@ -150,6 +154,8 @@ class Registration:
                 "fleet.devices does not name: left out"
             )
             return
+        if other := other_board(answer):
+            self._say_once(f"{node.name} {other}")
         self._described[node.name] = (node, answer)
 
     def _say_once(self, sentence: str) -> None:

@@ -7,6 +7,7 @@ trainings at the same time.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from fieldtune.client.contract.messages import (
     Weights,
 )
 from fieldtune.server.federation.metrics import between_clients, from_counts
+from fieldtune.server.federation.robust import aggregation, clipped
 from fieldtune.server.federation.server_optimizer import ServerOptimizer
 from fieldtune.server.outcomes.trial import Choice, Learned
+from fieldtune.server.study.config import ServerSection
 from fieldtune.server.study.settings import client_settings, server_settings
 from fieldtune.server.study.space import Configuration
 
@@ -64,6 +67,9 @@ class Plan:
     rungs: Sequence[int] = ()
     """Rounds after which all participants evaluate, and ``goes_on`` decides on early stopping."""
     goes_on: GoesOn = lambda rounds, measures: True
+    server: ServerSection = field(default_factory=ServerSection)
+    on_clipped: Callable[[int, int, float], None] = lambda client, round, times: None
+    """Called with the norm of an update that was scaled down, as a multiple of the median."""
 
 
 class NothingLearnedError(Exception):
@@ -83,16 +89,23 @@ class NothingLearnedError(Exception):
 
 @dataclass
 class Tally:
-    """Counts failures and device time over a training."""
+    """Counts failures and device time over a training, and keeps the norms of its updates."""
 
     failures: Counter[str] = field(default_factory=Counter)
     device_s: float = 0.0
     simulated: bool = False
+    norms: dict[str, list[float]] = field(default_factory=dict)
+    """Client hyperparameters -> norms of the updates so far, for clipping."""
 
     @classmethod
     def of(cls, state: State) -> Tally:
         """The tally of a stored state."""
-        return cls(Counter(state["failures"]), state["device_s"], state["simulated"])
+        return cls(
+            Counter(state["failures"]),
+            state["device_s"],
+            state["simulated"],
+            state.get("norms", {}),  # absent in a checkpoint from before there was clipping
+        )
 
     def state(self) -> State:
         """To be stored."""
@@ -100,6 +113,7 @@ class Tally:
             "failures": dict(self.failures),
             "device_s": self.device_s,
             "simulated": self.simulated,
+            "norms": self.norms,
         }
 
     def take(self, answers: Answers) -> None:
@@ -219,7 +233,11 @@ def learned(
 def server_optimizer(plan: Plan) -> ServerOptimizer:
     """The server optimizer with the settings of a plan's configuration."""
     server = server_settings(plan.configuration)
-    return ServerOptimizer(float(server["server_learning_rate"]), float(server["server_momentum"]))
+    return ServerOptimizer(
+        float(server["server_learning_rate"]),
+        float(server["server_momentum"]),
+        aggregation(plan.server),
+    )
 
 
 def round_clients(plan: Plan, number: int) -> list[int]:
@@ -252,7 +270,25 @@ def train_locally(
             tally.failures[failure] += 1
         elif isinstance(report, TrainReport):
             usable[client] = report
+    if plan.server.clip:
+        _clip(plan, weights, configurations, usable, tally)
     return LocallyTrained(usable, failed, answers)
+
+
+def _clip(
+    plan: Plan,
+    weights: Weights,
+    configurations: Mapping[int, Configuration],
+    usable: dict[int, TrainReport],
+    tally: Tally,
+) -> None:
+    """Scale down the updates in ``usable`` that are far larger than the others."""
+    groups = {client: json.dumps(configurations[client].client) for client in usable}
+    updates = {c: each.weights for c, each in usable.items() if each.weights is not None}
+    found = clipped(weights, updates, groups, tally.norms)
+    for client, (smaller, times) in found.items():
+        usable[client] = usable[client].model_copy(update={"weights": smaller})
+        plan.on_clipped(client, usable[client].round, times)
 
 
 def _train_request(
@@ -304,7 +340,7 @@ def _failure(report: Report, deadline_s: float | None, weights: Weights) -> str 
     return None
 
 
-def _inconsistent(report: EvaluateReport, classes: int) -> str | None:
+def inconsistent(report: EvaluateReport, classes: int) -> str | None:
     """Why an evaluation cannot be used, or None: its counts must match its samples and classes."""
     if not np.isfinite(report.loss_sum):
         return f"its loss is {report.loss_sum}"
@@ -340,7 +376,7 @@ def evaluation(
         if report.failure or not isinstance(report, EvaluateReport):
             failures[report.failure or "error"] += 1
             others.append(report)
-        elif reason := _inconsistent(report, classes):
+        elif reason := inconsistent(report, classes):
             failures["error"] += 1
             others.append(report.model_copy(update={"detail": reason}))
         elif report.samples:

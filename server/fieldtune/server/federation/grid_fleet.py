@@ -27,9 +27,10 @@ from fieldtune.client.contract.messages import (
     group_of,
 )
 from fieldtune.profiles.common.errors import FleetError
+from fieldtune.profiles.common.text import printable
+from fieldtune.server.federation.descriptions import implausible, other_board, outliers
 from fieldtune.server.federation.fedavg import Report, Request
 from fieldtune.server.federation.fleet import Addressed, Reply, failure, no_reply, refuse_if
-from fieldtune.server.federation.plausible import implausible
 
 _DESCRIBE = "query.describe"
 _KINDS = {
@@ -85,6 +86,12 @@ class GridFleet:
                 continue
             if found.setdefault(member.client, member) is member:
                 self._nodes[member.client] = reply.metadata.src_node_id
+        for client, why in outliers(found).items():
+            self._notes(f"client {client} cannot take part: {why}")
+            del found[client], self._nodes[client]
+        for client, member in found.items():
+            if other := other_board(member):
+                self._notes(f"client {client} {other}")
         if not found:
             raise FleetError(f"None of {len(nodes)} connected devices described itself")
         return [found[client] for client in sorted(found)]
@@ -158,11 +165,11 @@ def describe_message(node: int, ttl_s: float) -> Message:
 def described(message: Message) -> Description | str:
     """The description in a reply; a string with the reason where there is no valid one."""
     if message.has_error():
-        return f"Flower error {message.error.code}: {message.error.reason}"
+        return flower_error(message)
     try:
         return Description.parse(_scalars(message))
     except Exception as malformed:  # a device's bytes may make Flower or pydantic raise anything
-        return f"not a description: {malformed}"
+        return printable(f"not a description: {malformed}", 500)
 
 
 def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: bool) -> Message:
@@ -186,16 +193,20 @@ def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: b
 def reported(message: Message, request: Request) -> Report:
     """The report in a reply; a failure where it is not a valid report on this request."""
     if message.has_error():
-        return failure(request, "error", f"Flower error {message.error.code}: "
-                       f"{message.error.reason}")  # fmt: skip
+        return failure(request, "error", flower_error(message))
     kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
     try:
         report = kind.parse(_scalars(message), _weights(message, request))
     except Exception as malformed:  # the bytes may make Flower, NumPy or pydantic raise anything
-        return failure(request, "error", f"not a report: {malformed}")
+        return failure(request, "implausible", printable(f"not a report: {malformed}", 500))
     if (report.trial, report.round) != (request.trial, request.round):
-        return failure(request, "error", f"answers trial {report.trial} round {report.round}")
+        return failure(request, "implausible", f"answers trial {report.trial} round {report.round}")
     return report
+
+
+def flower_error(message: Message) -> str:
+    """The error in place of a reply; its reason may come from the device."""
+    return printable(f"Flower error {message.error.code}: {message.error.reason}", 500)
 
 
 def _scalars(message: Message) -> dict[str, Any]:

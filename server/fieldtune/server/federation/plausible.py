@@ -1,54 +1,34 @@
 """Plausibility checks: a report with a number that its device cannot have measured is rejected.
 
 Before a report is used, each number in it is compared with the device's description of itself
-(:class:`Description`) and with general bounds. A number outside of them turns the report into a
-failure ``implausible``: the round continues without it, and a note names the device, once for each
-kind of number.
-
-Only impossible values are rejected. False values within the bounds are accepted, as is everything
-that only the device can know, such as the number of its test samples that the model gets right.
-
-Numbers that are not finite are handled in :mod:`fieldtune.server.federation.fedavg`, since diverged
-trainings give them on honest devices too. Temperatures and the training loss are not checked, since
-nothing is computed from them: a broken sensor should not exclude a device from the study.
+(:class:`Description`) and with general bounds (:mod:`report_checks`). A number outside of them
+turns the report into a failure ``implausible``: the round continues without it, a note names the
+device once for each kind of number, and a device that is refused three times in a row sits out
+(:mod:`refusals`). No device counts as more than ten times the fleet's median number of samples
+(:mod:`descriptions`).
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from fieldtune.client.contract.messages import (
-    METRICS,
-    Description,
-    EvaluateReport,
-    TrainReport,
-    TrainRequest,
-    Weights,
+from fieldtune.client.contract.messages import Description, TrainReport
+from fieldtune.server.federation.descriptions import SampleCaps
+from fieldtune.server.federation.fedavg import Answers, Exchange, Report
+from fieldtune.server.federation.fleet import Reply, failure
+from fieldtune.server.federation.refusals import Refusals, RefusalStore
+from fieldtune.server.federation.report_checks import (
+    SLACK,
+    SLACK_S,
+    WEIGHTS,
+    memory_mib,
+    not_finite,
+    out_of_bounds,
+    runaway_weights,
+    unusable,
 )
-from fieldtune.server.federation.fedavg import Answers, Exchange, Report, Request
-from fieldtune.server.federation.fleet import Reply
-
-MOST_SAMPLES = 100_000_000
-"""The most samples of a device: one per second for three years."""
-MOST_MEMORY_MIB = 2**24
-"""16 TiB, more than any single training machine has."""
-MOST_WATTS = 3700.0
-"""The power of a mains socket (16 A at 230 V); a Raspberry Pi takes less than 10 W."""
-MOST_CORES = 1024
-MOST_SIMULATED_S = 30 * 86400.0
-"""The most simulated seconds for one request; they cannot be compared with a clock."""
-
-SLACK, SLACK_S = 1.1, 5.0
-"""Tolerance for clocks that differ in speed: a factor, and seconds."""
-
-RUNAWAY, ORDINARY = 1e6, 1e3
-"""Multiples of the largest weight sent out (at least 1): a runaway weight is above the first one;
-ordinary training stays below the second one."""
 
 
 def boot_time_s() -> float:
@@ -56,30 +36,13 @@ def boot_time_s() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def implausible(described: Description) -> str:
-    """Why a device's description is implausible, as a sentence; empty where it is not."""
-    bounds = (
-        ("training samples", described.train_samples, MOST_SAMPLES),
-        ("test samples", described.test_samples, MOST_SAMPLES),
-        ("MiB of memory", described.memory_mib or 0.0, MOST_MEMORY_MIB),
-    )
-    for what, value, most in bounds:
-        if value > most:
-            return f"it describes itself with {value:.15g} {what}, and more than {most} are refused"
-    return ""
-
-
 @dataclass(frozen=True)
 class Asked:
-    """An exchange, and when it was sent by the coordinator's clock."""
+    """An exchange, when it was sent by the coordinator's clock, and the task's classes."""
 
     exchange: Exchange
     since_s: float
-
-
-_WEIGHTS = "weights"
-Wrong = tuple[str, str]
-"""The name of an implausible number, and a sentence about it that follows a device's name."""
+    classes: int | None = None
 
 
 class Bounds:
@@ -89,6 +52,7 @@ class Bounds:
         members: the fleet.
         notes: prints a sentence about a device whose report is rejected.
         clock: seconds; only differences count.
+        store: keeps what was refused in earlier studies.
     """
 
     def __init__(
@@ -96,14 +60,27 @@ class Bounds:
         members: Sequence[Description],
         notes: Callable[[str], None],
         clock: Callable[[], float] = boot_time_s,
+        store: RefusalStore | None = None,
     ) -> None:
         self._members = {member.client: member for member in members}
-        self._notes, self._clock = notes, clock
-        self._noted: set[tuple[int, str]] = set()
+        self._clock, self._caps = clock, SampleCaps.of(members)
+        names = {m.client: m.name or f"client {m.client}" for m in members}
+        self.refusals = Refusals(names, notes, store)
+        for member in members:
+            if over := self._caps.over(member):
+                notes(f"{names[member.client]}: {over}")
 
-    def ask(self, exchange: Exchange) -> Asked:
+    def ask(self, exchange: Exchange, classes: int | None = None) -> Asked:
         """Note the time at which an exchange is sent: now."""
-        return Asked(exchange, self._clock())
+        return Asked(exchange, self._clock(), classes)
+
+    def sitting_out(self, exchange: Exchange) -> dict[int, Report]:
+        """A failure for each client that is not to be asked."""
+        return {
+            client: failure(request, "sits_out", f"{self.refusals.name(client)} sits out")
+            for client, request in exchange.items()
+            if self.refusals.sits_out(client)
+        }
 
     def hear(self, reply: Reply) -> None:
         """Update the bounds where a device has reconnected with other data.
@@ -118,149 +95,55 @@ class Bounds:
             update={
                 "train_samples": max(before.train_samples, now.train_samples),
                 "test_samples": max(before.test_samples, now.test_samples),
-                "memory_mib": max(_memory_mib(before), _memory_mib(now)),
+                "memory_mib": max(memory_mib(before), memory_mib(now)),
             }
         )
 
     def judge(self, asked: Asked, answers: Answers) -> dict[int, Report]:
         """The answers in the given order, implausible ones replaced by failures."""
         limit_s = SLACK * (self._clock() - asked.since_s) + SLACK_S
-        wrong = dict(_runaway_weights(asked.exchange, answers))
+        wrong = dict(runaway_weights(asked.exchange, answers))
         for client, report in answers.items():
             member, request = self._members[client], asked.exchange[client]
-            if first := next(_out_of_bounds(report, request, member, limit_s), None):
+            checks = (
+                out_of_bounds(report, request, member, limit_s),
+                unusable(report, request, asked.classes),
+            )
+            if first := next((each for check in checks for each in check), None):
                 wrong[client] = first
-        return {
-            client: self._refused(client, report, *wrong[client]) if client in wrong else report
-            for client, report in answers.items()
-        }
+        judged = {}
+        for client, report in answers.items():
+            if client in wrong:
+                judged[client] = self._refused(client, report, *wrong[client])
+            elif not_finite(report):
+                self._refused(client, report, WEIGHTS, "it reports weights that are not finite")
+                judged[client] = report.model_copy(update={"failure": "diverged", "weights": None})
+            else:
+                if not report.failure:
+                    self.refusals.accept(client, _message(report))
+                judged[client] = self._caps.apply(report)
+        return judged
+
+    def clipped(self, trial: int) -> Callable[[int, int, float], None]:
+        """Counts the updates of a trial that were scaled down: ``(client, round, times)``."""
+
+        def note(client: int, round: int, times: float) -> None:
+            self.refusals.note(
+                client, trial, round, "clipped",
+                f"update scaled down (said once): it is {times:.3g} times as large as the median",
+            )  # fmt: skip
+
+        return note
 
     def _refused(self, client: int, report: Report, number: str, sentence: str) -> Report:
-        name = self._members[client].name or f"client {client}"
-        if (client, number) not in self._noted:
-            self._noted.add((client, number))
-            self._notes(
-                f"{name}, trial {report.trial} round {report.round}: report rejected as "
-                f"implausible (said once): {sentence}"
-            )
-        failed = {"failure": "implausible", "detail": f"{name}: {sentence}"[:500]}
-        if number == _WEIGHTS:  # its other numbers are plausible, and count as usage
+        message = _message(report)
+        self.refusals.refuse(client, report.trial, report.round, message, number, sentence)
+        detail = f"{self.refusals.name(client)}: {sentence}"[:500]
+        failed = {"failure": "implausible", "detail": detail}
+        if number == WEIGHTS:  # its other numbers are plausible, and count as usage
             return report.model_copy(update=failed)
         return type(report).parse({"trial": report.trial, "round": report.round, **failed})
 
 
-def _out_of_bounds(
-    report: Report, request: Request, member: Description, limit_s: float
-) -> Iterator[Wrong]:
-    """The numbers of a report that this device cannot have measured.
-
-    Args:
-        report: of the device.
-        request: that it answers.
-        member: the device's description.
-        limit_s: the most seconds that it can have worked, by the coordinator's clock.
-    """
-    if isinstance(report, TrainReport):
-        yield from _too_many_samples("training", report.samples, member.train_samples)
-        if isinstance(request, TrainRequest):
-            yield from _above("steps", report.steps, request.local_epochs * member.train_samples,
-                             "calls of the model for its samples")  # fmt: skip
-    else:
-        yield from _too_many_samples("test", report.samples, member.test_samples)
-        yield from _implausible_evaluation(report, getattr(request, "metric", ""))
-    yield from _above("host_cpu_s", report.host_cpu_s, MOST_CORES * limit_s, "CPU seconds")
-    if report.simulated and not member.name:
-        limit_s = MOST_SIMULATED_S
-    yield from _above("wall_s", report.wall_s, limit_s, "seconds of work")
-    busy_s = limit_s if report.wall_s is None else report.wall_s
-    yield from _above("energy_j", report.energy_j, MOST_WATTS * busy_s, "J in that time")
-    memory_mib = SLACK * _memory_mib(member)
-    yield from _above("peak_memory_mib", report.peak_memory_mib, memory_mib, "MiB of memory")
-    calls = [report.call_p50_ms, report.call_p90_ms, report.call_p99_ms]
-    if isinstance(report, EvaluateReport):
-        calls.append(report.inference_ms)
-    for call_ms in calls:
-        yield from _above("call_ms", call_ms, 1e3 * SLACK * busy_s, "ms for one call in that time")
-
-
-def _memory_mib(member: Description) -> float:
-    return MOST_MEMORY_MIB if member.memory_mib is None else member.memory_mib
-
-
-def _too_many_samples(part: str, samples: int, described: int) -> Iterator[Wrong]:
-    if samples > described:
-        yield (
-            f"{part} samples",
-            f"it reports {samples} {part} samples and described {described}; if its data has "
-            "grown, restart its client",
-        )
-
-
-def _above(number: str, reported: float | None, most: float, what: str) -> Iterator[Wrong]:
-    if reported is not None and reported > most:
-        sentence = f"it reports {number} = {reported:g}, and at most {most:g} {what} are possible"
-        yield number, sentence
-
-
-def _implausible_evaluation(report: EvaluateReport, metric: str) -> Iterator[Wrong]:
-    """A loss is not negative; a built-in metric is in 0..1, and its weight at most its samples."""
-    if math.isfinite(report.loss_sum) and report.loss_sum < -1e-3 * report.samples:
-        yield "loss_sum", f"it reports loss_sum = {report.loss_sum:g}, and no loss is negative"
-    if metric in METRICS:
-        yield from _above("weight", report.weight, report.samples, "test samples")
-        value = report.value
-        if value is not None and math.isfinite(value) and not 0 <= value <= 1:
-            yield "value", f"it reports {metric} = {value:g}, which is not within 0..1"
-
-
-def _runaway_weights(exchange: Exchange, answers: Answers) -> Iterator[tuple[int, Wrong]]:
-    """Clients whose trained weights are finite, but far larger than those of the other clients.
-
-    With a learning rate that is too high, weights grow without bound on honest devices as well, by
-    any factor in one round, until they are no longer finite. So large weights are rejected only if
-    most of the round did not diverge: the client's largest weight is above ``RUNAWAY``, and the
-    median of the others' largest weights is at most ``ORDINARY``, both times the largest weight
-    sent out (at least 1). Among the others, a diverged training counts as infinitely large. So
-    nothing is rejected in a round in which half of the trainings or more diverge, and the trial
-    ends as diverged.
-
-    Trainings are compared with those of the same hyperparameters, since with FedEx a single
-    configuration may diverge; if no other client in the round has them, nothing is rejected. An
-    honest device whose training alone diverges, for example one with far more data, is left out as
-    if its weights were not finite.
-    """
-    groups: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
-    sent: dict[tuple[object, ...], Weights] = {}
-    for client, report in answers.items():
-        request, size = exchange[client], _size(report)
-        if isinstance(request, TrainRequest) and size is not None:
-            settings = (request.batch_size, request.local_epochs, request.hyperparameter_values)
-            groups[settings][client] = size
-            sent[settings] = request.weights
-    for shared, sizes in groups.items():
-        scale = max(1.0, _largest(sent[shared]))
-        for client, size in sizes.items():
-            others = [other for at, other in sizes.items() if at != client]
-            if RUNAWAY * scale < size < math.inf and others and median(others) <= ORDINARY * scale:
-                sentence = (
-                    f"its largest weight is {size:.2g}, that of the others {median(others):.2g} in "
-                    "the median: it is false, or this device's training alone diverged"
-                )
-                yield client, (_WEIGHTS, sentence)
-
-
-def _size(report: Report) -> float | None:
-    """The largest weight after a training: infinite if it diverged, None if it failed otherwise."""
-    if report.failure == "diverged":
-        return math.inf
-    if report.failure or not isinstance(report, TrainReport) or report.weights is None:
-        return None
-    return _largest(report.weights)
-
-
-def _largest(weights: Weights) -> float:
-    """The largest absolute weight; infinite where one is not finite."""
-    if not weights.size:
-        return 0.0
-    largest = max(-float(weights.min()), float(weights.max()))
-    return largest if math.isfinite(largest) else math.inf
+def _message(report: Report) -> str:
+    return "train" if isinstance(report, TrainReport) else "evaluate"

@@ -7,7 +7,7 @@ the result is FedAvg's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Weights
 
+Updates = Sequence[tuple[Weights, int]]
+"""Weights and number of samples of each client."""
 
-def weighted_mean(updates: Sequence[tuple[Weights, int]]) -> NDArray[np.float64]:
+
+def weighted_mean(updates: Updates) -> NDArray[np.float64]:
     """Mean of weight vectors, each weighted by its client's number of samples.
 
     Accumulates in float64 in the order given, so the same order gives the same bits.
@@ -36,12 +39,17 @@ def weighted_mean(updates: Sequence[tuple[Weights, int]]) -> NDArray[np.float64]
 class ServerOptimizer:
     """Moves the global weights by the mean of the clients' changes.
 
-    ``v <- momentum * v + (mean - w)``; ``w <- w + learning_rate * v``.
+    ``v <- momentum * v + (mean - w)``; ``w <- w + learning_rate * v``. ``aggregate`` makes the
+    mean of the updates, or what takes its place.
     """
 
-    def __init__(self, learning_rate: float = 1.0, momentum: float = 0.0) -> None:
-        self._learning_rate = learning_rate
-        self._momentum = momentum
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        momentum: float = 0.0,
+        aggregate: Callable[[Updates], NDArray[np.float64]] = weighted_mean,
+    ) -> None:
+        self._learning_rate, self._momentum, self._aggregate = learning_rate, momentum, aggregate
         self._velocity: NDArray[np.float64] | float = 0.0
 
     def state(self) -> dict[str, Any]:
@@ -53,8 +61,8 @@ class ServerOptimizer:
         """Continue from a stored state."""
         self._velocity = state.get("velocity", 0.0)
 
-    def step(self, weights: Weights, updates: Sequence[tuple[Weights, int]]) -> Weights:
+    def step(self, weights: Weights, updates: Updates) -> Weights:
         """The next global weights, float32."""
-        change = weighted_mean(updates) - weights
+        change = self._aggregate(updates) - weights
         self._velocity = self._momentum * self._velocity + change
         return (weights + self._learning_rate * self._velocity).astype(np.float32)

@@ -164,6 +164,8 @@ class Completed:
     """By device type."""
     expense: Mapping[str, Expense] = field(default_factory=dict)
     """By device type."""
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Device -> reason -> how many of its reports were refused, or scaled down."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ class Stopped:
     """Rounds."""
     observed: Mapping[str, Observed] = field(default_factory=dict)
     expense: Mapping[str, Expense] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ class Failed:
     sent: bool = True
     """Whether it was sent to devices; False where it could not be compiled."""
     expense: Mapping[str, Expense] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 Trained = Completed | Stopped

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fieldtune.server.report.format import counted, listed
+from collections.abc import Mapping
+
+from fieldtune.server.report.format import listed
 from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
@@ -60,11 +62,12 @@ def notes(summary: Summary) -> dict[str, str]:
             "Files and cards show each cost as that device type sees it, and what was learned as "
             "the whole fleet sees it; so they differ from the table of the front."
         )
-    if refused := summary.failures.get("implausible"):
+    if summary.refused:
         entries["Reports refused"] = (
-            f"{counted(refused, 'report')} of clients held numbers that cannot be true, such as "
-            "more samples than the client has described, and were left out. Which clients sent "
-            "them was said while the study ran."
+            "Reports that cannot be true, such as of more samples than the device has described, "
+            "were left out, and updates far larger than the others scaled down. Of "
+            + "; of ".join(_refused(name, by) for name, by in summary.refused.items())
+            + "."
         )
     if summary.changes:
         entries["Changed on the way"] = ". ".join(map(str, summary.changes)) + (
@@ -81,3 +84,7 @@ def notes(summary: Summary) -> dict[str, str]:
         "no device, so nothing is compared to them."
     )
     return entries
+
+
+def _refused(device: str, reasons: Mapping[str, int]) -> str:
+    return f"{device}: " + ", ".join(f"{reason} ({count})" for reason, count in reasons.items())

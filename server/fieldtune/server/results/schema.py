@@ -175,6 +175,8 @@ class Summary(_Model):
     """What the study may spend, and how much of it is used."""
     failures: dict[str, int] = {}
     """Kind of failure -> how many messages to clients ended in it, over all trials."""
+    refused: dict[str, dict[str, int]] = {}
+    """Device -> reason -> how many of its reports were refused, or its updates scaled down."""
     changes: list[Changes] = []
     """What a person changed in the study while it ran."""
     state: Literal["running", "interrupted", "finished"] = "finished"

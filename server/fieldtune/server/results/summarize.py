@@ -122,6 +122,7 @@ def summarise(
             for account in Budget(study.study).accounts(trials, outcomes)
         ],
         failures=_failures(outcomes),
+        refused=_refused(outcomes),
         changes=list(changes),
     )
 
@@ -135,6 +136,16 @@ def _failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
         elif isinstance(outcome, Failed):
             found.update(outcome.failures)
     return dict(sorted(found.items()))
+
+
+def _refused(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
+    """Device -> reason -> number of its reports that were refused or scaled down."""
+    found: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        if not isinstance(outcome, Infeasible):
+            for name, reasons in outcome.refused.items():
+                found.setdefault(name, Counter()).update(reasons)
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
 
 
 def _fits_any(outcome: Completed) -> bool:

@@ -202,8 +202,9 @@ class VariantMaker:
 
     def _clients(self, trial: Completed) -> list[int]:
         """The clients that took part in a trial and are in the fleet; else all that are."""
-        took_part = [c for c in trial.forecast.participants if c in self._profile_of]
-        return took_part or sorted(self._profile_of)
+        there = [c for c in self._profile_of if not self._bounds.refusals.sits_out(c)]
+        took_part = [client for client in trial.forecast.participants if client in there]
+        return took_part or sorted(there)
 
     def _requests(self, measuring: _Measuring, name: Variant) -> list[Addressed]:
         model = measuring.models[name]
@@ -214,7 +215,9 @@ class VariantMaker:
             metric=self._task.metric,
             loss=self._task.loss,
         )
-        measuring.asked[name] = self._bounds.ask(dict.fromkeys(measuring.clients, request))
+        measuring.asked[name] = self._bounds.ask(
+            dict.fromkeys(measuring.clients, request), self._classes
+        )
         return [Addressed(client, request, model) for client in measuring.clients]
 
     def _write_card(self, measuring: _Measuring) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import InterruptError
+from fieldtune.profiles.common.text import printable
 from fieldtune.server.federation.fleet import Fleet
+from fieldtune.server.federation.refusals import RefusalStore
 from fieldtune.server.report.format import counted
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.run_folder import RunFolder
@@ -37,13 +39,17 @@ def run_study(
     seed: int | None,
     warm_start: Sequence[Path],
     fleet_of: FleetSource,
+    refusals: RefusalStore | None = None,
 ) -> None:
-    """Run or resume a study: the result on stdout, progress on stderr."""
+    """Run or resume a study: the result on stdout, progress on stderr.
+
+    ``refusals`` keeps which devices' reports were refused beyond this study.
+    """
     cpu_time = CpuTime()
     console = Console(stderr=True)
 
     def note(sentence: str) -> None:
-        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(sentence), highlight=False, soft_wrap=True, markup=False)
 
     import_path = [str(study_file.resolve().parent)]
     text = study_file.read_text()
@@ -70,8 +76,9 @@ def run_study(
                 fleet_of(folder, import_path, note, display.waiting) as fleet,
             ):
                 summary = run_session(
-                    folder, tuner, fleet, service, interrupts.watching(display), cpu_time, note
-                )
+                    folder, tuner, fleet, service, interrupts.watching(display), cpu_time, note,
+                    refusals,
+                )  # fmt: skip
         except KeyboardInterrupt:
             told = {each.proposal.number for each in tuner.history()}
             kept = _kept(len(told), folder.open_checkpoints(told))

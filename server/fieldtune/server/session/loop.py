@@ -217,6 +217,8 @@ class TuningLoop:
             # A repetition is to measure the end result, so it is not stopped early.
             rungs=() if proposal.phase == "validate" else self._rungs.rounds,
             goes_on=goes_on,
+            server=self._study.server,
+            on_clipped=self._bounds.clipped(proposal.number),
         )
         expected = self._costs.expected(proposal.configuration)
         training = Training(

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fieldtune.profiles.common.text import printable
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.outcomes.front import non_dominated
 from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
@@ -172,7 +173,7 @@ class ProgressDisplay:
         return f", {(1 - share) * pace:.0f} s left"
 
     def _say(self, line: str) -> None:
-        self._bar.console.print(line, highlight=False, soft_wrap=True)
+        self._bar.console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
 
 def _shown(name: str, value: float) -> str:

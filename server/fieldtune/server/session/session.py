@@ -28,6 +28,7 @@ from fieldtune.server.costs.known_costs import KnownCosts
 from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.plausible import Bounds
+from fieldtune.server.federation.refusals import RefusalStore
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import run_info
@@ -139,17 +140,19 @@ def run_session(
     display: Display,
     cpu_time: CpuTime,
     notes: Callable[[str], None],
+    refusals: RefusalStore | None = None,
 ) -> Summary:
     """Run or resume the study to its end, and write the results into the run folder.
 
-    ``notes`` prints a sentence about each client whose report is rejected.
+    ``notes`` prints a sentence about each client whose report is rejected; ``refusals`` keeps what
+    was rejected beyond this study.
 
     Raises:
         FleetError: no client could train; or no client could measure a file to deploy, in which
             case the other results are written.
     """
     study, members = folder.study, fleet.members()
-    bounds = Bounds(members, notes)
+    bounds = Bounds(members, notes, store=refusals)
     artefacts = make_artefacts(study, members, service)
     costs = make_cost_model(study, members, folder)
     known = known_costs(study, costs, artefacts, tuner.history())

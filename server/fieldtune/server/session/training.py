@@ -99,8 +99,10 @@ class Training:
         """Add a client's report; the next requests once all clients have answered, else none."""
         self.waiting_for.discard(client)
         self._answers[client] = report
-        if self.waiting_for:
-            return {}
+        return {} if self.waiting_for else self._go_on()
+
+    def _go_on(self) -> Exchange:
+        """Judge the answers to the current exchange; the next requests."""
         assert self._asked is not None
         answers, self._answers = self._bounds.judge(self._asked, self._answers), {}
         for each in answers.values():
@@ -129,6 +131,7 @@ class Training:
             return None
         self._observations.restore(stored["observations"])
         self._usage.restore(stored["usage"])
+        self._bounds.refusals.restore(self.plan.trial, stored.get("refused", {}))
         algorithm: State = stored["algorithm"]
         return algorithm
 
@@ -138,6 +141,7 @@ class Training:
                 "training": self._identity(),
                 "observations": self._observations.state(),
                 "usage": self._usage.state(),
+                "refused": self._bounds.refusals.in_trial(self.plan.trial),
                 "algorithm": state,
             }
         )
@@ -165,11 +169,15 @@ class Training:
             return {}
         except NothingLearnedError as nothing:
             self.outcome = Failed(
-                self.proposal, str(nothing), dict(nothing.failures), expense=self._usage.total()
-            )
+                self.proposal, str(nothing), dict(nothing.failures), expense=self._usage.total(),
+                refused=self._bounds.refusals.in_trial(self.plan.trial),
+            )  # fmt: skip
             return {}
-        self._asked, self.waiting_for = self._bounds.ask(exchange), set(exchange)
-        return exchange
+        self._asked = self._bounds.ask(exchange, self.plan.classes)
+        self._answers = self._bounds.sitting_out(exchange)
+        asked = {client: each for client, each in exchange.items() if client not in self._answers}
+        self.waiting_for = set(asked)
+        return asked or self._go_on()
 
     def _outcome(self, learned: Learned) -> Outcome:
         chosen = self._candidates[learned.choice.mode if learned.choice else 0]
@@ -177,10 +185,11 @@ class Training:
         objectives = objective_values(self._objectives, learned.measures, chosen.forecast)
         common = proposal, chosen.forecast, learned, objectives, self.plan.seed
         observed, expense = self._observations.observed(), self._usage.total()
+        refused = self._bounds.refusals.in_trial(self.plan.trial)
         if learned.stopped:
-            return Stopped(*common, learned.rounds, observed, expense)
+            return Stopped(*common, learned.rounds, observed, expense, refused)
         for name, value in objectives.items():
             if not math.isfinite(value):
                 reason = f"{name} is {value}: not a finite number"
-                return Failed(proposal, reason, expense=expense)
-        return Completed(*common, observed, expense)
+                return Failed(proposal, reason, expense=expense, refused=refused)
+        return Completed(*common, observed, expense, refused)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pydantic import BaseModel, ConfigDict
 
 from fieldtune.profiles.common.errors import RunFolderError
-from fieldtune.server.study.config import BUDGETS, StudyConfig
+from fieldtune.server.study.config import BUDGETS, ServerSection, StudyConfig
 from fieldtune.server.study.space import SECTIONS, Parameter
 
 
@@ -62,6 +62,8 @@ def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
         RunFolderError: a change is not allowed in a running study.
     """
     there, here = json.loads(before), json.loads(identity(after))
+    # A study from before there was this table.
+    there.setdefault("server", ServerSection().model_dump(mode="json"))
     found = list(_differences(there, here))
     narrowed = {
         f"space.{section}.{name}"

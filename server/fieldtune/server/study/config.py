@@ -201,6 +201,17 @@ class FleetSection(Section):
         return self
 
 
+class ServerSection(Section):
+    """``[server]``: how the coordinator makes one model of the clients' updates."""
+
+    aggregation: Literal["mean", "trimmed_mean", "median", "krum", "multi_krum"] = "mean"
+    """The rule; ``mean`` weights each client by its samples."""
+    malicious_share: float = Field(default=0.2, ge=0, lt=0.5)
+    """Share of a round's clients that the rules other than ``mean`` withstand."""
+    clip: bool = True
+    """Whether an update far larger than the others is scaled down before they are aggregated."""
+
+
 class Caps(Section):
     """Upper bounds on what a configuration may need on a device."""
 
@@ -237,6 +248,7 @@ class StudyConfig(Section):
     study: StudySection
     task: TaskSection
     fleet: FleetSection
+    server: ServerSection = ServerSection()
     limits: LimitsSection = LimitsSection()
     tuner: TunerSection = TunerSection()
     space: Space
