@@ -29,6 +29,7 @@ from fieldtune.server.deployment.folder import CoordinatorFolder, Settings
 from fieldtune.server.deployment.nginx import nginx_configuration
 from fieldtune.server.deployment.supervisor import serve
 from fieldtune.server.deployment.systemd import UNIT, systemd_unit
+from fieldtune.server.federation.refusals import Refused
 
 SETTINGS = Settings(hosts=("coordinator.local",), port=8443, superlink_port=18443)
 
@@ -137,6 +138,23 @@ def test_a_device_whose_bundle_could_not_be_written_is_not_enrolled(
     done = CliRunner().invoke(app, ["enroll", str(folder.path), "kitchen", "--out", str(taken)])
     assert isinstance(done.exception, StorageError)
     assert folder.devices() == []
+
+
+def test_a_device_that_sits_out_is_shown_and_let_in_again(folder: CoordinatorFolder) -> None:
+    for name in ("attic", "kitchen"):
+        folder.enroll(name)
+    folder.keep_refused("attic", Refused(5, {"train": 3}, "it reports steps = 9"))
+    folder.keep_refused("kitchen", Refused(1, {"train": 1}, "its counts do not add up"))
+    shown = CliRunner().invoke(app, ["devices", str(folder.path)]).stdout.splitlines()
+    assert "no: it reports steps = 9" in shown[1]
+    assert shown[2].split()[-2:] == ["1", "yes"]
+    for said in ("takes part again", "nothing is changed"):
+        assert said in CliRunner().invoke(app, ["readmit", str(folder.path), "attic"]).stdout
+    assert folder.refused()["attic"] == Refused(5, {}, "it reports steps = 9")
+    with pytest.raises(DeploymentError, match="no device 'cellar'; enrolled are: attic, kitchen"):
+        folder.readmit("cellar")
+    (folder.path / "refused.json").write_text("damaged")
+    assert folder.refused() == {}
 
 
 def test_a_device_that_is_unknown_cannot_be_removed(folder: CoordinatorFolder) -> None:
