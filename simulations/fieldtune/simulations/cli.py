@@ -18,7 +18,7 @@ from fieldtune.profiles.cli import predict
 from fieldtune.profiles.common.command import run_command
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.server.deployment.cli import app as coordinator_app
-from fieldtune.server.session.cli import export, report
+from fieldtune.server.session.cli import compare, export, report
 
 app = typer.Typer(
     name="fieldtune",
@@ -32,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(report)
+app.command()(compare)
 app.command()(export)
 app.command()(predict)
 app.add_typer(profiles_app, name="profiles")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from fieldtune.server.report.compare import Run, compare_html
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import RunInfo
 from fieldtune.server.results.schema import Summary
@@ -58,6 +59,24 @@ def test_a_study_in_any_state_is_drawn(
         assert page.locator("#tradeoff-plot svg").count() == (0 if empty else 1)
         assert page.locator(".card").count() == (0 if empty else 3)
         assert not serious(page)
+
+
+def test_several_runs_are_drawn_on_one_page(
+    browser: Browser, make_summary: MakeSummary, tmp_path: Path
+) -> None:
+    runs = [
+        Run(name, make_summary(seed=seed), RunInfo()) for name, seed in (("one", 7), ("two", 8))
+    ]
+    with opened(browser, compare_html(runs), tmp_path, width=390, dark=True) as page:
+        assert page.locator("#fronts-plot .dot").count() == sum(
+            len(run.summary.front) for run in runs
+        )
+        page.mouse.move(*centre(page, "#fronts-plot .dot"))
+        expect(page.locator("#fronts-plot .hover")).to_contain_text("trial")
+        page.locator("#choose-horizontal").select_option("energy_j")
+        assert page.locator("#attainment-plot .attained").count() == 2
+        assert not serious(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("dark", [False, True])

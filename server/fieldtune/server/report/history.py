@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import moocore
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.server.report.view import completed, objectives, within_limits
-from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.schema import Attempt, Summary
+from fieldtune.server.study.objectives import Objective
 
 MARGIN = 0.1
 """How far beyond the worst completed values the reference point lies, as a share of the extent."""
@@ -20,6 +21,20 @@ _SPENT = {
     "energy_j": "joules on devices",
     "sent_bytes": "bytes sent by devices",
 }
+
+
+@dataclass(frozen=True)
+class Box:
+    """The box in which the front's hypervolume is measured, in objectives to be minimised."""
+
+    objectives: tuple[Objective, ...]
+    best: NDArray[np.float64]
+    extent: NDArray[np.float64]
+
+    def place(self, attempt: Attempt) -> NDArray[np.float64]:
+        """Where a completed trial lies: 0 is the best value of an objective, 1 the worst."""
+        values = [goal.sign * attempt.objectives[goal.name] for goal in self.objectives]
+        return np.asarray((values - self.best) / self.extent)
 
 
 @dataclass(frozen=True)
@@ -34,28 +49,33 @@ class Step:
     """By all trials so far, failed and stopped ones too: ``device_s``, ``energy_j``, and so on."""
 
 
-def growth(summary: Summary) -> list[Step]:
+def box_of(attempts: Sequence[Attempt], goals: Sequence[Objective]) -> Box:
+    """The box around completed trials, of which there is at least one."""
+    values = np.array([[goal.sign * a.objectives[goal.name] for goal in goals] for a in attempts])
+    extent = np.ptp(values, axis=0)
+    extent[extent == 0] = 1.0
+    return Box(tuple(goals), values.min(axis=0), extent)
+
+
+def growth(summary: Summary, box: Box | None = None) -> list[Step]:
     """Hypervolume of the feasible front after each completed trial, as a share of its box.
 
     The box spans from the best value of each objective among the completed trials to the reference
     point, which lies ``MARGIN`` of the extent beyond the worst; maximised objectives count with
     their sign turned. Trials outside the limits add nothing (Zitzler and Thiele 1999; computed by
-    moocore).
+    moocore). ``box`` replaces that of the study's own trials, to compare studies.
     """
     attempts = sorted(completed(summary), key=lambda attempt: attempt.trial)
     if not attempts:
         return []
-    goals = objectives(summary)
-    values = np.array([[goal.sign * a.objectives[goal.name] for goal in goals] for a in attempts])
-    extent = np.ptp(values, axis=0)
-    extent[extent == 0] = 1.0
-    scaled = (values - values.min(axis=0)) / extent
-    reference = np.full(len(goals), 1.0 + MARGIN)
+    box = box or box_of(attempts, objectives(summary))
+    reference = np.full(len(box.objectives), 1.0 + MARGIN)
     spent = _spent_by(summary)
     steps: list[Step] = []
-    front: NDArray[np.float64] = np.empty((0, len(goals)))
+    front: NDArray[np.float64] = np.empty((0, len(box.objectives)))
     share = 0.0
-    for attempt, at in zip(attempts, scaled, strict=True):
+    for attempt in attempts:
+        at = box.place(attempt)
         dominated = bool((front <= at).all(axis=1).any())
         grew = within_limits(attempt) and not dominated
         if grew:  # only then has the hypervolume changed

@@ -70,6 +70,8 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         believed=view.believed(summary),
         timed=view.timed_on(summary),
         untried=view.untried(summary, run.study),
+        importance_labels=[g.label for g in goals if g.name in summary.importance],
+        importance_rows=_importance(summary),
         has_progress=bool(data["attainment"]),
         limit_rows=limits,
         failed_rows=view.failures(summary),
@@ -133,6 +135,14 @@ def _tiles(summary: Summary) -> list[tuple[int, str]]:
         (summary.infeasible, "ruled out by limits"),
         (summary.failed, "failed"),
     ]
+
+
+def _importance(summary: Summary) -> list[tuple[str, list[float]]]:
+    """Hyperparameters with their share for each objective, the most important one first."""
+    goals = [goal.name for goal in summary.objectives if goal.name in summary.importance]
+    names = dict.fromkeys(name for goal in goals for name in summary.importance[goal])
+    rows = [(name, [summary.importance[goal].get(name, 0.0) for goal in goals]) for name in names]
+    return sorted(rows, key=lambda row: -max(row[1]))
 
 
 def _facts(summary: Summary, run: RunInfo) -> dict[str, list[tuple[str, str]]]:

@@ -165,7 +165,7 @@ def _trial(attempt: Attempt) -> dict[str, Any]:
         "state": attempt.state,
         "within": view.within_limits(attempt),
         "configuration": attempt.configuration,
-        "objectives": {name: _short(value) for name, value in attempt.objectives.items()},
+        "objectives": {name: short(value) for name, value in attempt.objectives.items()},
     }
 
 
@@ -176,13 +176,13 @@ def _point(point: Point, *, front: bool) -> dict[str, Any]:
         "runs": point.runs,
         "samples": point.test_samples,
         "configuration": point.configuration,
-        "objectives": {name: _ends(each) for name, each in point.objectives.items()},
+        "objectives": {name: ends_of(each) for name, each in point.objectives.items()},
         "measures": point.measures,
         "devices": {
             name: {
                 "fits": device.fits,
                 "fitting": device.fitting,
-                "costs": {cost: _ends(value) for cost, value in device.costs.items() if value},
+                "costs": {cost: ends_of(value) for cost, value in device.costs.items() if value},
                 "slack": device.slack,
             }
             for name, device in point.devices.items()
@@ -194,12 +194,12 @@ def _point(point: Point, *, front: bool) -> dict[str, Any]:
     }
 
 
-def _ends(estimate: Estimate) -> list[float]:
+def ends_of(estimate: Estimate) -> list[float]:
     """Value, low and high; the ends of an interval need few digits."""
-    return [estimate.value, _short(estimate.low), _short(estimate.high)]
+    return [estimate.value, short(estimate.low), short(estimate.high)]
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """Six digits are enough for what is only drawn."""
     return float(f"{value:.6g}")
 
@@ -208,9 +208,9 @@ def _attainment(summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             "trial": step.trial,
-            "share": _short(step.share),
+            "share": short(step.share),
             "grew": step.grew,
-            **{name: _short(value) for name, value in step.spent.items()},
+            **{name: short(value) for name, value in step.spent.items()},
         }
         for step in growth(summary)
     ]

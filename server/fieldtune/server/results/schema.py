@@ -179,6 +179,8 @@ class Summary(_Model):
     """Device -> reason -> how many of its reports were refused, or its updates scaled down."""
     changes: list[Changes] = []
     """What a person changed in the study while it ran."""
+    importance: dict[str, dict[str, float]] = {}
+    """Objective -> hyperparameter -> its share of the importance; empty for few trials."""
     state: Literal["running", "interrupted", "finished"] = "finished"
     """Of the study when this was written."""
 

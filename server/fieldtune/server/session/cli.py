@@ -1,4 +1,4 @@
-"""Commands on a finished or running study's folder: ``report`` and ``export``."""
+"""Commands on the folders of finished and running studies."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ def report(
     from fieldtune.server.report.table import print_summary
 
     print_summary(summary, Console())
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Run folders.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="File to write.")] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Write one page on several runs: fronts, attainment, recommendations side by side."""
+    from fieldtune.profiles.common.files import write_atomically, writing
+    from fieldtune.server.report.compare import compare_html, read_runs
+
+    runs = read_runs(folders)
+    with writing(out, "try again"):
+        write_atomically(out.resolve(), compare_html(runs))
+    typer.echo(f"{out}: {' against '.join(run.name for run in runs)}")
 
 
 def export(

@@ -45,6 +45,7 @@ from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.tuner import OptunaTuner, Tuner
+from fieldtune.server.tuner.importance import importances
 
 COSTS_FILE = "costs.json"
 """In the run folder: the cost coefficients of each compiled architecture."""
@@ -275,7 +276,9 @@ class _Recorder:
             calibration,
             self._tuner.predict(evaluated, known),
             self._tuner.changes,
-        ).model_copy(update={"state": state})
+        )
+        weighed = importances(study.full_space, study.study.objectives, evaluated)
+        summary = summary.model_copy(update={"state": state, "importance": weighed})
         self._folder.write("trials.csv", trials_csv(study, evaluated))
         write_results(self._folder, summary)
         now = time.monotonic()

@@ -17,16 +17,18 @@ const folder = (() => {
 })();
 function command(words) {
   const code = html("code", {}, words.map((word, i) => [i ? " " : "", html("span", {}, word)]).flat());
-  const copy = html("button", { type: "button", onclick: async () => {
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      copy.textContent = "Copied";
-      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-    } catch {
-      getSelection().selectAllChildren(code);
-    }
-  } }, "Copy");
+  const copy = html("button", { type: "button", onclick: () => copyText(code.textContent, copy, code) }, "Copy");
   return html("div", { class: "command" }, code, copy);
+}
+// A browser that does not let a page copy selects the text instead.
+async function copyText(text, button, element) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  } catch {
+    getSelection().selectAllChildren(element);
+  }
 }
 function exportCommand(device, trial, variant = "fp32") {
   const { quoted } = data.devices.find(({ name }) => name === device);

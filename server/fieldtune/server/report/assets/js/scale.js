@@ -55,6 +55,19 @@ function padded(values, log, share = 0.06) {
   return { low: low - by, high: high + by };
 }
 
+// How much an objective varies among points: the logarithm of the ratio of a worse value, which three quarters of them
+// keep, to the best one.
+function variation(name, values) {
+  const sorted = [...values].sort((a, b) => (data.measures[name].maximised ? b - a : a - b));
+  const [best, worse] = [sorted[0], sorted[Math.floor(0.75 * (sorted.length - 1))]];
+  return best > 0 && worse > 0 ? Math.abs(Math.log(worse / best)) : Math.abs(worse - best);
+}
+const mostVarying = (valuesOf) => {
+  const by = new Map(data.objectives.map((name) => [name, variation(name, valuesOf(name))]));
+  const two = [...data.objectives].sort((a, b) => by.get(b) - by.get(a)).slice(0, 2);
+  return data.objectives.filter((name) => two.includes(name));
+};
+
 // The scale of a hyperparameter: its searched space, not the tried values.
 function parameterScale(parameter, from, to, count = 5) {
   if (parameter.choices) return choiceScale({ choices: parameter.choices, from, to });

@@ -17,18 +17,10 @@ function useful(name) {
   const worst = Math.max(all[Math.floor((all.length - 1) * 0.75)] ?? -Infinity, ...must);
   return (value) => sign * value <= worst + Math.abs(worst) * 1e-9;
 }
-// How much an objective varies over the useful part of the front: the logarithm of a ratio.
-function variation(name) {
-  const inside = useful(name), values = points.filter((p) => p.front).map((p) => valueOf(p, name)[0]).filter(inside);
-  const low = Math.min(...values), high = Math.max(...values);
-  return low > 0 ? Math.log(high / low) : high - low;
-}
-
 const tradeoff = byId("tradeoff-plot");
 function tradeoffAxes() {
   if (goals.length === 1) return { x: null, y: goals[0] };
-  const two = [...goals].sort((a, b) => variation(b) - variation(a)).slice(0, 2);
-  const [y, x] = goals.filter((name) => two.includes(name));
+  const [y, x] = mostVarying((name) => points.map((point) => valueOf(point, name)[0]));
   return { x, y };
 }
 

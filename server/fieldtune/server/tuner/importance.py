@@ -1,0 +1,56 @@
+"""How much of each objective's variation each hyperparameter explains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import optuna
+
+from fieldtune.server.outcomes.trial import Completed, Outcome
+from fieldtune.server.study.objectives import Objective
+from fieldtune.server.study.space import Space
+from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
+from fieldtune.server.tuner.optuna_tuner import distribution
+
+
+def importances(
+    space: Space, objectives: Sequence[Objective], outcomes: Sequence[Outcome]
+) -> dict[str, dict[str, float]]:
+    """Objective -> hyperparameter -> its share of the importance, which sum to 1.
+
+    Optuna's own (PED-ANOVA, Watanabe et al. 2023): how different the values are that the best
+    tenth of the trials have. Empty for fewer than ten completed trials, and without an objective of
+    which all values are equal.
+    """
+    parameters = {name: p for name, p in space.parameters().items() if p.count() != 1}
+    completed = [
+        outcome
+        for outcome in outcomes
+        if isinstance(outcome, Completed)  # in the space as it is now, if it was narrowed
+        and all(p.contains(outcome.proposal.configuration.flat()[n]) for n, p in parameters.items())
+    ]
+    if len(completed) < FEWEST_PREDICTED or not parameters:
+        return {}
+    distributions = {name: distribution(each) for name, each in parameters.items()}
+    found = {}
+    for objective in objectives:
+        values = [objective.sign * outcome.objectives[objective.name] for outcome in completed]
+        if not np.isfinite(values).all() or len(set(values)) == 1:
+            continue
+        study = optuna.create_study()
+        for outcome, value in zip(completed, values, strict=True):
+            tried = outcome.proposal.configuration.flat()
+            study.add_trial(
+                optuna.create_trial(
+                    params={name: tried[name] for name in parameters},
+                    distributions=distributions,
+                    value=value,
+                )
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it looks at low values, which is meant
+            shares = optuna.importance.get_param_importances(study)
+        found[objective.name] = {name: float(shares.get(name, 0.0)) for name in parameters}
+    return found
