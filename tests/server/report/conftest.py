@@ -101,6 +101,15 @@ def _summary(
     points = {trial: _with_objectives(point, names) for trial, point in points.items()}
     front = _front(list(points.values()), goals)
     defaults = points.get(0) if with_defaults else None
+    compared = {
+        goal.name: {
+            trial: Estimate(value, value * 0.99, value * 1.01)
+            for trial, point in points.items()
+            for value in [point.measures[goal.name]]
+        }
+        for goal in goals
+        if goal.learned
+    }
     return Summary(
         study=study,
         seed=0,
@@ -115,7 +124,7 @@ def _summary(
         recommended={
             device: chosen
             for device in CLIENTS
-            if (chosen := recommend(front, defaults, goals, device)) is not None
+            if (chosen := recommend(front, defaults, goals, device, compared=compared)) is not None
         },
         defaults=defaults,
         attempts=made,
@@ -146,7 +155,7 @@ def _point(trial: int, configuration: Mapping[str, Value], rng: np.random.Genera
             clients=count,
             fitting=count,
             costs={
-                name: Estimate(value=value, low=0.75 * value, high=1.45 * value)
+                name: Estimate(value, 0.75 * value, 1.45 * value, {"clock": 0.33})
                 for name, value in _costs(size, epochs, clients, device).items()
             },
             slack={

@@ -107,18 +107,20 @@ def test_optuna_opens_the_storage_and_agrees(finished: tuple[Path, Any]) -> None
     assert {trial.number for trial in study.best_trials} >= {point["trial"] for point in front}
 
 
-def test_every_device_gets_a_recommendation_from_the_front(pareto: dict[str, Any]) -> None:
-    on_front = {point["trial"] for point in pareto["front"]}
+def test_every_device_gets_a_recommendation_of_which_there_is_a_file(
+    pareto: dict[str, Any],
+) -> None:
+    points = {point["trial"]: point for point in [*pareto["front"], pareto["defaults"]]}
     assert set(pareto["recommended"]) == DEVICES
     for chosen in pareto["recommended"].values():
-        assert chosen["trial"] in on_front
+        assert points[chosen["trial"]]["variants"]
+        assert chosen["no_worse"] >= pareto["decision"]["confidence"]
         for against in chosen["against_defaults"]:
-            verb = "beats" if against["better"] else "could not beat"
-            if abs(against["value"] - against["default"]) < 0.01 * abs(against["default"]):
-                verb = "is as good on"
-            assert verb in chosen["why"]
-            assert against["objective"] in chosen["why"]
             assert against["better"] == (against["value"] < against["default"])
+            if against["value"] != against["default"]:
+                gain = chosen["gains"][against["objective"]]
+                assert against["better"] == (gain["log"] > 0)
+                assert against["objective"] in chosen["why"]
 
 
 def test_every_deployed_file_has_the_accuracy_that_the_report_claims(
@@ -299,7 +301,7 @@ def test_neither_coordinator_nor_clients_import_tensorflow(modules: str) -> None
     assert done.stdout.strip() == "[]"
 
 
-def test_half_the_demo_study_learns_and_its_recommendation_beats_the_defaults(
+def test_half_the_demo_study_learns_and_recommends_nothing_worse_than_the_defaults(
     fieldtune: Command, tmp_path: Path
 ) -> None:
     demo = "simulations/studies/digits.toml"
@@ -308,5 +310,4 @@ def test_half_the_demo_study_learns_and_its_recommendation_beats_the_defaults(
     pareto = json.loads((tmp_path / "pareto.json").read_text())
     assert max(point["measures"]["accuracy"] for point in pareto["front"]) >= 0.92
     for chosen in pareto["recommended"].values():
-        for against in chosen["against_defaults"]:
-            assert against["better"] or "could not beat" in chosen["why"]
+        assert sum(gain["counted"] for gain in chosen["gains"].values()) >= 0

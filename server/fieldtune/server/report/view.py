@@ -146,8 +146,8 @@ def alternatives(summary: Summary, device: str) -> list[dict[str, Any]]:
 
 
 def front_point(summary: Summary, trial: int) -> Point:
-    """A trial of the front."""
-    return next(point for point in summary.front if point.trial == trial)
+    """A trial of the front, or the defaults."""
+    return summary.point(trial)
 
 
 def recommended_for(summary: Summary) -> dict[int, list[str]]:

@@ -13,7 +13,7 @@ def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
     """The trial to export for a device: the one asked for, else the recommended one.
 
     Raises:
-        UsageError: the device is not in the fleet, or the trial is not on the front.
+        UsageError: the device is not in the fleet, or there are no files of the trial.
         RunFolderError: there is nothing to recommend.
     """
     if device not in summary.devices:
@@ -21,11 +21,12 @@ def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
             f"{device!r} is not in this study's fleet{did_you_mean(device, summary.devices)}; "
             f"it has {', '.join(summary.devices) or 'no device yet'}"
         )
-    front = [point.trial for point in summary.front]
+    front = [point.trial for point in summary.deployable]
     if trial is not None:
         if trial not in front:
             raise UsageError(
-                f"Trial {trial} is not on the front; it has {', '.join(map(str, front)) or 'none'}"
+                f"Trial {trial} is not on the front, nor that of the defaults; there are files of "
+                f"{', '.join(map(str, front)) or 'none'}"
             )
         return trial
     if device not in summary.recommended:

@@ -118,12 +118,68 @@ class Against(_Model):
     better: bool
 
 
+class GainOf(_Model):
+    """How much better one objective of a point is than that of another, on one device type."""
+
+    log: float
+    """``ln(other / this)``, of a share to be maximised ``ln((1 - other) / (1 - this))``: 0.69 is
+    half the error, the energy or the latency; below 0 this point is worse."""
+    noise: float
+    """A gain of up to this size, either way, may be none: what the model cannot tell of learned
+    values, or the cost model of two configurations on one device."""
+    counted: float
+    """What is left of the gain given its noise, which is what is promised."""
+    within_noise: bool
+
+
+class Alternative(_Model):
+    """Another point that a device type could use, and its price against the recommended one."""
+
+    trial: int
+    no_worse: float | None
+    """Probability of being no worse than the defaults on what is learned; None without defaults."""
+    gains: dict[str, GainOf]
+    """Objective -> gain over the recommended point; below 0 this one is worse."""
+    why_not: str
+    """Why it is not recommended."""
+
+
+class Standing(_Model):
+    """A point that fits a device type, and what the decision makes of it.
+
+    The recommended point is the one with the largest sum of ``counted`` times the objectives'
+    weights, of those with ``no_worse`` of at least the confidence, or where that is None of all.
+    """
+
+    trial: int
+    no_worse: float | None
+    counted: dict[str, float]
+
+
 class Recommendation(_Model):
     """The point to deploy on a device type."""
 
     trial: int
+    """Of the front, or that of the defaults."""
     why: str
     against_defaults: list[Against]
+    no_worse: float | None = None
+    """Probability of being no worse than the defaults on what is learned; None without defaults."""
+    gains: dict[str, GainOf] = {}
+    """Objective -> gain over the defaults; empty without defaults."""
+    alternatives: list[Alternative] = []
+    """Three to five where there are so many, the best first."""
+    standings: list[Standing] = []
+    """All points that fit the device type, the best first; by them other weights choose."""
+
+
+class DecisionRule(_Model):
+    """``[decision]`` of the study file, by which points were recommended."""
+
+    weights: dict[str, float]
+    """Of each objective."""
+    tolerance: float
+    confidence: float
 
 
 class Attempt(_Model):
@@ -183,6 +239,26 @@ class Summary(_Model):
     """Objective -> hyperparameter -> its share of the importance; empty for few trials."""
     state: Literal["running", "interrupted", "finished"] = "finished"
     """Of the study when this was written."""
+    decision: DecisionRule | None = None
+    """None in files of versions that had none."""
+
+    @property
+    def deployable(self) -> list[Point]:
+        """The points of which there are files: the front, and the defaults if not on it."""
+        on_front = {point.trial for point in self.front}
+        extra = self.defaults is not None and self.defaults.trial not in on_front
+        return [*self.front, *([self.defaults] if self.defaults and extra else [])]
+
+    def point(self, trial: int) -> Point:
+        """A trial of the front, or the defaults.
+
+        Raises:
+            KeyError: it is neither.
+        """
+        found = next((each for each in self.deployable if each.trial == trial), None)
+        if found is None:
+            raise KeyError(trial)
+        return found
 
 
 def to_json(summary: Summary) -> str:

@@ -28,6 +28,7 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.results.recommend import recommend
 from fieldtune.server.results.schema import (
     Attempt,
+    DecisionRule,
     OnDevice,
     Point,
     Reported,
@@ -48,6 +49,7 @@ def summarise(
     calibration: Calibration,
     predicted: Predictions,
     changes: Sequence[Changes] = (),
+    compared: Predictions | None = None,
 ) -> Summary:
     """The summary of a study's outcomes: Pareto front, recommendations, costs, usage.
 
@@ -58,6 +60,8 @@ def summarise(
         predicted: the tuner's predictions of learned objectives. The front is computed from them,
             so that no trial is recommended for a lucky result; others are as measured.
         changes: of the study file while the study ran.
+        compared: the same predictions with the interval of the model alone, without that of the
+            test samples, which are the same for all trials; by default ``predicted``.
     """
     completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     once = merged([_as_predicted(outcome, predicted) for outcome in completed])
@@ -102,7 +106,12 @@ def summarise(
         recommended={
             device: chosen
             for device in devices
-            if (chosen := recommend(front, defaults, objectives, device)) is not None
+            if (
+                chosen := recommend(
+                    front, defaults, objectives, device, study.decision, compared or predicted
+                )
+            )
+            is not None
         },
         defaults=defaults,
         attempts=[_attempt(outcome) for outcome in outcomes],
@@ -124,6 +133,11 @@ def summarise(
         failures=_failures(outcomes),
         refused=_refused(outcomes),
         changes=list(changes),
+        decision=DecisionRule(
+            weights={each.name: study.decision.weight(each.name) for each in objectives},
+            tolerance=study.decision.tolerance,
+            confidence=study.decision.confidence,
+        ),
     )
 
 

@@ -101,11 +101,13 @@ def written_variants(folder: RunFolder, trial: int) -> dict[str, VariantFile]:
 
 def with_variants(folder: RunFolder, summary: Summary) -> Summary:
     """The summary with what the folder holds of each point's variants."""
-    front = [
-        point.model_copy(update={"variants": written_variants(folder, point.trial)})
-        for point in summary.front
-    ]
-    return summary.model_copy(update={"front": front})
+
+    def filled(point: Point) -> Point:
+        return point.model_copy(update={"variants": written_variants(folder, point.trial)})
+
+    defaults = summary.defaults and filled(summary.defaults)
+    front = [filled(point) for point in summary.front]
+    return summary.model_copy(update={"front": front, "defaults": defaults})
 
 
 @dataclass

@@ -174,7 +174,7 @@ def run_session(
         summary = recorder.write(known)
         tuner.revise(recorder.evaluated()[0])
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
-        unmeasured = maker.make(summary.front, tuner.history())
+        unmeasured = maker.make(summary.deployable, tuner.history())
         summary = with_variants(folder, summary)
         write_results(folder, summary.model_copy(update={"state": "finished"}))
     cpu_time.add("compile", service.busy_s)
@@ -276,6 +276,7 @@ class _Recorder:
             calibration,
             self._tuner.predict(evaluated, known),
             self._tuner.changes,
+            self._tuner.predict(evaluated, sampling=False),
         )
         weighed = importances(study.full_space, study.study.objectives, evaluated)
         summary = summary.model_copy(update={"state": state, "importance": weighed})

@@ -1,4 +1,4 @@
-"""What may be changed in a running study: limits, queue, budget, and a narrower space.
+"""What may be changed in a running study: limits, queue, budget, decision, a narrower space.
 
 With any other change, the trials before and after it would not be comparable.
 """
@@ -44,10 +44,13 @@ class Changes(BaseModel):
 
 
 def identity(study: StudyConfig) -> str:
-    """The study as JSON, without its budgets: equal for studies whose trials are comparable."""
+    """The study as JSON, without its budgets and what the reader wants of a recommendation.
+
+    It is equal for studies whose trials are comparable.
+    """
     tuner = study.tuner.model_copy(update={"rungs": study.rungs})
     whole = study.model_copy(update={"tuner": tuner})
-    return whole.model_dump_json(exclude={"study": set(BUDGETS)})
+    return whole.model_dump_json(exclude={"study": set(BUDGETS), "decision": True})
 
 
 def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:

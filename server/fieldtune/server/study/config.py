@@ -22,6 +22,7 @@ from fieldtune.server.compiler.manifest import (
     Optimizer,
     Variant,
 )
+from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import (
     COST_MEASURES,
     MEASURES,
@@ -251,6 +252,7 @@ class StudyConfig(Section):
     server: ServerSection = ServerSection()
     limits: LimitsSection = LimitsSection()
     tuner: TunerSection = TunerSection()
+    decision: DecisionSection = DecisionSection()
     space: Space
     queue: tuple[dict[str, Scalar], ...] = ()
     """``[[queue]]``: configurations to try first; parameters left out are chosen by the tuner."""
@@ -269,6 +271,7 @@ class StudyConfig(Section):
         if "model" in seen:
             raise ValueError("'model' is no parameter's name: list the models in task.model")
         self._check_objectives()
+        self._check_weights()
         if self.rungs and self.rungs[-1] >= self.study.rounds:
             raise ValueError(
                 f"tuner.rungs has {self.rungs[-1]}, but a trial has {self.study.rounds} rounds: "
@@ -324,6 +327,19 @@ class StudyConfig(Section):
                     "study.objectives has 'auc', which clients compute only as the metric: set "
                     f"task.metric = 'auc' (it is {self.task.metric!r})"
                 )
+
+    def _check_weights(self) -> None:
+        names = [objective.name for objective in self.study.objectives]
+        for name in self.decision.weights:
+            if name not in names:
+                raise ValueError(
+                    f"decision.weights has {name!r}, which is no objective of this study"
+                    f"{did_you_mean(name, names)}; it has {', '.join(names)}"
+                )
+        if not any(self.decision.weight(name) for name in names):
+            raise ValueError(
+                "decision.weights are all 0: give at least one objective a weight above 0"
+            )
 
     def _check_queue(self) -> None:
         parameters = self.full_space.parameters()

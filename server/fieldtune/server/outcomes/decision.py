@@ -1,0 +1,243 @@
+"""Which configuration to use on a device type: the one rule behind every recommendation.
+
+Every objective of a configuration is compared with the study's defaults by its *log gain*,
+``ln(default / value)``: 0.69 is half the error or half the energy, and the gains of several
+objectives add up to the logarithm of their product. Scaling an objective changes no log gain.
+
+1. A configuration may be recommended if it fits the device type and, with probability
+   ``confidence``, is no worse than the defaults on what is learned, beyond ``tolerance``. The
+   probability is that of the tuner's model, with a larger deviation for what was run only once or
+   twice (:data:`_DOUBT`).
+2. A gain counts as far as it exceeds its *noise*: what the model cannot tell of the two learned
+   values, or what the cost model cannot tell between two configurations on one device. Of a gain
+   ``g`` known to ``s``, ``g - s**2 / g`` is left: nothing where ``g <= s``, nearly all of a gain
+   that is much larger (the positive-part estimate of James and Stein 1961, for one mean).
+3. Of those that may be recommended, the one with the largest weighted sum of counted gains is.
+
+Without defaults on the device, gains are counted from the worst end of each objective among the
+candidates, as shares of its range, and the largest product is taken (Nash 1950): a point in the
+middle, where there is one, not one at an end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fieldtune.profiles.common.estimate import Estimate, ratio
+from fieldtune.server.study.decision_options import DecisionSection
+from fieldtune.server.study.objectives import Objective
+
+_Z95 = 1.959964
+_DOUBT = 1.0
+"""A learned value that rests on ``n`` runs is taken to be ``1 + _DOUBT / n`` times as uncertain as
+the model says: measured by ``simulations/benchmarks/tuner --part recommend``."""
+_UNSTATED = 0.1
+"""Standard deviation of a learned value without an interval, as a share of it."""
+_LEAST_SHARE = 1e-4
+"""Shares closer to 0 than this count as this large."""
+_WITHIN_NOISE = 1e-3
+"""Share of a gain that counts whatever its noise, so that of two otherwise equal configurations the
+better one is taken."""
+_BALANCE = 0.1
+"""Without defaults: added to the share of each range, so that a worst value is no infinite loss."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration as one device type sees it.
+
+    Attributes:
+        trial: its number.
+        values: objective -> learned values over the fleet with the model's 95 % interval (of equal
+            ends where there is none), costs of this device type with their 90 % interval.
+        runs: trials of this configuration.
+        fits: whether it fits the device type.
+    """
+
+    trial: int
+    values: Mapping[str, Estimate]
+    runs: int = 1
+    fits: bool = True
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One objective of a configuration against that of another."""
+
+    log: float
+    """``ln(other / this)``: above 0 where this one is better."""
+    noise: float
+    """A gain up to this size, either way, may be none."""
+
+    @property
+    def counted(self) -> float:
+        """What is left of the gain given its noise; this is what a recommendation promises."""
+        left = max(abs(self.log) - self.noise**2 / abs(self.log), 0.0) if self.log else 0.0
+        return math.copysign(left, self.log)
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether there may be no difference."""
+        return abs(self.log) <= self.noise
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A candidate and what the rule makes of it.
+
+    Attributes:
+        candidate: it.
+        gains: objective -> gain over the defaults; empty where the device has none.
+        no_worse: probability of being no worse than the defaults on what is learned; None without.
+        allowed: whether it may be recommended.
+        counted: objective -> what enters the score; the score is the sum of these times weights.
+    """
+
+    candidate: Candidate
+    gains: Mapping[str, Gain]
+    no_worse: float | None
+    allowed: bool
+    counted: Mapping[str, float]
+
+    def score(self, options: DecisionSection) -> float:
+        """The weighted sum of what counts."""
+        return sum(options.weight(name) * counted for name, counted in self.counted.items())
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to use on a device type."""
+
+    rated: Sequence[Rated]
+    """All candidates that fit, the best first: first those that may be recommended, by score."""
+    against_defaults: bool
+    """Whether they were compared with the defaults."""
+
+    @property
+    def chosen(self) -> Rated:
+        """The recommended one."""
+        return self.rated[0]
+
+
+def decide(
+    candidates: Sequence[Candidate],
+    defaults: Candidate | None,
+    objectives: Sequence[Objective],
+    options: DecisionSection,
+) -> Decision | None:
+    """Apply the rule.
+
+    Args:
+        candidates: to choose from; the defaults may be among them.
+        defaults: the study's own configuration, whether it fits this device type or not; None where
+            it was not trained.
+        objectives: of the study.
+        options: the reader's weights, tolerance and confidence.
+
+    Returns:
+        None where no candidate fits.
+    """
+    fitting = [each for each in candidates if each.fits]
+    if not fitting:
+        return None
+    if defaults is not None:
+        rated = [_against(each, defaults, objectives, options) for each in fitting]
+        if any(each.allowed for each in rated):
+            return Decision(_ranked(rated, options), against_defaults=True)
+    return Decision(_ranked(_balanced(fitting, objectives), options), against_defaults=False)
+
+
+def gain(candidate: Candidate, other: Candidate, objective: Objective) -> Gain:
+    """The gain of a candidate over another one in an objective, on the same device type."""
+    mine, theirs = candidate.values[objective.name], other.values[objective.name]
+    if objective.learned:
+        scale = _scale(objective, theirs.value)
+        log = _line(objective, theirs.value, scale) - _line(objective, mine.value, scale)
+        if candidate.trial == other.trial:
+            return Gain(log, 0.0)
+        return Gain(log, math.hypot(*(_deviation(each, objective, scale)
+                                      for each in (candidate, other))))  # fmt: skip
+    if mine.value <= 0 or theirs.value <= 0:  # a profile without a figure: nothing to compare
+        return Gain(0.0, 0.0)
+    between = ratio(theirs, mine)
+    return Gain(math.log(between.value), between.half_width if between.value != 1 else 0.0)
+
+
+def _against(
+    candidate: Candidate,
+    defaults: Candidate,
+    objectives: Sequence[Objective],
+    options: DecisionSection,
+) -> Rated:
+    gains = {each.name: gain(candidate, defaults, each) for each in objectives}
+    no_worse = 1.0
+    for each in objectives:
+        if each.learned and candidate.trial != defaults.trial:
+            found = gains[each.name]
+            room = found.log + math.log1p(options.tolerance)
+            no_worse *= _normal(room / found.noise) if found.noise else float(room >= 0)
+    return Rated(
+        candidate,
+        gains,
+        no_worse,
+        no_worse >= options.confidence,
+        {name: each.counted + _WITHIN_NOISE * each.log for name, each in gains.items()},
+    )
+
+
+def _balanced(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> list[Rated]:
+    """Candidates rated by shares of each objective's range among them."""
+    counted: list[dict[str, float]] = [{} for _ in candidates]
+    for objective in objectives:
+        scale = _scale(objective, max(abs(c.values[objective.name].value) for c in candidates))
+        line = np.array([_line(objective, c.values[objective.name].value, scale)
+                         for c in candidates])  # fmt: skip
+        best, worst = (candidates[int(i)] for i in (line.argmin(), line.argmax()))
+        reach = gain(best, worst, objective)
+        if reach.log <= 0:
+            continue
+        shares = (line.max() - line) / (line.max() - line.min())
+        for each, share in zip(counted, shares.tolist(), strict=True):
+            even = math.log((share + _BALANCE) / (1 + _BALANCE))
+            each[objective.name] = even * (_WITHIN_NOISE if reach.within_noise else 1.0)
+    return [
+        Rated(candidate, {}, None, True, each)
+        for candidate, each in zip(candidates, counted, strict=True)
+    ]
+
+
+def _normal(z: float) -> float:
+    """The standard normal distribution function."""
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def _ranked(rated: Sequence[Rated], options: DecisionSection) -> list[Rated]:
+    return sorted(
+        rated, key=lambda each: (not each.allowed, -each.score(options), each.candidate.trial)
+    )
+
+
+def _scale(objective: Objective, reference: float) -> float:
+    """What a measure without a natural zero is divided by; 0 where logarithms are taken."""
+    return 0.0 if objective.unit == "share" or not objective.maximised else abs(reference) or 1.0
+
+
+def _line(objective: Objective, value: float, scale: float) -> float:
+    """A learned value on the line on which differences are log gains, to be minimised."""
+    if objective.unit == "share":
+        return math.log(max(1 - value if objective.maximised else value, _LEAST_SHARE))
+    if scale:
+        return -value / scale
+    return math.log(max(value, 1e-12))
+
+
+def _deviation(candidate: Candidate, objective: Objective, scale: float) -> float:
+    """Standard deviation of a learned value on the line."""
+    estimate = candidate.values[objective.name]
+    ends = [_line(objective, end, scale) for end in (estimate.low, estimate.high)]
+    deviation = abs(ends[1] - ends[0]) / (2 * _Z95)
+    return (deviation or _UNSTATED) * (1 + _DOUBT / candidate.runs)
