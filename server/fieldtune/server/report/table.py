@@ -62,7 +62,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         if summary.recommended:
             console.print()
             console.print(_deployment(summary, console))
-            if any(point.variants for point in summary.front):
+            if any(point.variants for point in summary.deployable):
                 console.print()
                 console.print(_files(summary))
         if summary.reported and not summary.simulated:
@@ -200,7 +200,7 @@ def _files(summary: Summary) -> Table:
     for heading in ("variant", "size", measure):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     chosen = {recommended.trial for recommended in summary.recommended.values()}
-    for point in summary.front:
+    for point in summary.deployable:
         if point.trial in chosen:
             for name, file in point.variants.items():
                 size = figure("file_bytes", file.bytes)
