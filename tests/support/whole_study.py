@@ -102,32 +102,35 @@ class PretendedConversion(CompileService):
         return made
 
 
-def run(folder: Path, trials: int, log_file: Path) -> None:
-    """Run or resume the study."""
+def run(
+    folder: Path,
+    trials: int,
+    log_file: Path,
+    text: str = STUDY,
+    fleet: type[LoggedFleet] = LoggedFleet,
+) -> list[str]:
+    """Run or resume the study; the sentences that are printed."""
     cache = folder / "cache"
     if not cache.exists():
         recorded_cache(folder / "cache.new")
         (folder / "cache.new").rename(cache)
-    text = STUDY.format(trials=trials)
+    notes: list[str] = []
     with (
         migrations_read_once(),
         PretendedConversion(ArtefactCache(cache)) as service,
-        RunFolder(folder / "run", text) as opened,
+        RunFolder(folder / "run", text.format(trials=trials)) as opened,
     ):
         tuner = open_tuner(opened)
         opened.open_checkpoints({each.proposal.number for each in tuner.history()})
         log = Log(log_file)
         run_session(
-            opened, tuner, LoggedFleet(log), service, LoggedOutcomes(log), CpuTime(), refused
+            opened, tuner, fleet(log), service, LoggedOutcomes(log), CpuTime(), notes.append
         )
     files = ("trials.csv", "pareto.json", "costs.json", "models/*/*", "checkpoints")
     found = sorted(file for pattern in files for file in (folder / "run").glob(pattern))
     lines = (f"{file.relative_to(folder)} {_digest(file)}\n" for file in found)
     (folder / "end").write_text("".join(lines))
-
-
-def refused(sentence: str) -> None:
-    raise AssertionError(sentence)
+    return notes
 
 
 def _digest(file: Path) -> str:

@@ -166,6 +166,8 @@ class Completed:
     """By device type."""
     refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Device -> reason -> how many of its reports were refused, or scaled down."""
+    weights_sha256: str = ""
+    """Of the file with the trained weights, in hexadecimal; empty in studies of 0.1.0."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -139,15 +140,16 @@ class RunFolder:
             write_atomically(target, content, parents=True)
         return target
 
-    def save_weights(self, trial: int, weights: Weights) -> None:
+    def save_weights(self, trial: int, weights: Weights) -> str:
         """Keep a trial's trained weights; call it before the trial is told.
 
-        They are on disk when this returns, so that even after a power cut every trial in the
-        database has its weights.
+        Returns the SHA-256 of the file. It is on disk when this returns, so that even after a power
+        cut every trial in the database has its weights.
         """
         buffer = io.BytesIO()
         np.save(buffer, weights, allow_pickle=False)
         self.write(f"models/{trial_name(trial)}/weights.npy", buffer.getvalue())
+        return hashlib.sha256(buffer.getvalue()).hexdigest()
 
     def checkpoint(self, trial: int) -> Checkpoint:
         """The checkpoint of a trial in training."""
@@ -165,12 +167,23 @@ class RunFolder:
                 found.append(int(number[1]))
         return sorted(set(found))
 
-    def load_weights(self, trial: int) -> Weights:
-        """The weights of a trial; raises RunFolderError where they are missing."""
+    def load_weights(self, trial: int, sha256: str = "") -> Weights:
+        """The weights of a trial.
+
+        Args:
+            trial: its number.
+            sha256: of the file, in hexadecimal; empty where it is not known.
+
+        Raises:
+            RunFolderError: they are missing or damaged.
+        """
         file = self.path / "models" / trial_name(trial) / "weights.npy"
         try:
-            weights: Weights = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as lost:
+            packed = file.read_bytes()
+            if sha256 and hashlib.sha256(packed).hexdigest() != sha256:
+                raise ValueError("their SHA-256 is not the one in study.db")
+            weights: Weights = np.load(io.BytesIO(packed), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as lost:
             raise RunFolderError(f"The weights of trial {trial} cannot be read: {lost}") from None
         return weights
 

@@ -197,7 +197,7 @@ class VariantMaker:
     ) -> Future[bytes]:
         return self._service.variant(
             self._artefacts.spec(trial.proposal.configuration),
-            self._folder.load_weights(trial.proposal.number),
+            self._folder.load_weights(trial.proposal.number, trial.weights_sha256),
             name,
             calibration if name == "int8" else None,
         )

@@ -19,8 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-
-import numpy as np
+from dataclasses import replace
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.errors import CompileError
@@ -28,8 +27,8 @@ from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.feasible_space import find_feasible
 from fieldtune.server.costs.known_costs import KnownCosts
-from fieldtune.server.federation.fedavg import Exchange, Plan
-from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
+from fieldtune.server.federation.fedavg import Exchange
+from fieldtune.server.federation.fedex_candidates import who_may_train
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import (
@@ -44,7 +43,7 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.knowledge import Knowledge
 from fieldtune.server.session.progress import Observer
-from fieldtune.server.session.training import Training
+from fieldtune.server.session.training import Training, candidates_of, plan_of
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
@@ -190,36 +189,21 @@ class TuningLoop:
 
     def _start_training(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
         """Send the first round's requests to the clients."""
-        seed, manifest = trial_seed(self._study.study.seed, proposal.number), artefact.manifest
-        candidates = self._candidates(proposal, forecast, seed)
+        calibration = self._knowledge.calibration(proposal.number, self._numbers())
+        candidates = candidates_of(
+            self._study, proposal, forecast, lambda other: self._costs.forecast(other, calibration)
+        )
         participants = tuple(who_may_train(candidates))
 
         def goes_on(rounds: int, measures: Mapping[str, float]) -> bool:
             others = self._knowledge.rescored_before(proposal.number, self._numbers())
             return self._rungs.goes_on(rounds, forecast, measures, others)
 
-        plan = Plan(
-            trial=proposal.number,
-            configuration=proposal.configuration,
-            artefact=manifest.artefact_sha256,
-            hyperparameters=manifest.hyperparameters,
-            initial_weights=artefact.initial_weights,
-            participants=participants,
-            classes=0 if self._study.task.reconstructs else manifest.classes,
-            rounds=self._study.study.rounds,
-            metric=self._study.task.metric,
-            deadline_s={
-                client: cap
-                for client in participants
-                if (cap := self._costs.deadline_s(self._profile_of[client])) is not None
-            },
-            seed=seed,
-            # A repetition is to measure the end result, so it is not stopped early.
-            rungs=() if proposal.phase == "validate" else self._rungs.rounds,
-            goes_on=goes_on,
-            server=self._study.server,
-            on_clipped=self._bounds.clipped(proposal.number),
-        )
+        plan = plan_of(
+            self._study, proposal, artefact, participants,
+            {client: self._costs.deadline_s(self._profile_of[client]) for client in participants},
+            self._rungs.rounds, goes_on, self._bounds.clipped(proposal.number),
+        )  # fmt: skip
         expected = self._costs.expected(proposal.configuration)
         training = Training(
             self._study, proposal, plan, candidates, expected, artefact.model,
@@ -228,26 +212,6 @@ class TuningLoop:
         self._in_flight.append(training)
         self._knowledge.trials_changed()
         self._send(training, training.begin())
-
-    def _candidates(self, proposal: Proposal, forecast: Forecast, seed: int) -> list[Candidate]:
-        """The configurations that share one training: the proposed one and, with FedEx, others.
-
-        The first trial trains the study's defaults alone: they are the baseline that the
-        recommendation is compared with.
-        """
-        proposed = Candidate(proposal.configuration, forecast)
-        options = self._study.tuner.exploration
-        if options is None or proposal.number == 0:
-            return [proposed]
-        calibration = self._knowledge.calibration(proposal.number, self._numbers())
-        return candidates_around(
-            proposed,
-            space=self._study.space,
-            count=options.configurations,
-            radius=options.radius,
-            forecast=lambda other: self._costs.forecast(other, calibration),
-            seed=seed,
-        )
 
     def _receive(self) -> None:
         """Process the replies that have come in; without open requests, wait for the compiler."""
@@ -280,12 +244,40 @@ class TuningLoop:
 
     def _finish(self, training: Training) -> None:
         """Keep the weights of a completed trial, and tell its outcome."""
-        assert training.outcome is not None
-        if isinstance(training.outcome, Completed):
-            assert training.weights is not None
-            self._folder.save_weights(training.plan.trial, training.weights)
-        self._tell(training.outcome)
+        self._tell(self._kept(training))
         self._folder.checkpoint(training.plan.trial).remove()
+
+    def _kept(self, training: Training) -> Outcome:
+        """The outcome of a training, whose weights are on the disk."""
+        outcome = training.outcome
+        assert outcome is not None
+        if isinstance(outcome, Completed):
+            assert training.weights is not None
+            sha256 = self._folder.save_weights(training.plan.trial, training.weights)
+            outcome = replace(outcome, weights_sha256=sha256)
+        return outcome
+
+    def train_again(self, finished: Completed) -> Outcome:
+        """Train a finished trial again, whose weights are lost, and keep its weights.
+
+        It is trained as it was, from the same seed, with the calibration of that time; so on the
+        same fleet its weights and outcome are the same.
+        """
+        proposal = finished.proposal
+        if finished.learned.choice:
+            client = finished.learned.choice.configurations[0]
+            configuration = replace(proposal.configuration, client=client)
+            proposal = replace(proposal, configuration=configuration)
+        artefact = self._artefacts.of(proposal.configuration).result()
+        calibration = self._knowledge.calibration(proposal.number, ())
+        forecast = self._costs.forecast(proposal.configuration, calibration)
+        self._start_training(proposal, forecast, artefact)
+        while self._in_flight[0].outcome is None:
+            self._receive()
+        training = self._in_flight.popleft()
+        outcome = self._kept(training)
+        self._folder.checkpoint(proposal.number).remove()
+        return outcome
 
     def _tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
         """Tell the tuner and the observer; ``then`` is a configuration to try next."""
@@ -297,8 +289,3 @@ class TuningLoop:
     def _numbers(self) -> list[int]:
         """Numbers of the trials that are being trained."""
         return [training.plan.trial for training in self._in_flight]
-
-
-def trial_seed(study_seed: int, trial: int) -> int:
-    """The seed of everything random in one trial."""
-    return int(np.random.SeedSequence([study_seed, trial]).generate_state(1)[0])

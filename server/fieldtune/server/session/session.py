@@ -40,6 +40,7 @@ from fieldtune.server.results.variants import VariantMaker, with_variants
 from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
+from fieldtune.server.session.lost_weights import train_lost_again
 from fieldtune.server.session.progress import Display
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
@@ -160,10 +161,11 @@ def run_session(
     check_queue(study, tuner.history(), costs, artefacts)
     recorder = _Recorder(folder, tuner, costs, display)
     recorder.write(known)
+    loop = TuningLoop(
+        folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds
+    )
     try:
-        TuningLoop(
-            folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds
-        ).run()
+        loop.run()
     except BaseException:
         with suppress(FieldtuneError):  # why it ended is the more important message
             recorder.write(state="interrupted")
@@ -172,6 +174,9 @@ def run_session(
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
         summary = recorder.write(known)
+        while train_lost_again([each.trial for each in summary.front], folder, tuner, loop, notes):
+            known.calibrate(corrections(tuner.history()))
+            summary = recorder.write(known)
         tuner.revise(recorder.evaluated()[0])
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.deployable, tuner.history())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from fieldtune.client.contract.messages import TrainReport, Weights
+from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.costs.calibration import Expected, ObservationCollector
 from fieldtune.server.costs.usage import UsageMeter
 from fieldtune.server.federation.fedavg import (
     Answers,
     Exchange,
+    GoesOn,
     NothingLearnedError,
     Plan,
     Report,
@@ -20,11 +24,12 @@ from fieldtune.server.federation.fedavg import (
     federated_averaging,
 )
 from fieldtune.server.federation.fedex import fedex
-from fieldtune.server.federation.fedex_candidates import Candidate
+from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around
 from fieldtune.server.federation.plausible import Asked, Bounds
 from fieldtune.server.outcomes.trial import (
     Completed,
     Failed,
+    Forecast,
     Learned,
     Outcome,
     Proposal,
@@ -34,6 +39,70 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.results.checkpoints import Checkpoint
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.space import Configuration
+
+
+def trial_seed(study: StudyConfig, trial: int) -> int:
+    """The seed of everything random in one trial."""
+    return int(np.random.SeedSequence([study.study.seed, trial]).generate_state(1)[0])
+
+
+def candidates_of(
+    study: StudyConfig,
+    proposal: Proposal,
+    forecast: Forecast,
+    forecast_other: Callable[[Configuration], Forecast],
+) -> list[Candidate]:
+    """The configurations that share one training: the proposed one and, with FedEx, others.
+
+    The first trial trains the study's defaults alone: they are the baseline that the recommendation
+    is compared with.
+    """
+    proposed = Candidate(proposal.configuration, forecast)
+    options = study.tuner.exploration
+    if options is None or proposal.number == 0:
+        return [proposed]
+    return candidates_around(
+        proposed,
+        space=study.space,
+        count=options.configurations,
+        radius=options.radius,
+        forecast=forecast_other,
+        seed=trial_seed(study, proposal.number),
+    )
+
+
+def plan_of(
+    study: StudyConfig,
+    proposal: Proposal,
+    artefact: Artefact,
+    participants: Sequence[int],
+    deadline_s: Mapping[int, float | None],
+    rungs: Sequence[int],
+    goes_on: GoesOn,
+    on_clipped: Callable[[int, int, float], None],
+) -> Plan:
+    """The training of a proposal on these clients."""
+    manifest = artefact.manifest
+    return Plan(
+        trial=proposal.number,
+        configuration=proposal.configuration,
+        artefact=manifest.artefact_sha256,
+        hyperparameters=manifest.hyperparameters,
+        initial_weights=artefact.initial_weights,
+        participants=participants,
+        classes=0 if study.task.reconstructs else manifest.classes,
+        rounds=study.study.rounds,
+        metric=study.task.metric,
+        deadline_s={client: cap for client, cap in deadline_s.items() if cap is not None},
+        seed=trial_seed(study, proposal.number),
+        # A repetition is to measure the end result, so it is not stopped early.
+        rungs=() if proposal.phase == "validate" else rungs,
+        goes_on=goes_on,
+        server=study.server,
+        on_clipped=on_clipped,
+    )
+
 
 _MISPREDICTED, _MOST_WORK_S = 3.0, 86400.0
 """Of a round's predicted time: a factor by which it may be exceeded; a bound in seconds."""

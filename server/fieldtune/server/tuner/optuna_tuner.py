@@ -193,6 +193,18 @@ class OptunaTuner:
             self._study.tell(number, told.values, state)
         self._told[number], self._outcomes[number] = told, outcome
 
+    def replace(self, outcome: Completed) -> None:
+        """Replace the outcome of a completed trial that was trained again."""
+        told = self._told_of(outcome)
+        attributes = {_OUTCOME_KEY: _OUTCOME.dump_json(outcome).decode(), **figures(outcome)}
+        values = dict(enumerate(told.values or ()))
+        with _storing(self._path):
+            self._store(
+                {outcome.proposal.number: Facts({}, attributes, _constraints(told), values)}
+            )
+        self._told[outcome.proposal.number] = told
+        self._outcomes[outcome.proposal.number] = outcome
+
     def _know(self, formulas: Formulas | None) -> None:
         if formulas is not None:
             self._study.know(formulas)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from fieldtune.server.bo.known import Formulas
-from fieldtune.server.outcomes.trial import Outcome, Proposal
+from fieldtune.server.outcomes.trial import Completed, Outcome, Proposal
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
@@ -64,6 +64,9 @@ class Tuner(Protocol):
 
         Proposals do not change, and the next session begins with the outcomes as they were told.
         """
+
+    def replace(self, outcome: Completed) -> None:
+        """Store the new outcome of a completed trial that was trained again."""
 
     def history(self) -> Sequence[Outcome]:
         """All outcomes so far, by trial number."""
