@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,8 @@ def _session(folder: Path, trials: int, rng: random.Random | None) -> Rounds:
         try:
             whole_study.run(folder, trials, log)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     if rng is not None:
@@ -98,4 +101,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

@@ -14,6 +14,7 @@ from fieldtune.client.node.fleet_api import (
     RunEndedError,
     UnreachableError,
     UntrustedError,
+    WrongClockError,
 )
 from support.answering import answering
 from support.identities import key_pair, make_server, server
@@ -79,5 +80,17 @@ def test_a_refusal_for_a_wrong_clock_says_how_wrong(
 ) -> None:
     with answering(tmp_path, 401, b"{}", ahead_s=ahead_s) as port:
         refused = refusal(port)
-    assert isinstance(refused, KeyRefusedError)
-    assert f"s {side} the coordinator's: set it" in str(refused)
+    assert isinstance(refused, WrongClockError)
+    assert f"its clock is 60 minutes {side} the coordinator's: start NTP" in str(refused)
+
+
+@pytest.mark.parametrize(("days", "side"), [(40, "behind"), (-40, "ahead of")])
+def test_a_certificate_that_is_not_valid_for_a_wrong_clock_says_how_wrong(
+    tmp_path: Path, days: float, side: str
+) -> None:
+    expired = make_server(days_left=-1)
+    with answering(tmp_path, 200, identity=expired, ahead_s=86400.0 * days) as port:
+        refused = refusal(port, expired.ca_certificate)
+    assert isinstance(refused, WrongClockError)
+    assert f"its clock is 40 days {side} the coordinator's" in str(refused)
+    assert "certificate has expired" in str(refused)

@@ -85,10 +85,22 @@ def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_wrong_clock_and_a_refused_key_are_told(tmp_path: Path) -> None:
-    with answering(tmp_path, 401, b"{}", ahead_s=120) as port:
+    with answering(tmp_path, 401, b"{}", ahead_s=600) as port:
         said = found(examine(bundle_for(port, tmp_path), None, "raspberry-pi-5"))
     assert "behind the coordinator's" in said["clock"].message
-    assert "its clock is" in said["admission"].message
+    assert said["admission"].message == "its clock is 10 minutes behind the coordinator's"
+    assert said["admission"].remedy == "start NTP with 'timedatectl set-ntp true', or set it"
+
+
+def test_a_board_whose_clock_stood_still_is_told_so_and_not_that_the_certificate_is_wrong(
+    tmp_path: Path,
+) -> None:
+    other_day = make_server(days_left=-1)  # as a clock sees it that is a year ahead
+    with answering(tmp_path, 200, identity=other_day, ahead_s=-365 * 86400) as port:
+        said = found(examine(bundle_for(port, tmp_path, other_day), None, "raspberry-pi-5"))
+    assert said["clock"].message == "its clock is 365 days ahead of the coordinator's"
+    assert said["clock"].remedy is not None
+    assert "certificate" not in said
 
 
 def test_bad_data_a_short_board_and_a_readable_bundle_are_told(

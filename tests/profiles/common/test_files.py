@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
-from fieldtune.profiles.common.files import locked, write_atomically, writing
+from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
 
 
 def test_a_process_that_is_killed_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
@@ -31,6 +31,10 @@ def test_a_process_that_is_killed_before_the_rename_leaves_the_old_file(tmp_path
     assert file.read_bytes() == b"old"
     write_atomically(file, b"newer")  # what the killed one left is in nobody's way
     assert file.read_bytes() == b"newer"
+    (tmp_path / ".mine.part").touch()
+    assert len(list(tmp_path.iterdir())) == 3
+    remove_parts(tmp_path.parent)
+    assert {each.name for each in tmp_path.iterdir()} == {"weights.npy", ".mine.part"}
 
 
 @pytest.fixture

@@ -114,6 +114,20 @@ def test_a_device_keeps_its_number_when_others_come_and_go(folder: CoordinatorFo
     folder.remove("a")
     folder.enroll("d")
     assert [(d.name, d.number) for d in folder.devices()] == [("b", 1), ("c", 2), ("d", 3)]
+    folder.remove("d")
+    folder.enroll("d")
+    assert folder.devices()[-1].number == 4
+
+
+def test_a_number_is_not_used_again_in_a_folder_of_an_earlier_version(
+    folder: CoordinatorFolder,
+) -> None:
+    for name in ("a", "b"):
+        folder.enroll(name)
+    (folder.path / "next-number").unlink()
+    folder.remove("b")
+    folder.enroll("c")
+    assert [(d.name, d.number) for d in folder.devices()] == [("a", 0), ("c", 2)]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 64, "é", "a.b"])

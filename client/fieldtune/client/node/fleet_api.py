@@ -11,7 +11,8 @@ own SuperNode (protobuf over HTTP, each request signed by the device).
     ├── UnreachableError           the network, the proxy or the SuperLink is down: try again
     │   └── ContentPendingError    the coordinator is still uploading the content: try again soon
     ├── UntrustedError             the coordinator's certificate is not valid for this device
-    ├── KeyRefusedError            the device's key is unknown, or its clock is wrong
+    ├── WrongClockError            the device's clock differs too much from the coordinator's
+    ├── KeyRefusedError            the device's key is unknown
     ├── NotActivatedError          Flower's error 2004: the key is unknown or already connected
     └── RunEndedError              the run has ended, or the message has been deleted
 """
@@ -73,6 +74,8 @@ NODE_UNAVAILABLE = 5
 _NOT_ACTIVATED = 2004
 """Flower's FLEET_NODE_ACTIVATION_FAILED; importing its error module would import fastapi."""
 _CLOCK_TOLERANCE_S = 5.0
+_IGNORE_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME."""
 _SUPERLINK_DOWN = (502, 503, 504)
 _Result = TypeVar("_Result")
 
@@ -123,6 +126,10 @@ class UntrustedError(LinkError):
     """The coordinator's certificate is not valid for this device."""
 
 
+class WrongClockError(LinkError):
+    """The device's clock differs too much: signatures or certificates are refused for that."""
+
+
 class KeyRefusedError(LinkError):
     """The coordinator does not accept the device's signature."""
 
@@ -162,6 +169,7 @@ class Link:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError("the key is not an elliptic curve key")
         self._key = public_key_to_bytes(key.public_key())
+        self._address, self._ca_certificate = address, ca_certificate
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=ca_certificate)
         self._client = FleetHttpClient(
@@ -178,23 +186,23 @@ class Link:
     def activate(self) -> int:
         """Register the device as online; returns its node id, which is determined by its key."""
         request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=HEARTBEAT_S)
-        return int(_call(lambda: self._client.ActivateNode(request)).node_id)
+        return int(self._call(lambda: self._client.ActivateNode(request)).node_id)
 
     def heartbeat(self, node_id: int) -> bool:
         """Send a heartbeat; False if the SuperLink does not know the node."""
         request = SendNodeHeartbeatRequest(
             node=ProtoNode(node_id=node_id), heartbeat_interval=HEARTBEAT_S
         )
-        return bool(_call(lambda: self._client.SendNodeHeartbeat(request)).success)
+        return bool(self._call(lambda: self._client.SendNodeHeartbeat(request)).success)
 
     def deactivate(self, node_id: int) -> None:
         """Register the device as offline."""
-        _call(lambda: self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id)))
+        self._call(lambda: self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id)))
 
     def pull(self, node_id: int) -> PendingMessage | None:
         """The next message for the device, or None. The SuperLink delivers each only once."""
         request = PullMessagesRequest(node=ProtoNode(node_id=node_id))
-        pulled = _call(lambda: self._client.PullMessages(request))
+        pulled = self._call(lambda: self._client.PullMessages(request))
         if not pulled.messages_list:
             return None
         trees = iterate_object_tree(pulled.message_object_trees[0])
@@ -208,7 +216,7 @@ class Link:
         message_id, contents = pending.head.metadata.message_id, {}
         for object_id in pending.object_ids:
             wanted = PullObjectRequest(node=node, run_id=run_id, object_id=object_id)
-            got = _call(partial(self._client.PullObject, wanted))
+            got = self._call(partial(self._client.PullObject, wanted))
             if not got.object_found:
                 raise RunEndedError("the SuperLink has deleted the message's content")
             if not got.object_available:
@@ -217,7 +225,7 @@ class Link:
         received = ConfirmMessageReceivedRequest(
             node=node, run_id=run_id, message_object_id=message_id
         )
-        _call(lambda: self._client.ConfirmMessageReceived(received))
+        self._call(lambda: self._client.ConfirmMessageReceived(received))
         message = inflate_object_from_contents(message_id, contents)
         if not isinstance(message, Message):
             raise RunEndedError("the received object is not a message")
@@ -235,7 +243,7 @@ class Link:
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[runtime_s],
             )
-            pushed = _call(lambda: self._client.PushMessages(request))
+            pushed = self._call(lambda: self._client.PushMessages(request))
             wanted = set(pushed.objects_to_push)
             for object_id, part in get_all_nested_objects(reply).items():
                 if object_id in wanted:
@@ -246,7 +254,15 @@ class Link:
                         object_content=part.deflate(),
                         session_id=pushed.session_id,
                     )
-                    _call(partial(self._client.PushObject, content))
+                    self._call(partial(self._client.PushObject, content))
+
+    def _call(self, request: Callable[[], _Result]) -> _Result:
+        try:
+            return _call(request)
+        except UntrustedError as untrusted:
+            if wrong := clock_error(server_date(self._address, self._ca_certificate)):
+                raise WrongClockError(f"{wrong} ({untrusted})") from None
+            raise
 
 
 def _call(request: Callable[[], _Result]) -> _Result:
@@ -260,7 +276,8 @@ def _call(request: Callable[[], _Result]) -> _Result:
         if "WRONG_VERSION_NUMBER" in reason:
             reason = "the server there does not use TLS, so it is not the coordinator"
         if "CERTIFICATE_VERIFY_FAILED" in reason:
-            raise UntrustedError(reason.partition("failed: ")[2].partition(" (_ssl")[0]) from None
+            why = reason.partition("failed: ")[2].partition(" (_ssl")[0]
+            raise UntrustedError(why) from None
         raise UnreachableError(reason) from None
     except (ValueError, httpx.HTTPError) as error:
         raise UnreachableError(f"invalid response, not from a SuperLink: {error}") from None
@@ -288,7 +305,9 @@ class _Signature:
 def _http_error(response: httpx.Response) -> LinkError:
     status, code = response.status_code, _flower_code(response)
     if status == httpx.codes.UNAUTHORIZED:
-        return KeyRefusedError(_clock_error(response) or "the coordinator does not know its key")
+        if wrong := clock_error(response.headers.get("date")):
+            return WrongClockError(wrong)
+        return KeyRefusedError("the coordinator does not know its key")
     if code == _NOT_ACTIVATED:
         return NotActivatedError(f"Flower error {code}")
     if status == httpx.codes.FORBIDDEN and code is not None:
@@ -308,13 +327,39 @@ def _flower_code(response: httpx.Response) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def _clock_error(response: httpx.Response) -> str | None:
-    """The error message if the request was refused because of a wrong clock, else None."""
-    behind_s = clock_behind_s(response.headers.get("date"))
-    if behind_s is None or abs(behind_s) < _CLOCK_TOLERANCE_S:
+def server_date(address: str, ca_certificate: str) -> str | None:
+    """The HTTP ``Date`` of a server, whose certificate may be expired or not valid yet.
+
+    None if it does not answer, or its certificate is not of this authority.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca_certificate)
+    context.verify_flags |= _IGNORE_TIME
+    try:
+        answer = httpx.get(f"https://{address}", verify=context, timeout=10.0)
+    except httpx.HTTPError:
         return None
+    return str(answer.headers.get("date"))
+
+
+def clock_error(date: str | None) -> str:
+    """A sentence if the clock differs too much from an HTTP ``Date``; empty if it does not."""
+    behind_s = clock_behind_s(date)
+    if behind_s is None or abs(behind_s) < _CLOCK_TOLERANCE_S:
+        return ""
     side = "behind" if behind_s > 0 else "ahead of"
-    return f"its clock is {abs(behind_s):.0f} s {side} the coordinator's: set it, or start NTP"
+    return (
+        f"its clock is {lasting(abs(behind_s))} {side} the coordinator's: start NTP with "
+        "'timedatectl set-ntp true', or set it"
+    )
+
+
+def lasting(seconds: float) -> str:
+    """A time of this length in words: ``90 s``, ``12 minutes``, ``30 hours``, ``12 days``."""
+    for unit, unit_s in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def clock_behind_s(date: str | None) -> float | None:

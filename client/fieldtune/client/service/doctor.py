@@ -224,7 +224,7 @@ def _network(bundle: Bundle) -> Iterator[Finding]:
 def _certificate(bundle: Bundle) -> Iterator[Finding]:
     # Imported before asking for the time: on a small board it takes longer than the clock
     # tolerance.
-    from fieldtune.client.node.fleet_api import clock_behind_s
+    from fieldtune.client.node.fleet_api import clock_behind_s, clock_error, server_date
 
     context = ssl.create_default_context(cadata=bundle.ca_certificate)
     connection = HTTPSConnection(bundle.host, bundle.port, timeout=_TIMEOUT_S, context=context)
@@ -237,6 +237,9 @@ def _certificate(bundle: Bundle) -> Iterator[Finding]:
         yield _clock(clock_behind_s(connection.getresponse().getheader("Date")))
     except ssl.SSLCertVerificationError as bad:
         today = datetime.now(UTC).date()
+        if wrong := clock_error(server_date(bundle.address, bundle.ca_certificate)):
+            yield _clock_finding("clock", wrong)
+            return
         yield Finding(
             "certificate",
             f"{bad.verify_message} (today is {today} on this device)",
@@ -263,16 +266,23 @@ def _expiry(left_s: float) -> Finding:
 
 
 def _clock(behind: float | None) -> Finding:
+    from fieldtune.client.node.fleet_api import lasting
+
     if behind is None:
         return Finding("clock", "the coordinator does not send the time")
     if abs(behind) > _CLOCK_LIMIT_S:
         side = "behind" if behind > 0 else "ahead of"
         return Finding(
             "clock",
-            f"{abs(behind):.0f} s {side} the coordinator's",
+            f"{lasting(abs(behind))} {side} the coordinator's",
             "set it: 'timedatectl set-ntp true'; signatures are refused if it is far off",
         )
     return Finding("clock", "agrees with the coordinator's")
+
+
+def _clock_finding(topic: str, sentence: str) -> Finding:
+    message, _, remedy = sentence.partition(": ")
+    return Finding(topic, message, remedy)
 
 
 def _admission(bundle: Bundle, folders: ClientFolders) -> Finding:
@@ -299,7 +309,13 @@ def _is_running(pid: int) -> bool:
 
 
 def _try_connecting(bundle: Bundle) -> Finding:
-    from fieldtune.client.node.fleet_api import KeyRefusedError, Link, LinkError, NotActivatedError
+    from fieldtune.client.node.fleet_api import (
+        KeyRefusedError,
+        Link,
+        LinkError,
+        NotActivatedError,
+        WrongClockError,
+    )
 
     link = Link(bundle.address, bundle.ca_certificate, bundle.private_key, _TIMEOUT_S)
     try:
@@ -311,6 +327,8 @@ def _try_connecting(bundle: Bundle) -> Finding:
             "if it has just lost its connection, wait a minute; else have it enrolled, and stop "
             "other devices that use its bundle",
         )
+    except WrongClockError as wrong:
+        return _clock_finding("admission", str(wrong))
     except KeyRefusedError as refused:
         return Finding("admission", str(refused), "have the device enrolled again")
     except LinkError as lost:

@@ -10,12 +10,12 @@ from typing import NoReturn
 
 import click
 import typer
+import typer.core
 from rich.console import Console
 from rich.text import Text
 
 from fieldtune.profiles.common.errors import (
     FieldtuneError,
-    InterruptError,
     MissingExtraError,
     StorageError,
 )
@@ -29,13 +29,13 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
         server_packages: import names of the packages in the extra ``server``; if one of them is
             missing, the message says which extra to install.
     """
+    # Otherwise Typer writes "\[required]", escaped for Rich, into help that Rich does not render.
+    typer.core.HAS_RICH = False
     try:
         sys.exit(app(standalone_mode=False))
     except click.ClickException as usage:
         usage.show()
         sys.exit(usage.exit_code)
-    except click.Abort:  # Ctrl-C where nothing needs to be said about what is kept
-        _fail("interrupted", InterruptError.exit_code)
     except FieldtuneError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as missing:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fieldtune.profiles.common.errors import FieldtuneError, StorageError
+
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 def write_atomically(
@@ -55,6 +58,17 @@ def write_atomically(
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove temporary files of :func:`write_atomically` that a kill has left below a folder.
+
+    Nobody may be writing there.
+    """
+    for part in folder.glob("**/.*.part"):
+        if _PART.fullmatch(part.name):
+            with suppress(OSError):
+                part.unlink()
 
 
 def _make_folder(folder: Path, *, durable: bool) -> None:

@@ -8,6 +8,7 @@
 ``nginx.conf``               the proxy: TLS, and only the part of SuperLink's API for devices
 ``*.service``                a systemd unit that keeps the coordinator running
 ``devices/NAME.toml``        each enrolled device: its number and its public key
+``next-number``              the number of the next device to be enrolled
 ``bundles/NAME.bundle.toml`` what to copy onto the device
 ``refused.json``             devices whose reports were refused
 ``superlink.db``, ``flwr/``  SuperLink's state
@@ -226,7 +227,8 @@ class CoordinatorFolder:
                     "choose another name"
                 )
             private, public = make_device_key()
-            number = 1 + max((device.number for device in known), default=-1)
+            number = self._next_number(known)
+            _write(self.path / "next-number", f"{number + 1}\n")
             _write(
                 self.path / "devices" / f"{name}.toml",
                 to_toml({"number": number, "public_key": public}),
@@ -240,12 +242,20 @@ class CoordinatorFolder:
         )
         return Enrolled(name, number, public), bundle
 
+    def _next_number(self, known: Sequence[Enrolled]) -> int:
+        """One that no device has had: a study in progress knows its devices by their numbers."""
+        try:
+            stored = int((self.path / "next-number").read_text())
+        except (OSError, ValueError):
+            stored = 0  # enrolled by 0.1.0
+        return max([stored, *(device.number + 1 for device in known)])
+
     def bundle_file(self, name: str) -> Path:
         """Where a device's bundle is written."""
         return self.path / "bundles" / f"{name}{SUFFIX}"
 
     def remove(self, name: str) -> Enrolled:
-        """Remove a device; its number is not reused while later ones exist.
+        """Remove a device; its number is not used again.
 
         Raises:
             DeploymentError: there is no such device.
@@ -254,6 +264,7 @@ class CoordinatorFolder:
             known = {device.name: device for device in self.devices()}
             if name not in known:
                 raise _no_device(name, known)
+            _write(self.path / "next-number", f"{self._next_number(list(known.values()))}\n")
             (self.path / "devices" / f"{name}.toml").unlink()
             self.bundle_file(name).unlink(missing_ok=True)
         return known[name]

@@ -98,7 +98,8 @@ class Registration:
         )
         count = len(self.found)
         state = "waiting for devices: " if count < wanted else ""
-        sentence = f"{state}{count} of {wanted} are here{': ' if found else ''}{found}"
+        of = f" of {wanted}" if count <= wanted else ""  # more may take part than are waited for
+        sentence = f"{state}{count}{of} are here{': ' if found else ''}{found}"
         if sentence != self._state:
             self._state = sentence
             self._notes(sentence)

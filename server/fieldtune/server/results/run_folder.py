@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError
-from fieldtune.profiles.common.files import locked, write_atomically, writing
+from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
 from fieldtune.server.results.checkpoints import Checkpoint
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.changes import identity, steered
@@ -62,6 +62,7 @@ class RunFolder:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             self._lock.enter_context(locked(path / ".lock", refusal))
+        remove_parts(path)
         try:
             self.study = self._freeze(frozen, text, trials, seed, where)
         except BaseException:
@@ -165,6 +166,9 @@ class RunFolder:
                     file.unlink()
             else:
                 found.append(int(number[1]))
+        if not found:
+            with suppress(OSError):
+                folder.rmdir()
         return sorted(set(found))
 
     def load_weights(self, trial: int, sha256: str = "") -> Weights:

@@ -76,7 +76,7 @@ class InterruptibleDisplay:
 def interruptible() -> Iterator[Interrupts]:
     """Handle the signals inside the block, if called in the main thread (others get no signals).
 
-    A signal that is ignored, as ``nohup`` does with SIGHUP, stays ignored. Python prints a
+    SIGHUP stays ignored where it is, as ``nohup`` does. Python prints a
     traceback of an exception that it drops; for KeyboardInterrupt, which is raised again, that is
     suppressed.
     """
@@ -93,7 +93,7 @@ def interruptible() -> Iterator[Interrupts]:
     before = {
         number: signal.signal(number, interrupts.handle)
         for number in _SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     }
     sys.unraisablehook = dropped
     try:
