@@ -22,6 +22,7 @@ from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.retarget import retarget
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.session.command import Notes, run_study
+from fieldtune.server.session.rehearsal import metric_line, rehearse
 from fieldtune.server.session.session import (
     compile_service,
     known_costs,
@@ -57,11 +58,16 @@ def tune_in_simulation(
             import_path=import_path,
             log=folder.path / "workers.log",
         ) as grid:
+            if grid.facts.warning:
+                note(grid.facts.warning)
             fleet = GridFleet(grid, notes=note)
             yield fleet
             fleet.close()
 
-    run_study(study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated)
+    run_study(
+        study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated,
+        simulated=True,
+    )  # fmt: skip
 
 
 def check_in_simulation(study_file: Path) -> None:
@@ -81,9 +87,12 @@ def check_in_simulation(study_file: Path) -> None:
         ) as grid,
     ):
         with notes.status("describing the fleet") as status:
-            members = GridFleet(grid).members()
+            fleet = GridFleet(grid)
+            members = fleet.members()
             costs = make_cost_model(study, members)
             artefacts = make_artefacts(study, members, service)
+            status.update("trying model and metric on a client's samples")
+            rehearsal = rehearse(study, members, artefacts, fleet)
             screening = screen(
                 study,
                 costs,
@@ -93,7 +102,10 @@ def check_in_simulation(study_file: Path) -> None:
                     f"compiled {done}/{total} architectures"
                 ),
             )
-        print_check(study, members, screening, Console(), dealt=grid.partition_description)
+        if grid.facts.warning:
+            notes.print(grid.facts.warning, highlight=False, soft_wrap=True, markup=False)
+        metric = metric_line(study, grid.facts, rehearsal)
+        print_check(study, members, screening, Console(), grid.facts, metric=metric)
         if not screening.feasible:
             raise InfeasibleError(impossible(study, screening))
         check_queue(study, [], costs, artefacts)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from fieldtune.client.training.metrics import auc
-from fieldtune.client.training.trainer import metric_function
+from fieldtune.client.training.trainer import metric_function, own_metric
 from fieldtune.profiles.common.errors import UsageError
 
 
@@ -35,3 +35,26 @@ def test_a_client_with_one_class_has_no_say() -> None:
 def test_a_metric_of_ones_own_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(UsageError, match=r"^task\.metric = 'math:sqr' .* \(did you mean 'sqrt'"):
         metric_function("math:sqr")
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (ZeroDivisionError("division by zero"), "raised ZeroDivisionError: division by zero"),
+        (SystemExit(3), "raised SystemExit: 3"),
+        (0.5, r"returned a single number, 0.5: return \(value, weight\), two numbers"),
+        ([0.5] * 50, "returned 50 values: return"),
+        (("a", 1), "returned 2 values of which not all are numbers"),
+        (None, "returned NoneType: return"),
+        ((0.5, -1), "returned the weight -1: return a weight of at least 0"),
+        ((0.5, float("nan")), "returned the weight nan"),
+    ],
+)
+def test_a_metric_that_returns_anything_else_is_a_sentence(returned: object, sentence: str) -> None:
+    def metric(y_true: object, logits: object) -> object:
+        if isinstance(returned, BaseException):
+            raise returned
+        return returned
+
+    with pytest.raises(UsageError, match=rf"^task\.metric = 'm:f' {sentence}"):
+        own_metric("m:f", metric, np.zeros(1, np.int32), np.zeros((1, 2), np.float32))  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ learning_rate = { low = 0.01, high = 1.0, log = true }
 [space.server]
 clients_per_round = { low = 2, high = 5 }
 """
+WIDTH, LR = (line for line in GOOD.splitlines() if line.startswith(("width", "learning_rate")))
 
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
@@ -104,6 +105,24 @@ def test_several_models_become_a_parameter() -> None:
             "choose the kind dirichlet or quantity",
         ),
         ("[study]", "[study", "not valid TOML"),
+        (LR, "batch_size = 0", "client.batch_size takes the value 0: it must be a whole number"),
+        (LR, "batch_size = { low = 1.0, high = 8.0 }", "write its ends as whole numbers"),
+        (LR, 'local_epochs = "two"', "local_epochs takes the value 'two': it must be a whole"),
+        ("low = 0.01, high = 1.0, log = true", "low = -0.1, high = 1.0", "takes the value -0.1"),
+        ("high = 1.0", "high = inf", "learning_rate has high = inf: it must be a number within"),
+        (LR, "momentum = 1.5", "it must be a number of at least 0 and at most 1"),
+        (LR, "clip_norm = -1", "space.client.clip_norm takes the value -1"),
+        ("low = 2, high", "low = 0, high", "space.server.clients_per_round takes the value 0"),
+        (WIDTH, "width = [8, 16]", "width is a list: did you mean { choices = [8, 16] }?"),
+        (WIDTH, "width = { choices = 8 }", "has choices = 8: list them, as choices = [8, 16]"),
+        (WIDTH, "width = { choices = [[8]] }", "width has the choice [8]: it must be a text"),
+        (WIDTH, "width = 2020-01-01", "width must be a value, { choices = [...] }, or a range"),
+        ('["error", "-macro_f1"]', '["error", "loss", "recall", "metric", "energy_j"]',
+         "study.objectives names 5 objectives: name 1 to 4"),
+        ('["error", "-macro_f1"]', '"error"', "study.objectives must be a list of measures"),
+        ("round_s = 30", "round_s = inf", "limits.round_s = inf: must be a finite number"),
+        ("rounds = 2", f"rounds = {10**30}", "must be less than or equal to 1000000"),
+        ("trials = 4", f"trials = {'[' * 2000}{']' * 2000}", "nests lists or tables too deeply"),
     ],
 )  # fmt: skip
 def test_a_wrong_entry_is_named_with_its_remedy(old: str, new: str, sentence: str) -> None:

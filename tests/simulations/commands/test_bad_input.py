@@ -69,6 +69,58 @@ def test_check_says_which_limit_is_impossible(
     assert "inference_ms rules out 100 %" in done.stderr
 
 
+METRIC = "def metric(y_true, logits):\n    return {}\n"
+
+
+@pytest.mark.parametrize("command", ["check", "tune"])
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (METRIC.format("1 / 0, 1"), "raised ZeroDivisionError: division by zero"),
+        (METRIC.format("0.5"), "returned a single number, 0.5: return (value, weight)"),
+        (METRIC.format("[0.5] * 50"), "returned 50 values: return (value, weight)"),
+        (METRIC.format("(50, 1)"), "returned the value 50, and the objective error is 1 - metric"),
+        (METRIC.format("(, 1)"), "own.py, line 2: invalid syntax"),
+    ],
+)
+def test_a_metric_that_does_not_work_is_found_before_anything_trains(
+    command: str, source: str, sentence: str,
+    fieldtune: Command, small_study: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    file = changed(small_study, tmp_path, '"accuracy"', '"own:metric"')
+    (tmp_path / "own.py").write_text(source)
+    done = fieldtune(command, file, *(["--out", tmp_path / "run"] if command == "tune" else []))
+    assert done.returncode == 2, done.stderr
+    (error,) = (line for line in done.stderr.splitlines() if "error:" in line)
+    assert "error: task.metric = 'own:metric' " in error
+    assert sentence in error
+    assert "Traceback" not in done.stderr
+    assert "trial " not in done.stderr
+
+
+def test_check_tells_of_data_chance_level_and_metric(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    done = fieldtune("check", small_study)
+    assert done.returncode == 0, done.stderr
+    assert "10 classes of 9.7 to 10.2 % of the samples" in done.stdout
+    assert "Values of the samples go from 0 to 1" in done.stdout
+    assert "Metric accuracy: 0.102 by chance (always the most frequent class)" in done.stdout
+    (tmp_path / "own.py").write_text(
+        METRIC.format("(y_true == 3).mean(), 1")
+        + "\n\ndef load():\n    from sklearn.datasets import load_digits\n"
+        "    digits = load_digits()\n"
+        "    return 16 * digits.images[..., None], digits.target, None\n"
+    )
+    file = changed(small_study, tmp_path, '"accuracy"', '"own:metric"')
+    file.write_text(file.read_text().replace('data = "digits"', 'data = "own:load"'))
+    done = fieldtune("check", file)
+    assert done.returncode == 0, done.stderr
+    assert "Metric own:metric: gives 0" in done.stdout
+    assert " for the untrained model on client 0 (" in done.stdout
+    assert "The samples go from 0 to 256, and training on such large values" in done.stderr
+
+
 def test_a_missing_study_file_is_a_sentence(fieldtune_process: Command, tmp_path: Path) -> None:
     done = fieldtune_process("tune", tmp_path / "none.toml")
     assert done.returncode == 2

@@ -73,9 +73,11 @@ def test_a_study_with_own_modules_and_data_is_retargeted_from_anywhere(
 @pytest.mark.parametrize(
     ("old", "new", "code", "sentence"),
     [
-        ("return min(recalls)", "return 1 / 0, min(recalls)", 7, "ZeroDivisionError"),
+        ("return min(recalls)", "return 1 / 0, min(recalls)", 2, "ZeroDivisionError"),
+        ("Dense(classes)", "Dense(classes, 'softmax')", 6, "ends in softmax, which the loss"),
         ("return x + 1.5", "raise OSError('no disk')\n    return x + 1.5", 2, "raised OSError"),
         ("import keras\n", "import kears\n", 6, "kears"),
+        ("def network(", "def network(:", 2, "gestures.py, line 19"),
         ("Dense(classes)", "Dense(classes + 1)", 6, "the data has 4 classes"),
         ("GlobalAveragePooling1D()(x)", "Lambda(keras.ops.erfinv)(x)", 6, "gestures:network"),
     ],

@@ -12,7 +12,6 @@ import logging
 import re
 import tomllib
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fieldtune.client.data.arrays import check_arrays, read_npz
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.images import SUFFIXES, read_image
 from fieldtune.profiles.common.errors import DataError, did_you_mean
@@ -157,31 +157,19 @@ def _has_test(file: Path) -> bool:
 
 
 def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            x, y = np.asarray(arrays[x_name]), np.asarray(arrays[y_name])
-    except KeyError:
-        raise DataError(f"{file} must hold the arrays {x_name} and {y_name}") from None
-    except (
-        OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
-        TypeError,  # a .npy file named .npz
-        RuntimeError,  # encrypted, or an unsupported compression
-    ):  # fmt: skip
-        raise DataError(f"{file} is not a .npz file of plain arrays: write it again") from None
-    return _samples(str(file), x, y)
+    arrays = read_npz(file, (x_name, y_name))
+    if len(arrays) < 2:
+        raise DataError(f"{file} must hold the arrays {x_name} and {y_name}")
+    return _samples(str(file), arrays[x_name], arrays[y_name], (x_name, y_name))
 
 
-def _samples(where: str, x: NDArray[Any], y: NDArray[Any]) -> _Samples:
-    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
-        raise DataError(
-            f"{where}: x has shape {x.shape} and y {y.shape}: one row of x and one label "
-            "per sample are needed"
-        )
-    if x.dtype.kind not in "biuf":
-        raise DataError(f"{where}: x holds {x.dtype}, not numbers: give it as int or float")
+def _samples(
+    where: str, x: NDArray[Any], y: NDArray[Any], names: tuple[str, str] = ("x", "y")
+) -> _Samples:
+    samples = check_arrays(where, x, y, names)
     if y.dtype.kind not in "biufUSO":
         raise DataError(f"{where}: y holds {y.dtype}, not labels: number the classes 0, 1, 2, ...")
-    return x.astype(np.float32), y
+    return samples, y
 
 
 def _csv(file: Path, about: DataDescription) -> _Samples:

@@ -36,7 +36,7 @@ from fieldtune.client.training.runtime import (
     Sessions,
     runtime_name,
 )
-from fieldtune.profiles.common.errors import DataError
+from fieldtune.profiles.common.errors import DataError, UsageError
 from fieldtune.profiles.host.probe import Host
 
 MeterSource = Callable[[Mapping[str, object]], Meter]
@@ -178,6 +178,8 @@ def make_client_app(
             return _failed(report, request, "bad_artefact", str(bad))
         except DataError as bad:
             return _failed(report, request, "bad_data", str(bad))
+        except UsageError as wrong:  # the study's metric
+            return _failed(report, request, "error", str(wrong))
         except MemoryError:
             return _failed(report, request, "out_of_memory", "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -164,11 +165,52 @@ def _evaluated(
     metric: str,
 ) -> Evaluated:
     samples, function = len(data.test_y), metric_function(metric)
-    value, weight = (
-        function(data.test_y, np.concatenate(outputs)) if function and samples else (None, None)
-    )
+    value = weight = None
+    if function and samples:
+        value, weight = own_metric(metric, function, data.test_y, np.concatenate(outputs))
     hits, predicted, actual = counts
     return Evaluated(samples, loss_sum, hits, predicted, actual, value, weight)
+
+
+def own_metric(
+    name: str, function: Metric, y_true: NDArray[np.int32], logits: NDArray[np.float32]
+) -> tuple[float, float]:
+    """A metric's value and weight.
+
+    Raises:
+        UsageError: the function raises, or returns something else.
+    """
+    metric = f"task.metric = {name!r}"
+    try:
+        returned = function(y_true, logits)
+    except (Exception, SystemExit) as raised:  # a user's function may raise anything
+        raise UsageError(f"{metric} raised {type(raised).__name__}: {raised}") from raised
+    try:
+        value, weight = (float(number) for number in returned)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(
+            f"{metric} returned {_kind(returned)}: return (value, weight), two numbers: the "
+            "metric on this client's samples, and the weight with which it counts"
+        ) from None
+    if not 0 <= weight < math.inf:
+        raise UsageError(
+            f"{metric} returned the weight {weight:g}: return a weight of at least 0, such as the "
+            "number of samples"
+        )
+    return value, weight
+
+
+def _kind(returned: object) -> str:
+    """What a function returned, in a few words."""
+    if isinstance(returned, (int, float, np.number)):
+        return f"a single number, {returned:g}"
+    if isinstance(returned, (tuple, list)) or (isinstance(returned, np.ndarray) and returned.ndim):
+        return (
+            f"{len(returned)} values of which not all are numbers"
+            if len(returned) == 2
+            else (f"{len(returned)} values")
+        )
+    return f"{type(returned).__name__}"
 
 
 @cache

@@ -101,7 +101,19 @@ def build_model(spec: ModelSpec) -> Any:
             f"model {spec.model!r} gives {outputs}, the data has {spec.classes} classes: end it in "
             "keras.layers.Dense(classes)"
         )
+    if spec.options.loss == "sparse_categorical_crossentropy" and _ends_in_softmax(model):
+        raise CompileError(
+            f"model {spec.model!r} ends in softmax, which the loss applies itself: end it in "
+            "logits, keras.layers.Dense(classes) without activation"
+        )
     return model
+
+
+def _ends_in_softmax(model: Any) -> bool:
+    """Whether the outputs of a classifier are probabilities, by whatever ops it computes them."""
+    x = np.random.default_rng(0).normal(size=(4, *model.inputs[0].shape[1:])).astype(np.float32)
+    outputs = np.asarray(model(x, training=False))
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-4))
 
 
 def _builder(name: str) -> Any:

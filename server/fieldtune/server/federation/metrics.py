@@ -36,6 +36,20 @@ def from_counts(hits: Counts, predicted: Counts, actual: Counts) -> dict[str, fl
     }
 
 
+def chance_level(metric: str, counts: NDArray[np.int64]) -> float:
+    """A built-in metric's value for always predicting the most frequent class.
+
+    Args:
+        metric: its name.
+        counts: number of samples of each class ``[classes]``.
+    """
+    if metric == "auc":
+        return 0.5
+    constant = np.zeros_like(counts)
+    constant[counts.argmax()] = 1
+    return from_counts(constant * counts, constant * counts.sum(), counts)[metric]
+
+
 def between_clients(errors: Sequence[float], weights: Sequence[float]) -> dict[str, float]:
     """How errors ``[n]`` differ between clients.
 

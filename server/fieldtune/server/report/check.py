@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +14,7 @@ from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.feasible_space import Screening
 from fieldtune.server.report.format import budget
 from fieldtune.server.study.config import StudyConfig, StudySection
+from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import SECTIONS, Parameter
 
@@ -22,12 +24,19 @@ def print_check(
     members: Sequence[Description],
     screening: Screening,
     console: Console,
+    facts: DataFacts | None = None,
     *,
-    dealt: str = "",
+    metric: str = "",
 ) -> None:
     """Print what a study is about and what its limits leave of it.
 
-    ``dealt`` says in a few words how the samples came to the clients, where that is known.
+    Args:
+        study: the study.
+        members: its clients.
+        screening: what the limits leave.
+        console: where to.
+        facts: of the data; None where they are not known.
+        metric: what the metric is, and its chance level.
     """
     samples = sum(member.train_samples for member in members)
     tests = sum(member.test_samples for member in members)
@@ -47,11 +56,8 @@ def print_check(
         f"model {' or '.join(study.task.models)}",
         highlight=False,
     )
-    if dealt:
-        held = [member.train_samples + member.test_samples for member in members]
-        console.print(
-            f"Dealt out {dealt}; a client holds {min(held)} to {max(held)} samples", highlight=False
-        )
+    for line in _data_lines(study, members, facts, metric) if facts else ():
+        console.print(line, highlight=False, markup=False)
 
     space = Table("parameter", "goes to", "values", "default", title="Space", title_justify="left")
     full = study.full_space
@@ -79,6 +85,20 @@ def print_check(
         f"({screening.sampled} configurations sampled, {screening.architectures} architectures)",
         highlight=False,
     )
+
+
+def _data_lines(
+    study: StudyConfig, members: Sequence[Description], facts: DataFacts, metric: str
+) -> Iterator[str]:
+    """Partition, classes, value range, metric and chance level."""
+    held = [member.train_samples + member.test_samples for member in members]
+    yield (f"Samples were distributed {facts.partition}; a client holds {min(held)} to {max(held)}")
+    counts = np.array(facts.class_samples)
+    shares = 100 * counts / counts.sum()
+    if not study.task.reconstructs:
+        yield f"{len(counts)} classes of {shares.min():.1f} to {shares.max():.1f} % of the samples"
+    yield f"Values of the samples go from {facts.low:.4g} to {facts.high:.4g}"
+    yield f"Metric {metric}"
 
 
 def _size(study: StudySection) -> str:

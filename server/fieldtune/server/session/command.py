@@ -40,6 +40,7 @@ def run_study(
     warm_start: Sequence[Path],
     fleet_of: FleetSource,
     refusals: RefusalStore | None = None,
+    simulated: bool = False,
 ) -> None:
     """Run or resume a study: the result on stdout, progress on stderr.
 
@@ -77,7 +78,7 @@ def run_study(
             ):
                 summary = run_session(
                     folder, tuner, fleet, service, interrupts.watching(display), cpu_time, note,
-                    refusals,
+                    refusals, rehearsed=simulated or folder.study.task.own_metric,
                 )  # fmt: skip
         except KeyboardInterrupt:
             told = {each.proposal.number for each in tuner.history()}

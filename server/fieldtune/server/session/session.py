@@ -42,6 +42,7 @@ from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.lost_weights import train_lost_again
 from fieldtune.server.session.progress import Display
+from fieldtune.server.session.rehearsal import rehearse
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
@@ -143,13 +144,17 @@ def run_session(
     cpu_time: CpuTime,
     notes: Callable[[str], None],
     refusals: RefusalStore | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> Summary:
     """Run or resume the study to its end, and write the results into the run folder.
 
     ``notes`` prints a sentence about each client whose report is rejected; ``refusals`` keeps what
-    was rejected beyond this study.
+    was rejected beyond this study. With ``rehearsed``, a new study first tries model and metric
+    once on a client's samples.
 
     Raises:
+        UsageError: the study's metric does not return a value and a weight.
         FleetError: no client could train; or no client could measure a file to deploy, in which
             case the other results are written.
     """
@@ -157,6 +162,8 @@ def run_session(
     bounds = Bounds(members, notes, store=refusals)
     artefacts = make_artefacts(study, members, service)
     costs = make_cost_model(study, members, folder)
+    if rehearsed and not tuner.history():
+        rehearse(study, members, artefacts, fleet)
     known = known_costs(study, costs, artefacts, tuner.history())
     check_queue(study, tuner.history(), costs, artefacts)
     recorder = _Recorder(folder, tuner, costs, display)

@@ -31,6 +31,7 @@ from fieldtune.server.study.objectives import (
     parse_objective,
 )
 from fieldtune.server.study.partition import PartitionSection
+from fieldtune.server.study.ranges import out_of_range
 from fieldtune.server.study.section import Section
 from fieldtune.server.study.space import SECTIONS, Configuration, Parameter, Scalar, Space, Value
 from fieldtune.server.study.tuner_options import TunerSection
@@ -49,6 +50,8 @@ SERVER_DEFAULTS: dict[str, Value] = {
 }
 """Settings of the server side, likewise."""
 
+MAX_OBJECTIVES = 4
+
 BUDGETS = ("trials", "device_hours", "energy_j", "sent_bytes")
 """Keys of ``[study]`` that limit it; it ends when any that is set is used up."""
 
@@ -56,22 +59,20 @@ BUDGETS = ("trials", "device_hours", "energy_j", "sent_bytes")
 class StudySection(Section):
     """``[study]``: budget, rounds and objectives."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    trials: int | None = Field(default=None, ge=1)
-    device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    trials: int | None = Field(default=None, ge=1, le=1_000_000)
+    device_hours: float | None = Field(default=None, gt=0)
     """Hours that all devices together may be busy."""
-    energy_j: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    energy_j: float | None = Field(default=None, gt=0)
     """Joules that all devices together may use for it."""
-    sent_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sent_bytes: float | None = Field(default=None, gt=0)
     """Bytes that all devices together may send."""
-    rounds: int = Field(ge=1)
+    rounds: int = Field(ge=1, le=1_000_000)
     objectives: tuple[StoredObjective, ...] = Field(
         default=tuple(MEASURES[name] for name in ("error", "inference_ms", "energy_j")),
-        min_length=1,
-        max_length=4,
     )
-    seed: int = Field(default=0, ge=0)
-    parallel: int = Field(default=4, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    parallel: int = Field(default=4, ge=1, le=10_000)
     """Trials that are trained at the same time. It changes the results: each proposal is made
     without knowing the trials that are still being trained."""
 
@@ -79,7 +80,12 @@ class StudySection(Section):
     @classmethod
     def _known(cls, entries: object) -> object:
         if not isinstance(entries, (list, tuple)):
-            return entries
+            raise ValueError('must be a list of measures, such as ["error", "energy_j"]')
+        if not 1 <= len(entries) <= MAX_OBJECTIVES:
+            raise ValueError(
+                f"names {len(entries) or 'no'} objectives: name 1 to {MAX_OBJECTIVES}, and give "
+                "what else must hold as [limits]"
+            )
         found = [e if isinstance(e, Objective) else parse_objective(str(e)) for e in entries]
         names = [objective.name for objective in found]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -191,7 +197,7 @@ class TaskSection(Section):
 class FleetSection(Section):
     """``[fleet]``: how many clients, and the share of each device profile."""
 
-    clients: int = Field(ge=1)
+    clients: int = Field(ge=1, le=1_000_000)
     devices: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -363,6 +369,8 @@ class StudyConfig(Section):
                     f"space.{section}.{name} is not known{did_you_mean(name, known)}; "
                     f"known are {', '.join(known)}"
                 )
+            if wrong := out_of_range(name, getattr(self.space, section)[name]):
+                raise ValueError(f"space.{section}.{name} {wrong}")
 
     @property
     def rungs(self) -> tuple[int, ...]:

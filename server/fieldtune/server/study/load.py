@@ -35,6 +35,8 @@ def parse_study(text: str, where: str) -> StudyConfig:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as wrong:
         raise StudyError(f"{where} is not valid TOML: {wrong}") from None
+    except RecursionError:
+        raise StudyError(f"{where} nests lists or tables too deeply: flatten them") from None
     limits = tree.get("limits")
     if isinstance(limits, dict):
         # In the file, tables such as [limits."raspberry-pi-4b"] stand beside the general limits.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -26,6 +27,29 @@ SECTIONS: tuple[Section, ...] = ("model", "client", "server")
 Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, Field()]
 _Number = Annotated[StrictInt | StrictFloat, Field()]
 
+_ENDS = ("low =", "high =")
+_MAX_SIZE = 10**18
+"""Larger numbers would lose digits as a float, or overflow."""
+
+
+def _check_values(parameter: Mapping[str, object]) -> None:
+    """Refuse a value of a parameter that no setting can have."""
+    choices = parameter.get("choices") or ()
+    if not isinstance(choices, (list, tuple)):
+        raise ValueError(f"has choices = {choices!r}: list them, as choices = [8, 16]")
+    given = [("the choice", each) for each in choices]
+    given += [
+        (f"{key} =", parameter[key]) for key in ("low", "high", "default") if key in parameter
+    ]
+    for name, value in given:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            fits = -_MAX_SIZE <= value <= _MAX_SIZE  # false for nan
+        else:
+            fits = value is None or (isinstance(value, (bool, str)) and name not in _ENDS)
+        if not fits:
+            kind = "a number" if name in _ENDS else "a text, true, false, or a number"
+            raise ValueError(f"has {name} {value!r}: it must be {kind} within -1e18 and 1e18")
+
 
 class Parameter(BaseModel):
     """One dimension of the space: either ``choices``, or a range ``low..high``.
@@ -35,7 +59,7 @@ class Parameter(BaseModel):
     middle of the range (geometric with ``log``) or the middle choice.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     choices: tuple[Scalar, ...] | None = None
     low: _Number | None = None
@@ -48,7 +72,17 @@ class Parameter(BaseModel):
     @classmethod
     def _fixed(cls, given: object) -> object:
         """A plain value is the only choice."""
-        return {"choices": (given,)} if isinstance(given, (bool, int, float, str)) else given
+        if isinstance(given, (list, tuple)):
+            raise ValueError(f"is a list: did you mean {{ choices = {_toml(given)} }}?")
+        if isinstance(given, (bool, int, float, str)):
+            given = {"choices": (given,)}
+        elif not isinstance(given, (dict, Parameter)):
+            raise ValueError(
+                "must be a value, { choices = [...] }, or a range { low = ..., high = ... }"
+            )
+        if isinstance(given, dict):
+            _check_values(given)
+        return given
 
     @model_validator(mode="after")
     def _one_kind(self) -> Parameter:
@@ -156,6 +190,12 @@ class Parameter(BaseModel):
         if self.integer:
             return int(high - low) // (self.step or 1) + 1
         return 1 if low == high else None
+
+
+def _toml(values: Sequence[object]) -> str:
+    """A list as a study file has it; shortened where it is long."""
+    text = json.dumps(values, default=str)
+    return text if len(text) <= 60 else "[...]"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Fedex(Section):
     """What the step size is divided by: the largest entry of the gradient (``aggressive``), the
     root of the sum of their squares over the rounds (``adaptive``), the root of the round number
     (``decaying``), or nothing (``constant``)."""
-    step_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    step_size: float | None = Field(default=None, gt=0)
     """None: ``sqrt(2 ln k)`` for ``k`` configurations."""
     discount: float | None = Field(default=None, ge=0, le=1)
     """Weight of earlier rounds in the baseline that a client's error is compared with: 0 takes the

@@ -20,6 +20,7 @@ from fieldtune.simulations.datasets.fashion import load_fashion
 from fieldtune.simulations.datasets.folder import load_folder
 from fieldtune.simulations.datasets.fsdd import load_fsdd
 from fieldtune.simulations.datasets.hapt import load_hapt
+from fieldtune.simulations.datasets.samples import check_labels, checked_samples
 
 __all__ = ["BUILT_IN", "Dataset", "load_dataset", "locate_dataset"]
 
@@ -44,8 +45,12 @@ def locate_dataset(name: str, base: Path) -> str:
     return str((base / name).resolve())
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str, *, labelled: bool = True) -> Dataset:
     """A built-in data set, a folder of ``.npz`` files, or what ``package.module:function`` returns.
+
+    Args:
+        name: the value in the study file.
+        labelled: whether the labels are used, so that they must number the classes without gaps.
 
     Raises:
         DataError: the name is unknown, the package is missing, or the arrays are inconsistent.
@@ -53,14 +58,19 @@ def load_dataset(name: str) -> Dataset:
     if name in BUILT_IN:
         return BUILT_IN[name]()
     if Path(name).is_dir():
-        return load_folder(Path(name))
-    if ":" not in name:
+        where, dataset = name, load_folder(Path(name))
+    elif ":" in name:
+        where = f"task.data = {name!r}"
+        dataset = _checked(where, _call(name))
+    else:
         raise DataError(
             f"task.data = {name!r} is unknown{did_you_mean(name, BUILT_IN)}: use one of "
             f"{', '.join(BUILT_IN)}, 'package.module:function', or a folder of .npz files beside "
             "the study file"
         )
-    return _checked(name, _call(name))
+    if labelled:
+        check_labels(where, dataset.y)
+    return dataset
 
 
 def _call(name: str) -> Any:
@@ -69,21 +79,26 @@ def _call(name: str) -> Any:
         return function()
     except DataError:
         raise
-    except Exception as failed:  # a user's function may raise anything
+    except (Exception, SystemExit) as failed:  # a user's function may raise anything
         raise DataError(
             f"task.data = {name!r} raised {type(failed).__name__}: {failed}"
         ) from failed
 
 
-def _checked(name: str, returned: Any) -> Dataset:
+def _checked(where: str, returned: Any) -> Dataset:
     if not isinstance(returned, tuple) or len(returned) != 3:
-        raise DataError(f"task.data = {name!r} must return (x, y, owner), where owner may be None")
-    x, y, owner = np.asarray(returned[0], np.float32), np.asarray(returned[1]), returned[2]
-    if y.ndim != 1 or len(x) != len(y) or (owner is not None and len(owner) != len(y)):
+        raise DataError(f"{where} must return (x, y, owner), where owner may be None")
+    try:
+        x, y = np.asarray(returned[0]), np.asarray(returned[1])
+        owner = None if returned[2] is None else np.asarray(returned[2])
+    except (TypeError, ValueError):
         raise DataError(
-            f"task.data = {name!r} returned x {x.shape}, y {y.shape}"
-            f"{'' if owner is None else f', owner of {len(owner)}'}: one entry per sample is needed"
+            f"{where} returned something that is not an array: give all samples the same shape"
+        ) from None
+    samples, labels = checked_samples(where, x, y)
+    if owner is not None and owner.shape != labels.shape:
+        raise DataError(
+            f"{where} returned {len(labels)} samples and an owner of shape {owner.shape}: name one "
+            "owner for each sample, or return None"
         )
-    if len(y) == 0 or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        raise DataError(f"task.data = {name!r} must return labels 0..classes - 1 as integers")
-    return Dataset(x, y.astype(np.int32), None if owner is None else np.asarray(owner))
+    return Dataset(samples, labels, owner)

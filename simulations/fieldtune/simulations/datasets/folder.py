@@ -6,19 +6,17 @@ The files have the format of a device's data (``x``, ``y`` and, for separate tes
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.client.data.arrays import read_npz
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets.dataset import Dataset
+from fieldtune.simulations.datasets.samples import checked_samples
 
 _TRAIN, _TEST = ("x", "y"), ("x_test", "y_test")
-_MAX_CLASSES = 100_000
-"""A larger number indicates that the labels are not class numbers."""
 _Part = tuple[NDArray[np.float32], NDArray[np.int32]]
 
 
@@ -58,41 +56,10 @@ def load_folder(folder: Path) -> Dataset:
 
 def _read(file: Path) -> list[_Part]:
     """The training data and, if the file has them, the test data."""
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in (*_TRAIN, *_TEST) if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as damaged:
-        # TypeError: a single .npy array under this name is not an archive.
-        raise DataError(
-            f"{file} is not a .npz file of plain arrays ({damaged}): write it with numpy.savez"
-        ) from None
+    arrays = read_npz(file, (*_TRAIN, *_TEST))
     wanted = [_TRAIN, _TEST] if any(name in arrays for name in _TEST) else [_TRAIN]
     for name in (name for names in wanted for name in names if name not in arrays):
         raise DataError(
             f"{file} has no array {name!r}: it needs x and y, and x_test and y_test both or neither"
         )
-    return [_checked(file, names, *(arrays[name] for name in names)) for names in wanted]
-
-
-def _checked(
-    file: Path, names: tuple[str, str], x: NDArray[Any], y: NDArray[Any]
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Samples and labels after validation and conversion."""
-    named = " and ".join(names)
-    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or len(y) == 0:
-        raise DataError(
-            f"{file}: {named} have shapes {x.shape} and {y.shape}: at least one sample, one row of "
-            f"{names[0]} and one label each, is needed"
-        )
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"{file}: {names[0]} holds {x.dtype}: numbers are needed")
-    samples = x.astype(np.float32)
-    if not np.isfinite(samples).all():
-        raise DataError(f"{file}: {names[0]} holds values that are not finite")
-    if y.dtype.kind not in "iu":
-        raise DataError(f"{file}: {names[1]} holds {y.dtype}: number the classes 0, 1, 2, ...")
-    if y.min() < 0 or y.max() >= _MAX_CLASSES:
-        raise DataError(
-            f"{file}: {names[1]} goes from {y.min()} to {y.max()}: number the classes 0, 1, 2, ..."
-        )
-    return samples, y.astype(np.int32)
+    return [checked_samples(str(file), arrays[x], arrays[y], (x, y)) for x, y in wanted]

@@ -30,6 +30,7 @@ from fieldtune.client.node.fleet_api import (
 from fieldtune.profiles.common.errors import DataError, FleetError
 from fieldtune.profiles.common.files import writing
 from fieldtune.server.processes.child import Child, pack_frame, tail, unpack_frame
+from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.simulations.fleet.plan import RUN_ID, FleetPlan, node_ids
 
 _BATCH_MESSAGES = 4
@@ -60,15 +61,16 @@ class SimulationGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._arrived = threading.Condition()
         self._broken: Exception | None = None
-        self._partition_description = ""
+        self._facts: DataFacts | None = None
         with writing(log), log.open("ab") as output:
             self._children = [
                 Child("fieldtune.simulations.fleet.worker", log=output, env={})
                 for _ in range(workers)
             ]
-        setup = pack_frame({"plan": plan.to_json(), "import_path": list(import_path)})
+        setup = {"plan": plan.to_json(), "import_path": list(import_path)}
         for child in self._children:
-            child.connection.send_bytes(setup)
+            first = child is self._children[0]
+            child.connection.send_bytes(pack_frame({**setup, "asks_for_facts": first}))
         self._threads = [
             threading.Thread(target=self._serve, args=(child,), daemon=True)
             for child in self._children
@@ -103,9 +105,19 @@ class SimulationGrid(Grid):
         self._run = run
 
     @property
-    def partition_description(self) -> str:
-        """A short description of the data partition; empty until a worker has replied."""
-        return self._partition_description
+    def facts(self) -> DataFacts:
+        """What the data set and its partition are; waits until a worker has loaded them.
+
+        Raises:
+            DataError: the data cannot be loaded.
+            FleetError: the worker has ended.
+        """
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._facts is not None or self._broken is not None)
+            if self._facts is None:
+                assert self._broken is not None
+                raise self._broken
+            return self._facts
 
     @property
     def run(self) -> Run:
@@ -168,7 +180,10 @@ class SimulationGrid(Grid):
             setup, _ = unpack_frame(child.connection.recv_bytes())
             if "data_error" in setup:
                 raise DataError(setup["data_error"])
-            self._partition_description = str(setup["partition"])
+            if setup["facts"] is not None:
+                with self._arrived:
+                    self._facts = DataFacts.of(setup["facts"])
+                    self._arrived.notify_all()
             while (frames := self._take()) is not None:
                 child.connection.send_bytes(pack_frame({}, frames))
                 _, answers = unpack_frame(child.connection.recv_bytes())

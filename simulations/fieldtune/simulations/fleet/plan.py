@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import Context, RecordDict
@@ -24,6 +25,7 @@ from fieldtune.profiles.common.errors import StudyError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.simulations.datasets import load_dataset, locate_dataset
+from fieldtune.simulations.datasets.samples import describe
 from fieldtune.simulations.fleet.profile_meter import ProfileMeter
 from fieldtune.simulations.partition.partition import partition
 
@@ -47,6 +49,8 @@ class FleetPlan:
     seed: int
     shards: int = 2
     """Shards per client, if ``partition_kind`` is ``shards``."""
+    labelled: bool = True
+    """Whether the model is a classifier, so that the labels must number its classes."""
 
     @classmethod
     def of(cls, study: StudyConfig, base: Path = Path()) -> FleetPlan:
@@ -71,6 +75,7 @@ class FleetPlan:
             dict(study.fleet.devices),
             study.study.seed,
             settings.shards,
+            not study.task.reconstructs,
         )
 
     def to_json(self) -> str:
@@ -110,9 +115,8 @@ class SimulatedFleet:
         self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
         speeds = np.random.default_rng([plan.seed, 2])
         self._time_factors = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
-        self._data = partition(load_dataset(plan.data), plan)
-        self.partition_description = self._data.description
-        """A short description of the data partition."""
+        self._dataset = load_dataset(plan.data, labelled=plan.labelled)
+        self._data = partition(self._dataset, plan)
         self.app: ClientApp = make_client_app(
             self._data_of, meter_of=self._meter_of, sessions=Sessions(_SESSIONS)
         )
@@ -128,6 +132,14 @@ class SimulatedFleet:
                 run_config={},
             )
             for node in node_ids(plan.clients)
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The values of :class:`~fieldtune.server.study.data_facts.DataFacts`, as JSON has them."""
+        return {
+            **describe(self._dataset),
+            "partition": self._data.description,
+            "partition_sha256": self._data.sha256,
         }
 
     def _data_of(self, node_config: Mapping[str, object]) -> ClientData:

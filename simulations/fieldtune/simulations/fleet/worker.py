@@ -24,10 +24,11 @@ def serve(connection: Connection) -> None:
     sys.path[:0] = setup["import_path"]
     try:
         fleet = SimulatedFleet(FleetPlan.from_json(setup["plan"]))
+        facts = fleet.facts() if setup["asks_for_facts"] else None
     except DataError as refused:
         connection.send_bytes(pack_frame({"data_error": str(refused)}))
         return
-    connection.send_bytes(pack_frame({"partition": fleet.partition_description}))
+    connection.send_bytes(pack_frame({"facts": facts}))
     while True:
         try:
             _, frames = unpack_frame(connection.recv_bytes())

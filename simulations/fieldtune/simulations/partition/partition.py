@@ -6,6 +6,7 @@ simulates and not a copy of the whole data set.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol, overload
@@ -80,6 +81,15 @@ class PartitionedData(Sequence[ClientData]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    @property
+    def sha256(self) -> str:
+        """Of which sample is in which part of which client, in hexadecimal."""
+        digest = hashlib.sha256()
+        for train, test in self._parts:
+            for index in (train, test):
+                digest.update(f"{len(index)} ".encode() + index.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     @overload
     def __getitem__(self, client: int) -> ClientData: ...
