@@ -35,7 +35,8 @@ def bill(**expectations: Expected) -> UsageMeter:
 
 
 def trained(**changes: Any) -> TrainReport:
-    values: dict[str, Any] = {"trial": 0, "round": 0, "samples": 3, "wall_s": 2.0, "energy_j": 3.0}
+    values: dict[str, Any] = {"trial": 0, "round": 0, "samples": 3, "steps": 9_000,
+                              "wall_s": 2.0, "energy_j": 3.0}  # fmt: skip
     return TrainReport(**(values | changes))
 
 
@@ -51,6 +52,16 @@ def test_each_device_type_is_charged_what_its_clients_report() -> None:
     assert list(total) == ["phone", "pi"]
     assert (total["pi"].device_s, total["pi"].energy_j) == (2.5, 3.25)
     assert total["pi"].sent_bytes == 2 * MESSAGE_BYTES.value
+
+
+def test_a_report_counts_up_to_a_multiple_of_what_is_predicted() -> None:
+    made = bill(c0=expected("pi"))
+    made.take({0: trained(steps=200, wall_s=1e30, energy_j=1e308)})  # 200 calls of 1 ms
+    made.take({0: TrainReport(trial=0, round=1, failure="sits_out")})
+    total = made.total()["pi"]
+    assert total.device_s == pytest.approx(10 * 0.2 + 1)
+    assert total.energy_j == pytest.approx(3 * 10 * 7)
+    assert total.sent_bytes == MESSAGE_BYTES.value
 
 
 def test_weights_that_come_back_count_in_bytes() -> None:

@@ -64,15 +64,28 @@ def test_a_report_is_set_beside_what_was_predicted_for_its_client() -> None:
     evaluated = EvaluateReport(trial=0, round=1, samples=20, call_p50_ms=1.5)
     found = watched(train(), evaluated)
     assert found.quantities == {
-        "training": Observation(PI.training, 3.0, 1, simulated=False),
-        "inference": Observation(PI.inference, 1.5, 1, simulated=False),
-        "memory": Observation(PI.memory, 90.0, 1, simulated=False),
+        "training": Observation(PI.training, 3.0, 1, simulated=False, devices=2),
+        "inference": Observation(PI.inference, 1.5, 1, simulated=False, devices=2),
+        "memory": Observation(PI.memory, 90.0, 1, simulated=False, devices=2),
     }
+
+
+@pytest.mark.parametrize(("devices", "most"), [(1, 3.0), (2, 10.0), (0, 10.0)])
+@pytest.mark.parametrize("ratio", [1e-6, 1e6])
+def test_a_correction_is_bounded_more_narrowly_for_the_only_device_of_a_type(
+    devices: int, most: float, ratio: float
+) -> None:
+    said = Observation(PI.training, 2.0 * ratio, 5, simulated=False, devices=devices)
+    outcomes = [completed(n, pi=Observed({"training": said}, 0)) for n in range(30)]
+    factor = corrections(outcomes)["pi"].training.factor
+    assert factor == pytest.approx(most if ratio > 1 else 1 / most, rel=0.011)
 
 
 def test_power_is_known_only_where_the_board_and_its_profile_tell_it() -> None:
     told = train(energy_j=12.0, wall_s=2.0)
-    assert watched(told).quantities["power"] == Observation(PI.power, 6.0, 1, simulated=False)
+    assert watched(told).quantities["power"] == Observation(
+        PI.power, 6.0, 1, simulated=False, devices=1
+    )
     assert "power" not in watched(train(wall_s=2.0)).quantities
     watch = ObservationCollector({0: replace(PI, power=None)})
     watch.take({0: told})

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fieldtune.server.federation.metrics import between_clients, effective_samples, from_counts
+from fieldtune.server.federation.metrics import (
+    between_clients,
+    effective_samples,
+    from_counts,
+    without_outliers,
+)
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 
@@ -69,3 +74,19 @@ def test_samples_count_as_fewer_where_clients_differ_by_more_than_chance() -> No
         assert effective_samples("worst_error", 0.5, 20_000, measures) == 2_000
     assert counts[0] > 15_000  # independent, as they are
     assert counts[1] == pytest.approx(0.16 / (0.15**2 + 0.16 / 50) * 400, rel=0.1)
+
+
+@given(st.floats(-1e300, 1e300), st.floats(0, 1e300))
+def test_one_client_cannot_give_a_metric_of_unknown_range_any_value(
+    value: float, weight: float
+) -> None:
+    honest = [(40.0, 20.0), (42.0, 25.0), (44.0, 15.0), (41.0, 20.0)]
+    assert without_outliers(honest) == honest
+    measured = without_outliers([*honest, (value, weight)])
+    assert measured[:4] == honest
+    assert abs(measured[4][0] - 42) <= 50
+    assert measured[4][1] <= 200
+
+
+def test_of_two_clients_neither_is_an_outlier() -> None:
+    assert without_outliers([(1.0, 1.0), (1e9, 1e9)]) == [(1.0, 1.0), (1e9, 1e9)]

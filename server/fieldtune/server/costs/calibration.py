@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -27,6 +27,9 @@ Report = TrainReport | EvaluateReport
 Quantity = Literal["training", "inference", "memory", "power"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
+MOST_FACTOR, MOST_FACTOR_ALONE = 10.0, 3.0
+"""Bounds of a correction: predictions are at most multiplied or divided by this. The second one is
+for a type of which the fleet has one device, whose reports no other one confirms."""
 _STEP = 0.02
 """The logarithms of factors and of their intervals' ends are rounded to multiples of this (2 %):
 otherwise every trial would change them, and everything computed from them had to be recomputed."""
@@ -99,6 +102,7 @@ class ObservationCollector:
     def observed(self) -> dict[str, Observed]:
         """Predicted and reported values of each device type that reported."""
         found: dict[str, dict[str, Observation]] = defaultdict(dict)
+        clients = Counter(each.profile for each in self._expected.values())
         for profile, quantity, simulated in sorted(self._pairs, reverse=True):
             # In this order measured values come after simulated ones, and override them.
             rows = np.reshape(self._pairs[profile, quantity, simulated], (-1, 4)).tolist()
@@ -106,7 +110,7 @@ class ObservationCollector:
             ratio = median(reported / predicted.value for predicted, reported in pairs)
             middle = sorted(pairs, key=_by_prediction)[len(pairs) // 2][0]
             found[profile][quantity] = Observation(
-                middle, ratio * middle.value, len(pairs), simulated
+                middle, ratio * middle.value, len(pairs), simulated, clients[profile]
             )
         return {
             profile: Observed(found[profile], self._left_out[profile])
@@ -177,16 +181,18 @@ def _correction(outcomes: Iterable[Outcome], profile: str, quantity: str) -> Cor
     observations = pairs_of(outcomes, profile, quantity)
     pairs = [(each.predicted, each.reported) for each in observations]
     found = correction(pairs, simulated=any(each.simulated for each in observations))
+    alone = any(each.devices == 1 for each in observations)
+    most = MOST_FACTOR_ALONE if alone else MOST_FACTOR
     return replace(
         found,
-        factor=_rounded(found.factor),
-        low=_rounded(found.low),
-        high=_rounded(found.high),
+        factor=_rounded(found.factor, most),
+        low=_rounded(found.low, most),
+        high=_rounded(found.high, most),
     )
 
 
-def _rounded(factor: float) -> float:
-    return math.exp(_STEP * round(math.log(factor) / _STEP))
+def _rounded(factor: float, most: float) -> float:
+    return math.exp(_STEP * round(math.log(min(max(factor, 1 / most), most)) / _STEP))
 
 
 def finished_before(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
@@ -12,13 +13,16 @@ from fieldtune.server.costs.calibration import Expected
 from fieldtune.server.outcomes.trial import Expense, Forecast, Infeasible, Outcome
 
 Report = TrainReport | EvaluateReport
+MOST_TIMES, SLACK_S = 10.0, 1.0
+"""Multiple of the upper end of the predicted time, and seconds, up to which a report counts."""
 
 
 class UsageMeter:
     """Adds up the device usage of one training, failed requests included.
 
     Where a device reports no time, the predicted time of a round counts; where it reports no
-    energy, its time multiplied by the power of its profile.
+    energy, its time multiplied by the power of its profile. What a device reports counts up to a
+    multiple of the prediction (:data:`MOST_TIMES`), so that none can use up a study's budget.
 
     Args:
         expected: client -> its device type and the predictions for it.
@@ -32,15 +36,20 @@ class UsageMeter:
     def take(self, answers: Mapping[int, Report]) -> None:
         """Add the reports of one exchange, sorted by client so that float sums are reproducible."""
         for client, report in sorted(answers.items()):
+            if report.failure == "sits_out":
+                continue
             expected = self._expected[client]
             trains = isinstance(report, TrainReport)
-            busy_s = report.wall_s
-            if busy_s is None:
+            if report.wall_s is None:
                 cost = self._forecast.devices[expected.profile].cost
                 busy_s = cost.training_s.value if trains else 0.0
+            else:
+                busy_s = min(report.wall_s, _most_s(report, expected))
             energy_j = report.energy_j
-            if energy_j is None and expected.power is not None:
-                energy_j = busy_s * expected.power.value
+            if expected.power is not None:
+                power_w = expected.power
+                most_j = busy_s * MOST_TIMES * power_w.high
+                energy_j = busy_s * power_w.value if energy_j is None else min(energy_j, most_j)
             weights = report.weights if isinstance(report, TrainReport) else None
             payload = 0 if weights is None else weights.nbytes
             sent = payload * PROTOCOL_FACTOR.value + MESSAGE_BYTES.value
@@ -62,6 +71,15 @@ class UsageMeter:
     def total(self) -> dict[str, Expense]:
         """Usage so far by device type."""
         return dict(sorted(self._by_profile.items()))
+
+
+def _most_s(report: Report, expected: Expected) -> float:
+    """The most seconds that are counted for a report."""
+    if isinstance(report, TrainReport):
+        predicted_ms = expected.training.high * report.steps
+    else:
+        predicted_ms = expected.inference.high * math.ceil(report.samples / expected.micro_batch)
+    return MOST_TIMES * predicted_ms / 1e3 + SLACK_S
 
 
 NO_USAGE = Expense(0.0, 0.0, 0.0)

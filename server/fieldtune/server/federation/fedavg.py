@@ -23,7 +23,7 @@ from fieldtune.client.contract.messages import (
     VariantRequest,
     Weights,
 )
-from fieldtune.server.federation.metrics import between_clients, from_counts
+from fieldtune.server.federation.metrics import between_clients, from_counts, without_outliers
 from fieldtune.server.federation.robust import aggregation, clipped
 from fieldtune.server.federation.server_optimizer import ServerOptimizer
 from fieldtune.server.outcomes.trial import Choice, Learned
@@ -392,6 +392,8 @@ def evaluation(
     measures["loss"] = sum(report.loss_sum for report in usable) / samples
     if metric not in measures and (classes or ":" in metric):
         weighed = [(r.value, r.weight) for r in usable if r.value is not None and r.weight]
+        if ":" in metric:  # its range is not known
+            weighed = without_outliers(weighed)
         total = sum(weight for _, weight in weighed)
         measures["metric" if ":" in metric else metric] = (
             sum(value * weight for value, weight in weighed) / total if total else 0.0

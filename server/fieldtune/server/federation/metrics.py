@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
+_FEWEST, _MOST_TIMES = 3, 10
+"""Clients from which a median says something; multiples of it up to which a value counts."""
 
 
 def from_counts(hits: Counts, predicted: Counts, actual: Counts) -> dict[str, float]:
@@ -48,6 +50,23 @@ def chance_level(metric: str, counts: NDArray[np.int64]) -> float:
     constant = np.zeros_like(counts)
     constant[counts.argmax()] = 1
     return from_counts(constant * counts, constant * counts.sum(), counts)[metric]
+
+
+def without_outliers(measured: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Values of a metric of unknown range and their weights ``[n]``, the outliers clipped.
+
+    A value counts up to ten times the median absolute deviation from the median (Hampel 1974; at
+    least a tenth of the median or of 1), a weight up to ten times the median weight. Otherwise one
+    client could give the metric any value.
+    """
+    if len(measured) < _FEWEST:
+        return list(measured)
+    values, weights = np.array(measured, np.float64).T
+    middle = np.median(values)
+    deviation = max(float(np.median(np.abs(values - middle))), 0.1 * max(abs(float(middle)), 1.0))
+    values = np.clip(values, middle - _MOST_TIMES * deviation, middle + _MOST_TIMES * deviation)
+    weights = np.minimum(weights, _MOST_TIMES * np.median(weights))
+    return list(zip(values.tolist(), weights.tolist(), strict=True))
 
 
 def between_clients(errors: Sequence[float], weights: Sequence[float]) -> dict[str, float]:

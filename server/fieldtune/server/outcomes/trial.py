@@ -126,6 +126,8 @@ class Observation:
     reports: int
     simulated: bool
     """Whether simulated clients reported it."""
+    devices: int = 0
+    """Clients of the type in the fleet; 0 where that is not known."""
 
 
 @dataclass(frozen=True)

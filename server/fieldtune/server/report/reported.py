@@ -59,6 +59,8 @@ def _row(device: str, said: Reported) -> Row:
     basis = f"{counted(said.trials, 'trial')}, {counted(said.reports, 'report')}"
     if said.left_out:
         basis += f"; {said.left_out} throttled or swapping left out"
+    if said.devices == 1:
+        basis += "; one device only"
     if said.simulated:
         basis += " (simulated)"
     low, high = number(said.factor.low), number(said.factor.high)

@@ -88,6 +88,9 @@ class Reported(_Model):
     """Reports that were not used because the device was throttled or swapping."""
     simulated: bool
     """Whether simulated clients reported it."""
+    devices: int = 0
+    """Devices of the type in the fleet; 0 where that is not known. One alone can mislead: its
+    correction is bounded more narrowly."""
 
 
 class Spent(_Model):

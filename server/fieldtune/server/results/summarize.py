@@ -197,6 +197,7 @@ def _reported(
                     reports=sum(each.reports for each in said),
                     left_out=sum(each.left_out for each in seen),
                     simulated=said[0].simulated,
+                    devices=said[-1].devices,
                 )
             )
     return reported
