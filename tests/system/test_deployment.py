@@ -327,7 +327,7 @@ def test_a_device_may_be_enrolled_while_the_coordinator_runs_and_removed_again(
         late.activate()
         listed = deployment.run("coordinator", "devices", deployment.path)
         rows = [line.split()[1:] for line in listed.splitlines() if "late" in line]
-        assert rows == [["late", "yes"]]
+        assert rows == [["late", "yes", "0", "yes"]]
         deployment.run("coordinator", "remove", deployment.path, "late")
         with pytest.raises((NotActivatedError, KeyRefusedError)):
             late.activate()

@@ -32,7 +32,8 @@ daemon off;
 pid "{path}/flwr/nginx.pid";
 error_log "{path}/logs/nginx.log" warn;
 worker_processes 1;
-events {{ worker_connections 1024; }}
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
 http {{
   access_log off;
   server_tokens off;
@@ -43,8 +44,11 @@ http {{
   fastcgi_temp_path "{path}/flwr/unused";
   uwsgi_temp_path "{path}/flwr/unused";
   scgi_temp_path "{path}/flwr/unused";
-  # A message travels in objects of a few MiB; the largest is one layer's weights.
-  client_max_body_size 64m;
+  client_max_body_size 256k;
+  client_header_timeout 10s;
+  client_body_timeout 10s;
+  send_timeout 30s;
+  reset_timedout_connection on;
   upstream superlink {{
     server {superlink};
     keepalive 16;
@@ -54,18 +58,24 @@ http {{
     ssl_certificate "{path}/server.crt";
     ssl_certificate_key "{path}/server.key";
     ssl_protocols TLSv1.2 TLSv1.3;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_request_buffering off;
+    proxy_max_temp_file_size 0;
+    proxy_ssl_trusted_certificate "{path}/ca.crt";
+    proxy_ssl_name localhost;
+    proxy_ssl_verify on;
+    proxy_connect_timeout 5s;
+    proxy_read_timeout 60s;
+    # A message travels in objects of up to 5 MiB; all other calls are short.
+    location = /v1/fleet/push-object {{
+      limit_except POST {{ deny all; }}
+      client_max_body_size 6m;
+      proxy_pass https://superlink;
+    }}
     location ~ ^/v1/fleet/({calls})$ {{
       limit_except POST {{ deny all; }}
       proxy_pass https://superlink/v1/fleet/$1;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_request_buffering off;
-      proxy_max_temp_file_size 0;
-      proxy_ssl_trusted_certificate "{path}/ca.crt";
-      proxy_ssl_name localhost;
-      proxy_ssl_verify on;
-      proxy_connect_timeout 5s;
-      proxy_read_timeout 60s;
     }}
     location / {{ return 404; }}
   }}

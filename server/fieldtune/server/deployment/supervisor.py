@@ -13,13 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from fieldtune.profiles.common.errors import DeploymentError, FleetError, MissingExtraError
+from fieldtune.profiles.common.errors import DeploymentError, FleetError
 from fieldtune.profiles.common.files import writing
 from fieldtune.server.deployment.certificates import expires
 from fieldtune.server.deployment.folder import CoordinatorFolder, listens
@@ -33,6 +32,13 @@ from fieldtune.server.processes.child import tail
 
 _START_S = 300.0
 _STOP_S = 5.0
+_ALLOCATION = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**20),
+}
+"""Makes glibc return the memory of each request's body to the system; otherwise each of SuperLink's
+40 threads keeps some of it."""
 _EXPIRY_WARNING = datetime.timedelta(days=30)
 
 
@@ -74,7 +80,7 @@ def superlink_command(folder: CoordinatorFolder) -> list[str]:
     """SuperLink with TLS, node authentication and a database, on loopback."""
     path, settings = folder.path, folder.settings
     return [
-        _script("flower-superlink"),
+        sys.executable, "-m", "fieldtune.server.deployment.superlink_process",
         *("--host", "127.0.0.1", "--port", str(settings.superlink_port)),
         *("--ssl-ca-certfile", str(path / "ca.crt")),
         *("--ssl-certfile", str(path / "server.crt")),
@@ -82,7 +88,7 @@ def superlink_command(folder: CoordinatorFolder) -> list[str]:
         *("--enable-supernode-auth", "--isolation", "process"),
         *("--superexec-auth-secret-file", str(path / "executor.key")),
         *("--database", str(path / "superlink.db")),
-    ]
+    ]  # fmt: skip
 
 
 class _Children:
@@ -218,15 +224,7 @@ def _has_ipv6() -> bool:
 
 
 def _environment(folder: CoordinatorFolder) -> dict[str, str]:
-    return ENVIRONMENT | {"FLWR_HOME": str(folder.path / "flwr")}
-
-
-def _script(name: str) -> str:
-    """The path of a command of Flower, beside this Python interpreter."""
-    for beside in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
-        if (beside / name).exists():
-            return str(beside / name)
-    raise MissingExtraError(name, "server", "flwr")
+    return ENVIRONMENT | _ALLOCATION | {"FLWR_HOME": str(folder.path / "flwr")}
 
 
 def _wait_for_exit(process: subprocess.Popen[bytes]) -> bool:

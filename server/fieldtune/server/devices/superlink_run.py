@@ -59,6 +59,8 @@ from fieldtune.server.deployment.superlink_control import (
     start_run,
     superlink_errors,
 )
+from fieldtune.server.devices.reply_limits import TooLargeError, check_size, most_bytes, refused
+from fieldtune.server.federation.grid_fleet import REPLY_REFUSED
 
 _COORDINATOR = 1  # Flower's node id of whoever sends a run's messages
 _SUPERLINK = ProtoNode(node_id=_COORDINATOR)
@@ -107,6 +109,8 @@ class SuperLinkRun:
         self._run_id = self._client.PullTaskInput(PullTaskInputRequest()).run.run_id
         identify_process(self._run_id, _COORDINATOR)
         self._partial_replies: list[_PartialReply] = []
+        self._most_bytes: dict[str, int] = {}
+        """Message -> the largest reply to it."""
         self._heart = threading.Thread(target=self._beat, args=(token,), daemon=True)
         self._heart.start()
 
@@ -140,6 +144,8 @@ class SuperLinkRun:
                     session_id=pushed.session_id,
                 )
                 self._call(self._client.PushObject, content)
+        for message_id, message in zip(pushed.message_ids, messages, strict=True):
+            self._most_bytes[message_id] = most_bytes(message)
         return [message_id or None for message_id in pushed.message_ids]
 
     def pull(self, message_ids: Iterable[str]) -> list[Message]:
@@ -181,10 +187,14 @@ class SuperLinkRun:
 
     def _fetched(self, arriving: _PartialReply) -> Message | None:
         """The complete reply, or Flower's error if it was lost; None while content is missing."""
-        message_id = arriving.head.metadata.message_id
         for object_id in arriving.missing():
+            if why := self._too_large(arriving):
+                return self._refused(arriving, why)
             request = PullObjectRequest(node=_SUPERLINK, run_id=self._run_id, object_id=object_id)
-            got = self._call(self._client.PullObject, request)
+            try:
+                got = self._call(self._client.PullObject, request)
+            except TooLargeError as large:
+                return self._refused(arriving, str(large))
             if got.object_found and got.object_available:
                 arriving.contents[object_id] = got.object_content
             elif not got.object_found or arriving.overdue():
@@ -192,12 +202,28 @@ class SuperLinkRun:
                 return _lost_reply(arriving.head)
             else:
                 return None
+        self._confirm(arriving)
+        return _inflated(arriving.head, arriving.contents)
+
+    def _too_large(self, arriving: _PartialReply) -> str:
+        most = self._most_bytes.get(arriving.head.metadata.reply_to_message_id, 0)
+        fetched = sum(len(content) for content in arriving.contents.values())
+        return refused(most, len(arriving.object_ids), fetched)
+
+    def _refused(self, arriving: _PartialReply, why: str) -> Message:
+        """SuperLink deletes what it holds of a reply, and an error takes its place."""
+        self._confirm(arriving)
+        arriving.contents.clear()
+        return _error(arriving.head, REPLY_REFUSED, why)
+
+    def _confirm(self, arriving: _PartialReply) -> None:
         arriving.done = True
+        metadata = arriving.head.metadata
+        self._most_bytes.pop(metadata.reply_to_message_id, None)
         confirmation = ConfirmMessageReceivedRequest(
-            node=_SUPERLINK, run_id=self._run_id, message_object_id=message_id
+            node=_SUPERLINK, run_id=self._run_id, message_object_id=metadata.message_id
         )
         self._call(self._client.ConfirmMessageReceived, confirmation)
-        return _inflated(arriving.head, arriving.contents)
 
     def _call(self, method: Callable[[Request], Answer], request: Request) -> Answer:
         if self._lost.is_set():
@@ -315,13 +341,15 @@ def _runtime_client(
     interceptor: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor,
     invoker: RetryInvoker | None = None,
 ) -> RuntimeHttpClient:
-    return RuntimeHttpClient.from_server_address(
+    client = RuntimeHttpClient.from_server_address(
         server_address=folder.settings.superlink_address,
         insecure=False,
         root_certificates=folder.ca_certificate.encode(),
         interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), interceptor],
         retry_invoker=invoker,
     )
+    client._client.event_hooks = {"response": [check_size]}
+    return client
 
 
 def _inflated(head: Message, contents: dict[str, bytes]) -> Message:
@@ -333,16 +361,21 @@ def _inflated(head: Message, contents: dict[str, bytes]) -> Message:
     try:
         reply = inflate_object_from_contents(head.metadata.message_id, contents)
         if not isinstance(reply, Message):
-            return _lost_reply(head, "the reply is not a message")
+            return _error(head, REPLY_REFUSED, "the reply is not a message")
         if reply.has_error():
             return make_message(head.metadata, error=reply.error)
         return make_message(head.metadata, content=reply.content)
     except Exception as malformed:  # a device's bytes may make Flower or protobuf raise anything
-        return _lost_reply(head, f"the reply cannot be read: {type(malformed).__name__}")
+        why = f"the reply cannot be read: {type(malformed).__name__}"
+        return _error(head, REPLY_REFUSED, why)
 
 
-def _lost_reply(head: Message, why: str = "the reply's content never arrived") -> Message:
+def _lost_reply(head: Message) -> Message:
     """The error in place of a reply whose content is missing, as in Flower's own grid."""
+    return _error(head, _REPLY_LOST, "the reply's content never arrived")
+
+
+def _error(head: Message, code: int, why: str) -> Message:
     metadata = Metadata(
         run_id=head.metadata.run_id,
         message_id="",
@@ -354,7 +387,7 @@ def _lost_reply(head: Message, why: str = "the reply's content never arrived") -
         ttl=0,
         message_type=SYSTEM_MESSAGE_TYPE,
     )
-    return make_message(metadata, error=Error(_REPLY_LOST, why))
+    return make_message(metadata, error=Error(code, why))
 
 
 def _is_final(error: Exception) -> bool:

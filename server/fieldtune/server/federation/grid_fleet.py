@@ -38,6 +38,8 @@ _KINDS = {
     EvaluateRequest: "evaluate",
     VariantRequest: "evaluate.variant",
 }
+REPLY_REFUSED = 1009
+"""Code of the error in place of a reply that is too large or cannot be read; Flower uses others."""
 _POLL_S = (0.0005, 0.05)
 _MOST_HEADER_BYTES = 1024
 """The most that the header of a .npy array may take; that of a flat vector takes 128."""
@@ -193,6 +195,8 @@ def request_message(addressed: Addressed, node: int, ttl_s: float, with_model: b
 def reported(message: Message, request: Request) -> Report:
     """The report in a reply; a failure where it is not a valid report on this request."""
     if message.has_error():
+        if message.error.code == REPLY_REFUSED:
+            return failure(request, "implausible", printable(message.error.reason or "", 500))
         return failure(request, "error", flower_error(message))
     kind = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
     try:

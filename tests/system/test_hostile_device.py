@@ -1,0 +1,150 @@
+"""What a device, or whoever reaches the device port, can do to the coordinator's machine."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.contract.messages import TrainRequest
+from fieldtune.client.node.fleet_api import Link, LinkError, identify_process
+from fieldtune.server.devices.superlink_run import SuperLinkRun
+from fieldtune.server.federation.fleet import Addressed
+from fieldtune.server.federation.grid_fleet import reported, request_message
+from support.deployment import Deployment, needs_nginx, within
+
+pytestmark = [pytest.mark.system, needs_nginx]
+MIB = 2**20
+
+
+def memory_mib(deployment: Deployment) -> float:
+    """Private memory of all processes of the coordinator."""
+    total, pids = 0, deployment.coordinator.children()
+    for pid in pids:
+        pids += [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += sum(int(line.split()[1]) for line in rollup if line.startswith("Private"))
+    return total / 1024
+
+
+def database_mib(deployment: Deployment) -> float:
+    return sum(file.stat().st_size for file in deployment.path.glob("superlink.db*")) / MIB
+
+
+@pytest.fixture
+def device(deployment: Deployment) -> Iterator[tuple[Bundle, Link, int]]:
+    bundle = Bundle.read(deployment.enroll("hostile"))
+    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key)
+    yield bundle, link, link.activate()
+    link.close()
+    deployment.run("coordinator", "remove", deployment.path, "hostile")
+
+
+def train_request() -> TrainRequest:
+    return TrainRequest(
+        trial=0, round=0, artefact="0" * 64, weights=np.zeros(610, np.float32), seed=0,
+        batch_size=8, local_epochs=1, hyperparameter_names=(), hyperparameter_values=(),
+    )  # fmt: skip
+
+
+def test_a_reply_of_600_mib_is_refused_before_it_is_fetched(
+    deployment: Deployment, device: tuple[Bundle, Link, int]
+) -> None:
+    _, link, node = device
+    place, request = deployment.opened(), train_request()
+    with place.in_use(), within(300):
+        run = SuperLinkRun(place, lambda _: None)
+        try:
+            (asked,) = run.push([request_message(Addressed(0, request, b"m"), node, 300.0, True)])
+            while (pending := link.pull(node)) is None:
+                time.sleep(0.1)
+            message = link.fetch(node, pending)
+            huge = Array(np.random.default_rng(0).random(150 * MIB, np.float32))
+            content = RecordDict(
+                {
+                    "message": ConfigRecord({"trial": 0, "round": 0, "samples": 1}),
+                    "weights": ArrayRecord({"all": huge}),
+                }
+            )
+            identify_process(message.metadata.run_id, node)
+            reply = Message(content, reply_to=message)
+            before = memory_mib(deployment), database_mib(deployment)
+
+            def push() -> None:
+                with suppress(LinkError):
+                    link.push(node, reply, 1.0)
+
+            pushing = threading.Thread(target=push)
+            pushing.start()
+            assert asked is not None
+            while not (replies := run.pull([asked])):
+                time.sleep(0.02)
+            pushing.join()
+        finally:
+            run.close()
+    report = reported(replies[0], request)
+    assert report.failure == "implausible"
+    assert "objects, at most 1.0 MiB were asked for" in report.detail
+    assert memory_mib(deployment) - before[0] < 100
+    assert database_mib(deployment) - before[1] < 100
+
+
+def test_a_body_larger_than_a_call_needs_is_refused_and_moves_no_memory(
+    deployment: Deployment, device: tuple[Bundle, Link, int]
+) -> None:
+    bundle, _, _ = device
+    context = ssl.create_default_context(cadata=bundle.ca_certificate)
+    host, _, port = bundle.address.partition(":")
+    before = memory_mib(deployment)
+
+    def answer(path: str, size: int) -> str:
+        with (
+            socket.create_connection((host, int(port)), 20) as plain,
+            context.wrap_socket(plain, server_hostname=host) as sent,
+        ):
+            head = f"POST /v1/fleet/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+            sent.sendall(head.encode())
+            with suppress(OSError):  # the proxy closes without reading it
+                for _ in range(size // MIB):
+                    sent.sendall(bytes(MIB))
+            with suppress(OSError):
+                return sent.recv(99).decode().split("\r\n")[0]
+        return ""
+
+    for _ in range(20):
+        answer("push-object", 60 * MIB)
+    assert "413" in answer("push-messages", MIB)
+    assert "413" in answer("push-object", 7 * MIB)
+    assert memory_mib(deployment) - before < 50
+
+
+def test_half_sent_requests_do_not_keep_devices_out(
+    deployment: Deployment, device: tuple[Bundle, Link, int]
+) -> None:
+    bundle, link, node = device
+    context = ssl.create_default_context(cadata=bundle.ca_certificate)
+    host, _, port = bundle.address.partition(":")
+    before, held = memory_mib(deployment), list[socket.socket]()
+    try:
+        for _ in range(1021):
+            plain = socket.create_connection((host, int(port)), 20)
+            with suppress(OSError):
+                plain = context.wrap_socket(plain, server_hostname=host)
+                plain.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\n")
+            held.append(plain)
+            if len(held) % 100 == 0:
+                assert link.heartbeat(node)
+        assert link.heartbeat(node)
+        assert memory_mib(deployment) - before < 50
+    finally:
+        for each in held:
+            each.close()
