@@ -14,8 +14,10 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.cli.config_utils import get_fab_config, get_fab_metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
@@ -25,6 +27,8 @@ from fieldtune.server.deployment import superlink_control as control
 from fieldtune.server.devices import device_fleet as fleet
 from fieldtune.server.devices import registration as gathering
 from fieldtune.server.devices import superlink_run as superlink
+from fieldtune.server.devices.reply_limits import TooLargeError, check_size, most_bytes, refused
+from fieldtune.server.federation.grid_fleet import REPLY_REFUSED
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
@@ -50,6 +54,7 @@ def test_what_is_private_to_flower_is_used_in_two_modules_one_on_either_side() -
 
 def test_the_numbers_are_flowers() -> None:
     assert superlink._COORDINATOR == SUPERLINK_NODE_ID
+    assert REPLY_REFUSED not in vars(ErrorCode).values()
     assert superlink._REPLY_LOST == ErrorCode.REPLY_MESSAGE_UNAVAILABLE
     assert fleet._CRASHED == ErrorCode.CLIENT_APP_CRASHED
     assert gathering.UNAVAILABLE == (
@@ -108,8 +113,36 @@ def packed(kind: str, body: bytes) -> bytes:
 )
 def test_a_reply_that_cannot_be_read_is_an_error_that_names_its_message(content: bytes) -> None:
     reply = superlink._inflated(head_of_a_reply(), {"r1": content})
-    assert reply.error.code == superlink._REPLY_LOST
+    assert reply.error.code == REPLY_REFUSED
     assert reply.metadata.reply_to_message_id == "m1"
+
+
+def test_an_honest_reply_to_any_request_is_within_the_limits() -> None:
+    identify_process(1, 1)
+    for count in (0, 1, 610, 3 * 2**20):
+        weights = ArrayRecord({"all": Array(np.random.default_rng(0).random(count, np.float32))})
+        told = {"message": ConfigRecord({"detail": "x" * 500}), "weights": weights}
+        asked = Message(RecordDict({"weights": weights}), 5, "train")
+        set_message_id(asked, "m1")
+        objects = get_all_nested_objects(Message(RecordDict(told), reply_to=asked))
+        size = sum(len(each.deflate()) for each in objects.values())
+        assert refused(most_bytes(asked), len(objects), size) == ""
+        assert refused(most_bytes(asked), len(objects), size + 2**21)
+        assert refused(most_bytes(asked), len(objects) + 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "allowed"),
+    [("pull-object", 6 * 2**20, True), ("pull-object", 7 * 2**20, False), ("get", 2**30, True)],
+)
+def test_an_object_larger_than_any_is_not_read(path: str, size: int, allowed: bool) -> None:
+    request = httpx.Request("POST", f"https://x/v1/runtime/{path}")
+    answer = httpx.Response(200, headers={"content-length": str(size)}, request=request)
+    if allowed:
+        check_size(answer)
+        return
+    with pytest.raises(TooLargeError, match="an object of 7 MiB"):
+        check_size(answer)
 
 
 def test_a_reply_is_to_what_superlink_says_and_not_to_what_it_claims() -> None:
