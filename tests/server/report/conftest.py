@@ -10,7 +10,14 @@ import pytest
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.results.recommend import recommend
-from fieldtune.server.results.schema import Attempt, OnDevice, Point, Summary
+from fieldtune.server.results.schema import (
+    Attempt,
+    ClassCounts,
+    OnDevice,
+    Point,
+    Summary,
+    VariantFile,
+)
 from fieldtune.server.results.summarize import wilson, worst_constraint
 from fieldtune.server.study.objectives import Objective, parse_objective
 from fieldtune.server.study.space import Value
@@ -53,6 +60,7 @@ def _summary(
     choice: str = "mlp",
     seed: int = 7,
     all_fail: bool = False,
+    with_files: bool = False,
 ) -> Summary:
     """A study's summary; a tightness of 100 rules everything out."""
     rng = np.random.default_rng(seed)
@@ -99,6 +107,8 @@ def _summary(
         )
     names = [goal.name for goal in goals]
     points = {trial: _with_objectives(point, names) for trial, point in points.items()}
+    if with_files:
+        points = {trial: _with_files(point) for trial, point in points.items()}
     front = _front(list(points.values()), goals)
     defaults = points.get(0) if with_defaults else None
     compared = {
@@ -217,6 +227,33 @@ def _with_objectives(point: Point, names: Sequence[str]) -> Point:
                 value=value, low=value * (1 - 0.25 * spread), high=value * (1 + 0.45 * spread)
             )
     return point.model_copy(update={"objectives": found})
+
+
+def _with_files(point: Point) -> Point:
+    """The point with its files, as the clients of each type measured them."""
+    rng = np.random.default_rng(point.trial)
+    error = point.measures["error"]
+    actual = [30, 36, 40, 34]
+    hits = [round(count * (1 - error)) for count in actual]
+    file = VariantFile(
+        bytes=9000,
+        sha256="0" * 64,
+        measures={"error": error},
+        test_samples=SAMPLES,
+        inference_ms={device: 0.1 * slow for device, slow in SLOWNESS.items()},
+        client_errors={
+            device: sorted(rng.beta(1, 1 / error, count).round(4).tolist())
+            for device, count in CLIENTS.items()
+        },
+        classes=ClassCounts(
+            hits=hits,
+            predicted=[*hits[:-1], sum(actual) - sum(hits[:-1])],
+            actual=actual,
+        ),
+    )
+    return point.model_copy(
+        update={"variants": {"fp32": file, "dynamic": file.model_copy(update={"bytes": 3000})}}
+    )
 
 
 def _front(points: Sequence[Point], goals: Sequence[Objective]) -> list[Point]:

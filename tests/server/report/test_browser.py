@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from fieldtune.server.report import format
 from fieldtune.server.report.compare import Run, compare_html
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import RunInfo
@@ -26,6 +27,11 @@ pytestmark = [pytest.mark.system, needs_browser]
 def browser() -> Iterator[Browser]:
     with browsing() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def summary(make_summary: MakeSummary) -> Summary:
+    return make_summary(with_files=True)
 
 
 @pytest.fixture
@@ -213,6 +219,26 @@ def test_the_table_drawn_after_a_change_is_the_one_that_was_written(page: Page) 
     assert text() != before
     page.locator(".others input[type=radio]").nth(0).check()
     assert text() == before
+
+
+def test_who_is_worse_off_is_shown_client_by_client_and_class_by_class(
+    page: Page, summary: Summary
+) -> None:
+    rows = page.locator("#clients-worst tr")
+    chosen = summary.recommended["raspberry-pi-5"].trial
+    point = next(point for point in summary.front if point.trial == chosen)
+    errors = point.variants["fp32"].client_errors["raspberry-pi-5"]
+    row = rows.filter(has_text="raspberry-pi-5").first
+    worst = sum(errors[-2:]) / 2  # the worst tenth of 20 clients
+    expect(row).to_contain_text(f"trial {chosen}")
+    assert f"{format.number(100 * worst, percent=True)} %" in row.inner_text()
+    drawn = page.locator("#clients-plot .client").evaluate_all(
+        "all => all.map(e => e.getAttribute('d').split('M').length - 1)"
+    )
+    assert sorted(drawn) == [20, 20, 40, 40, 40, 40]  # and the defaults below each
+    expect(page.locator("#classes-rows tr")).to_have_count(4)
+    # 40 of 140 samples are of the most frequent class.
+    expect(page.locator("#classes-baseline")).to_contain_text("(2) would be wrong on 71.4 %")
 
 
 def test_brushing_an_axis_selects_trials_by_pointer_and_by_keyboard(page: Page) -> None:

@@ -402,13 +402,13 @@ def evaluation(
         measures["metric"] = measures[metric]
     if "metric" in measures:
         measures["error"] = 1 - measures["metric"]
-        own = [(1 - value, weight) for r in usable for value, weight in _client_metric(r, metric)]
+        own = [(1 - value, weight) for r in usable for value, weight in client_metric(r, metric)]
         if own:
             measures |= between_clients(*zip(*own, strict=True))
     return measures, samples
 
 
-def _client_metric(report: EvaluateReport, metric: str) -> list[tuple[float, float]]:
+def client_metric(report: EvaluateReport, metric: str) -> list[tuple[float, float]]:
     """``(metric, weight)`` of a single client; empty where its report does not give them."""
     if report.value is not None:
         return [(report.value, report.weight)] if report.weight else []

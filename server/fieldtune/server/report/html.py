@@ -21,7 +21,7 @@ from fieldtune.server.results.schema import Summary
 
 _STYLES = ("base", "parts", "plots", "print")
 _SCRIPTS = (
-    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "slices", "parallel",
+    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "clients", "slices", "parallel",
     "attainment", "table", "live", "main",
 )  # fmt: skip
 
@@ -166,13 +166,16 @@ def _sections(
 ) -> list[tuple[str, str]]:
     """Identifier and title of each section that there is something for."""
     trained = view.completed(summary)
-    files = any(p.variants for p in summary.front if p.trial in view.recommended_for(summary))
+    chosen = [p for p in summary.front if p.trial in view.recommended_for(summary)]
+    files = any(point.variants for point in chosen)
+    clients = any(f.client_errors for point in chosen for f in point.variants.values())
     return [
         (name, title)
         for name, title, shown in (
             ("deploy", "Which file on which devices", True),
             ("choices", "What else you could take", summary.recommended),
             ("tradeoff", "The trade-off", trained),
+            ("clients", "Who is worse off", clients),
             ("files", "The files", files),
             ("evidence", "Why believe it", summary.front or data["points"]),
             ("parameters", "What mattered", trained),

@@ -188,7 +188,10 @@ def _point(point: Point, *, front: bool) -> dict[str, Any]:
             for name, device in point.devices.items()
         },
         "variants": {
-            name: file.model_dump(include={"bytes", "measures", "inference_ms"})
+            name: file.model_dump(
+                include={"bytes", "measures", "inference_ms"}
+                | ({"client_errors", "classes"} if name == "fp32" else set())
+            )
             for name, file in point.variants.items()
         },
     }

@@ -38,6 +38,17 @@ class OnDevice(_Model):
         return max(self.slack.values(), default=-1.0) <= 0
 
 
+class ClassCounts(_Model):
+    """For each class, over the test samples of all clients."""
+
+    hits: list[int]
+    """Samples correctly predicted as it."""
+    predicted: list[int]
+    """Samples predicted as it."""
+    actual: list[int]
+    """Samples that belong to it."""
+
+
 class VariantFile(_Model):
     """A deployable conversion of a point's model, measured again after it was converted."""
 
@@ -49,6 +60,10 @@ class VariantFile(_Model):
     inference_ms: dict[str, float] = {}
     """Device type -> median over its clients of what each measured; those that were throttled or
     swapping are left out. Simulated where the study is."""
+    client_errors: dict[str, list[float]] = {}
+    """Device type -> the error of each of its clients, the smallest first."""
+    classes: ClassCounts | None = None
+    """None where there are none, and in files of versions that did not count them."""
 
 
 class Point(_Model):

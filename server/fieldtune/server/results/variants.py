@@ -28,11 +28,12 @@ from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.federation.fedavg import NothingLearnedError, Report, evaluation
 from fieldtune.server.federation.fleet import Addressed, Fleet
+from fieldtune.server.federation.per_client import per_client
 from fieldtune.server.federation.plausible import Asked, Bounds
 from fieldtune.server.federation.worklists import worked_off
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.results.run_folder import RunFolder, trial_name
-from fieldtune.server.results.schema import Point, Summary, VariantFile
+from fieldtune.server.results.schema import ClassCounts, Point, Summary, VariantFile
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
 
@@ -239,22 +240,37 @@ class VariantMaker:
 
     def _variant_file(self, model: bytes, answers: Mapping[int, Report]) -> VariantFile:
         measures, samples = evaluation(answers, self._classes, self._task.metric, Counter())
+        each = per_client(answers, self._classes, self._task.metric)
         return VariantFile(
             bytes=len(model),
             sha256=hashlib.sha256(model).hexdigest(),
             measures=measures,
             test_samples=samples,
-            inference_ms=self._inference_ms(answers),
+            inference_ms={
+                profile: median(found)
+                for profile, found in self._by_profile(
+                    {
+                        client: report.inference_ms
+                        for client, report in answers.items()
+                        if isinstance(report, EvaluateReport)
+                        and report.inference_ms is not None
+                        and not report.failure
+                        and report.is_sound
+                    }
+                ).items()
+            },
+            client_errors=self._by_profile(each.errors),
+            classes=ClassCounts(hits=each.hits, predicted=each.predicted, actual=each.actual)
+            if each.actual
+            else None,
         )
 
-    def _inference_ms(self, answers: Mapping[int, Report]) -> dict[str, float]:
-        """The median client's latency on each device type."""
+    def _by_profile(self, values: Mapping[int, float]) -> dict[str, list[float]]:
+        """Device type -> the values of its clients, ascending."""
         found: dict[str, list[float]] = defaultdict(list)
-        for client, report in answers.items():
-            ms = report.inference_ms if isinstance(report, EvaluateReport) else None
-            if ms is not None and not report.failure and report.is_sound:
-                found[self._profile_of[client]].append(ms)
-        return {profile: median(found[profile]) for profile in sorted(found)}
+        for client, value in values.items():
+            found[self._profile_of[client]].append(round(value, 6))
+        return {profile: sorted(found[profile]) for profile in sorted(found)}
 
     def _calibration(self) -> NDArray[np.float32]:
         name = str(self._task.calibration)

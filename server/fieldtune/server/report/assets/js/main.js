@@ -17,6 +17,11 @@ for (const box of document.querySelectorAll(".command[data-command]")) {
 }
 if (byId("tradeoff-plot")) drawSoon("tradeoff-plot", drawTradeoff);
 if (byId("slices-plot")) slicesTools();
+if (byId("clients-plot")) {
+  drawSoon("clients-plot", drawClients);
+  showClasses();
+  listeners.push(() => { if (!waiting.has(byId("clients-plot"))) drawClients(); });
+}
 drawSoon("slices-plot", drawSlices);
 drawSoon("parallel-plot", drawParallel);
 if (byId("attainment-plot")) attainmentTools();

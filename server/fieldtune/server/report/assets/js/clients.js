@@ -1,0 +1,55 @@
+// How the error differs between clients, by device type, with the defaults beside; and between classes.
+const fileOf = (trial) => byTrial.get(trial)?.variants.fp32;
+const percent = (share) => `${number(100 * share, true)} %`;
+
+function drawClients() {
+  const place = byId("clients-plot"), types = Object.keys(state.selected);
+  const rows = types.flatMap((device) => [
+    { device, kind: "chosen", trial: state.selected[device] },
+    ...(data.defaults === null || data.defaults === state.selected[device] ? [] : [{ device, kind: "defaults", trial: data.defaults }]),
+  ].map((row) => ({ ...row, errors: fileOf(row.trial)?.client_errors?.[row.device] ?? [] }))).filter(({ errors }) => errors.length);
+  if (!rows.length) return place.replaceChildren(html("p", { class: "hint" }, "No client has measured this choice's file."));
+  const high = Math.max(...rows.flatMap(({ errors }) => errors), 0.01), tall = 46;
+  const { layer, x, box } = frame(place, {
+    height: 60 + rows.length * tall, label: "Error of each client, by device type", xTitle: "error of a client (%)", yTitle: "",
+    margin: { left: place.clientWidth < 500 ? 104 : 190 },
+    scales: ({ left, right, top, bottom }) => ({ x: scale({ low: 0, high: 100 * high, from: left + 6, to: right - 8, count: 7 }),
+      y: Object.assign(() => (top + bottom) / 2, { ticks: [] }) }),
+  });
+  const svgRoot = layer.ownerSVGElement;
+  rows.forEach((row, i) => {
+    const base = box.top + (i + 1) * tall - 8, stacks = new Map();
+    const places = row.errors.map((error) => {
+      const at = x(100 * error), bin = Math.round(at / 5), level = stacks.get(bin) ?? 0;
+      stacks.set(bin, level + 1);
+      return [at, base - 4 - Math.min(level * 5, tall - 16)];
+    });
+    const mean = row.errors.reduce((a, b) => a + b, 0) / row.errors.length;
+    layer.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: base + 3, y2: base + 3 }),
+      dots(places, { class: row.kind === "chosen" ? "client" : "client before" }),
+      svg("line", { class: "mean", x1: x(100 * mean), x2: x(100 * mean), y1: base - tall + 14, y2: base + 3 }));
+    const [first, second] = [row.kind === "chosen" ? row.device : "", row.kind === "chosen" ? `trial ${row.trial}` : "defaults"];
+    svgRoot.append(svg("text", { x: box.left - 8, y: base - 16, "text-anchor": "end", class: "title" }, first),
+      svg("text", { x: box.left - 8, y: base, "text-anchor": "end" }, second));
+  });
+  fill("clients-worst", rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.device),
+    html("td", { class: "text" }, row.kind === "chosen" ? `trial ${row.trial}` : "defaults"), html("td", {}, row.errors.length),
+    html("td", {}, percent(row.errors[Math.floor(row.errors.length / 2)])), html("td", {}, percent(worstTenth(row.errors))), html("td", {}, percent(row.errors.at(-1))))));
+}
+function worstTenth(errors) {
+  const count = Math.ceil(errors.length / 10), worst = errors.slice(-count);
+  return worst.reduce((a, b) => a + b, 0) / count;
+}
+
+function showClasses() {
+  const trials = [...new Set(Object.values(state.selected)), data.defaults].filter((trial) => fileOf(trial)?.classes);
+  if (!trials.length) return;
+  const options = [...new Set(trials)].map((trial) => ({ value: String(trial), text: trial === data.defaults ? `defaults (trial ${trial})` : `trial ${trial}` }));
+  fill("classes-tools", chooser("classes", "Classes as predicted by", options, showClasses));
+  const { hits, predicted, actual } = fileOf(Number(state.views.classes)).classes, all = actual.reduce((a, b) => a + b, 0);
+  const share = (part, whole) => html("td", {}, html("i", { style: `--used:${whole ? (100 * part) / whole : 0}%` }), whole ? percent(part / whole) : "none");
+  fill("classes-rows", actual.map((count, i) => html("tr", {}, html("th", { scope: "row" }, `class ${i}`), html("td", {}, count),
+    share(hits[i], count), share(hits[i], predicted[i]))));
+  const most = Math.max(...actual);
+  fill("classes-baseline", `Always answering the most frequent class (${actual.indexOf(most)}) would be wrong on ${percent(1 - most / all)} of ${all} test samples; this file is wrong on ${percent(1 - hits.reduce((a, b) => a + b, 0) / all)}.`);
+}
