@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 
 import moocore
@@ -15,10 +16,12 @@ from fieldtune.server.results.schema import (
     ClassCounts,
     OnDevice,
     Point,
+    Recommendation,
     Summary,
     VariantFile,
 )
 from fieldtune.server.results.summarize import wilson, worst_constraint
+from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import Objective, parse_objective
 from fieldtune.server.study.space import Value
 
@@ -111,15 +114,6 @@ def _summary(
         points = {trial: _with_files(point) for trial, point in points.items()}
     front = _front(list(points.values()), goals)
     defaults = points.get(0) if with_defaults else None
-    compared = {
-        goal.name: {
-            trial: Estimate(value, value * 0.99, value * 1.01)
-            for trial, point in points.items()
-            for value in [point.measures[goal.name]]
-        }
-        for goal in goals
-        if goal.learned
-    }
     return Summary(
         study=study,
         seed=0,
@@ -131,14 +125,58 @@ def _summary(
         infeasible=sum(attempt.state == "infeasible" for attempt in made),
         failed=sum(attempt.state == "failed" for attempt in made),
         front=front,
-        recommended={
-            device: chosen
-            for device in CLIENTS
-            if (chosen := recommend(front, defaults, goals, device, compared=compared)) is not None
-        },
+        recommended=recommended(front, defaults, goals, DecisionSection()),
         defaults=defaults,
         attempts=made,
     )
+
+
+def recommended(
+    front: Sequence[Point],
+    defaults: Point | None,
+    goals: Sequence[Objective],
+    options: DecisionSection,
+) -> dict[str, Recommendation]:
+    """The rule's choice for each device type; learned values are known to one per cent."""
+    compared = {
+        goal.name: {
+            point.trial: Estimate(value, value * 0.99, value * 1.01)
+            for point in [*front, *([defaults] if defaults else [])]
+            for value in [point.measures[goal.name]]
+        }
+        for goal in goals
+        if goal.learned
+    }
+    found = {
+        device: recommend(front, defaults, goals, device, options, compared) for device in CLIENTS
+    }
+    return {device: chosen for device, chosen in found.items() if chosen}
+
+
+@pytest.fixture(scope="session")
+def decide_again() -> Callable[[Summary, str], dict[str, int]]:
+    """What the rule chooses for each device type with these lines of a study file."""
+
+    def decide(summary: Summary, lines: str) -> dict[str, int]:
+        tree = tomllib.loads(lines)
+        caps: dict[str, dict[str, float]] = tree.get("limits", {})
+
+        def within(point: Point) -> Point:
+            seen = {
+                name: device.model_copy(update={"fitting": 0})
+                if any(device.costs[n].value > cap for n, cap in caps.get(name, {}).items())
+                else device
+                for name, device in point.devices.items()
+            }
+            return point.model_copy(update={"devices": seen})
+
+        front = [within(point) for point in summary.front]
+        defaults = summary.defaults and within(summary.defaults)
+        options = DecisionSection.model_validate(tree.get("decision", {}))
+        found = recommended(front, defaults, summary.objectives, options)
+        return {device: chosen.trial for device, chosen in found.items()}
+
+    return decide
 
 
 def _configuration(rng: np.random.Generator, choice: str) -> dict[str, Value]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from fieldtune.server.report import format
 from fieldtune.server.report.compare import Run, compare_html
 from fieldtune.server.report.html import render_html
+from fieldtune.server.report.page_data import page_data
 from fieldtune.server.report.run_info import RunInfo
 from fieldtune.server.results.schema import Summary
 from support.browser import browsing, centre, needs_browser, opened, serious
 
+ASSETS = files("fieldtune.server.report") / "assets"
 MakeSummary = Callable[..., Summary]
 FOUR = ("-macro_f1", "inference_ms", "energy_j", "sent_bytes")
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
@@ -219,6 +223,92 @@ def test_the_table_drawn_after_a_change_is_the_one_that_was_written(page: Page) 
     assert text() != before
     page.locator(".others input[type=radio]").nth(0).check()
     assert text() == before
+
+
+def slid(page: Page, name: str, value: float) -> None:
+    """Move a slider."""
+    page.locator(f"#{name}").evaluate(
+        "(each, value) => { each.value = value; each.dispatchEvent(new Event('input')); }", value
+    )
+
+
+def chosen(page: Page) -> dict[str, int]:
+    """The trial on each card."""
+    return {
+        str(card.get_attribute("data-device")): int(
+            card.locator(".trial").inner_text().removeprefix("trial ")
+        )
+        for card in page.locator(".card[data-device]").all()
+    }
+
+
+SLIDERS: list[dict[str, float]] = [
+    {},
+    {"weight-error": 4},
+    {"weight-energy_j": 0},
+    {"weight-error": 0.25, "weight-energy_j": 2, "weight-inference_ms": 1.5},
+    {"weight-energy_j": 0, "weight-inference_ms": 0},
+    {"confidence": 0.5, "weight-error": 0},
+    {"limit-inference_ms": 40},
+    {"limit-energy_j": 15, "weight-error": 3},
+    {"limit-energy_j": 30, "limit-inference_ms": 20},
+]
+
+
+@pytest.mark.parametrize("moved", SLIDERS)
+def test_sliders_choose_what_the_rule_chooses_with_the_lines_that_they_print(
+    page: Page,
+    summary: Summary,
+    decide_again: Callable[[Summary, str], dict[str, int]],
+    moved: dict[str, float],
+) -> None:
+    page.locator("#choose-limited").select_option("raspberry-pi-zero-2w")
+    for name, value in moved.items():
+        slid(page, name, value)
+    printed = page.locator("#priorities-toml pre")
+    lines = printed.inner_text() if printed.count() else ""
+    assert chosen(page) == decide_again(summary, lines)
+    assert bool(lines) == bool(moved)
+    for name in moved:
+        assert name.rpartition("-")[2] in lines
+    if moved:
+        page.get_by_role("button", name="Reset").click()
+        assert chosen(page) == {device: c.trial for device, c in summary.recommended.items()}
+
+
+def test_the_keyboard_moves_a_slider_and_the_choice_follows(page: Page) -> None:
+    before = chosen(page)
+    page.locator("#weight-energy_j").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#priorities-toml pre")).to_contain_text("weights = { energy_j = 0 }")
+    assert chosen(page) != before
+    expect(page.locator("#priorities-outcome")).to_contain_text("instead of")
+
+
+def test_figures_are_written_as_in_the_terminal(browser: Browser, summary: Summary) -> None:
+    rng = np.random.default_rng(0)
+    values = [
+        *(10 ** rng.uniform(-7, 7, 400)).tolist(),
+        *(0.0, 1.0, 0.125, 2.25, 12.5, 0.0225, 99.95, 999.7, 1e6, 1e-4, 0.1, 1.996, 2.5, 0.25),
+    ]
+    names = ["error", "inference_ms", "energy_j", "file_bytes", "loss"]
+    script = (
+        "([text, data, names, values]) => new Function('data', 'names', 'values', text + "
+        "'; return [values.map((v) => number(v)), values.map(setting), "
+        "values.map((v) => change(v, 0.7)), names.map((n) => values.map((v) => withUnit(n, v)))]')"
+        "(data, names, values)"
+    )
+    measures = {"measures": page_data(summary, None)["measures"]}
+    text = (ASSETS / "js/format.js").read_text()
+    page = browser.new_page()
+    numbers, settings, changes, figures = page.evaluate(script, [text, measures, names, values])
+    page.close()
+    assert numbers == [format.number(value) for value in values]
+    assert changes == [format.change(value, 0.7) for value in values]
+    whole = [int(value) if value.is_integer() else value for value in values]
+    assert settings == [format.setting(value) for value in whole]
+    for name, written in zip(names, figures, strict=True):
+        assert written == [format.figure(name, value) for value in values]
 
 
 def test_who_is_worse_off_is_shown_client_by_client_and_class_by_class(

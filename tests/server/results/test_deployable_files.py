@@ -18,7 +18,7 @@ from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Point
-from fieldtune.server.results.variants import VariantMaker
+from fieldtune.server.results.variants import VariantMaker, read_card
 from fieldtune.server.study.space import Configuration
 from support.scripted_devices import Answer, Scene
 
@@ -118,6 +118,18 @@ def test_files_are_measured_on_the_participants_that_are_there_else_on_the_whole
     assert make(folder, Scene(counted), participants) == []
     for trial in (0, 1):
         assert samples(folder, trial) == {"fp32": measured, "fp16": measured}
+
+
+def test_errors_are_kept_client_by_client_and_counts_class_by_class(folder: RunFolder) -> None:
+    assert make(folder, Scene(counted), [0, 1]) == []
+    file = read_card(folder.path, 0)["fp16"]
+    (errors,) = file.client_errors.values()
+    assert errors == pytest.approx([1 / 3, 2 / 3], abs=1e-6)
+    assert file.classes is not None
+    nine = [0] * 9
+    assert file.classes.model_dump() == {
+        "hits": [3, *nine], "predicted": [6, *nine], "actual": [6, *nine],
+    }  # fmt: skip
 
 
 def test_a_device_that_is_off_is_not_waited_for(folder: RunFolder) -> None:

@@ -85,6 +85,7 @@ def compare_html(runs: Sequence[Run]) -> str:
                 "label": goal.label,
                 "unit": units[goal.name].unit,
                 "factor": units[goal.name].factor,
+                "steps": format.unit_steps(goal.name),
                 "maximised": goal.maximised,
                 "learned": goal.learned,
             }

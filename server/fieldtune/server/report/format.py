@@ -83,13 +83,19 @@ def scale(name: str, values: Sequence[float]) -> Scale:
     own_unit = MEASURES[name].unit if name in MEASURES else name.rpartition("_")[2]
     if own_unit == "share":
         return Scale(100.0, "%")
-    if own_unit not in _UNITS:
+    known = unit_steps(name)
+    if known is None:
         return Scale(1.0, "")
-    to_base, steps = _UNITS[own_unit]
+    to_base, steps = known
     sizes = sorted(abs(value) * to_base for value in values if value and math.isfinite(value))
     middle = _rounded(sizes[len(sizes) // 2]) if sizes else to_base
     size, unit, _ = [step for step in steps if step[2] <= middle * (1 + 1e-12)][-1]
     return Scale(to_base / size, unit)
+
+
+def unit_steps(name: str) -> tuple[float, _Steps] | None:
+    """What :func:`scale` chooses among: the base unit's factor, and the steps of that base unit."""
+    return _UNITS.get(MEASURES[name].unit if name in MEASURES else name.rpartition("_")[2])
 
 
 def quality(measures: Mapping[str, float]) -> str:

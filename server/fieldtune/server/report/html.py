@@ -21,8 +21,8 @@ from fieldtune.server.results.schema import Summary
 
 _STYLES = ("base", "parts", "plots", "print")
 _SCRIPTS = (
-    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "clients", "slices", "parallel",
-    "attainment", "table", "live", "main",
+    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "priorities", "clients",
+    "slices", "parallel", "attainment", "table", "live", "main",
 )  # fmt: skip
 
 
@@ -68,6 +68,8 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         front_headings=["Trial", *columns, "Trained", *parameters],
         learned_labels=[goal.label for goal in goals if goal.learned],
         believed=view.believed(summary),
+        data_decision=data["decision"],
+        promises=view.promises(summary),
         timed=view.timed_on(summary),
         untried=view.untried(summary, run.study),
         importance_labels=[g.label for g in goals if g.name in summary.importance],
@@ -166,7 +168,8 @@ def _sections(
 ) -> list[tuple[str, str]]:
     """Identifier and title of each section that there is something for."""
     trained = view.completed(summary)
-    chosen = [p for p in summary.front if p.trial in view.recommended_for(summary)]
+    ranked = any(chosen.standings for chosen in summary.recommended.values())
+    chosen = [p for p in summary.deployable if p.trial in view.recommended_for(summary)]
     files = any(point.variants for point in chosen)
     clients = any(f.client_errors for point in chosen for f in point.variants.values())
     return [
@@ -174,6 +177,7 @@ def _sections(
         for name, title, shown in (
             ("deploy", "Which file on which devices", True),
             ("choices", "What else you could take", summary.recommended),
+            ("priorities", "Your priorities", ranked),
             ("tradeoff", "The trade-off", trained),
             ("clients", "Who is worse off", clients),
             ("files", "The files", files),

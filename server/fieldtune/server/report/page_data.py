@@ -14,13 +14,15 @@ from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.report import format, view
 from fieldtune.server.report.history import growth, spendings
-from fieldtune.server.results.schema import Attempt, Point, Summary
+from fieldtune.server.results.schema import Attempt, DecisionRule, Point, Summary
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Value
 
 _EXTRA = ("error", "loss", "worst_error", "file_bytes")
 """Measures that the page writes beside objectives and costs."""
+
+_NO_RULE = DecisionRule(weights={}, tolerance=0.01, confidence=0.9)
 
 
 def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
@@ -34,10 +36,7 @@ def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
         study: for the searched space and the limits; without it the tried values stand in.
     """
     front = {point.trial for point in summary.front}
-    defaults = summary.defaults
-    points = [*summary.front]
-    if defaults and defaults.trial not in front:
-        points.append(defaults)
+    points, defaults = summary.deployable, summary.defaults
     costs = list(dict.fromkeys(name for point in points for name in view.costs_of(point)))
     return {
         "study": summary.study,
@@ -61,13 +60,10 @@ def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
         "points": [_point(point, front=point.trial in front) for point in points],
         "defaults": defaults.trial if defaults else None,
         "recommended": {
-            device: {
-                "trial": chosen.trial,
-                "why": chosen.why,
-                "alternatives": view.alternatives(summary, device),
-            }
+            device: chosen.model_dump(exclude={"against_defaults"})
             for device, chosen in summary.recommended.items()
         },
+        "decision": (summary.decision or _NO_RULE).model_dump(),
         "nothing_fits": {
             device: view.nothing_fits(summary, device)
             for device in summary.devices
@@ -112,6 +108,7 @@ def _measures(
             "label": labels.get(name) or format.label(name),
             "unit": unit.unit,
             "factor": unit.factor,
+            "steps": format.unit_steps(name),
             "maximised": known is not None and known.maximised,
             "learned": known is not None and known.learned,
         }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.costs.budget import Account
 from fieldtune.server.report.format import (
     Scale,
     budget_used,
+    change,
     counted,
     figure,
     label,
@@ -96,7 +98,7 @@ def timed_on(summary: Summary) -> list[str]:
     return sorted(
         {
             device
-            for point in summary.front
+            for point in summary.deployable
             if point.trial in recommended_for(summary)
             for file in point.variants.values()
             for device in file.inference_ms
@@ -115,7 +117,36 @@ def believed(summary: Summary) -> list[tuple[str, Point]]:
         (f"trial {trial}, for {listed(devices)}", front_point(summary, trial))
         for trial, devices in recommended_for(summary).items()
     ]
-    return [*chosen, *([("the study's defaults", summary.defaults)] if summary.defaults else [])]
+    defaults = summary.defaults
+    beside = defaults is not None and defaults.trial not in recommended_for(summary)
+    return [*chosen, *([("the study's defaults", defaults)] if defaults and beside else [])]
+
+
+def promises(summary: Summary) -> list[tuple[str, str, list[str]]]:
+    """For each device type and objective: the gain over the defaults, its noise, what counts.
+
+    Gains are written as the change of the value; of a share to be maximised, of what it lacks to 1.
+    """
+    return [
+        (
+            device,
+            goal.label,
+            [
+                percent_of(gain.log),
+                f"± {100 * math.expm1(gain.noise):.0f} %",
+                "may be none" if gain.within_noise else percent_of(gain.counted),
+            ],
+        )
+        for device, chosen in summary.recommended.items()
+        if summary.defaults is None or chosen.trial != summary.defaults.trial
+        for goal in objectives(summary)
+        if (gain := chosen.gains.get(goal.name))
+    ]
+
+
+def percent_of(log_gain: float) -> str:
+    """A log gain as the change of the value: 0.69 is ``−50 %``."""
+    return change(math.exp(-log_gain), 1.0)
 
 
 def failures(summary: Summary) -> list[tuple[str, int]]:
@@ -125,24 +156,6 @@ def failures(summary: Summary) -> list[tuple[str, int]]:
         for attempt in summary.attempts
         if attempt.state == "failed"
     ).most_common()
-
-
-def alternatives(summary: Summary, device: str) -> list[dict[str, Any]]:
-    """The best point for each objective that fits a device, and the price of each in all others."""
-    chosen = front_point(summary, summary.recommended[device].trial)
-    fitting = [point for point in summary.front if point.devices[device].fits]
-    found: dict[int, dict[str, Any]] = {}
-    for goal in objectives(summary):
-        best = min(fitting, key=lambda p: goal.sign * on_device(p, device, goal.name).value)
-        prices = [
-            {"objective": other.name, "note": ""}
-            for other in objectives(summary)
-            if on_device(best, device, other.name).value
-            != on_device(chosen, device, other.name).value
-        ]
-        if best.trial != chosen.trial and prices:
-            found[best.trial] = {"trial": best.trial, "price": prices}
-    return list(found.values())
 
 
 def front_point(summary: Summary, trial: int) -> Point:

@@ -18,11 +18,13 @@ function drawClients() {
   });
   const svgRoot = layer.ownerSVGElement;
   rows.forEach((row, i) => {
-    const base = box.top + (i + 1) * tall - 8, stacks = new Map();
+    const base = box.top + (i + 1) * tall - 8, stacks = new Map(), binOf = (error) => Math.round(x(100 * error) / 5);
+    for (const error of row.errors) stacks.set(binOf(error), (stacks.get(binOf(error)) ?? 0) + 1);
+    const step = Math.min(5, (tall - 16) / Math.max(...stacks.values()));
     const places = row.errors.map((error) => {
-      const at = x(100 * error), bin = Math.round(at / 5), level = stacks.get(bin) ?? 0;
-      stacks.set(bin, level + 1);
-      return [at, base - 4 - Math.min(level * 5, tall - 16)];
+      const level = stacks.get(binOf(error)) - 1;
+      stacks.set(binOf(error), level);
+      return [x(100 * error), base - 4 - level * step];
     });
     const mean = row.errors.reduce((a, b) => a + b, 0) / row.errors.length;
     layer.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: base + 3, y2: base + 3 }),

@@ -66,12 +66,31 @@ function showTable() {
 // What else there is for a device type: the recommendation, and others with their price against it.
 function choicesOf(device) {
   const first = data.recommended[device];
-  const from = byTrial.get(first.trial);
   return [{ trial: first.trial, text: "recommended" }, ...first.alternatives.map((other) => ({
-    trial: other.trial, text: other.price.map(({ objective, note }) => {
-      const [value] = valueOf(byTrial.get(other.trial), objective, device);
-      return note || difference(objective, value, valueOf(from, objective, device)[0]);
-    }).join(", ") }))];
+    trial: other.trial, text: priceOf(other.trial, first.trial, device), note: other.why_not }))];
+}
+// What a trial gains over another one, for what, and what is within the noise.
+function priceOf(trial, from, device) {
+  const gains = trial === data.recommended[device].trial ? {}
+    : data.recommended[device].alternatives.find((other) => other.trial === trial && from === data.recommended[device].trial)?.gains ?? {};
+  const better = [], worse = [], level = [];
+  for (const name of goals) {
+    const [now, before] = [trial, from].map((each) => valueOf(byTrial.get(each), name, device)[0]);
+    if (withUnit(name, now, [before]) === withUnit(name, before)) continue;
+    if (gains[name]?.within_noise) level.push(labelOf(name).toLowerCase());
+    else (data.measures[name].maximised === now > before ? better : worse).push(difference(name, now, before));
+  }
+  const price = [better, worse].filter((part) => part.length).map(listed).join(" for ");
+  return [price, level.length ? `${listed(level)} within the noise` : ""].filter(Boolean).join("; ") || "no difference";
+}
+// Whether a trial cannot be told from the defaults in an objective: almost nothing of its gain counts.
+function withinNoise(name, trial, device) {
+  const { standings, no_worse } = data.recommended[device], found = standings.find((each) => each.trial === trial);
+  if (!found || no_worse === null || data.defaults === null) return false;
+  const [now, before] = [trial, data.defaults].map((each) => valueOf(byTrial.get(each), name, device)[0]);
+  const share = unitOf(name) === "%" && data.measures[name].maximised;
+  const log = Math.abs(Math.log(share ? (1 - before) / (1 - now) : before / now));
+  return Math.abs(found.counted[name]) < 0.002 * log;
 }
 
 function card(device) {
@@ -104,12 +123,14 @@ const measured = (point, device, name) => point.objectives[name] ?? point.device
 function cardRow(name, point, base, device) {
   const of = (which) => (goals.includes(name) ? valueOf(which, name, device) : measured(which, device, name));
   const value = of(point), before = base && of(base), sign = data.measures[name].maximised ? -1 : 1;
-  const cells = [html("td", {}, html("b", {}, withUnit(name, value[0])), html("small", {}, ends(name, value)))];
+  const among = before ? [value[0], before[0]] : [value[0]];
+  const cells = [html("td", {}, html("b", {}, withUnit(name, value[0], among)), html("small", {}, ends(name, value, among)))];
   if (before) {
-    const level = written(name, value[0]) === written(name, before[0]);
+    const noise = goals.includes(name) && withinNoise(name, point.trial, device);
+    const level = noise || withUnit(name, value[0], among) === withUnit(name, before[0], among);
     const word = level ? "same" : sign * value[0] < sign * before[0] ? "better" : "worse";
-    const text = level ? "no difference" : `${change(value[0], before[0]) || word}`;
-    cells.push(html("td", {}, withUnit(name, before[0])), html("td", {},
+    const text = noise ? "within noise" : level ? "same" : `${change(value[0], before[0]) || word}`;
+    cells.push(html("td", {}, withUnit(name, before[0], among)), html("td", {},
       html("span", { class: `delta ${word}`, title: level ? "within the noise" : `${word} than the defaults` }, text)));
   } else if (base) cells.push(html("td"), html("td"));
   return html("tr", {}, html("th", { scope: "row" }, labelOf(name), badge(kindOf(name))), cells);
@@ -133,9 +154,9 @@ function choiceList(device) {
   const id = `choice-${data.devices.findIndex(({ name }) => name === device)}`;
   const shown = choicesOf(device), own = state.selected[device];
   if (!shown.some(({ trial }) => trial === own)) shown.push({ trial: own, text: "by your priorities" });
-  return html("fieldset", { class: "others" }, html("legend", {}, `For ${device}`), shown.map(({ trial, text }) =>
+  return html("fieldset", { class: "others" }, html("legend", {}, `For ${device}`), shown.map(({ trial, text, note }) =>
     html("label", { class: trial === own ? "taken" : "" }, html("input", { type: "radio", name: id, value: trial, checked: trial === own,
       onchange: () => { state.selected[device] = trial; changed(); byId("choice-list").querySelector(`input[name=${id}]:checked`)?.focus(); } }),
-    html("span", {}, html("b", {}, `trial ${trial}`), " ", text))));
+    html("span", {}, html("b", {}, trial === data.defaults ? "the defaults" : `trial ${trial}`), " ", text, note ? html("small", {}, note) : null))));
 }
 listeners.push(() => { if (isOwnChoice() || byId("own-choice")?.hidden === false) showTable(); showChoices(); });

@@ -31,23 +31,36 @@ function number(value, percent = false) {
   return rounded.toFixed(decimals).replaceAll("-", "−");
 }
 
-// One unit for a measure on the whole page.
+// Pictures and columns have one unit a measure; a figure that stands alone has the unit that suits its size.
 const unitOf = (name) => data.measures[name].unit;
 const labelOf = (name) => data.measures[name]?.label ?? name;
 const inUnit = (name, value) => value * data.measures[name].factor;
-const written = (name, value) => number(inUnit(name, value), unitOf(name) === "%");
-const withUnit = (name, value) => `${written(name, value)} ${unitOf(name)}`.trimEnd();
-function ends(name, [, low, high]) {
-  return low === high ? "" : `${written(name, low)}–${written(name, high)}`;
-}
 const titled = (name) => labelOf(name) + (unitOf(name) ? ` (${unitOf(name)})` : "");
+function unitFor(name, values) {
+  const { steps, unit, factor } = data.measures[name];
+  if (!steps) return { unit, factor };
+  const [toBase, all] = steps, sizes = values.filter((value) => value && Number.isFinite(value))
+    .map((value) => Math.abs(value) * toBase).sort((a, b) => a - b);
+  const middle = sizes.length ? significant(sizes[Math.floor(sizes.length / 2)]) : toBase;
+  const [size, text] = all.filter(([, , least]) => least <= middle * (1 + 1e-12)).at(-1);
+  return { unit: text, factor: toBase / size };
+}
+// `among` are the figures that share the unit, else the figure alone.
+function withUnit(name, value, among = [value]) {
+  const { unit, factor } = unitFor(name, among);
+  return `${number(value * factor, unit === "%")} ${unit}`.trimEnd();
+}
+function ends(name, [value, low, high], among = [value]) {
+  const { unit, factor } = unitFor(name, among);
+  return low === high ? "" : [low, high].map((end) => number(end * factor, unit === "%")).join("–");
+}
 
 // By how much a figure differs from another one: in points for a share, else in its unit.
 function difference(name, value, from) {
-  const by = inUnit(name, value - from), sign = by > 0 ? "+" : by < 0 ? "−" : "±";
-  const size = number(Math.abs(by), false), label = labelOf(name).toLowerCase();
-  if (unitOf(name) === "%") return `${sign}${size} ${size === "1" ? "point" : "points"} of ${label}`;
-  return `${sign}${size} ${unitOf(name)}`.trimEnd() + ` of ${label}`;
+  const by = value - from, sign = by > 0 ? "+" : by < 0 ? "−" : "±", label = labelOf(name).toLowerCase();
+  const { unit, factor } = unitFor(name, [by]), size = number(Math.abs(by) * factor, false);
+  if (unit === "%") return `${sign}${size} ${size === "1" ? "point" : "points"} of ${label}`;
+  return `${sign}${size} ${unit}`.trimEnd() + ` of ${label}`;
 }
 function change(value, before) {
   if (before === 0 || !Number.isFinite(value / before)) return "";

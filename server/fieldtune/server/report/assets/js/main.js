@@ -2,12 +2,15 @@
 if (points.length) {
   showChoices();
   if (isOwnChoice()) showTable();
+  showPriorities();
   tradeoffTools();
   listeners.push(() => { if (tradeoffView) drawTradeoff(); });
 }
 byId("back")?.addEventListener("click", () => {
   for (const [device, { trial }] of Object.entries(data.recommended)) state.selected[device] = trial;
+  Object.assign(state, { weights: {}, caps: {}, confidence: undefined });
   changed();
+  showPriorities();
 });
 byId("print")?.addEventListener("click", () => print());
 for (const place of document.querySelectorAll(".folder")) place.textContent = folder;
