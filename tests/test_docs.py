@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from fieldtune.client.cli import app as client_app
 from fieldtune.client.data.files import DataDescription
+from fieldtune.client.data.privacy import Privacy
 from fieldtune.profiles.device.profile import DeviceProfile, value_fields
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.study import config as study
@@ -150,6 +151,8 @@ def test_every_key_of_a_devices_data_description_is_documented() -> None:
     text = (ROOT / "docs/device.md").read_text()
     rows = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.M))
     assert rows == set(DataDescription.model_fields)
+    allowed = set(re.findall(r"^\| `privacy\.([a-z_]+)` \|", text, re.M))
+    assert allowed == set(Privacy.model_fields)
 
 
 def test_every_command_of_a_device_is_documented() -> None:

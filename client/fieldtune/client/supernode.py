@@ -11,10 +11,12 @@ from functools import cache
 
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.files import DeviceData
+from fieldtune.client.data.privacy import Privacy
 from fieldtune.client.node.artefact_cache import ArtefactFolder
 from fieldtune.client.node.client_app import make_client_app
 from fieldtune.client.node.state import ClientFolders
 from fieldtune.client.training.runtime import Sessions
+from fieldtune.client.training.trial_run import try_first
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.profiles.host.probe import probe
 
@@ -26,9 +28,16 @@ def _data(node_config: Mapping[str, object]) -> ClientData:
     return _source(where)()
 
 
+def _privacy(node_config: Mapping[str, object]) -> Privacy:
+    return _source(str(node_config.get("data"))).privacy()
+
+
 _source = cache(DeviceData)
 
 
 app = make_client_app(
-    _data, sessions=Sessions(1, ArtefactFolder(ClientFolders.of("supernode").cache)), board=probe()
+    _data,
+    sessions=Sessions(1, ArtefactFolder(ClientFolders.of("supernode").cache), try_first),
+    board=probe(),
+    privacy_of=_privacy,
 )

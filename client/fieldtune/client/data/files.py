@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fieldtune.client.data.arrays import check_arrays, read_npz
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.images import SUFFIXES, read_image
+from fieldtune.client.data.privacy import Privacy
 from fieldtune.profiles.common.errors import DataError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
 from fieldtune.profiles.common.validation import first_error
@@ -41,6 +42,7 @@ class DataDescription(BaseModel):
         label_column: name of the label column of a ``.csv``; default: the last column.
         shape: shape of one sample of a ``.csv``; default: a flat row.
         test_share: share of the samples used for testing if there is no separate test data.
+        privacy: what the device's owner allows the coordinator.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,7 @@ class DataDescription(BaseModel):
     label_column: str | None = None
     shape: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     test_share: float = Field(default=0.25, gt=0, lt=1)
+    privacy: Privacy = Privacy()
 
 
 class DeviceData:
@@ -65,12 +68,20 @@ class DeviceData:
     def __init__(self, where: str) -> None:
         self._where = where
         self._data: ClientData | None = None
+        self._privacy: Privacy | None = None
 
     def __call__(self, node_config: Mapping[str, object] | None = None) -> ClientData:
         """The data; raises DataError if it is invalid."""
         if self._data is None:
             self._data = load_device_data(self._where)
         return self._data
+
+    def privacy(self, node_config: Mapping[str, object] | None = None) -> Privacy:
+        """What the owner allows; raises DataError if ``data.toml`` is invalid."""
+        if self._privacy is None:
+            folder = Path(self._where)
+            self._privacy = _description(folder if folder.is_dir() else Path()).privacy
+        return self._privacy
 
 
 def load_device_data(where: str) -> ClientData:

@@ -6,9 +6,10 @@ replies with a report. Errors on the device become reports with a ``failure``.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -25,7 +26,9 @@ from fieldtune.client.contract.messages import (
     VariantRequest,
 )
 from fieldtune.client.data.client_data import ClientData, DataSource
+from fieldtune.client.data.privacy import Privacy
 from fieldtune.client.training import trainer
+from fieldtune.client.training.allowed import NotAllowedError, check
 from fieldtune.client.training.meter import HostMeter, Measurement, Meter
 from fieldtune.client.training.runtime import (
     ArtefactMissingError,
@@ -43,18 +46,13 @@ MeterSource = Callable[[Mapping[str, object]], Meter]
 """Function from a node's configuration to its meter."""
 
 
+PrivacySource = Callable[[Mapping[str, object]], Privacy | None]
+"""Function from a node's configuration to what the device's owner allows."""
+
 Report = TypeVar("Report", TrainReport, EvaluateReport)
 
 
-class _Request(Protocol):
-    @property
-    def trial(self) -> int: ...
-    @property
-    def round(self) -> int: ...
-    @property
-    def artefact(self) -> str: ...
-    @property
-    def model(self) -> bytes | None: ...
+_Request = TrainRequest | EvaluateRequest | VariantRequest
 
 
 def make_client_app(
@@ -63,6 +61,7 @@ def make_client_app(
     meter_of: MeterSource = lambda _: HostMeter(),
     sessions: Sessions | None = None,
     board: Host | None = None,
+    privacy_of: PrivacySource = lambda _: None,
 ) -> ClientApp:
     """A ClientApp that trains and evaluates artefacts on a node's own data.
 
@@ -71,6 +70,7 @@ def make_client_app(
         meter_of: node configuration -> meter.
         sessions: loaded artefacts, shared by all nodes of this process.
         board: facts about the machine, for a real device; None in a simulation.
+        privacy_of: node configuration -> what the device's owner allows; None in a simulation.
     """
     app = ClientApp()
     loaded = sessions or Sessions()
@@ -107,14 +107,17 @@ def make_client_app(
         request = TrainRequest.parse(_scalars(message), _weights(message))
 
         def work(session: Session, data: ClientData, meter: Meter) -> TrainReport:
-            trained = trainer.train(session, data, request, on_call=meter.mark)
+            privacy = privacy_of(context.node_config)
+            on_call = _within(message, privacy, meter.mark)
+            trained = trainer.train(session, data, request, on_call=on_call)
             if not np.isfinite(trained.weights).all():
                 return _failed(TrainReport, request, "diverged", "weights are not finite")
+            released = privacy.released(request.weights, trained.weights) if privacy else None
             measured = meter.stop(session, train_steps=trained.steps)
             return TrainReport(
                 trial=request.trial,
                 round=request.round,
-                weights=trained.weights,
+                weights=trained.weights if released is None else released,
                 samples=trained.samples,
                 steps=trained.steps,
                 loss=trained.loss,
@@ -128,7 +131,8 @@ def make_client_app(
         request = EvaluateRequest.parse(_scalars(message), _weights(message))
 
         def work(session: Session, data: ClientData, meter: Meter) -> EvaluateReport:
-            counted = trainer.evaluate(session, data, request, on_call=meter.mark)
+            on_call = _within(message, privacy_of(context.node_config), meter.mark)
+            counted = trainer.evaluate(session, data, request, on_call=on_call)
             return _counted(request, counted, meter.stop(session, samples=counted.samples))
 
         return _reply(_attempt(EvaluateReport, request, context, Session, work), message)
@@ -138,7 +142,8 @@ def make_client_app(
         request = VariantRequest.parse(_scalars(message))
 
         def work(inference: Inference, data: ClientData, meter: Meter) -> EvaluateReport:
-            counted = trainer.evaluate_variant(inference, data, request, on_call=meter.mark)
+            on_call = _within(message, privacy_of(context.node_config), meter.mark)
+            counted = trainer.evaluate_variant(inference, data, request, on_call=on_call)
             return _counted(request, counted, meter.stop(inference, samples=counted.samples))
 
         return _reply(_attempt(EvaluateReport, request, context, Inference, work), message)
@@ -153,6 +158,8 @@ def make_client_app(
         began = time.process_time()
         try:
             data = data_of(context.node_config)
+            if privacy := privacy_of(context.node_config):
+                check(privacy, request, data)
             session = loaded.get(request.artefact, request.model, kind)
             if session.input_shape != data.input_shape:
                 return _failed(
@@ -178,12 +185,40 @@ def make_client_app(
             return _failed(report, request, "bad_artefact", str(bad))
         except DataError as bad:
             return _failed(report, request, "bad_data", str(bad))
+        except NotAllowedError as what:
+            return _failed(report, request, "error", f"the device's owner does not allow {what}")
+        except _OverdueError as late:
+            return _failed(report, request, "deadline", str(late))
         except UsageError as wrong:  # the study's metric
             return _failed(report, request, "error", str(wrong))
         except MemoryError:
             return _failed(report, request, "out_of_memory", "")
 
     return app
+
+
+class _OverdueError(Exception):
+    """A request took longer than it may."""
+
+
+def _within(
+    message: Message, privacy: Privacy | None, on_call: Callable[[], None]
+) -> Callable[[], None]:
+    """``on_call``, which also ends the work once the message or the owner's limit has expired.
+
+    A simulation has no clock of its own, so nothing expires there.
+    """
+    if privacy is None:
+        return on_call
+    longest_s = min(message.metadata.ttl, privacy.max_request_s or math.inf)
+    until = time.monotonic() + longest_s
+
+    def limited() -> None:
+        if time.monotonic() > until:
+            raise _OverdueError(f"it took longer than {longest_s:g} s")
+        on_call()
+
+    return limited
 
 
 def failed_reply(to: Message, trial: int, round: int, failure: Failure, detail: str) -> Message:

@@ -226,7 +226,10 @@ class Link:
             node=node, run_id=run_id, message_object_id=message_id
         )
         self._call(lambda: self._client.ConfirmMessageReceived(received))
-        message = inflate_object_from_contents(message_id, contents)
+        try:
+            message = inflate_object_from_contents(message_id, contents)
+        except Exception as malformed:  # the bytes may make Flower or protobuf raise anything
+            raise RunEndedError(f"the message cannot be read: {malformed}") from None
         if not isinstance(message, Message):
             raise RunEndedError("the received object is not a message")
         set_message_id(message, message_id)

@@ -93,10 +93,16 @@ def _serve(
     from fieldtune.client.node.fleet_api import Link
     from fieldtune.client.node.node import LightNode
     from fieldtune.client.training.runtime import Sessions
+    from fieldtune.client.training.trial_run import try_first
 
     node = LightNode(
         Link(bundle.address, bundle.ca_certificate, bundle.private_key),
-        make_client_app(data, sessions=Sessions(_SESSIONS, ArtefactFolder(cache)), board=host),
+        make_client_app(
+            data,
+            sessions=Sessions(_SESSIONS, ArtefactFolder(cache), try_first),
+            board=host,
+            privacy_of=data.privacy,
+        ),
         {"name": bundle.name, "profile": profile},
         folders,
         Status(bundle.name, bundle.address, profile, os.getpid()),

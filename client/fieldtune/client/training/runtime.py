@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import importlib.metadata
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -96,6 +96,16 @@ class Session:
         ]
         self.weight_count = sum(int(np.prod(shape)) for _, shape in self._layout)
 
+    def try_once(self) -> None:
+        """Run each signature once, on zeros."""
+        x = np.zeros((self.micro_batch, *self.input_shape), np.float32)
+        y = x if self.reconstructs else np.zeros(self.micro_batch, np.int32)
+        ones = np.ones(self.micro_batch, np.float32)
+        self.load(np.zeros(self.weight_count, np.float32))
+        self.train_step(x, y, ones, dict.fromkeys(self.hyperparameters, _ZERO), apply=True)
+        self.evaluate(x, y, ones)
+        self.weights()
+
     def load(self, weights: Weights) -> None:
         """Load weights; the optimizer state is reset to zero."""
         if weights.shape != (self.weight_count,):
@@ -178,6 +188,10 @@ class Inference:
         self.classes = int(logits["shape"][-1])
         self.micro_batch = 1
 
+    def try_once(self) -> None:
+        """Run it once, on zeros."""
+        self.infer(np.zeros(self.input_shape, np.float32))
+
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output for one sample ``[*input_shape]``: logits ``[classes]`` for a classifier."""
         self._interpreter.set_tensor(self._x, x[None])
@@ -205,10 +219,17 @@ class Sessions:
     Args:
         capacity: maximum number of models; one or two on a device with little memory.
         store: persistent storage for evicted models and models of earlier processes.
+        try_first: runs a new model once where a crash does no harm
+            (:func:`~fieldtune.client.training.trial_run.try_first`).
     """
 
-    def __init__(self, capacity: int = 2, store: ArtefactStore | None = None) -> None:
-        self._capacity, self._store = capacity, store
+    def __init__(
+        self,
+        capacity: int = 2,
+        store: ArtefactStore | None = None,
+        try_first: Callable[[Callable[[], object]], object] = lambda _: None,
+    ) -> None:
+        self._capacity, self._store, self._try_first = capacity, store, try_first
         self._sessions: OrderedDict[str, Any] = OrderedDict()
 
     def get(self, artefact: str, model: bytes | None, kind: type[Opened]) -> Opened:
@@ -216,7 +237,7 @@ class Sessions:
 
         Raises:
             ArtefactMissingError: it is neither loaded nor stored, and ``model`` is None.
-            BadArtefactError: ``model`` has another hash.
+            BadArtefactError: ``model`` has another hash, or crashes the runtime.
         """
         held = self._sessions.get(artefact)
         if isinstance(held, kind):
@@ -228,8 +249,11 @@ class Sessions:
                 raise ArtefactMissingError(artefact)
         elif (found := hashlib.sha256(model).hexdigest()) != artefact:
             raise BadArtefactError(f"the artefact has hash {found}, expected {artefact}")
-        elif self._store:
-            self._store.write(artefact, model)
+        else:
+            new = model
+            self._try_first(lambda: kind(new).try_once())
+            if self._store:
+                self._store.write(artefact, model)
         while len(self._sessions) >= self._capacity:
             self._sessions.popitem(last=False)
         self._sessions[artefact] = opened = kind(model)
