@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import fields, replace
 from itertools import count, takewhile
 from operator import itemgetter
@@ -267,6 +269,18 @@ def test_a_trial_takes_few_commits_however_many_figures_it_has(
     finally:
         event.remove(Engine, "before_cursor_execute", seen)
         event.remove(Engine, "commit", committed)
+
+
+@pytest.mark.usefixtures("durable_storage")
+def test_a_commit_is_on_the_disk_and_waits_for_it_once(tmp_path: Path) -> None:
+    study = tuner(tmp_path)
+    go_on(study, 1)
+    assert (tmp_path / "study.db-wal").stat().st_size > 0
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with study._storage.engine.connect() as connection:
+        full = 2
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == full
 
 
 def test_a_tell_killed_before_any_of_its_writes_is_told_anew(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from fieldtune.server.tuner.drawing import draw, given
 from fieldtune.server.tuner.predictions import Predictions, estimates
 from fieldtune.server.tuner.restated import CONSTRAINTS, RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
-from fieldtune.server.tuner.study_db import Facts, store
+from fieldtune.server.tuner.study_db import Facts, store, write_ahead
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
@@ -107,6 +107,7 @@ class OptunaTuner:
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
         with _storing(path):
+            write_ahead(path)
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             optuna.create_study(
                 storage=self._storage,
