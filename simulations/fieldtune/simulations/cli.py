@@ -78,6 +78,13 @@ def tune(
             "repeated.",
         ),
     ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Go on with a run although its data, code or versions have changed; recorded.",
+        ),
+    ] = False,
 ) -> None:
     """Run a study, or resume it if the run folder already exists."""
     if superlink is not None:
@@ -86,8 +93,9 @@ def tune(
         if workers is not None:
             raise UsageError("--workers is for simulated clients: leave it out with --superlink")
         tune_on_devices(
-            study, out, superlink, trials=trials, seed=seed, warm_start=warm_start or []
-        )
+            study, out, superlink, trials=trials, seed=seed, warm_start=warm_start or [],
+            accept_changes=accept_changes,
+        )  # fmt: skip
         return
     from fieldtune.simulations.commands import tune_in_simulation
 
@@ -98,6 +106,7 @@ def tune(
         seed=seed,
         workers=workers or _cores(),
         warm_start=warm_start or [],
+        accept_changes=accept_changes,
     )
 
 

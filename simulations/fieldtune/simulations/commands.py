@@ -21,7 +21,7 @@ from fieldtune.server.report.prospects import print_prospects
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.retarget import retarget
 from fieldtune.server.results.run_folder import RunFolder
-from fieldtune.server.session.command import Notes, run_study
+from fieldtune.server.session.command import Notes, OpenedFleet, run_study
 from fieldtune.server.session.rehearsal import metric_line, rehearse
 from fieldtune.server.session.session import (
     compile_service,
@@ -44,6 +44,7 @@ def tune_in_simulation(
     seed: int | None,
     workers: int,
     warm_start: Sequence[Path] = (),
+    accept_changes: bool = False,
 ) -> None:
     """Run or resume a study; prints the Pareto front to stdout and progress to stderr."""
     _check(load_study(study_file))
@@ -51,7 +52,7 @@ def tune_in_simulation(
     @contextmanager
     def simulated(
         folder: RunFolder, import_path: Sequence[str], note: Notes, waiting: Notes
-    ) -> Iterator[GridFleet]:
+    ) -> Iterator[OpenedFleet]:
         with SimulationGrid(
             FleetPlan.of(folder.study, study_file.parent),
             workers=workers,
@@ -61,12 +62,12 @@ def tune_in_simulation(
             if grid.facts.warning:
                 note(grid.facts.warning)
             fleet = GridFleet(grid, notes=note)
-            yield fleet
+            yield fleet, grid.facts
             fleet.close()
 
     run_study(
         study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated,
-        simulated=True,
+        accept_changes=accept_changes,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shlex
 import shutil
@@ -96,6 +97,29 @@ def test_a_metric_that_does_not_work_is_found_before_anything_trains(
     assert sentence in error
     assert "Traceback" not in done.stderr
     assert "trial " not in done.stderr
+
+
+def test_a_run_whose_metric_has_changed_goes_on_only_if_that_is_accepted(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    file, run = changed(small_study, tmp_path, '"accuracy"', '"own:metric"'), tmp_path / "run"
+    (tmp_path / "own.py").write_text(METRIC.format("0.5, 1"))
+    begun = fieldtune("tune", file, "--out", run, "--trials", "1")
+    assert begun.returncode == 0, begun.stderr
+    (tmp_path / "own.py").write_text(METRIC.format("0.6, 1"))
+    refused = fieldtune("tune", file, "--out", run, "--trials", "2")
+    assert refused.returncode == 4
+    assert "error: " + str(run) + " was begun with other input: source of task.metric (own): " in (
+        refused.stderr
+    )
+    accepted = fieldtune("tune", file, "--out", run, "--trials", "2", "--accept-changes")
+    assert accepted.returncode == 0, accepted.stderr
+    (change,) = json.loads((run / "pareto.json").read_text())["changes"]
+    assert change["trial"] == 1
+    assert change["changes"][0]["key"] == "source of task.metric (own)"
+    again = fieldtune("tune", file, "--out", run, "--trials", "2")
+    assert again.returncode == 0, again.stderr
+    assert "Study changed. Before trial 1: source of task.metric (own): " in again.stderr
 
 
 def test_check_tells_of_data_chance_level_and_metric(

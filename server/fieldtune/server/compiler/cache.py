@@ -2,8 +2,8 @@
 
 The key is a hash of everything that the artefact depends on: the spec, the versions of the
 packages that made it, this compiler's own source and, for a user's model, the source of its
-module. Each entry is one file, written atomically: processes may share a folder, and a crash leaves
-no incomplete entry.
+module and of the user's modules that it imports. Each entry is one file, written atomically:
+processes may share a folder, and a crash leaves no incomplete entry.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 import numpy as np
 
-from fieldtune.profiles.common.errors import CompileError, StorageError
+from fieldtune.profiles.common.errors import StorageError
 from fieldtune.profiles.common.files import write_atomically
 from fieldtune.profiles.costmodel import tflite_work as work
 from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
+from fieldtune.server.compiler.sources import source_hashes
 from fieldtune.server.processes.child import pack_frame, unpack_frame
 
 _READ_WORK = (
@@ -59,16 +59,15 @@ class ArtefactCache:
         Raises:
             CompileError: the module of a user's model is not found.
         """
-        text = {
+        text: dict[str, object] = {
             "spec": spec.to_json(),
             "versions": package_versions(),
             "compiler": _compiler_hash(),
             "source": None,
         }
         if ":" in spec.model:
-            module = spec.model.partition(":")[0]
-            source = module_file(module, [*import_path, *self.import_path, *sys.path])
-            text["source"] = hashlib.sha256(source.read_bytes()).hexdigest()
+            own = [*import_path, *self.import_path]
+            text["source"] = source_hashes(spec.model.partition(":")[0], own, sys.path)
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
 
     def get(self, spec: ModelSpec, import_path: Sequence[str] = ()) -> Artefact | None:
@@ -120,28 +119,6 @@ def artefact_from_frame(header: dict[str, object], blobs: Sequence[bytes]) -> Ar
     model, weights = blobs
     manifest = Manifest.model_validate(header["manifest"])
     return Artefact(model, np.frombuffer(weights, "<f4"), manifest)
-
-
-def module_file(module: str, path: Sequence[str]) -> Path:
-    """The source file of a module, found without importing anything.
-
-    Raises:
-        CompileError: there is no such module.
-    """
-    found: ModuleSpec | None = None
-    search: Sequence[str] | None = path
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        found = PathFinder.find_spec(name, search) if search is not None else None
-        if found is None:
-            break
-        search = found.submodule_search_locations
-    if found is None or found.origin is None:
-        raise CompileError(
-            f"module {module!r} is not found: put it beside the study file or install it"
-        )
-    return Path(found.origin)
 
 
 @cache

@@ -12,7 +12,7 @@ from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.results.run_folder import RunFolder
-from fieldtune.server.session.command import Notes, run_study
+from fieldtune.server.session.command import Notes, OpenedFleet, run_study
 from fieldtune.server.study.load import load_study
 
 
@@ -24,6 +24,7 @@ def tune_on_devices(
     trials: int | None,
     seed: int | None,
     warm_start: Sequence[Path] = (),
+    accept_changes: bool = False,
 ) -> None:
     """Run or resume a study on a coordinator's devices.
 
@@ -36,6 +37,7 @@ def tune_on_devices(
         trials: replaces that of the study file.
         seed: likewise.
         warm_start: folders of finished runs, as prior knowledge.
+        accept_changes: go on with code or versions that have changed since the run began.
 
     Raises:
         DeploymentError: the folder is not a coordinator's, has too few devices, or another study
@@ -56,7 +58,7 @@ def tune_on_devices(
     @contextmanager
     def connected(
         folder: RunFolder, import_path: Sequence[str], note: Notes, waiting: Notes
-    ) -> Iterator[DeviceFleet]:
+    ) -> Iterator[OpenedFleet]:
         from fieldtune.server.deployment.superlink_control import ENVIRONMENT
         from fieldtune.server.devices.superlink_run import SuperLinkRun
 
@@ -71,7 +73,7 @@ def tune_on_devices(
                 waiting=waiting,
             )
             try:
-                yield fleet
+                yield fleet, None
             except BaseException as ended:
                 fleet.close(failed=type(ended).__name__)
                 raise
@@ -79,5 +81,5 @@ def tune_on_devices(
 
     run_study(
         study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=connected,
-        refusals=coordinator_folder,
+        refusals=coordinator_folder, accept_changes=accept_changes,
     )  # fmt: skip

@@ -20,12 +20,17 @@ from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.interrupts import interruptible
 from fieldtune.server.session.progress import ProgressDisplay
 from fieldtune.server.session.session import compile_service, open_tuner, run_session
+from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.study.load import parse_study
 
 Notes = Callable[[str], None]
 """Prints a sentence on stderr."""
-FleetSource = Callable[[RunFolder, Sequence[str], Notes, Notes], AbstractContextManager[Fleet]]
-"""``(run folder, import path of the user's modules, note, waiting) -> fleet``.
+OpenedFleet = tuple[Fleet, DataFacts | None]
+"""A fleet, and what its data are where it is simulated."""
+FleetSource = Callable[
+    [RunFolder, Sequence[str], Notes, Notes], AbstractContextManager[OpenedFleet]
+]
+"""``(run folder, import path of the user's modules, note, waiting) -> opened fleet``.
 
 ``note`` prints a sentence; ``waiting`` shows what the fleet waits for
 (:meth:`ProgressDisplay.waiting`)."""
@@ -40,11 +45,12 @@ def run_study(
     warm_start: Sequence[Path],
     fleet_of: FleetSource,
     refusals: RefusalStore | None = None,
-    simulated: bool = False,
+    accept_changes: bool = False,
 ) -> None:
     """Run or resume a study: the result on stdout, progress on stderr.
 
-    ``refusals`` keeps which devices' reports were refused beyond this study.
+    ``refusals`` keeps which devices' reports were refused beyond this study. With
+    ``accept_changes``, a run goes on with data, code or versions that have changed.
     """
     cpu_time = CpuTime()
     console = Console(stderr=True)
@@ -74,11 +80,12 @@ def run_study(
         try:
             with (
                 ProgressDisplay(folder.study, tuner.history(), console) as display,
-                fleet_of(folder, import_path, note, display.waiting) as fleet,
+                fleet_of(folder, import_path, note, display.waiting) as (fleet, facts),
             ):
                 summary = run_session(
                     folder, tuner, fleet, service, interrupts.watching(display), cpu_time, note,
-                    refusals, rehearsed=simulated or folder.study.task.own_metric,
+                    refusals, rehearsed=bool(facts) or folder.study.task.own_metric, facts=facts,
+                    accept_changes=accept_changes,
                 )  # fmt: skip
         except KeyboardInterrupt:
             told = {each.proposal.number for each in tuner.history()}

@@ -32,6 +32,7 @@ from fieldtune.server.federation.refusals import RefusalStore
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import run_info
+from fieldtune.server.results.fingerprint import check_fingerprint, fingerprint
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.results.summarize import summarise
@@ -46,6 +47,7 @@ from fieldtune.server.session.rehearsal import rehearse
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.tuner.importance import importances
 
@@ -146,14 +148,18 @@ def run_session(
     refusals: RefusalStore | None = None,
     *,
     rehearsed: bool = False,
+    facts: DataFacts | None = None,
+    accept_changes: bool = False,
 ) -> Summary:
     """Run or resume the study to its end, and write the results into the run folder.
 
     ``notes`` prints a sentence about each client whose report is rejected; ``refusals`` keeps what
     was rejected beyond this study. With ``rehearsed``, a new study first tries model and metric
-    once on a client's samples.
+    once on a client's samples. ``facts`` are of simulated data. With ``accept_changes``, a run goes
+    on although its fingerprint has changed.
 
     Raises:
+        RunFolderError: data, partition, code or versions have changed since the run began.
         UsageError: the study's metric does not return a value and a weight.
         FleetError: no client could train; or no client could measure a file to deploy, in which
             case the other results are written.
@@ -162,6 +168,12 @@ def run_session(
     bounds = Bounds(members, notes, store=refusals)
     artefacts = make_artefacts(study, members, service)
     costs = make_cost_model(study, members, folder)
+    check_fingerprint(
+        folder,
+        fingerprint(study, members[0], facts, service.import_path),
+        any_trials=bool(tuner.history()),
+        accept=tuner.accept_changes if accept_changes else None,
+    )
     if rehearsed and not tuner.history():
         rehearse(study, members, artefacts, fleet)
     known = known_costs(study, costs, artefacts, tuner.history())

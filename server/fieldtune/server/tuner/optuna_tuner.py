@@ -272,6 +272,11 @@ class OptunaTuner:
         """Changes of the study file while the study ran, oldest first."""
         return self._changes
 
+    def accept_changes(self, found: Sequence[Change]) -> None:
+        """Store changes that the user accepts; see :meth:`Tuner.accept_changes`."""
+        with _storing(self._path):
+            self._changes = tuple(self._logged(self._changes, found))
+
     def _told_of(self, outcome: Outcome) -> Told:
         values = None
         if isinstance(outcome, Completed):
@@ -308,12 +313,17 @@ class OptunaTuner:
                     f"{self._path} holds another study: remove it or choose another"
                 )
             if found := steer(before):
-                trials = self._study.get_trials(deepcopy=False)
-                flying = [t.number for t in trials if t.state == TrialState.RUNNING]
-                log.append(Changes(trial=len(trials), changes=found, in_flight=tuple(flying)))
-                self._study.set_user_attr(_LOG_KEY, [each.model_dump() for each in log])
+                log = self._logged(log, found)
         self._study.set_user_attr(_STUDY_KEY, identity)
         return tuple(log)
+
+    def _logged(self, log: Sequence[Changes], found: Sequence[Change]) -> list[Changes]:
+        """Store further changes; all changes so far."""
+        trials = self._study.get_trials(deepcopy=False)
+        flying = [t.number for t in trials if t.state == TrialState.RUNNING]
+        changes = Changes(trial=len(trials), changes=tuple(found), in_flight=tuple(flying))
+        self._study.set_user_attr(_LOG_KEY, [each.model_dump() for each in (*log, changes)])
+        return [*log, changes]
 
     def _enqueue(self, queue: Sequence[Mapping[str, Value]], stored: Sequence[FrozenTrial]) -> None:
         """Queue the defaults, then the entries of the study's queue, each once."""

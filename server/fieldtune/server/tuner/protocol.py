@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.outcomes.trial import Completed, Outcome, Proposal
-from fieldtune.server.study.changes import Changes
+from fieldtune.server.study.changes import Change, Changes
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.predictions import Predictions
@@ -77,4 +77,7 @@ class Tuner(Protocol):
 
     @property
     def changes(self) -> tuple[Changes, ...]:
-        """Changes of the study file while the study ran."""
+        """Changes of the study file, and others that were accepted, while the study ran."""
+
+    def accept_changes(self, found: Sequence[Change]) -> None:
+        """Store that the user goes on although data, code or versions have changed."""
