@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -142,6 +143,7 @@ def slow_studies(recorded_artefacts: Path) -> Iterator[Run]:
                     Silent(),
                     CpuTime(),
                     Bounds(MEMBERS, nothing_is_refused),
+                    deque(),
                 ).run()
                 told = tuner.history()
                 calibration = corrections(told)

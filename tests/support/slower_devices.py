@@ -62,6 +62,9 @@ class SlowFleet:
     def members(self) -> Sequence[Description]:
         return list(self._members.values())
 
+    def joined(self) -> Sequence[Description]:
+        return []
+
     def send(self, requests: Sequence[Addressed]) -> None:
         self._open.extend(requests)
 

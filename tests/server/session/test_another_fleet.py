@@ -113,3 +113,30 @@ def test_files_that_no_device_could_measure_are_a_sentence_after_all_else_is_wri
     assert len(told(folder, text)) >= TRIALS
     summary, _ = session(folder, text, service, SlowFleet(math.inf, newest_first=False))
     assert all(point.variants for point in summary.front)
+
+
+class GrowingFleet(SlowFleet):
+    """A device joins after the third trial has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(math.inf, newest_first=False, members=MEMBERS[:3])
+        self.looks = 0
+
+    def joined(self) -> Sequence[Description]:
+        self.looks += 1
+        if self.looks != 4:
+            return []
+        self._members[3] = MEMBERS[3]
+        return MEMBERS[3:]
+
+
+def test_a_device_that_joins_is_asked_in_new_trials(
+    service: CompileService, tmp_path: Path
+) -> None:
+    text = study_of("random", "")
+    _, outcomes = session(tmp_path / "run", text, service, GrowingFleet())
+    trained = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
+    took_part = [3 in outcome.forecast.participants for outcome in trained]
+    assert took_part == [False] * 3 + [True] * (TRIALS - 3)
+    assert all(outcome.learned.samples == 16 * (3 + joined)
+               for outcome, joined in zip(trained, took_part, strict=True))  # fmt: skip

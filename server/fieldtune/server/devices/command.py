@@ -48,7 +48,11 @@ def tune_on_devices(
     study = load_study(study_file)
     for name in study.fleet.devices:
         load_profile(name)
-    enrolled = {device.name: device.number for device in coordinator_folder.devices()}
+
+    def numbers() -> dict[str, int]:
+        return {device.name: device.number for device in coordinator_folder.devices()}
+
+    enrolled = numbers()
     if len(enrolled) < study.fleet.clients:
         raise DeploymentError(
             f"fleet.clients = {study.fleet.clients}, but only {len(enrolled)} devices are enrolled "
@@ -70,6 +74,7 @@ def tune_on_devices(
                 profiles=study.fleet.devices,
                 wanted=study.fleet.clients,
                 notes=note,
+                renumber=numbers,
                 waiting=waiting,
             )
             try:

@@ -3,8 +3,8 @@
 Every request gets exactly one reply. A disconnected device is waited for up to a time limit; after
 a device has reconnected, its requests are sent again; the first answer to a request counts, and
 later ones are dropped. A request without an answer in time is a failure, and the study continues
-without the device until it reconnects. A device that was not connected when the study was started
-or resumed gets no requests.
+without the device until it reconnects. A device that connects after the study was started joins it:
+it describes itself, and gets requests of new trials.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class DeviceFleet:
     Args:
         start: starts a run on SuperLink; called again when the run is lost.
         numbers: name of an enrolled device -> its client number.
+        renumber: the same again, with devices that were enrolled since.
         profiles: the device types that take part.
         wanted: number of devices that must be connected for a study to start.
         notes: prints a sentence about devices that connect, disconnect or fail.
@@ -90,13 +91,15 @@ class DeviceFleet:
         profiles: Collection[str],
         wanted: int,
         notes: Callable[[str], None],
+        renumber: Callable[[], Mapping[str, int]] | None = None,
         patience_s: float = PATIENCE_S,
         away_s: float = AWAY_S,
         waiting: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._start, self._numbers, self._wanted = start, numbers, wanted
+        self._start, self._numbers, self._wanted = start, dict(numbers), wanted
+        self._renumber = renumber or (lambda: numbers)
         self._profiles = profiles
         self._notes, self._waiting, self._clock, self._sleep = notes, waiting, clock, sleep
         self._patience_s, self._away_s = patience_s, away_s
@@ -114,6 +117,11 @@ class DeviceFleet:
         self._last_answered: dict[int, tuple[float, float]] = {}
         """By client, of the latest message that it has answered: when sent, when answered."""
         self._revalidation = Revalidation({}, {}, notes)
+        self._members: dict[str, Description] = {}
+        """Those that take part, by name."""
+        self._newcomers: Registration | None = None
+        """Of devices that connect while the study runs."""
+        self._joined: list[Description] = []
         self._closed = False
 
     def close(self, failed: str | None = None) -> None:
@@ -130,17 +138,27 @@ class DeviceFleet:
         refuse_if(self._closed)
         while True:
             try:
-                return self._registered(self._new_registration())
+                members = self._registered(self._new_registration())
             except RunLostError:
                 self._restart_run()
+            else:
+                self._members = {member.name: member for member in members}
+                self._newcomers = self._new_registration()
+                return members
+
+    def joined(self) -> list[Description]:
+        """Devices that have connected since, and fit: they get requests from now on."""
+        refuse_if(self._closed)
+        joined, self._joined = self._joined, []
+        return joined
 
     def _new_registration(self) -> Registration:
-        return Registration(self._run, self._numbers, self._profiles, self._notes)
+        return Registration(self._run, self._numbers, self._profiles, self._notes, self._members)
 
     def _registered(self, registration: Registration) -> list[Description]:
         enough_since: float | None = None
         while True:
-            waiting = registration.look()
+            waiting = registration.look(self._run.nodes())
             registration.say(self._wanted)
             self._waiting(registration.wait(self._wanted))
             now = self._clock()
@@ -206,6 +224,8 @@ class DeviceFleet:
         self._run = self._start()
         self._messages.clear()
         self._revalidation.run_is_lost()
+        if self._newcomers is not None:
+            self._newcomers = self._new_registration()
         for job in self._jobs:
             job.current = None
 
@@ -246,7 +266,7 @@ class DeviceFleet:
         nodes = self._run.nodes()
         before, self._connected = (
             self._connected,
-            {self._numbers[node.name]: node for node in nodes if node.name in self._numbers},
+            {self._numbers[node.name]: node for node in nodes if node.name in self._members},
         )
         for number in sorted(before.keys() - self._connected.keys()):
             self._left_at[number] = now
@@ -254,11 +274,31 @@ class DeviceFleet:
         for number in sorted(self._connected.keys() - before.keys()):
             self._left_at.pop(number, None)
             self._notes(f"{self._names[number]} is connected")
+        self._admit([node for node in nodes if node.name not in self._members])
         for job in self._jobs:
             node = self._connected.get(job.addressed.client)
             if node is not None and job.current and job.activated != node.activated:
                 job.current = None
         self._revalidation.ask(self._connected, self._run)
+
+    def _admit(self, nodes: Sequence[ConnectedDevice]) -> None:
+        """Have devices that are not members describe themselves; those that fit join."""
+        if self._newcomers is None:
+            return
+        if any(node.name not in self._numbers for node in nodes):
+            self._numbers.update(self._renumber())
+            self._names.update({number: name for name, number in self._numbers.items()})
+        self._newcomers.look(nodes)
+        there = self._newcomers.nodes()
+        for member in self._newcomers.members():
+            self._members[member.name] = member
+            self._connected[member.client] = there[member.client]
+            self._revalidation.add(member.client, member, there[member.client])
+            self._joined.append(member)
+            self._notes(
+                f"{member.name} has joined ({member.profile}, {member.train_samples} samples): it "
+                "takes part in new trials"
+            )
 
     def _post(self) -> list[Reply]:
         """Send waiting requests whose device is connected."""
@@ -351,7 +391,7 @@ class DeviceFleet:
             client = job.addressed.client
             name, left = self._name(client), self._left_at.get(client)
             if not self._revalidation.is_member(client):
-                what = f"{name} was not connected when the study was started"
+                what = f"{name} does not take part"
                 yield self._failed(job, "no_reply", what)
             elif change := self._revalidation.change(client):
                 yield self._failed(job, "bad_data", f"{name} {change}")

@@ -1,9 +1,9 @@
-"""Registration: devices connect and describe themselves before a study starts."""
+"""Registration: devices connect and describe themselves, before a study starts and during it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from flwr.app import Message
 
@@ -33,6 +33,7 @@ class Registration:
         numbers: name of an enrolled device -> its client number.
         profiles: the device types that take part.
         notes: prints a sentence.
+        like: name -> description of the devices of a running study, which others must fit.
 
     Attributes:
         found: name -> connection and description of each device that can take part.
@@ -44,7 +45,11 @@ class Registration:
         numbers: Mapping[str, int],
         profiles: Collection[str],
         notes: Callable[[str], None],
+        like: Mapping[str, Description] | None = None,
     ) -> None:
+        self._like = like or {}
+        self._left_out: dict[str, str] = {}
+        """Why a device that described itself is left out, as it was said."""
         self._run, self._numbers, self._profiles, self._notes = run, numbers, profiles, notes
         self._asked: dict[tuple[str, str], str | None] = {}
         self._ask_again: dict[tuple[str, str], int] = {}
@@ -54,12 +59,15 @@ class Registration:
         self._described: dict[str, tuple[ConnectedDevice, Description]] = {}
         self.found: dict[str, tuple[ConnectedDevice, Description]] = {}
 
-    def look(self) -> bool:
+    def look(self, nodes: Iterable[ConnectedDevice]) -> bool:
         """Ask new devices for descriptions, read answers, drop disconnected devices.
+
+        Args:
+            nodes: the connected devices.
 
         Returns whether an answer is still awaited.
         """
-        there = {node.name: node for node in self._run.nodes()}
+        there = {node.name: node for node in nodes}
         self._described = {
             name: (node, member)
             for name, (node, member) in self._described.items()
@@ -83,7 +91,7 @@ class Registration:
                 if message_id is not None:
                     self._asked[node.name, node.activated] = message_id
                     self._open[message_id] = node
-        for message in self._run.pull(list(self._open)):
+        for message in self._run.pull(list(self._open)) if self._open else ():
             answering = self._open.pop(message.metadata.reply_to_message_id, None)
             if answering is not None:
                 self._take(answering, message)
@@ -124,19 +132,32 @@ class Registration:
         return {self._numbers[name]: node for name, (node, _) in self.found.items()}
 
     def _agree(self) -> None:
-        """Keep the devices with the most frequent kind of data; at a tie, that of the first one."""
+        """Keep the devices with the most frequent kind of data; at a tie, that of the first one.
+
+        In a running study its kind counts. Who is left out is said once all have answered: until
+        then it may change.
+        """
         self.found = dict(sorted(self._described.items(), key=lambda at: self._numbers[at[0]]))
-        kinds = Counter(_kind(member) for _, member in self.found.values())
-        for name, (node, member) in list(self.found.items()):
+        described = {name: member for name, (_, member) in self.found.items()}
+        kinds = Counter(_kind(member) for member in (self._like or described).values())
+        left_out = {}
+        for name, member in described.items():
             (usual, _), *_ = kinds.most_common(1)  # at a tie, the one counted first
             if _kind(member) != usual:
-                del self.found[name]
-                self._say_once(f"{name} is left out: {_difference(_kind(member), usual)}")
-                self._ask_again.setdefault((name, node.activated), _LOOKS)
-        for name, why in outliers({name: each for name, (_, each) in self.found.items()}).items():
+                left_out[name] = f"is left out: {_difference(_kind(member), usual)}"
+        like = {name: each for name, each in described.items() if name not in left_out}
+        for name, why in outliers({**self._like, **like}).items():
+            if name in like:
+                left_out[name] = f"cannot take part: {why}"
+        for name, why in left_out.items():
             node, _ = self.found.pop(name)
-            self._say_once(f"{name} cannot take part: {why}")
             self._ask_again.setdefault((name, node.activated), _LOOKS)
+            if not self._open and self._left_out.get(name) != why:
+                self._left_out[name] = why
+                self._notes(f"{name} {why}")
+        for name in self.found.keys() & self._left_out.keys():
+            del self._left_out[name]
+            self._notes(f"{name} is not left out any more")
 
     def _take(self, node: ConnectedDevice, message: Message) -> None:
         if message.has_error() and message.error.code in UNAVAILABLE:

@@ -33,13 +33,18 @@ class Revalidation:
         nodes: Mapping[int, ConnectedDevice],
         notes: Callable[[str], None],
     ) -> None:
-        self._members, self._notes = members, notes
+        self._members, self._notes = dict(members), notes
         self._latest = dict(members)
         self._known = {client: node.activated for client, node in nodes.items()}
         """The connection in which a device last described itself."""
         self._asked: dict[str, tuple[int, str]] = {}
         """Open message -> client, and its connection."""
         self._changed: dict[int, str] = {}
+
+    def add(self, client: int, member: Description, node: ConnectedDevice) -> None:
+        """A device has joined the study."""
+        self._members[client] = self._latest[client] = member
+        self._known[client] = node.activated
 
     @property
     def open_messages(self) -> list[str]:
@@ -87,7 +92,7 @@ class Revalidation:
         return True
 
     def is_member(self, client: int) -> bool:
-        """Whether a device was connected when the study began; others get no requests."""
+        """Whether a device takes part in the study; others get no requests."""
         return client in self._members
 
     def knows(self, client: int, node: ConnectedDevice) -> bool:

@@ -50,6 +50,9 @@ class Fleet(Protocol):
     def members(self) -> Sequence[Description]:
         """The clients that requests can be sent to."""
 
+    def joined(self) -> Sequence[Description]:
+        """Clients that have become members since :meth:`members` or the last call."""
+
     def send(self, requests: Sequence[Addressed]) -> None:
         """Send requests; returns without waiting for replies."""
 

@@ -98,6 +98,11 @@ class GridFleet:
             raise FleetError(f"None of {len(nodes)} connected devices described itself")
         return [found[client] for client in sorted(found)]
 
+    def joined(self) -> list[Description]:
+        """None: the nodes of this fleet stay the same."""
+        refuse_if(self._closed)
+        return []
+
     def send(self, requests: Sequence[Addressed]) -> None:
         """Push the requests, with the artefact where the device does not have it."""
         refuse_if(self._closed)

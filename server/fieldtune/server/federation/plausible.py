@@ -62,13 +62,21 @@ class Bounds:
         clock: Callable[[], float] = boot_time_s,
         store: RefusalStore | None = None,
     ) -> None:
-        self._members = {member.client: member for member in members}
-        self._clock, self._caps = clock, SampleCaps.of(members)
-        names = {m.client: m.name or f"client {m.client}" for m in members}
-        self.refusals = Refusals(names, notes, store)
+        self._clock, self._notes = clock, notes
+        self._members: dict[int, Description] = {}
+        self._names: dict[int, str] = {}
+        self.refusals = Refusals(self._names, notes, store)
+        self.set_members(members)
+
+    def set_members(self, members: Sequence[Description]) -> None:
+        """The whole fleet, when devices have joined it."""
+        self._caps = SampleCaps.of(members)
         for member in members:
-            if over := self._caps.over(member):
-                notes(f"{names[member.client]}: {over}")
+            if member.client not in self._members:
+                self._members[member.client] = member
+                self._names[member.client] = member.name or f"client {member.client}"
+                if over := self._caps.over(member):
+                    self._notes(f"{self._names[member.client]}: {over}")
 
     def ask(self, exchange: Exchange, classes: int | None = None) -> Asked:
         """Note the time at which an exchange is sent: now."""

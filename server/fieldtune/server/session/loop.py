@@ -69,6 +69,7 @@ class TuningLoop:
         observer: is notified of rounds and outcomes.
         cpu_time: adds up busy seconds by phase.
         bounds: check the clients' reports for plausibility.
+        in_flight: trials that are being trained, of an earlier loop of the same session.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class TuningLoop:
         observer: Observer,
         cpu_time: CpuTime,
         bounds: Bounds,
+        in_flight: deque[Training],
     ) -> None:
         self._folder, self._study, self._tuner, self._fleet = folder, folder.study, tuner, fleet
         self._profile_of = {member.client: member.profile for member in members}
@@ -90,21 +92,27 @@ class TuningLoop:
         self._observer, self._cpu_time, self._bounds = observer, cpu_time, bounds
         self._knowledge = Knowledge(self._study, tuner, costs)
         self._rungs, self._schedule = Rungs(self._study), Schedule(self._study)
-        self._in_flight: deque[Training] = deque()
+        self._in_flight = in_flight
         """Trials that are being trained, in the order of their numbers."""
         self._compiling: tuple[Proposal, Future[Artefact]] | None = None
         """The latest proposal, until its model is compiled."""
         self._all_validated = False
         """Whether no finalist needs another run, which ends the study before its budget does."""
-        self._compiled_any = bool(tuner.history())
+        self._compiled_any = bool(tuner.history() or in_flight)
 
-    def run(self) -> None:
-        """Run the study, or resume it."""
+    def run(self) -> Sequence[Description]:
+        """Run the study, or resume it.
+
+        Returns the clients that have joined the fleet; then another loop is to go on with it and
+        the trials in flight. Empty where the study has ended.
+        """
         while self._wants_more() or self._in_flight:
             if self._wants_more() and len(self._in_flight) < self._study.study.parallel:
                 # Start the next trial before telling any outcome: what the tuner knows when it is
                 # asked must not depend on which client was faster.
                 if self._compiling is None:
+                    if joined := self._fleet.joined():
+                        return joined
                     self._compiling = self._ask()
                 elif self._compiling[1].done():
                     proposal, compiled = self._compiling
@@ -116,6 +124,7 @@ class TuningLoop:
                 self._finish(self._in_flight.popleft())
             else:
                 self._receive()
+        return ()
 
     def _wants_more(self) -> bool:
         """Whether another trial is to be asked for."""

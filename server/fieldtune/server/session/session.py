@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,6 +45,7 @@ from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.lost_weights import train_lost_again
 from fieldtune.server.session.progress import Display
 from fieldtune.server.session.rehearsal import rehearse
+from fieldtune.server.session.training import Training
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
@@ -164,10 +166,9 @@ def run_session(
         FleetError: no client could train; or no client could measure a file to deploy, in which
             case the other results are written.
     """
-    study, members = folder.study, fleet.members()
+    study, members = folder.study, list(fleet.members())
     bounds = Bounds(members, notes, store=refusals)
     artefacts = make_artefacts(study, members, service)
-    costs = make_cost_model(study, members, folder)
     check_fingerprint(
         folder,
         fingerprint(study, members[0], facts, service.import_path),
@@ -176,19 +177,27 @@ def run_session(
     )
     if rehearsed and not tuner.history():
         rehearse(study, members, artefacts, fleet)
-    known = known_costs(study, costs, artefacts, tuner.history())
-    check_queue(study, tuner.history(), costs, artefacts)
-    recorder = _Recorder(folder, tuner, costs, display)
-    recorder.write(known)
-    loop = TuningLoop(
-        folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds
-    )
-    try:
-        loop.run()
-    except BaseException:
-        with suppress(FieldtuneError):  # why it ended is the more important message
-            recorder.write(state="interrupted")
-        raise
+    in_flight: deque[Training] = deque()
+    while True:
+        costs = make_cost_model(study, members, folder)
+        known = known_costs(study, costs, artefacts, tuner.history())
+        check_queue(study, tuner.history(), costs, artefacts)
+        recorder = _Recorder(folder, tuner, costs, display)
+        recorder.write(known)
+        loop = TuningLoop(
+            folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds,
+            in_flight,
+        )  # fmt: skip
+        try:
+            joined = loop.run()
+        except BaseException:
+            with suppress(FieldtuneError):  # why it ended is the more important message
+                recorder.write(state="interrupted")
+            raise
+        if not joined:
+            break
+        members = [*members, *joined]
+        bounds.set_members(members)
     _check_learned(tuner.history())
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
