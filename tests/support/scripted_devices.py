@@ -42,6 +42,7 @@ class ScriptedRun:
         self.sent: list[Message] = []
         self.open: dict[str, Message] = {}
         self.lost = False
+        self.outages = 0
         self.closed: list[str | None] = []
 
     def nodes(self) -> Sequence[ConnectedDevice]:

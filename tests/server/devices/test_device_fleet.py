@@ -293,10 +293,34 @@ def test_a_message_is_sent_again_once_its_device_has_answered_a_later_one() -> N
     assert len(scene.run.trainings()) == 2
     began = scene.time.now
     (earlier,) = scene.fleet.receive(300.0)
-    assert 60 <= scene.time.now - began < 70
+    assert 5 <= scene.time.now - began < 10
     assert earlier.report.failure is None
     assert later.report.failure is None
     assert len(scene.run.trainings()) == 3
+
+
+def test_a_request_that_was_lost_in_an_outage_of_superlink_is_sent_again_within_seconds() -> None:
+    scene = Scene(lambda message: None if message.metadata.message_id == "m2" else good(message))
+    scene.ask(0)
+    scene.fleet.receive(5.0)
+    scene.run.outages += 1
+    began = scene.time.now
+    assert scene.reports()[0].failure is None
+    assert scene.time.now - began < 15
+    assert len(scene.run.trainings()) == 2
+
+
+def test_a_device_that_is_still_at_work_after_an_outage_is_left_alone() -> None:
+    done = 300.0
+    scene = Scene(lambda message: good(message) if scene.time.now > done else None)
+    answer = scene.run.answer
+    # It works on one message after the other.
+    scene.run.answer = lambda message: answer(message) if scene.time.now > done else None
+    scene.ask(0)
+    scene.fleet.receive(5.0)
+    scene.run.outages += 1
+    assert scene.reports()[0].failure is None
+    assert len(scene.run.trainings()) == 1
 
 
 def test_a_device_that_does_not_answer_in_time_is_a_failure() -> None:

@@ -116,7 +116,7 @@ class LightNode:
         self._link, self._app, self._folders, self._status = link, app, folders, status
         self._node_config: UserConfig = dict(node_config)
         self._rng = rng or random.Random()
-        self._backoff = Backoff(1.0, 60.0, self._rng)
+        self._backoff = Backoff(1.0, 20.0, self._rng)
         self._stop = threading.Event()
         self._unregistered = threading.Event()
         """Set when the SuperLink no longer knows this node."""

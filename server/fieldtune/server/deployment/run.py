@@ -27,6 +27,10 @@ class ConnectedDevice:
 class Run(Protocol):
     """A run on SuperLink; methods raise :class:`RunLostError` once SuperLink has dropped it."""
 
+    @property
+    def outages(self) -> int:
+        """How often SuperLink has not answered for a while; messages may be lost each time."""
+
     def nodes(self) -> Sequence[ConnectedDevice]:
         """The connected devices."""
 

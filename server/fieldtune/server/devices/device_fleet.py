@@ -35,9 +35,10 @@ _POLL_S = (0.02, 0.5)
 _MAX_TRIES = 3
 _LONG_S = 30.0
 """A connected device is shown as waited for once it has worked on a request for this long."""
-_SKIPPED_S = 60.0
-"""A device answers messages in order. This long after its answer to a later message, an earlier one
-or its reply must be lost, for example in a SuperLink that was stopped."""
+_SKIPPED_S = 5.0
+"""SuperLink delivers messages in the order in which they were sent, and a device works on one after
+the other. This long after its answer to a later message, an earlier one or its reply must be lost,
+for example in a SuperLink that was stopped."""
 
 _CRASHED = 8
 """Flower's error for a ClientApp whose process died."""
@@ -116,6 +117,9 @@ class DeviceFleet:
         self._held: set[tuple[int, str]] = set()
         self._last_answered: dict[int, tuple[float, float]] = {}
         """By client, of the latest message that it has answered: when sent, when answered."""
+        self._outages, self._outage_asked = 0, dict[int, float]()
+        """Outages of SuperLink so far; client -> when it was asked after the latest one whether it
+        still has earlier requests."""
         self._revalidation = Revalidation({}, {}, notes)
         self._members: dict[str, Description] = {}
         """Those that take part, by name."""
@@ -222,6 +226,7 @@ class DeviceFleet:
         self._notes("SuperLink has dropped this run: starting another, nothing is lost")
         self._run.close("lost")
         self._run = self._start()
+        self._outages = self._run.outages
         self._messages.clear()
         self._revalidation.run_is_lost()
         if self._newcomers is not None:
@@ -279,6 +284,13 @@ class DeviceFleet:
             node = self._connected.get(job.addressed.client)
             if node is not None and job.current and job.activated != node.activated:
                 job.current = None
+        if self._outages != self._run.outages:
+            # A request may be lost, as may its reply. A device that answers a message sent now has
+            # answered all earlier ones that it got.
+            self._outages = self._run.outages
+            clients = {job.addressed.client for job in self._jobs if job.current}
+            self._outage_asked = dict.fromkeys(clients, now)
+            self._revalidation.ask_again(clients)
         self._revalidation.ask(self._connected, self._run)
 
     def _admit(self, nodes: Sequence[ConnectedDevice]) -> None:
@@ -333,6 +345,7 @@ class DeviceFleet:
     def _answers(self) -> Iterator[Reply]:
         for message in self._run.pull([*self._messages, *self._revalidation.open_messages]):
             if self._revalidation.take(message):
+                self._note_described(message)
                 continue
             job = self._messages.pop(message.metadata.reply_to_message_id, None)
             if job is None:
@@ -352,6 +365,14 @@ class DeviceFleet:
                 job.current = None  # try once more: the client may have been killed and restarted
                 continue
             yield self._done(job, Reply(job.addressed.client, report))
+
+    def _note_described(self, message: Message) -> None:
+        """A device that was asked after an outage has answered: earlier requests are lost."""
+        if message.has_error():
+            return
+        for client, node in self._connected.items():
+            if node.node_id == message.metadata.src_node_id and client in self._outage_asked:
+                self._last_answered[client] = self._outage_asked.pop(client), self._clock()
 
     def _on_error(self, job: _Job, message: Message) -> Iterator[Reply]:
         """Handle an error of Flower: send the request again if that may help."""

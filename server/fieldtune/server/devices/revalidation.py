@@ -7,7 +7,7 @@ out until it has: its measurements would be counted for the wrong device type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from flwr.app import Message
 
@@ -50,6 +50,11 @@ class Revalidation:
     def open_messages(self) -> list[str]:
         """Ids of messages whose answers go to :meth:`take`."""
         return list(self._asked)
+
+    def ask_again(self, clients: Iterable[int]) -> None:
+        """Have devices describe themselves again, although they have not reconnected."""
+        for client in clients:
+            self._known.pop(client, None)
 
     def ask(self, there: Mapping[int, ConnectedDevice], run: Run) -> None:
         """Ask reconnected devices for their descriptions."""

@@ -114,6 +114,11 @@ class SuperLinkRun:
         self._heart = threading.Thread(target=self._beat, args=(token,), daemon=True)
         self._heart.start()
 
+    @property
+    def outages(self) -> int:
+        """How often SuperLink has not answered for a while."""
+        return self._reconnecting.outages
+
     def nodes(self) -> list[ConnectedDevice]:
         """The connected devices."""
         return [
@@ -278,6 +283,7 @@ class _Reconnecting:
         self._most_s = _GIVE_UP_S
         self._since: float | None = None
         self._said = False
+        self.outages = 0
         self.invoker = RetryInvoker(
             wait_gen_factory=lambda: exponential(0.5, max_delay=5),
             recoverable_exceptions=(httpx.TransportError, httpx.HTTPStatusError),
@@ -309,6 +315,7 @@ class _Reconnecting:
 
     def _is_back(self) -> None:
         if self._said and self._since is not None:
+            self.outages += 1
             self._waiting("")
             self._notes(f"SuperLink is back after {time.monotonic() - self._since:.0f} s")
         self._since, self._said = None, False
