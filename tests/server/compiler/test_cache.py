@@ -66,14 +66,17 @@ def test_another_spec_has_another_key(tmp_path, other):
     assert cache.key(other) != cache.key(SPEC)
 
 
-def test_a_damaged_entry_counts_as_missing(tmp_path):
+def test_a_damaged_entry_is_named_and_counts_as_missing(tmp_path, caplog):
     cache = ArtefactCache(tmp_path)
     cache.put(SPEC, artefact())
     (entry,) = tmp_path.rglob("*.bin")
     whole = entry.read_bytes()
-    for damaged in (b"", whole[:7], whole[:-5], whole.replace(b"model", b"medol")):
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])  # in the last weight
+    for damaged in (b"", whole[:7], whole[:-5], whole[:-3], flipped, whole.replace(b"model", b"m")):
         entry.write_bytes(damaged)
+        caplog.clear()
         assert cache.get(SPEC) is None
+        assert caplog.messages == [f"{entry} is damaged: its model is compiled again"]
 
 
 def test_many_writers_leave_one_whole_entry(tmp_path):

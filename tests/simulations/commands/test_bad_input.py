@@ -7,8 +7,10 @@ import json
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -288,6 +290,82 @@ def test_the_studys_command_mends_a_damaged_model_and_its_card(
     done = fieldtune("export", run, "--device", "raspberry-pi-5", "--out", tmp_path / "x.tflite")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "x.tflite").read_bytes() == before[FP32]
+
+
+def overwritten(file: Path) -> None:
+    """Zeros from the second page on: SQLite can still open it."""
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + bytes(len(content) - 4096))
+
+
+def without_trials(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DELETE FROM trials")
+
+
+def with_an_outcome_of_another_kind(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE trial_user_attributes SET value_json = '\"x\"'")
+
+
+LOST = "restore it from a backup, or start the study anew in another folder with --out"
+DATABASES: dict[str, tuple[Damage, str]] = {
+    "text": (lambda f: f.write_text("nonsense" * 1000), "is damaged (file is not a database)"),
+    "overwritten": (overwritten, "is damaged ("),
+    "truncated": (lambda f: f.write_bytes(f.read_bytes()[:9000]), "is damaged ("),
+    "emptied": (lambda f: f.write_bytes(b""), "is empty, though this folder holds results of"),
+    "deleted": (Path.unlink, "is missing, though this folder holds results of trials"),
+    "no trials": (without_trials, "has no trial, though trials.csv lists 1"),
+    "outcomes": (with_an_outcome_of_another_kind, "is damaged ("),
+}
+
+
+@pytest.mark.parametrize("command", ["tune", "retarget"])
+@pytest.mark.parametrize(("damage", "sentence"), DATABASES.values(), ids=list(DATABASES))
+def test_a_lost_database_is_named_and_nothing_is_trained_again(
+    command: str, damage: Damage, sentence: str,
+    fieldtune: Command, small_study: Path, used_folder: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    run = tmp_path / "run"
+    shutil.copytree(used_folder, run)
+    with closing(sqlite3.connect(run / "study.db")) as database:
+        # As when the process of the study has ended, which here is that of the tests.
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damage(run / "study.db")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.suffix in (".csv", ".npy")}
+    what = [small_study, "--out", run] if command == "tune" else [run, "--device", "beagle-a9"]
+    done = fieldtune(command, *what)
+    assert done.returncode == 4, done.stderr
+    assert f"error: {run / 'study.db'} {sentence}" in done.stderr
+    assert LOST in done.stderr
+    assert before == {file: file.read_bytes() for file in before}
+    assert fieldtune("report", run).returncode == 0
+    out = tmp_path / "x.tflite"
+    assert fieldtune("export", run, "--device", "raspberry-pi-5", "--out", out).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda file: file.write_bytes(b"\xff\xfe"), "is damaged, it is not text: run the study's"),
+        (lambda file: file.write_text("{"), "is damaged or of another version (invalid JSON"),
+        (
+            lambda file: file.write_text(file.read_text().replace('"front"', '"fronts"')),
+            "is damaged or of another version (front is missing): run the study's 'fieldtune tune'",
+        ),
+        (lambda file: file.write_text("[" * 100_000), "is damaged or of another version (invalid"),
+    ],
+)
+def test_damaged_results_are_named_with_the_remedy(
+    damage: Damage, sentence: str, fieldtune: Command, used_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(used_folder, run)
+    damage(run / "pareto.json")
+    for command in (["report", run], ["export", run, "--device", "raspberry-pi-5", "--out", "x"]):
+        done = fieldtune(*command)
+        assert done.returncode == 4, done.stderr
+        assert f"error: {run / 'pareto.json'} {sentence}" in done.stderr
 
 
 def test_an_export_into_a_folder_that_is_not_there_says_so(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from fieldtune.server.compiler.manifest import Artefact, Manifest, ModelSpec
 from fieldtune.server.compiler.sources import source_hashes
 from fieldtune.server.processes.child import pack_frame, unpack_frame
 
+_LOG = logging.getLogger(__name__)
 _READ_WORK = (
     "tflite_work", "tflite_reader", "flops", "kernel_loops", "cache_reuse", "xnnpack_delegate",
     "arena",
@@ -72,14 +74,15 @@ class ArtefactCache:
 
     def get(self, spec: ModelSpec, import_path: Sequence[str] = ()) -> Artefact | None:
         """The artefact of this spec, or ``None`` where it is not in the cache (or damaged)."""
+        path = self._path(self.key(spec, import_path))
         try:
-            frame = self._path(self.key(spec, import_path)).read_bytes()
+            frame = path.read_bytes()
         except OSError:
             return None
         try:
             return artefact_from_frame(*unpack_frame(frame))
-        except (ValueError, KeyError, IndexError):
-            # Damaged, or of another schema: compiling again overwrites it.
+        except (ValueError, KeyError, TypeError):
+            _LOG.warning("%s is damaged: its model is compiled again", path)
             return None
 
     def put(self, spec: ModelSpec, artefact: Artefact, import_path: Sequence[str] = ()) -> None:
@@ -104,9 +107,13 @@ class ArtefactCache:
 def artefact_to_frame(artefact: Artefact) -> bytes:
     """An artefact as one frame of bytes."""
     weights = np.ascontiguousarray(artefact.initial_weights, "<f4")
+    blobs = [artefact.model, weights.tobytes()]
     return pack_frame(
-        {"manifest": artefact.manifest.model_dump(mode="json")},
-        [artefact.model, weights.tobytes()],
+        {
+            "manifest": artefact.manifest.model_dump(mode="json"),
+            "weights_sha256": _sha256(blobs[1]),
+        },
+        blobs,
     )
 
 
@@ -118,7 +125,15 @@ def artefact_from_frame(header: dict[str, object], blobs: Sequence[bytes]) -> Ar
     """
     model, weights = blobs
     manifest = Manifest.model_validate(header["manifest"])
+    if _sha256(model) != manifest.artefact_sha256:
+        raise ValueError("the model is not the one that its manifest describes")
+    if header.get("weights_sha256", _sha256(weights)) != _sha256(weights):
+        raise ValueError("the initial weights are not those that were stored")
     return Artefact(model, np.frombuffer(weights, "<f4"), manifest)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @cache

@@ -32,14 +32,21 @@ def pack_frame(header: dict[str, Any], blobs: Sequence[bytes | memoryview] = ())
 
 
 def unpack_frame(frame: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    """The header and the blobs of a frame made by :func:`pack_frame`."""
+    """The header and the blobs of a frame made by :func:`pack_frame`.
+
+    Raises:
+        ValueError: the frame is damaged.
+    """
     parts, at = [], 0
-    while at < len(frame):
-        (length,) = _LENGTHS.unpack_from(frame, at)
-        at += _LENGTHS.size
-        parts.append(frame[at : at + length])
-        at += length
-    return json.loads(parts[0]), parts[1:]
+    try:
+        while at < len(frame):
+            (length,) = _LENGTHS.unpack_from(frame, at)
+            at += _LENGTHS.size
+            parts.append(frame[at : at + length])
+            at += length
+        return json.loads(parts[0]), parts[1:]
+    except (struct.error, IndexError, RecursionError) as damaged:
+        raise ValueError(f"not a frame: {damaged}") from None
 
 
 class Child:

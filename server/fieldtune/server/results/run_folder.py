@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
+from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.results.checkpoints import Checkpoint
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.changes import identity, steered
@@ -27,6 +28,7 @@ from fieldtune.server.study.load import load_study, parse_study
 
 _STUDY_FOLDER = ".study-folder"
 _TRIAL_NAME = re.compile(r"trial-(\d+)")
+_WRITE_ANEW = "run the study's 'fieldtune tune' command again to write it anew"
 _HINT = "choose another folder with --out, or remove this one"
 
 
@@ -109,6 +111,16 @@ class RunFolder:
     def database(self) -> Path:
         """Optuna's storage."""
         return self.path / "study.db"
+
+    @property
+    def recorded_trials(self) -> int:
+        """Number of trials that ``trials.csv`` lists; the database has these at least."""
+        return max(len((self.read("trials.csv") or "").splitlines()) - 1, 0)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it holds results of trials, apart from the database."""
+        return self.recorded_trials > 0 or any(self.path.glob("models/trial-*/weights.npy"))
 
     @property
     def study_folder(self) -> Path:
@@ -199,8 +211,12 @@ def read_result(folder: Path, name: str) -> str:
         RunFolderError: the folder has none.
     """
     try:
-        return (folder / name).read_text()
-    except OSError:
+        return (folder / name).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RunFolderError(f"{folder / name} is damaged, it is not text: {_WRITE_ANEW}") from None
+    except OSError as failed:
+        if (folder / name).exists():
+            raise RunFolderError(f"{folder / name} cannot be read: {failed.strerror}") from None
         raise RunFolderError(
             f"{folder} holds no {name}: give the folder of a study that 'fieldtune tune' has run"
         ) from None
@@ -217,8 +233,8 @@ def read_summary(folder: Path) -> Summary:
         return Summary.model_validate_json(text)
     except ValidationError as wrong:
         raise RunFolderError(
-            f"{folder / 'pareto.json'} is not of this version's schema "
-            f"({wrong.error_count()} fields differ): run 'fieldtune tune' on it once"
+            f"{folder / 'pareto.json'} is damaged or of another version "
+            f"({first_error(wrong, Summary, quotes=False).lstrip(': ')}): {_WRITE_ANEW}"
         ) from None
 
 

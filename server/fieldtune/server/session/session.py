@@ -52,6 +52,7 @@ from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.tuner.importance import importances
+from fieldtune.server.tuner.storage_errors import damaged
 
 COSTS_FILE = "costs.json"
 """In the run folder: the cost coefficients of each compiled architecture."""
@@ -66,10 +67,16 @@ def open_tuner(
         folder: the run folder.
         import_path: searched for the user's own sampler.
         warm_start_from: folders of finished runs; a new run takes their trials as prior knowledge.
+
+    Raises:
+        RunFolderError: the database is damaged, or lost while other results are there.
     """
-    study = folder.study
+    study, database = folder.study, folder.database
     earlier = warm_start(folder, warm_start_from)
-    return OptunaTuner(
+    if folder.has_results and not (database.is_file() and database.stat().st_size):
+        lost = "is empty" if database.exists() else "is missing"
+        raise damaged(database, f"{lost}, though this folder holds results of trials")
+    tuner = OptunaTuner(
         folder.database,
         name=study.study.name,
         identity=folder.identity,
@@ -83,6 +90,9 @@ def open_tuner(
         steer=lambda before: steered(before, study, str(folder.path)),
         queue=study.queue,
     )
+    if folder.recorded_trials and not tuner.history():
+        raise damaged(database, f"has no trial, though trials.csv lists {folder.recorded_trials}")
+    return tuner
 
 
 def compile_service(folder: Path, import_path: Sequence[str]) -> CompileService:

@@ -10,8 +10,7 @@ import copy
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict, TypeAdapter
-from sqlalchemy.exc import SQLAlchemyError
 
-from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.transfer import Earlier
@@ -42,6 +40,7 @@ from fieldtune.server.tuner.drawing import draw, given
 from fieldtune.server.tuner.predictions import Predictions, estimates
 from fieldtune.server.tuner.restated import CONSTRAINTS, RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
+from fieldtune.server.tuner.storage_errors import loading, storing
 from fieldtune.server.tuner.study_db import Facts, store, write_ahead
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
@@ -106,7 +105,7 @@ class OptunaTuner:
         self._distributions = {
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
-        with _storing(path):
+        with loading(path):
             write_ahead(path)
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             optuna.create_study(
@@ -124,6 +123,11 @@ class OptunaTuner:
             with without_experimental_warnings():
                 self._study.set_metric_names([each.name for each in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
+            self._outcomes = {
+                trial.number: _OUTCOME.validate_json(trial.user_attrs[_OUTCOME_KEY])
+                for trial in stored
+                if trial.state.is_finished() and _OUTCOME_KEY in trial.user_attrs
+            }
         # Trials keep the distributions that the study began with: Optuna takes no others.
         self._recorded = dict(self._distributions)
         for trial in stored:
@@ -145,11 +149,6 @@ class OptunaTuner:
         )
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
         self._asked: set[int] = set()
-        self._outcomes = {
-            trial.number: _OUTCOME.validate_json(trial.user_attrs[_OUTCOME_KEY])
-            for trial in stored
-            if trial.state.is_finished() and _OUTCOME_KEY in trial.user_attrs
-        }
         self._told |= {number: self._told_of(each) for number, each in self._outcomes.items()}
         self._enqueue(queue, stored)
 
@@ -161,7 +160,7 @@ class OptunaTuner:
     ) -> Proposal:
         """The next configuration to try."""
         self._know(formulas)
-        with _storing(self._path):
+        with storing(self._path):
             self._samplers.phase = phase
             number = self._reopened() if self._left else self._new_trial(phase, configuration)
             trial = copy.deepcopy(self._study.get_trials(deepcopy=False)[number])
@@ -185,7 +184,7 @@ class OptunaTuner:
         elif isinstance(outcome, Stopped):
             state = TrialState.PRUNED
             attributes[PARTIAL_KEY] = self._partial(outcome, outcome.stopped_after)
-        with _storing(self._path):
+        with storing(self._path):
             if then is not None:
                 # Queued first: a study that is killed in between proposes this trial again.
                 self._queue_once(then)
@@ -199,7 +198,7 @@ class OptunaTuner:
         told = self._told_of(outcome)
         attributes = {_OUTCOME_KEY: _OUTCOME.dump_json(outcome).decode(), **figures(outcome)}
         values = dict(enumerate(told.values or ()))
-        with _storing(self._path):
+        with storing(self._path):
             self._store(
                 {outcome.proposal.number: Facts({}, attributes, _constraints(told), values)}
             )
@@ -223,7 +222,7 @@ class OptunaTuner:
             # A cost is infinite where no device fits any more: the stored one is kept.
             values = {i: each for i, each in enumerate(told.values or ()) if math.isfinite(each)}
             facts[outcome.proposal.number] = Facts({}, figures(outcome), _constraints(told), values)
-        with _storing(self._path):
+        with storing(self._path):
             self._store(facts)
 
     def predict(
@@ -242,7 +241,7 @@ class OptunaTuner:
         }
         if len(completed) < FEWEST_PREDICTED or not found:
             return found
-        with _storing(self._path):
+        with storing(self._path):
             predictions = self._samplers.predictor.predict(
                 self._study,
                 {each.proposal.number: each.proposal.configuration.flat() for each in trained},
@@ -274,7 +273,7 @@ class OptunaTuner:
 
     def accept_changes(self, found: Sequence[Change]) -> None:
         """Store changes that the user accepts; see :meth:`Tuner.accept_changes`."""
-        with _storing(self._path):
+        with storing(self._path):
             self._changes = tuple(self._logged(self._changes, found))
 
     def _told_of(self, outcome: Outcome) -> Told:
@@ -328,7 +327,7 @@ class OptunaTuner:
     def _enqueue(self, queue: Sequence[Mapping[str, Value]], stored: Sequence[FrozenTrial]) -> None:
         """Queue the defaults, then the entries of the study's queue, each once."""
         done = {trial.user_attrs.get(_QUEUED_KEY) for trial in stored}
-        with _storing(self._path):
+        with storing(self._path):
             if not stored:
                 self._study.enqueue_trial(self._space.defaults().flat())
             for values in queue:
@@ -376,20 +375,6 @@ class OptunaTuner:
                       if key in missing}  # fmt: skip
             store(self._storage, self._study.study_name, {trial.number: Facts(params)})
         return values
-
-
-@contextmanager
-def _storing(path: Path) -> Iterator[None]:
-    """Turn errors of the storage into a StorageError."""
-    try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as broken:
-        cause = broken if isinstance(broken, SQLAlchemyError) else broken.__cause__
-        raise StorageError(
-            f"{path} cannot be read or written ({getattr(cause, 'orig', cause)}): free some disk "
-            "space or check its permissions, then run the same command to resume; finished trials "
-            "are kept"
-        ) from broken
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
