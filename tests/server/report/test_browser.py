@@ -14,10 +14,13 @@ from playwright.sync_api import Browser, Page, expect
 from fieldtune.server.report import format
 from fieldtune.server.report.compare import Run, compare_html
 from fieldtune.server.report.html import render_html
+from fieldtune.server.report.live import serving
 from fieldtune.server.report.page_data import page_data
 from fieldtune.server.report.run_info import RunInfo
-from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.results.schema import Summary, to_json
 from support.browser import browsing, centre, needs_browser, opened, serious
+from support.commandline import ROOT
 
 ASSETS = files("fieldtune.server.report") / "assets"
 MakeSummary = Callable[..., Summary]
@@ -359,6 +362,34 @@ def test_pointing_at_a_line_names_its_trial(page: Page) -> None:
         if lines.get_attribute("d"):
             break
     expect(page.locator("#parallel-plot .hover")).to_contain_text("Trial")
+
+
+def test_the_served_page_loads_itself_anew_and_keeps_what_was_chosen(
+    browser: Browser, make_summary: MakeSummary, tmp_path: Path
+) -> None:
+    study = (ROOT / "simulations/studies/digits.toml").read_text()
+    with RunFolder(tmp_path / "run", study) as folder, serving(folder.path) as address:
+        earlier = make_summary(attempts=20).model_copy(update={"state": "running"})
+        folder.write("pareto.json", to_json(earlier))
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        expect(page.locator(".state")).to_contain_text("running, ")
+        page.locator("#weight-error").evaluate(
+            "each => { each.value = 3; each.dispatchEvent(new Event('input')); }"
+        )
+        page.locator("#tradeoff-plot").scroll_into_view_if_needed()
+        page.locator("#tradeoff-plot .mark:has(.dot)").first.press("Enter")
+        pinned = page.locator("#pinned thead th").nth(1).inner_text()
+        folder.write("pareto.json", to_json(make_summary(attempts=40)))
+        expect(page.locator(".state")).to_contain_text("finished, ", timeout=30_000)
+        expect(page.locator("#priorities-toml pre")).to_contain_text("error = 3")
+        page.locator("#tradeoff-plot").scroll_into_view_if_needed()
+        expect(page.locator("#pinned thead")).to_contain_text(pinned)
+        assert not said
+        page.close()
 
 
 def test_a_heading_sorts_the_front_and_keeps_the_defaults_last(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fieldtune.server.report.history import MARGIN, growth
+from fieldtune.server.report.history import MARGIN, Box, growth, growth_of_random
 from fieldtune.server.results.schema import Attempt, Summary
+from fieldtune.server.study.objectives import MEASURES
 
 MakeSummary = Callable[..., Summary]
 
@@ -49,6 +51,16 @@ def test_a_trial_over_a_limit_adds_nothing(make_summary: MakeSummary) -> None:
     attempts = [attempt(0, {"error": 0.5}), attempt(1, {"error": 0.1}, over=0.2)]
     summary = make_summary(("error",)).model_copy(update={"attempts": attempts})
     assert [step.grew for step in growth(summary)] == [True, False]
+
+
+def test_random_search_is_expected_to_attain_what_its_draws_do_on_average() -> None:
+    box = Box((MEASURES["error"],), np.array([0.0]), np.array([1.0]))
+    shares = growth_of_random([(0.0,), None, (1.0,), (2.0,)], box, trials=4, repeats=400)
+    best, worst = 1.0, MARGIN / (1 + MARGIN)  # of a draw at 0, and of one at 1
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert shares[1] == pytest.approx((best + worst) / 4, abs=0.04)
+    assert shares[4] == pytest.approx(best)
 
 
 def test_a_study_without_completed_trials_has_no_history(make_summary: MakeSummary) -> None:

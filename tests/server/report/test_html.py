@@ -12,7 +12,7 @@ import pytest
 
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import RunInfo
-from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.schema import Outlook, Summary
 from fieldtune.server.study.load import parse_study
 from support.commandline import ROOT
 from support.pages import HOSTILE, Parsed
@@ -106,6 +106,28 @@ def test_a_limit_says_which_value_would_have_sufficed(make_summary: MakeSummary)
     text = Parsed(render_html(summary.model_copy(update={"attempts": [one]}), RunInfo(study=study)))
     # The study's limit of 0.6 J, and 0.6 * 1.234 = 0.7404 J rounded up.
     assert "600 mJ on raspberry-pi-zero-2w 1 1 750 mJ 750 mJ" in text.text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "No further trial is expected to add 1 %"),
+        ([0.05], "One more trial is expected to add 5 %"),
+        ([0.1, 0.1], "The next trial is expected to add 10 % to the front's hypervolume, the next "
+         "2 together 21 %."),
+    ],
+)  # fmt: skip
+def test_the_page_says_what_more_trials_and_random_search_would_bring(
+    summary: Summary, more: list[float], said: str
+) -> None:
+    outlook = Outlook(random=[0.0, 0.2, 0.3], more=more)
+    page = Parsed(render_html(summary.model_copy(update={"outlook": outlook})))
+    assert said in page.text
+    assert page.data["random"]["trial"] == [[0.0, 0.2], [1.0, 0.3]]
+    spent = [attempt.spent.get("device_s", 0.0) for attempt in summary.attempts]
+    each = sum(spent) / len(spent)
+    times = [when for when, _ in page.data["random"]["device_s"]]
+    assert times == pytest.approx([0.0, each, 2 * each], rel=1e-4)
 
 
 def test_a_choice_that_was_never_trained_is_named(make_summary: MakeSummary) -> None:

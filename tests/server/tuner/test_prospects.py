@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.tuner import Known
-from fieldtune.server.tuner.suggestions import prospects
+from fieldtune.server.tuner.suggestions import prospects, random_draws
 
 SPACE = Space(
     model={"width": Parameter(choices=(1, 2, 3, 4, 5, 6, 7, 8))},
@@ -60,3 +62,15 @@ def test_the_better_known_a_front_the_fewer_trials_it_lacks() -> None:
 
 def test_without_trials_there_is_nothing_to_go_by() -> None:
     assert found([]) == []
+
+
+def test_random_configurations_are_drawn_from_what_the_trials_taught() -> None:
+    goals = [MEASURES["error"], MEASURES["inference_ms"]]
+    tried = outcomes([1, 2, 3, 4, 5, 6] * 3)
+    draws = random_draws(SPACE, goals, tried, known, seed=0, count=200)
+    assert draws == random_draws(SPACE, goals, tried, known, seed=0, count=200)
+    fitting = [draw for draw in draws if draw is not None]
+    assert len(fitting) / len(draws) == pytest.approx(6 / 8, abs=0.1)  # widths 7 and 8 are over
+    errors = {width: [e for e, cost in fitting if cost == width] for width in range(1, 7)}
+    means = [sum(each) / len(each) for each in errors.values()]
+    assert means == pytest.approx([0.5 / width + 0.1 / 12 for width in errors], abs=0.03)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fieldtune.server.results.run_folder import read_summary
 from support.commandline import COMMAND
 
 pytestmark = pytest.mark.integration
@@ -80,6 +81,8 @@ def test_a_signal_ends_a_study_with_a_sentence(
     assert "run the same command to resume" in said
     assert "Traceback" not in said
     assert not children(study)
+    assert read_summary(tmp_path).state == "interrupted"
+    assert ">interrupted, " in (tmp_path / "report.html").read_text()
 
 
 def test_a_closed_terminal_ends_a_study_in_order(start: Callable[..., Study]) -> None:

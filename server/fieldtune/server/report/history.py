@@ -85,6 +85,38 @@ def growth(summary: Summary, box: Box | None = None) -> list[Step]:
     return steps
 
 
+def growth_of_random(
+    draws: Sequence[tuple[float, ...] | None], box: Box, trials: int, repeats: int = 20
+) -> list[float]:
+    """Expected share after 0, 1, ... ``trials`` random configurations.
+
+    Args:
+        draws: objectives of random configurations, to be minimised; None is infeasible.
+        box: in which the share is measured.
+        trials: how far to go.
+        repeats: random orders of the draws, over which the mean is taken.
+    """
+    rng = np.random.default_rng(0)
+    reference = np.full(len(box.objectives), 1.0 + MARGIN)
+    whole = float(reference.prod())
+    total = np.zeros(trials + 1)
+    for _ in range(repeats):
+        chosen = rng.choice(len(draws), size=trials, replace=len(draws) < trials)
+        front: NDArray[np.float64] = np.empty((0, len(reference)))
+        share = 0.0
+        for n, index in enumerate(chosen, start=1):
+            draw = draws[int(index)]
+            if draw is not None:
+                at = (np.array(draw) - box.best) / box.extent
+                # The box ends at the best trial that was trained: beyond it nothing is promised.
+                at = np.maximum(at, 0.0)
+                if (at < reference).all() and not (front <= at).all(axis=1).any():
+                    front = np.vstack([front[~(front >= at).all(axis=1)], at])
+                    share = float(moocore.hypervolume(front, ref=reference)) / whole
+            total[n] += share
+    return [float(value) for value in total / repeats]
+
+
 def spendings(summary: Summary) -> dict[str, str]:
     """What progress can be shown against: trials, and whatever every trial says it has spent."""
     known = [

@@ -75,6 +75,7 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         importance_labels=[g.label for g in goals if g.name in summary.importance],
         importance_rows=_importance(summary),
         has_progress=bool(data["attainment"]),
+        more_trials=view.more_trials(summary),
         limit_rows=limits,
         failed_rows=view.failures(summary),
         reported_headings=headings(summary),

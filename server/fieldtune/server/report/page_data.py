@@ -71,6 +71,7 @@ def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
         },
         "attainment": _attainment(summary),
         "attainment_by": spendings(summary),
+        "random": _random(summary),
     }
 
 
@@ -202,6 +203,26 @@ def ends_of(estimate: Estimate) -> list[float]:
 def short(value: float) -> float:
     """Six digits are enough for what is only drawn."""
     return float(f"{value:.6g}")
+
+
+def _random(summary: Summary) -> dict[str, list[list[float]]]:
+    """What random search was expected to attain, by trials and by what as many trials spend.
+
+    A random trial is taken to spend what those of the study's start did on average.
+    """
+    if summary.outlook is None:
+        return {}
+    start = [a for a in summary.attempts if a.phase in ("explore", "")] or summary.attempts
+    found = {}
+    for name in spendings(summary):
+        each = 1.0 if name == "trial" else sum(a.spent.get(name, 0.0) for a in start) / len(start)
+        first = -1.0 if name == "trial" else 0.0  # the first trial is number 0
+        found[name] = [
+            [short(first + n * each), short(share)]
+            for n, share in enumerate(summary.outlook.random)
+            if n or name != "trial"
+        ]
+    return found
 
 
 def _attainment(summary: Summary) -> list[dict[str, Any]]:

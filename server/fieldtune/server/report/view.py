@@ -149,6 +149,23 @@ def percent_of(log_gain: float) -> str:
     return change(math.exp(-log_gain), 1.0)
 
 
+def more_trials(summary: Summary) -> str:
+    """A sentence on what further trials are expected to bring; empty where it is not known."""
+    if summary.outlook is None or not summary.front:
+        return ""
+    more = summary.outlook.more
+    if not more:
+        return "No further trial is expected to add 1 % to the front's hypervolume: it is settled."
+    together = 100 * (math.prod(1 + gain for gain in more) - 1)
+    return (
+        f"The next trial is expected to add {100 * more[0]:.0f} % to the front's hypervolume, "
+        f"the next {len(more)} together {together:.0f} %."
+        if len(more) > 1
+        else f"One more trial is expected to add {100 * more[0]:.0f} % to the front's hypervolume, "
+        "and none after it 1 %."
+    )
+
+
 def failures(summary: Summary) -> list[tuple[str, int]]:
     """Reasons for which trials failed, the most frequent first."""
     return Counter(

@@ -200,6 +200,17 @@ class DecisionRule(_Model):
     confidence: float
 
 
+class Outlook(_Model):
+    """What the surrogate model of all trials expects of other ways to search."""
+
+    random: list[float]
+    """Expected share of the objectives' box that the front of 0, 1, 2, ... random configurations
+    dominates; the box is that of the report (``server/report/history.py``)."""
+    more: list[float]
+    """Hypervolume that each of the next trials is expected to add, as a share of the present one;
+    it ends where that is less than one per cent."""
+
+
 class Attempt(_Model):
     """One line of the study's history, for the report's pictures of the whole."""
 
@@ -255,6 +266,8 @@ class Summary(_Model):
     """What a person changed in the study while it ran."""
     importance: dict[str, dict[str, float]] = {}
     """Objective -> hyperparameter -> its share of the importance; empty for few trials."""
+    outlook: Outlook | None = None
+    """None while the study runs, and for few trials."""
     state: Literal["running", "interrupted", "finished"] = "finished"
     """Of the study when this was written."""
     decision: DecisionRule | None = None

@@ -43,6 +43,7 @@ from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.lost_weights import train_lost_again
+from fieldtune.server.session.outlook import outlook
 from fieldtune.server.session.progress import Display
 from fieldtune.server.session.rehearsal import rehearse
 from fieldtune.server.session.training import Training
@@ -219,7 +220,9 @@ def run_session(
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.deployable, tuner.history())
         summary = with_variants(folder, summary)
-        write_results(folder, summary.model_copy(update={"state": "finished"}))
+        expected = outlook(study, summary, recorder.evaluated()[0], known)
+        summary = summary.model_copy(update={"state": "finished", "outlook": expected})
+        write_results(folder, summary)
     cpu_time.add("compile", service.busy_s)
     if unmeasured:
         raise FleetError(

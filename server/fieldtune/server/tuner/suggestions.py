@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fieldtune.server.bo.candidates import Judge, fill_pool
+from fieldtune.server.bo.candidates import Judge, fill_pool, violation
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.objective_model import Kernel
@@ -34,6 +34,90 @@ class Prospect:
     """As a share of the present hypervolume; infinite where there is no front yet."""
 
 
+class _Model:
+    """The sampler's surrogate model of a study's trials, whatever sampler proposed them."""
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Sequence[Objective],
+        outcomes: Sequence[Completed],
+        formulas: Formulas,
+        seed: int,
+    ) -> None:
+        signs = [objective.sign for objective in objectives]
+        parameters = space.parameters().items()
+        self.encoding = Encoding.of({name: distribution(each) for name, each in parameters})
+        judge = Judge(self.encoding, formulas, signs)
+        self.places = Places(self.encoding, judge)
+        self.pool = fill_pool(self.encoding, judge, seed).candidates
+        self._startup = GreySampler(seed=0).startup_of(len(self.encoding.axes))
+        self.rows = [
+            Row(
+                outcome.proposal.number,
+                "measured",
+                outcome.proposal.configuration.flat(),
+                tuple(each.sign * outcome.objectives[each.name] for each in objectives),
+                {},
+            )
+            for outcome in outcomes
+        ]
+
+    def posterior(
+        self, rows: Sequence[Row], kernels: Mapping[str, Kernel], *, refit: bool
+    ) -> Posterior:
+        return Posterior(
+            self.places, rows, self.pool, len(rows[0].values), startup=self._startup,
+            kernels=kernels, refit=refit, margin=None,
+        )  # fmt: skip
+
+
+def random_draws(
+    space: Space,
+    objectives: Sequence[Objective],
+    outcomes: Sequence[Completed],
+    formulas: Formulas,
+    *,
+    seed: int,
+    count: int,
+) -> list[tuple[float, ...] | None]:
+    """What random configurations are expected to come to: one draw of the objectives of each.
+
+    Learned objectives are drawn from the surrogate model's posterior, costs are as forecast. None
+    stands for a configuration that the limits rule out.
+
+    Args:
+        space: to draw uniformly from.
+        objectives: of the study; each draw has their values, to be minimised.
+        outcomes: completed trials, of which there must be some.
+        formulas: known objectives and constraints of any configuration.
+        seed: of the draws.
+        count: configurations.
+    """
+    rng = np.random.default_rng([seed, 0x0DD5])
+    with one_thread():
+        model = _Model(space, objectives, outcomes, formulas, seed)
+        posterior = model.posterior(model.rows, {}, refit=True)
+        tried = [
+            replace(model.rows[0], number=-1 - i, params=configuration.flat())
+            for i, configuration in enumerate(space.sample(count, seed))
+        ]
+        candidates = model.places.known(tried)
+        sites, allowed = posterior.sites(candidates), violation(candidates) <= 0
+        columns = []
+        for belief in posterior.beliefs:
+            z = rng.standard_normal(count)
+            if belief.exact:
+                columns.append(belief.values(sites))
+            else:
+                mean, deviation, scale = belief.line(sites)
+                columns.append(scale.backward(mean + z * deviation))
+    draws = np.stack(columns, axis=1)
+    return [
+        tuple(draw.tolist()) if fits else None for draw, fits in zip(draws, allowed, strict=True)
+    ]
+
+
 def prospects(
     space: Space,
     objectives: Sequence[Objective],
@@ -47,32 +131,15 @@ def prospects(
 
     Each is chosen assuming that those before it turn out as predicted.
     """
-    signs = [objective.sign for objective in objectives]
-    encoding = Encoding.of({n: distribution(each) for n, each in space.parameters().items()})
-    judge = Judge(encoding, formulas, signs)
-    places = Places(encoding, judge)
-    pool = fill_pool(encoding, judge, seed).candidates
-    startup = GreySampler(seed=0).startup_of(len(encoding.axes))
-    rows = [
-        Row(
-            outcome.proposal.number,
-            "measured",
-            outcome.proposal.configuration.flat(),
-            tuple(each.sign * outcome.objectives[each.name] for each in objectives),
-            {},
-        )
-        for outcome in outcomes
-    ]
-    if not rows:
+    if not outcomes:
         return []
     found: list[Prospect] = []
     kernels: Mapping[str, Kernel] = {}
     with one_thread():
+        model = _Model(space, objectives, outcomes, formulas, seed)
+        encoding, pool, rows = model.encoding, model.pool, model.rows
         while len(found) < most:
-            posterior = Posterior(
-                places, rows, pool, len(signs), startup=startup, kernels=kernels,
-                refit=not found, margin=None,
-            )  # fmt: skip
+            posterior = model.posterior(rows, kernels, refit=not found)
             kernels = posterior.kernels
             allowed = pool.take(posterior.feasible(pool))
             gains = posterior.improvement(allowed)
