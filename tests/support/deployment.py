@@ -134,11 +134,11 @@ class Deployment:
         )
         self.devices: dict[str, Program] = {}
 
-    def init(self) -> str:
+    def init(self, *options: str) -> str:
         """``fieldtune coordinator init``; what it says."""
         return self.run(
             "coordinator", "init", self.path, "--host", self.host, "--port", self.port,
-            "--superlink-port", self.superlink_port,
+            "--superlink-port", self.superlink_port, *options,
         )  # fmt: skip
 
     def run(self, *arguments: object) -> str:

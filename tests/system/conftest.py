@@ -18,10 +18,12 @@ def fleet_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory, fleet_study: Path) -> Iterator[Deployment]:
+def deployment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fleet_study: Path
+) -> Iterator[Deployment]:
     """A coordinator behind its proxy, and four devices that are connected."""
     made = Deployment(tmp_path_factory.mktemp("deployment"))
-    made.init()
+    made.init(*["--any-client"] * getattr(request.module, "ANY_CLIENT", False))
     add_devices(made, fleet_study)
     with made.running():
         yield made

@@ -37,6 +37,7 @@ from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.fleet_api import KeyRefusedError, Link, NotActivatedError
 from fieldtune.server.deployment.certificates import make_device_key
 from fieldtune.server.deployment.nginx import DEVICE_CALLS
+from fieldtune.server.deployment.superlink_control import CONTROL_HEADER, control_key
 from fieldtune.server.devices import command as tune
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.devices.superlink_run import SuperLinkRun
@@ -51,6 +52,8 @@ from support.studies import dealt_data, digits
 from support.superlink import QUIET
 
 pytestmark = [pytest.mark.system, needs_nginx]
+ANY_CLIENT = True
+"""Flower's own SuperNode takes part here, and has no certificate."""
 NAMES = ("real", "simulated")
 _PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
 
@@ -75,7 +78,12 @@ def call(deployment: Deployment, path: str, request: Proto) -> int:
 @contextmanager
 def link(bundle: Bundle, key: str | None = None) -> Iterator[Link]:
     """A device's connection, with its own key or with another."""
-    made = Link(bundle.address, bundle.ca_certificate, key or bundle.private_key)
+    made = Link(
+        bundle.address,
+        bundle.ca_certificate,
+        key or bundle.private_key,
+        None if key else bundle.certificate,
+    )
     try:
         yield made
     finally:
@@ -87,7 +95,7 @@ def enrolled_nodes(deployment: Deployment) -> list[Any]:
     answer = httpx.post(
         f"https://127.0.0.1:{deployment.superlink_port}/v1/control/list-nodes",
         content=b"",
-        headers=_PROTOBUF,
+        headers=_PROTOBUF | {CONTROL_HEADER: control_key(deployment.opened().executor_key)},
         verify=ssl.create_default_context(cadata=deployment.opened().ca_certificate),
     )
     assert answer.status_code == 200

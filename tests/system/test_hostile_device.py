@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.contract.messages import TrainRequest
-from fieldtune.client.node.fleet_api import Link, LinkError, identify_process
+from fieldtune.client.node.fleet_api import (
+    KeyRefusedError,
+    Link,
+    LinkError,
+    NotActivatedError,
+    identify_process,
+    show_certificate,
+)
+from fieldtune.server.deployment.superlink_control import register_devices
 from fieldtune.server.devices.superlink_run import SuperLinkRun
 from fieldtune.server.federation.fleet import Addressed
 from fieldtune.server.federation.grid_fleet import reported, request_message
@@ -43,7 +53,7 @@ def database_mib(deployment: Deployment) -> float:
 @pytest.fixture
 def device(deployment: Deployment) -> Iterator[tuple[Bundle, Link, int]]:
     bundle = Bundle.read(deployment.enroll("hostile"))
-    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key)
+    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key, bundle.certificate)
     yield bundle, link, link.activate()
     link.close()
     deployment.run("coordinator", "remove", deployment.path, "hostile")
@@ -103,6 +113,8 @@ def test_a_body_larger_than_a_call_needs_is_refused_and_moves_no_memory(
 ) -> None:
     bundle, _, _ = device
     context = ssl.create_default_context(cadata=bundle.ca_certificate)
+    assert bundle.certificate is not None
+    show_certificate(context, bundle.certificate, bundle.private_key)
     host, _, port = bundle.address.partition(":")
     before = memory_mib(deployment)
 
@@ -125,6 +137,88 @@ def test_a_body_larger_than_a_call_needs_is_refused_and_moves_no_memory(
     assert "413" in answer("push-messages", MIB)
     assert "413" in answer("push-object", 7 * MIB)
     assert memory_mib(deployment) - before < 50
+
+
+def test_whoever_has_no_certificate_is_refused_after_the_headers_of_a_request(
+    deployment: Deployment, device: tuple[Bundle, Link, int]
+) -> None:
+    bundle, _, _ = device
+    old = bundle.model_copy(update={"certificate": None})
+    context = ssl.create_default_context(cadata=bundle.ca_certificate)
+    host, _, port = bundle.address.partition(":")
+    before = memory_mib(deployment)
+    link = Link(old.address, old.ca_certificate, old.private_key)
+    with pytest.raises(LinkError, match="HTTP status 400"):
+        link.activate()
+    link.close()
+    with (
+        socket.create_connection((host, int(port)), 20) as plain,
+        context.wrap_socket(plain, server_hostname=host) as sent,
+    ):
+        head = f"POST /v1/fleet/push-object HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
+        sent.sendall(head.encode())  # and no byte of the body
+        assert b"400" in sent.recv(99)
+    assert memory_mib(deployment) - before < 50
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/usr/bin/python3").exists(),
+    reason="only root can become another user",
+)
+def test_another_user_of_the_coordinators_machine_gets_in_nowhere(deployment: Deployment) -> None:
+    """As ``nobody``: over loopback, and in the folder."""
+    code = f"""
+import os, ssl, sys, urllib.error, urllib.request
+os.setgid(65534); os.setuid(65534)
+context = ssl._create_unverified_context()
+for path in ("list-nodes", "register-node", "unregister-node", "start-run", "list-runs"):
+    for spelt in ("/v1/control/" + path, "//v1/control/" + path, "/v1/fleet/../control/" + path):
+        asked = urllib.request.Request(
+            "https://127.0.0.1:{deployment.superlink_port}" + spelt, data=b"",
+            headers={{"content-type": "application/x-protobuf"}})
+        try:
+            print(urllib.request.urlopen(asked, context=context, timeout=20).status)
+        except urllib.error.HTTPError as refused:
+            print(refused.code)
+try:
+    print(len(os.listdir("{deployment.path}")))
+except PermissionError:
+    print(403)
+"""
+    done = subprocess.run(["/usr/bin/python3", "-c", code], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert set(done.stdout.split()) <= {"403", "404", "401"}, done.stdout + done.stderr
+    assert done.stdout.split().count("403") >= 6
+    assert deployment.opened().superlink_listens()
+
+
+def test_a_renewed_device_keeps_its_number_and_its_old_bundle_is_worth_nothing(
+    deployment: Deployment,
+) -> None:
+    first = Bundle.read(deployment.enroll("renewed"))
+    number = {d.name: d.number for d in deployment.opened().devices()}["renewed"]
+    deployment.run("coordinator", "enroll", deployment.path, "renewed", "--renew")
+    second = Bundle.read(deployment.opened().bundle_file("renewed"))
+    assert {d.name: d.number for d in deployment.opened().devices()}["renewed"] == number
+    old, new = (
+        Link(each.address, each.ca_certificate, each.private_key, each.certificate)
+        for each in (first, second)
+    )
+    assert new.activate()
+    with pytest.raises((NotActivatedError, KeyRefusedError)):
+        old.activate()
+    for link in (old, new):
+        link.close()
+    file = deployment.path / "devices/renewed.toml"
+    kept = file.read_text()
+    deployment.run("coordinator", "remove", deployment.path, "renewed")
+    file.write_text(kept)  # the file of a removed device, restored from a backup
+    (said,) = register_devices(deployment.opened())
+    assert "renewed cannot connect: its key was removed" in said
+    assert "--renew" in said
+    deployment.run("coordinator", "enroll", deployment.path, "renewed", "--renew")
+    assert register_devices(deployment.opened()) == []
+    deployment.run("coordinator", "remove", deployment.path, "renewed")
 
 
 def test_half_sent_requests_do_not_keep_devices_out(

@@ -73,7 +73,7 @@ def test_what_is_not_a_bundle_is_refused_in_a_sentence_without_the_key(
     bundle: Bundle, tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     file = tmp_path / "x.bundle.toml"
-    values = bundle.model_dump() | changes
+    values = bundle.model_dump(exclude_none=True) | changes
     file.write_text("\n".join(f"{key} = {_toml(value)}" for key, value in values.items()))
     with pytest.raises(BundleError, match=sentence) as refused:
         Bundle.read(file)

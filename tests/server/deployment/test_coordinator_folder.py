@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import re
 import shutil
@@ -12,11 +13,15 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from typer.testing import CliRunner
 
 from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.node.fleet_api import show_certificate
 from fieldtune.profiles.common.errors import DeploymentError, StorageError
 from fieldtune.server.deployment.certificates import (
     Pair,
@@ -27,6 +32,7 @@ from fieldtune.server.deployment.certificates import (
 from fieldtune.server.deployment.cli import app
 from fieldtune.server.deployment.folder import CoordinatorFolder, Settings
 from fieldtune.server.deployment.nginx import nginx_configuration
+from fieldtune.server.deployment.superlink_process import ControlKey
 from fieldtune.server.deployment.supervisor import serve
 from fieldtune.server.deployment.systemd import UNIT, systemd_unit
 from fieldtune.server.federation.refusals import Refused
@@ -278,3 +284,65 @@ def test_systemd_understands_the_unit(folder: CoordinatorFolder, port: int) -> N
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
     )
     assert UNIT not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("scope", "status"),
+    [
+        ({"path": "/v1/control/list-nodes", "headers": []}, 403),
+        ({"path": "/v1/control/list-nodes", "headers": [(b"x-fieldtune-control-key", b"no")]}, 403),
+        ({"path": "/v1/control/list-nodes", "headers": [(b"x-fieldtune-control-key", b"k")]}, 200),
+        ({"path": "/v1/fleet/pull-messages", "headers": []}, 200),
+        ({"path": "/v1/runtime/acquire-task", "headers": []}, 200),
+        ({"path": "/v1/fleet", "headers": []}, 403),
+        ({"path": "/", "headers": []}, 403),
+    ],
+)
+def test_superlinks_control_calls_need_the_folders_key(scope: dict[str, Any], status: int) -> None:
+    said: list[int] = []
+
+    async def inside(scope: Any, receive: Any, send: Any) -> None:
+        said.append(200)
+
+    async def send(event: Any) -> None:
+        said.append(event.get("status", 0))
+
+    asyncio.run(ControlKey(inside, "k")({"type": "http", **scope}, inside, send))  # type: ignore[arg-type]
+    assert said[0] == status
+
+
+def test_a_device_shows_a_certificate_of_its_own_coordinator(folder: CoordinatorFolder) -> None:
+    _, bundle = folder.enroll("kitchen")
+    assert bundle.certificate is not None
+    authority = x509.load_pem_x509_certificate(bundle.ca_certificate.encode())
+    certificate = x509.load_pem_x509_certificate(bundle.certificate.encode())
+    certificate.verify_directly_issued_by(authority)
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    show_certificate(context, bundle.certificate, bundle.private_key)
+    _, other = folder.enroll("attic")
+    with pytest.raises(ssl.SSLError):
+        show_certificate(context, bundle.certificate, other.private_key)
+
+
+def test_a_renewed_bundle_has_a_new_key_and_the_same_number(folder: CoordinatorFolder) -> None:
+    folder.enroll("attic")
+    device, bundle = folder.enroll("kitchen")
+    again, renewed = folder.renew_device("kitchen")
+    assert again.number == device.number
+    assert again.certificate
+    assert renewed.public_key != bundle.public_key
+    assert [each.public_key for each in folder.devices()][1] == renewed.public_key
+    with pytest.raises(DeploymentError, match="no device 'cellar'"):
+        folder.renew_device("cellar")
+
+
+def test_a_folder_from_before_there_were_certificates_lets_its_devices_in(
+    folder: CoordinatorFolder,
+) -> None:
+    assert Settings(hosts=("x",)).client_certificates == "optional"
+    text = nginx_configuration(folder.path, Settings(hosts=("x",)))
+    assert "ssl_verify_client optional;" in text
+    required = Settings(hosts=("x",), client_certificates="required")
+    assert "ssl_verify_client on;" in nginx_configuration(folder.path, required)

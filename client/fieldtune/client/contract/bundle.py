@@ -62,6 +62,8 @@ class Bundle(BaseModel):
         ca_certificate: PEM of the certificate authority that signs the coordinator's certificate.
         private_key: of the device; EC P-384 in OpenSSH format (PEM).
         public_key: of the device; one line in OpenSSH format.
+        certificate: PEM; the authority's for the device's key, which the coordinator's proxy asks
+            for. None in a bundle from before there was one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -72,6 +74,7 @@ class Bundle(BaseModel):
     ca_certificate: Annotated[str, AfterValidator(_certificate)]
     private_key: str = Field(repr=False)
     public_key: str
+    certificate: Annotated[str, AfterValidator(_certificate)] | None = None
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
@@ -129,7 +132,7 @@ class Bundle(BaseModel):
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(file, "w", encoding="utf-8") as out:
-                    out.write(to_toml(self.model_dump(), comment=comment))
+                    out.write(to_toml(self.model_dump(exclude_none=True), comment=comment))
             except OSError:
                 path.unlink()  # an incomplete bundle would make the next attempt fail
                 raise

@@ -20,6 +20,7 @@ own SuperNode (protobuf over HTTP, each request signed by the device).
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
 from base64 import b64encode
@@ -31,7 +32,12 @@ from typing import TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import TIMESTAMP_HEADER
@@ -157,13 +163,19 @@ class Link:
         address: ``host:port``.
         ca_certificate: PEM; the only trusted certificate authority.
         private_key: OpenSSH format (PEM); it identifies the device.
+        certificate: PEM, for the private key; None: it has none.
         timeout_s: timeout of one request.
 
     Methods raise subclasses of :class:`LinkError`. Thread-safe.
     """
 
     def __init__(
-        self, address: str, ca_certificate: str, private_key: str, timeout_s: float = 30.0
+        self,
+        address: str,
+        ca_certificate: str,
+        private_key: str,
+        certificate: str | None = None,
+        timeout_s: float = 30.0,
     ) -> None:
         key = load_ssh_private_key(private_key.encode(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -172,6 +184,8 @@ class Link:
         self._address, self._ca_certificate = address, ca_certificate
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=ca_certificate)
+        if certificate is not None:
+            show_certificate(context, certificate, private_key)
         self._client = FleetHttpClient(
             f"https://{address}",
             interceptors=[_Signature(key)],
@@ -284,6 +298,26 @@ def _call(request: Callable[[], _Result]) -> _Result:
         raise UnreachableError(reason) from None
     except (ValueError, httpx.HTTPError) as error:
         raise UnreachableError(f"invalid response, not from a SuperLink: {error}") from None
+
+
+def show_certificate(context: ssl.SSLContext, certificate: str, private_key: str) -> None:
+    """Have connections of this context show a device's certificate.
+
+    Args:
+        context: of a client.
+        certificate: PEM.
+        private_key: OpenSSH format (PEM).
+    """
+    key = load_ssh_private_key(private_key.encode(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    # Python's ssl reads files only; this one is in memory, so that the key is on no disk again.
+    file = os.memfd_create("certificate")
+    try:
+        os.write(file, certificate.encode() + key)
+        context.load_cert_chain(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
 
 
 class _Signature:

@@ -96,7 +96,7 @@ def _serve(
     from fieldtune.client.training.trial_run import try_first
 
     node = LightNode(
-        Link(bundle.address, bundle.ca_certificate, bundle.private_key),
+        Link(bundle.address, bundle.ca_certificate, bundle.private_key, bundle.certificate),
         make_client_app(
             data,
             sessions=Sessions(_SESSIONS, ArtefactFolder(cache), try_first),

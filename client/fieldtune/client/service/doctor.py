@@ -317,7 +317,13 @@ def _try_connecting(bundle: Bundle) -> Finding:
         WrongClockError,
     )
 
-    link = Link(bundle.address, bundle.ca_certificate, bundle.private_key, _TIMEOUT_S)
+    link = Link(
+        bundle.address,
+        bundle.ca_certificate,
+        bundle.private_key,
+        bundle.certificate,
+        _TIMEOUT_S,
+    )
     try:
         link.deactivate(link.activate())
     except NotActivatedError:

@@ -1,7 +1,8 @@
 """TLS certificates and device keys of a fleet, which has its own certificate authority.
 
 All keys are EC P-384, the curve that Flower's node authentication uses. The authority signs server
-certificates only; devices authenticate with keys that are registered one by one.
+certificates, and a certificate for each device's key, without which the proxy accepts no request;
+devices authenticate with the keys, which are registered one by one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def make_authority(name: str) -> Pair:
     """A new certificate authority, which can sign end certificates only."""
     key = ec.generate_private_key(ec.SECP384R1())
     builder = (
-        _builder(name, name, key, AUTHORITY_DAYS)
+        _builder(name, name, key.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -46,25 +47,48 @@ def make_authority(name: str) -> Pair:
 
 def make_server(authority: Pair, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Pair:
     """A server certificate for these host names and addresses, signed by the authority."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+    certificate = _signed(
+        authority, hosts[0], key.public_key(), days, ExtendedKeyUsageOID.SERVER_AUTH, names
+    )
+    return _pair(certificate, key)
+
+
+def make_device_certificate(authority: Pair, name: str, public_key: str) -> str:
+    """A certificate for a device's key (one OpenSSH line), in PEM; it is for no server."""
+    key = serialization.load_ssh_public_key(public_key.encode())
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    certificate = _signed(authority, name, key, AUTHORITY_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH)
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _signed(
+    authority: Pair,
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    days: int,
+    usage: x509.ObjectIdentifier,
+    names: x509.SubjectAlternativeName | None = None,
+) -> x509.Certificate:
+    """A certificate that the authority signs, for one use."""
     issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
     issuer_key = serialization.load_pem_private_key(authority.private_key.encode(), None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
-    key = ec.generate_private_key(ec.SECP384R1())
     issuer_name = issuer.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     builder = (
-        _builder(hosts[0][:64], str(issuer_name), key, days)
+        _builder(name[:64], str(issuer_name), key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False
-        )
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
             critical=False,
         )
     )
-    return _pair(builder.sign(issuer_key, hashes.SHA384()), key)
+    if names is not None:
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(issuer_key, hashes.SHA384())
 
 
 def expires(certificate: str) -> datetime.datetime:
@@ -94,14 +118,14 @@ def public_pem(openssh: str) -> bytes:
 
 
 def _builder(
-    subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, days: int
+    subject: str, issuer: str, key: ec.EllipticCurvePublicKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, now + datetime.timedelta(days=days)) - _LEEWAY)
         .not_valid_after(now + datetime.timedelta(days=days))

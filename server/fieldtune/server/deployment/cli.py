@@ -40,6 +40,13 @@ def init(
     superlink_port: Annotated[
         int, typer.Option(min=1, max=65535, help="SuperLink's own port, on loopback only.")
     ] = 18443,
+    any_client: Annotated[
+        bool,
+        typer.Option(
+            help="Let devices without a client certificate try to connect, such as Flower's own "
+            "SuperNode."
+        ),
+    ] = False,
 ) -> None:
     """Create a coordinator's folder: certificates, proxy configuration, systemd unit, a README."""
     from pydantic import ValidationError
@@ -53,7 +60,10 @@ def init(
         raise DeploymentError(f"--port and --superlink-port are both {port}: they must differ")
     try:
         settings = Settings(
-            hosts=tuple(host or [this_machine()]), port=port, superlink_port=superlink_port
+            hosts=tuple(host or [this_machine()]),
+            port=port,
+            superlink_port=superlink_port,
+            client_certificates="optional" if any_client else "required",
         )
     except ValidationError as wrong:
         raise DeploymentError(first_error(wrong, Settings, key=lambda _: "--host")) from None
@@ -88,22 +98,31 @@ def enroll(
             metavar="FILE", help="Bundle to write.  [default: DIR/bundles/NAME.bundle.toml]"
         ),
     ] = None,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            help="A new key and bundle for an enrolled device, which keeps its number; the old "
+            "bundle is worth nothing from now on."
+        ),
+    ] = False,
 ) -> None:
     """Create a device's key and write its bundle: the one file to copy onto the device."""
     from fieldtune.server.deployment.folder import CoordinatorFolder
 
     coordinator = CoordinatorFolder(folder)
-    device, bundle = coordinator.enroll(name)
+    device, bundle = coordinator.renew_device(name) if renew else coordinator.enroll(name)
     file = out or coordinator.bundle_file(name)
     try:
         bundle.write(file)
     except BaseException:
-        coordinator.remove(name)  # its key is lost, so it must not count as enrolled
+        if not renew:
+            coordinator.remove(name)  # its key is lost, so it must not count as enrolled
         raise
     if coordinator.superlink_listens():
         from fieldtune.server.deployment.superlink_control import register_devices
 
-        register_devices(coordinator)
+        for sentence in register_devices(coordinator):
+            _note(sentence)
         _note(f"{name} is device {device.number} and may connect now")
     else:
         _note(f"{name} is device {device.number}; it may connect once the coordinator runs")

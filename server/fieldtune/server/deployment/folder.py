@@ -45,6 +45,7 @@ from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.deployment.certificates import (
     Pair,
     make_authority,
+    make_device_certificate,
     make_device_key,
     make_server,
     public_pem,
@@ -79,6 +80,9 @@ class Settings(BaseModel):
     """Where devices connect."""
     superlink_port: int = Field(default=SUPERLINK_PORT, ge=1, le=65535)
     """SuperLink's port on the loopback interface."""
+    client_certificates: Literal["required", "optional"] = "optional"
+    """Whether the proxy refuses devices without a certificate: those that were enrolled before
+    bundles had one, and Flower's own SuperNode. New folders say ``required``."""
 
     @property
     def address(self) -> str:
@@ -97,6 +101,7 @@ class _DeviceFile(BaseModel):
 
     number: int = Field(ge=0)
     public_key: str
+    certificate: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ class Enrolled:
     """Its client number in every study, assigned in the order of enrolment."""
     public_key: str
     """One OpenSSH line."""
+    certificate: bool = False
+    """Whether its bundle has a certificate."""
 
     @property
     def public_key_pem(self) -> bytes:
@@ -201,7 +208,9 @@ class CoordinatorFolder:
         for file in (self.path / "devices").glob("*.toml"):
             try:
                 device = _DeviceFile.model_validate(tomllib.loads(file.read_text()))
-                found.append(Enrolled(file.stem, device.number, device.public_key))
+                found.append(
+                    Enrolled(file.stem, device.number, device.public_key, device.certificate)
+                )
             except (OSError, tomllib.TOMLDecodeError, ValidationError):
                 raise DeploymentError(
                     f"{file} is damaged: remove it and enrol the device again"
@@ -223,24 +232,42 @@ class CoordinatorFolder:
             known = self.devices()
             if any(device.name == name for device in known):
                 raise DeploymentError(
-                    f"{name} is enrolled already: 'fieldtune coordinator remove' it first, or "
-                    "choose another name"
+                    f"{name} is enrolled already: 'fieldtune coordinator remove' it first, choose "
+                    "another name, or give --renew for a new key and bundle"
                 )
-            private, public = make_device_key()
             number = self._next_number(known)
             _write(self.path / "next-number", f"{number + 1}\n")
-            _write(
-                self.path / "devices" / f"{name}.toml",
-                to_toml({"number": number, "public_key": public}),
-            )
+            return self._with_new_key(name, number)
+
+    def renew_device(self, name: str) -> tuple[Enrolled, Bundle]:
+        """Give a device a new key and bundle; it keeps its number, and its old key is removed.
+
+        Raises:
+            DeploymentError: there is no such device.
+        """
+        with self._lock("devices"):
+            known = {device.name: device for device in self.devices()}
+            if name not in known:
+                raise _no_device(name, known)
+            self.bundle_file(name).unlink(missing_ok=True)
+            return self._with_new_key(name, known[name].number)
+
+    def _with_new_key(self, name: str, number: int) -> tuple[Enrolled, Bundle]:
+        private, public = make_device_key()
+        authority = Pair(self.ca_certificate, _read(self.path / "ca.key"))
         bundle = Bundle(
             name=name,
             address=self.settings.address,
             ca_certificate=self.ca_certificate,
             private_key=private,
             public_key=public,
+            certificate=make_device_certificate(authority, name, public),
         )
-        return Enrolled(name, number, public), bundle
+        _write(
+            self.path / "devices" / f"{name}.toml",
+            to_toml({"number": number, "public_key": public, "certificate": True}),
+        )
+        return Enrolled(name, number, public, certificate=True), bundle
 
     def _next_number(self, known: Sequence[Enrolled]) -> int:
         """One that no device has had: a study in progress knows its devices by their numbers."""

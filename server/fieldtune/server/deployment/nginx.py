@@ -58,6 +58,10 @@ http {{
     ssl_certificate "{path}/server.crt";
     ssl_certificate_key "{path}/server.key";
     ssl_protocols TLSv1.2 TLSv1.3;
+    # Whoever has no certificate of an enrolled device is answered after the headers of a request.
+    ssl_client_certificate "{path}/ca.crt";
+    ssl_verify_client {verify};
+    ssl_verify_depth 1;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_request_buffering off;
@@ -95,6 +99,7 @@ def nginx_configuration(path: Path, settings: Settings, *, ipv6: bool = True) ->
         path=path,
         superlink=settings.superlink_address,
         port=settings.port,
+        verify="on" if settings.client_certificates == "required" else "optional",
         ipv6=f"\n    listen [::]:{settings.port} ssl;" if ipv6 else "",
         calls="|".join(DEVICE_CALLS),
     )

@@ -6,6 +6,7 @@ The API is protobuf over HTTP, on the loopback interface.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import logging
 import zipfile
@@ -55,8 +56,17 @@ clientapp = "{CLIENT_APP}"
 """
 
 _FINISHED = "finished"
+CONTROL_HEADER = "x-fieldtune-control-key"
+"""Header of every call, in lower case."""
+_CONFLICT = 412
+"""HTTP status for a key that was registered and removed before."""
 
 logging.getLogger("flwr").setLevel(logging.ERROR)  # errors are reported in messages of our own
+
+
+def control_key(executor_key: bytes) -> str:
+    """The value of :data:`CONTROL_HEADER`, for who can read the folder's ``executor.key``."""
+    return hmac.new(executor_key, b"control", hashlib.sha256).hexdigest()
 
 
 def superlink_answers(folder: CoordinatorFolder) -> bool:
@@ -69,8 +79,11 @@ def superlink_answers(folder: CoordinatorFolder) -> bool:
     return True
 
 
-def register_devices(folder: CoordinatorFolder) -> None:
+def register_devices(folder: CoordinatorFolder) -> list[str]:
     """Make SuperLink accept exactly the folder's devices: add new ones, remove the others.
+
+    Returns:
+        A sentence for each device that SuperLink does not accept, with the remedy.
 
     Raises:
         FleetError: SuperLink does not answer.
@@ -82,9 +95,21 @@ def register_devices(folder: CoordinatorFolder) -> None:
             if node.status != "unregistered" and node.public_key not in wanted:
                 control.client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
         registered = {node.public_key for node in registered_nodes if node.status != "unregistered"}
+        refused = []
         for key, device in wanted.items():
-            if key not in registered:
+            if key in registered:
+                continue
+            try:
                 control.client.RegisterNode(RegisterNodeRequest(public_key=key, name=device.name))
+            except httpx.HTTPStatusError as failed:
+                if failed.response.status_code != _CONFLICT:
+                    raise
+                refused.append(
+                    f"{device.name} cannot connect: its key was removed from this coordinator "
+                    f"before, and SuperLink takes no key twice. 'fieldtune coordinator enroll "
+                    f"{folder.path} {device.name} --renew' makes a new bundle for it"
+                )
+    return refused
 
 
 def connected_devices(folder: CoordinatorFolder) -> list[ConnectedDevice]:
@@ -148,6 +173,7 @@ class _Control:
             root_certificates=folder.ca_certificate.encode(),
             interceptors=[RuntimeVersionHttpInterceptor(component_name="fieldtune")],
         )
+        self.client._client.headers[CONTROL_HEADER] = control_key(folder.executor_key)
 
     def __enter__(self) -> _Control:
         return self

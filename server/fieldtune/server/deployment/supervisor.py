@@ -65,7 +65,9 @@ def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
                     "SuperLink", superlink_command(folder), os.environ | _environment(folder)
                 )
                 if _wait_for_superlink(folder, children, asked_to_stop):
-                    register_devices(folder)
+                    for sentence in register_devices(folder):
+                        notes(sentence)
+                    _note_certificates(folder, notes)
                     _start_proxy(folder, children, notes)
                     notes(f"Ready: devices connect to {folder.settings.address}. Ctrl-C stops")
                 while not asked_to_stop():
@@ -204,6 +206,20 @@ def _check_certificate(folder: CoordinatorFolder, notes: Callable[[str], None]) 
         )
     if left < _EXPIRY_WARNING:
         notes(f"The certificate expires in {left.days} days: {remedy}")
+
+
+def _note_certificates(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
+    """Say what is to be done until devices without a certificate can be refused."""
+    if folder.settings.client_certificates == "required":
+        return
+    without = [device.name for device in folder.devices() if not device.certificate]
+    notes(
+        f"Bundles of {', '.join(without)} have no certificate: 'fieldtune coordinator enroll "
+        f"{folder.path} NAME --renew' makes new ones"
+        if without
+        else 'All devices have certificates: client_certificates = "required" in coordinator.toml '
+        "refuses anyone else, also Flower's own SuperNode"
+    )
 
 
 def _check_free(port: int) -> None:
