@@ -155,6 +155,14 @@ def test_every_key_of_a_devices_data_description_is_documented() -> None:
     assert allowed == set(Privacy.model_fields)
 
 
+def test_every_test_that_a_claim_about_security_rests_on_exists() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    claims = re.findall(r"`(tests/[a-z_/]+\.py)::([a-z_0-9]+)`", text)
+    assert len(claims) > 20
+    for file, name in claims:
+        assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
 def test_every_command_of_a_device_is_documented() -> None:
     text = (ROOT / "docs/device.md").read_text()
     for name in typer.main.get_command(client_app).commands:  # type: ignore[attr-defined]
