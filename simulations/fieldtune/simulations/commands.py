@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,12 +17,16 @@ from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.costs.calibration import corrections
 from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
 from fieldtune.server.federation.grid_fleet import GridFleet
+from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.report.check import print_check
 from fieldtune.server.report.prospects import print_prospects
 from fieldtune.server.report.table import print_summary
+from fieldtune.server.results.export import retargeted_file
 from fieldtune.server.results.retarget import retarget
 from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.results.schema import to_json
+from fieldtune.server.results.variants import VariantMaker, with_variants
 from fieldtune.server.session.command import Notes, OpenedFleet, run_study
 from fieldtune.server.session.rehearsal import metric_line, rehearse
 from fieldtune.server.session.session import (
@@ -150,14 +156,27 @@ def retarget_in_simulation(path: Path, device: str) -> None:
             ) as grid,
             notes.status("re-evaluating the trials"),
         ):
-            members = GridFleet(grid).members()
+            fleet = GridFleet(grid)
+            members = fleet.members()
             artefacts = make_artefacts(study, members, service)
             known = known_costs(study, make_cost_model(study, members), artefacts, outcomes)
             known.calibrate(corrections(outcomes))
             predicted = tuner.predict(outcomes, known)
             found = retarget(study, outcomes, members, device, artefacts, predicted)
+            if all(outcome.learned.simulated for outcome in completed):
+                bounds = Bounds(members, lambda sentence: None)
+                maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
+                maker.make(found.summary.deployable, outcomes)
+            summary = with_variants(folder, found.summary)
+            folder.write(retargeted_file(device), to_json(summary))
+    found = replace(found, summary=summary)
     print_summary(found.summary, Console())
     print_prospects(found, device, Console())
+    if device in summary.recommended and summary.point(summary.recommended[device].trial).variants:
+        notes.print(
+            f"To deploy: fieldtune export {shlex.quote(str(path))} --device {device} --out "
+            "model.tflite", highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
 
 
 def _check(study: StudyConfig) -> None:

@@ -368,6 +368,53 @@ def test_damaged_results_are_named_with_the_remedy(
         assert f"error: {run / 'pareto.json'} {sentence}" in done.stderr
 
 
+def test_a_trial_of_an_interrupted_study_is_converted_when_it_is_exported(
+    fieldtune: Command, used_folder: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "x.tflite"
+    shutil.copytree(used_folder, run)
+    model = (run / "models/trial-0000" / FP32).read_bytes()
+    for file in (run / "models/trial-0000").iterdir():
+        if file.name != "weights.npy":
+            file.unlink()
+    pareto = json.loads((run / "pareto.json").read_text())
+    for point in pareto["front"]:
+        point["variants"] = {}
+    (run / "pareto.json").write_text(json.dumps(pareto | {"state": "interrupted"}))
+    assert fieldtune("report", run).returncode == 0
+    done = fieldtune("export", run, "--device", "raspberry-pi-5", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "is converted now, and not measured on the clients yet" in done.stderr
+    assert out.read_bytes() == model
+    wrong = fieldtune(
+        "export", run, "--device", "raspberry-pi-5", "--variant", "fp61", "--out", out
+    )
+    assert wrong.returncode == 2
+    assert "no variant 'fp61' (did you mean 'fp16'?)" in wrong.stderr
+    (run / "fingerprint.json").unlink()  # as in a run of an earlier fieldtune
+    done = fieldtune("export", run, "--device", "raspberry-pi-5", "--out", out)
+    assert done.returncode == 4
+    assert "has no files of trial 0 yet: run the study's 'fieldtune tune' command" in done.stderr
+
+
+def test_a_device_type_of_another_fleet_is_exported_for_once_it_is_retargeted(
+    fieldtune: Command, used_folder: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "x.tflite"
+    shutil.copytree(used_folder, run)
+    export = ["export", run, "--device", "raspberry-pi-3b-plus", "--out", out]
+    refused = fieldtune(*export)
+    assert refused.returncode == 2
+    assert "For another device type, run 'fieldtune retarget' with it first" in refused.stderr
+    moved = fieldtune("retarget", run, "--device", "raspberry-pi-3b-plus")
+    assert moved.returncode == 0, moved.stderr
+    assert f"To deploy: fieldtune export {run} --device raspberry-pi-3b-plus --out" in moved.stderr
+    done = fieldtune(*export)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == (run / "models/trial-0000" / FP32).read_bytes()
+    assert done.stdout.endswith("for raspberry-pi-3b-plus\n")
+
+
 def test_an_export_into_a_folder_that_is_not_there_says_so(
     fieldtune: Command, used_folder: Path, tmp_path: Path
 ) -> None:

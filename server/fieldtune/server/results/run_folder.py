@@ -222,18 +222,18 @@ def read_result(folder: Path, name: str) -> str:
         ) from None
 
 
-def read_summary(folder: Path) -> Summary:
-    """The results of a run, as ``pareto.json`` has them.
+def read_summary(folder: Path, name: str = "pareto.json") -> Summary:
+    """The results of a run, as ``pareto.json`` has them, or another file of that schema.
 
     Raises:
         RunFolderError: there is no such file, or it is of another version's schema.
     """
-    text = read_result(folder, "pareto.json")
+    text = read_result(folder, name)
     try:
         return Summary.model_validate_json(text)
     except ValidationError as wrong:
         raise RunFolderError(
-            f"{folder / 'pareto.json'} is damaged or of another version "
+            f"{folder / name} is damaged or of another version "
             f"({first_error(wrong, Summary, quotes=False).lstrip(': ')}): {_WRITE_ANEW}"
         ) from None
 

@@ -58,7 +58,7 @@ def read_card(folder: Path, trial: int) -> dict[str, VariantFile]:
     Raises:
         RunFolderError: the card is missing, cannot be read, is damaged, or is another trial's.
     """
-    file = folder / _card_path(trial)
+    file = folder / card_path(trial)
     try:
         card = Card.model_validate_json(_read(file))
     except ValidationError:
@@ -236,7 +236,7 @@ class VariantMaker:
             for name, model in measuring.models.items()
         }
         card = _card(self._folder.study, measuring.point, variants)
-        self._folder.write(_card_path(measuring.point.trial), card)
+        self._folder.write(card_path(measuring.point.trial), card)
 
     def _variant_file(self, model: bytes, answers: Mapping[int, Report]) -> VariantFile:
         measures, samples = evaluation(answers, self._classes, self._task.metric, Counter())
@@ -294,7 +294,8 @@ def _read(file: Path) -> bytes:
         raise RunFolderError(f"{file} cannot be read ({failed.strerror}): {_REMEDY}") from None
 
 
-def _card_path(trial: int) -> str:
+def card_path(trial: int) -> str:
+    """Where a trial's card lies in the run folder."""
     return f"models/{trial_name(trial)}/card.json"
 
 

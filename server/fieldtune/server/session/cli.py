@@ -94,15 +94,30 @@ def export(
 ) -> None:
     """Write the model to deploy on a device as a .tflite file."""
     from fieldtune.profiles.common.files import write_atomically, writing
-    from fieldtune.server.results.export import chosen_trial, exported_model
-    from fieldtune.server.results.run_folder import read_summary
+    from fieldtune.server.results.export import (
+        chosen_trial,
+        converted_now,
+        exported_model,
+        is_converted,
+        results_for,
+    )
+    from fieldtune.server.results.run_folder import RunFolder
 
-    number = chosen_trial(read_summary(folder), device, trial)
-    model = exported_model(folder, number, variant)
+    summary = results_for(folder, device)
+    number = chosen_trial(summary, device, trial)
     if not out.parent.is_dir():
         raise StorageError(f"{out} cannot be written: there is no folder {out.parent}; create it")
     if out.is_dir():
         raise StorageError(f"{out} cannot be written: it is a folder; name a file in it")
+    if is_converted(folder, summary, number):
+        model = exported_model(folder, number, variant)
+    else:
+        with Console(stderr=True).status(f"converting trial {number}"), RunFolder(folder) as run:
+            model = converted_now(run, summary, number, variant)
+        typer.echo(
+            f"trial {number} is converted now, and not measured on the clients yet: run the "
+            "study's 'fieldtune tune' command to its end for that", err=True,
+        )  # fmt: skip
     with writing(out, "try again"):
         if out.exists() and not out.is_file():
             out.write_bytes(model)  # a pipe or a device, such as /dev/stdout, is not replaced
