@@ -7,6 +7,8 @@ simulated fleet. Modules with heavy dependencies are imported by the command tha
 from __future__ import annotations
 
 import os
+import shlex
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +24,28 @@ from fieldtune.server.session.cli import compare, export, report
 
 app = typer.Typer(
     name="fieldtune",
-    help="Tune a model for the devices that will train it and run it.",
     epilog="Exit codes: 0 done, 1 a bug, 2 wrong input, 3 no configuration satisfies the limits, "
     "4 wrong run folder, 5 cannot write, 6 model cannot be compiled, 7 fleet, 130 interrupted.",
     suggest_commands=False,  # click already does
     no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def fieldtune(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Tune a model for the devices that will train it and run it."""
+    if version:
+        typer.echo(f"fieldtune {metadata.version('fieldtune')}")
+        raise typer.Exit
+
+
 app.command()(report)
 app.command()(compare)
 app.command()(export)
@@ -43,6 +58,18 @@ Study = Annotated[
     Path, typer.Argument(metavar="STUDY.toml", help="The study file: task, fleet, limits, space.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Use this seed instead of the study file's.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the study into.")],
+) -> None:
+    """Write a study with data, model and metric of its own, to start from; it runs as it is."""
+    from fieldtune.simulations.scaffold import scaffold
+
+    study, module = scaffold(folder)
+    typer.echo(f"{study}: what is tuned; {module}: its data, model and metric")
+    typer.echo(f"next: fieldtune check {shlex.quote(str(study))}, then 'fieldtune tune' with it")
 
 
 @app.command()

@@ -17,13 +17,19 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> Path:
+def example(tmp_path: Path, fieldtune: Command) -> Path:
+    """What ``fieldtune init`` writes, which is what the documentation shows."""
+    folder = tmp_path / "example"
+    done = fieldtune("init", folder)
+    assert done.returncode == 0, done.stderr
+    assert f"fieldtune check {folder / 'gestures.toml'}" in done.stdout
     text = (ROOT / "docs/your-own.md").read_text()
     files = re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", text, re.M | re.S)
-    assert [name for name, _ in files] == ["gestures.py", "gestures.toml"]
-    for name, content in files:
-        (tmp_path / name).write_text(content)
-    return tmp_path
+    assert {file.name: file.read_text() for file in folder.iterdir()} == dict(files)
+    again = fieldtune("init", folder)
+    assert again.returncode == 5
+    assert "gestures.toml exists already: give another folder" in again.stderr
+    return folder
 
 
 def test_own_data_model_and_metric_are_tuned(example: Path, fieldtune: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Collection
 from typing import NoReturn
@@ -20,6 +21,9 @@ from fieldtune.profiles.common.errors import (
     StorageError,
 )
 
+_CLOSED_PIPE = 128 + signal.SIGPIPE
+"""The exit code of a process that a closed pipe ends."""
+
 
 def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> NoReturn:
     """Run an app on this process's arguments and exit.
@@ -32,7 +36,14 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
     # Otherwise Typer writes "\[required]", escaped for Rich, into help that Rich does not render.
     typer.core.HAS_RICH = False
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        # The reader of a pipe has what it wants, such as "head": no error. What Python still
+        # flushes when it exits goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_CLOSED_PIPE)
     except click.ClickException as usage:
         usage.show()
         sys.exit(usage.exit_code)
