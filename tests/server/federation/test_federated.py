@@ -94,6 +94,18 @@ def test_failures_are_counted_and_do_not_count_in_the_average() -> None:
     assert learned.failures == {"out_of_memory": 20}
 
 
+def test_each_rounds_loss_is_that_of_the_median_client() -> None:
+    def client(number: int, request: Any) -> Report:
+        report = honest(number, request)
+        wrong = {0: 1e30, 1: float("nan")}  # one client's word does not move it
+        loss = wrong.get(number, 2.0 / (1 + request.round))
+        trains = isinstance(report, TrainReport)
+        return report.model_copy(update={"loss": loss}) if trains else report
+
+    everyone = Configuration({}, {}, {"clients_per_round": 10})
+    assert converse(plan(configuration=everyone), client)[1].losses == (2, 1, 2 / 3, 0.5)
+
+
 def test_a_device_that_misses_the_deadline_does_not_count() -> None:
     deadlines = dict.fromkeys(range(10), 1.0) | {3: 5.0}
     everyone = Configuration({}, {}, {"clients_per_round": 10})

@@ -330,6 +330,8 @@ def test_who_is_worse_off_is_shown_client_by_client_and_class_by_class(
     )
     assert sorted(drawn) == [20, 20, 40, 40, 40, 40]  # and the defaults below each
     expect(page.locator("#classes-rows tr")).to_have_count(4)
+    shown = {choice.trial for choice in summary.recommended.values()} | {0}  # the defaults
+    expect(page.locator("#learning-plot .attained")).to_have_count(len(shown))
     # 40 of 140 samples are of the most frequent class.
     expect(page.locator("#classes-baseline")).to_contain_text("(2) would be wrong on 71.4 %")
 

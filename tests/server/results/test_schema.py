@@ -27,6 +27,7 @@ WRITTEN: dict[str, Any] = {
             "slack": {"memory_mib": -0.5},
         }
     },
+    "losses": [],
     "variants": {},
 }
 

@@ -8,9 +8,11 @@ trainings at the same time.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -89,13 +91,15 @@ class NothingLearnedError(Exception):
 
 @dataclass
 class Tally:
-    """Counts failures and device time over a training, and keeps the norms of its updates."""
+    """Counts failures and device time over a training; keeps norms of updates and losses."""
 
     failures: Counter[str] = field(default_factory=Counter)
     device_s: float = 0.0
     simulated: bool = False
     norms: dict[str, list[float]] = field(default_factory=dict)
     """Client hyperparameters -> norms of the updates so far, for clipping."""
+    losses: list[float] = field(default_factory=list)
+    """Of each round so far, the median client's mean loss in its last local epoch."""
 
     @classmethod
     def of(cls, state: State) -> Tally:
@@ -104,7 +108,9 @@ class Tally:
             Counter(state["failures"]),
             state["device_s"],
             state["simulated"],
-            state.get("norms", {}),  # absent in a checkpoint from before there was clipping
+            # Absent in checkpoints of versions that did not keep them.
+            state.get("norms", {}),
+            state.get("losses", []),
         )
 
     def state(self) -> State:
@@ -114,6 +120,7 @@ class Tally:
             "device_s": self.device_s,
             "simulated": self.simulated,
             "norms": self.norms,
+            "losses": self.losses,
         }
 
     def take(self, answers: Answers) -> None:
@@ -227,6 +234,7 @@ def learned(
         curve=curve,
         stopped=stopped,
         choice=choice,
+        losses=tuple(tally.losses),
     )
 
 
@@ -270,6 +278,13 @@ def train_locally(
             tally.failures[failure] += 1
         elif isinstance(report, TrainReport):
             usable[client] = report
+    losses = [
+        report.loss
+        for report in usable.values()
+        if report.loss is not None and math.isfinite(report.loss)
+    ]
+    if losses:
+        tally.losses.append(median(losses))
     if plan.server.clip:
         _clip(plan, weights, configurations, usable, tally)
     return LocallyTrained(usable, failed, answers)

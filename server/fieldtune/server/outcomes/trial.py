@@ -113,6 +113,8 @@ class Learned:
     """Whether early stopping ended it."""
     choice: Choice | None = None
     """With FedEx: the configurations that shared the training; the outcome is that of the mode."""
+    losses: tuple[float, ...] = ()
+    """Of each round, the median client's mean training loss in its last local epoch."""
 
 
 @dataclass(frozen=True)

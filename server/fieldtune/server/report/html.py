@@ -22,7 +22,7 @@ from fieldtune.server.results.schema import Summary
 _STYLES = ("base", "parts", "plots", "print")
 _SCRIPTS = (
     "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "priorities", "clients",
-    "slices", "parallel", "attainment", "table", "live", "main",
+    "slices", "parallel", "attainment", "learning", "table", "live", "main",
 )  # fmt: skip
 
 
@@ -67,7 +67,8 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         facts=_facts(summary, run),
         front_headings=["Trial", *columns, "Trained", *parameters],
         learned_labels=[goal.label for goal in goals if goal.learned],
-        believed=view.believed(summary),
+        believed=(believed := view.believed(summary)),
+        has_losses=any(point.losses for _, point in believed),
         data_decision=data["decision"],
         promises=view.promises(summary),
         timed=view.timed_on(summary),

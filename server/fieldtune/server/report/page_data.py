@@ -176,6 +176,7 @@ def _point(point: Point, *, front: bool) -> dict[str, Any]:
         "configuration": point.configuration,
         "objectives": {name: ends_of(each) for name, each in point.objectives.items()},
         "measures": point.measures,
+        "losses": point.losses,
         "devices": {
             name: {
                 "fits": device.fits,

@@ -72,7 +72,9 @@ def progress(summary: Summary, run: RunInfo) -> str:
 
 def task_facts(summary: Summary, run: RunInfo) -> list[tuple[str, str]]:
     """Data, partition, model, metric, rounds, seed and date, as pairs of a fact and a remark."""
-    facts = [("metric", summary.metric), ("seed", str(summary.seed))]
+    error = any(objective.name in ("error", "worst_error") for objective in summary.objectives)
+    metric = summary.metric + (", error = 1 - it" if error else "")
+    facts = [("metric", metric), ("seed", str(summary.seed))]
     if run.study is not None:
         task = run.study.task
         kind = task.partition.kind or "as the data says"

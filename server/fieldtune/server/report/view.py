@@ -48,10 +48,11 @@ class Seen:
 
 def objectives(summary: Summary) -> list[Objective]:
     """The study's objectives in the study's order; the metric is labelled by its own name."""
-    return [
-        replace(each, label=f"Metric ({summary.metric})") if each.name == "metric" else each
-        for each in summary.objectives
-    ]
+    own = summary.metric.rpartition(":")[2]  # of a function, without its module
+    labels = {"metric": f"Metric ({own})"}
+    if summary.metric != "accuracy":
+        labels["error"] = f"Error (1 - {own})"
+    return [replace(each, label=labels.get(each.name, each.label)) for each in summary.objectives]
 
 
 def on_device(point: Point, device: str, name: str) -> Estimate:

@@ -80,6 +80,8 @@ class Point(_Model):
     test_samples: int
     runs: int = 1
     """Trials of this configuration, over which ``measures`` are the mean."""
+    losses: list[float] = []
+    """Of each round of the first of these trials, the median client's training loss."""
     devices: dict[str, OnDevice]
     variants: dict[str, VariantFile] = {}
     """What there is to deploy; filled when the study ends."""

@@ -230,6 +230,7 @@ def _point(
         measures=dict(outcome.learned.measures),
         test_samples=samples,
         runs=runs[outcome.proposal.number],
+        losses=[float(f"{loss:.4g}") for loss in outcome.learned.losses],
         devices={
             name: OnDevice(
                 clients=device.clients,

@@ -14,6 +14,11 @@ from fieldtune.server.study.space import Space
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
 from fieldtune.server.tuner.optuna_tuner import distribution
 
+_OF_THE_MODEL = ("inference_ms", "inference_memory_mib", "storage_mib")
+"""Costs that depend on the hyperparameters of the model alone."""
+_OF_TRAINING = ("batch_size", "local_epochs", "clients_per_round")
+"""What other costs may depend on besides; no cost depends on any other hyperparameter."""
+
 
 def importances(
     space: Space, objectives: Sequence[Objective], outcomes: Sequence[Outcome]
@@ -21,8 +26,9 @@ def importances(
     """Objective -> hyperparameter -> its share of the importance, which sum to 1.
 
     Optuna's own (PED-ANOVA, Watanabe et al. 2023): how different the values are that the best
-    tenth of the trials have. Empty for fewer than ten completed trials, and without an objective of
-    which all values are equal.
+    tenth of the trials have. A cost is compared by the hyperparameters only that its prediction
+    uses, since few trials seem to depend on others by chance. Empty for fewer than ten completed
+    trials, and without an objective of which all values are equal.
     """
     parameters = {name: p for name, p in space.parameters().items() if p.count() != 1}
     completed = [
@@ -37,7 +43,8 @@ def importances(
     found = {}
     for objective in objectives:
         values = [objective.sign * outcome.objectives[objective.name] for outcome in completed]
-        if not np.isfinite(values).all() or len(set(values)) == 1:
+        names = [name for name in parameters if _may_matter(space, objective, name)]
+        if not np.isfinite(values).all() or len(set(values)) == 1 or not names:
             continue
         study = optuna.create_study()
         for outcome, value in zip(completed, values, strict=True):
@@ -51,6 +58,12 @@ def importances(
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it looks at low values, which is meant
-            shares = optuna.importance.get_param_importances(study)
+            shares = optuna.importance.get_param_importances(study, params=names)
         found[objective.name] = {name: float(shares.get(name, 0.0)) for name in parameters}
     return found
+
+
+def _may_matter(space: Space, objective: Objective, name: str) -> bool:
+    if objective.learned or name in space.model:
+        return True
+    return objective.name not in _OF_THE_MODEL and name in _OF_TRAINING

@@ -25,6 +25,8 @@ if (byId("clients-plot")) {
   showClasses();
   listeners.push(() => { if (!waiting.has(byId("clients-plot"))) drawClients(); });
 }
+drawSoon("learning-plot", drawLearning);
+listeners.push(() => { if (byId("learning-plot") && !waiting.has(byId("learning-plot"))) drawLearning(); });
 drawSoon("slices-plot", drawSlices);
 drawSoon("parallel-plot", drawParallel);
 if (byId("attainment-plot")) attainmentTools();
