@@ -20,6 +20,8 @@ from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import Gain, gains
 from tuner.experiment import Job, Outcome, Variation, Workers
 from tuner.peers import OURS, WARM, chosen_peers
+from tuner.recommend import TRIALS as RECOMMEND_TRIALS
+from tuner.recommend import Verdict, judge
 from tuner.registry import STUDIES, make_problem
 from tuner.report import (
     by_peer,
@@ -28,13 +30,14 @@ from tuner.report import (
     device_time_line,
     few_clients_table,
     fronts_table,
+    recommend_table,
     warm_table,
     wrong_table,
 )
 from tuner.warm import has_related
 
 PREREGISTRATION = Path(__file__).with_name("preregistration.toml")
-PARTS = ("fronts", "wrong", "few-clients", "warm-start", "asks", "defaults")
+PARTS = ("fronts", "wrong", "few-clients", "warm-start", "asks", "defaults", "recommend")
 BASE = "random+filter"
 """Gains are counted over this peer: random search that knows the formulas."""
 
@@ -66,6 +69,14 @@ def arguments() -> argparse.ArgumentParser:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recommended:
+    """What recommendations are judged on."""
+
+    problems: Sequence[str]
+    seeds: range
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What is to be run, defaults filled in."""
 
@@ -86,6 +97,7 @@ class Plan:
     """Share of the clients that evaluate, where few do."""
     workers: int
     torch_python: str | None
+    recommend: Recommended
 
     @classmethod
     def of(cls, given: argparse.Namespace) -> Plan:
@@ -102,6 +114,9 @@ class Plan:
             raise UsageError(f"--evaluate {given.evaluate:g} is no share: give one between 0 and 1")
         registered = tomllib.loads(PREREGISTRATION.read_text())
         chosen = registered["development" if given.development else "judged"]
+        recommend = chosen["recommend"]
+        first = recommend["first_seed"] if given.first_seed is None else given.first_seed
+        count = given.seeds or (2 if given.small else recommend["seeds"])
         seeds = registered["judged"]["seeds"]
         if given.seeds or given.small:
             seeds = dict.fromkeys(seeds, given.seeds or 2)
@@ -126,6 +141,9 @@ class Plan:
             evaluate=given.evaluate,
             workers=given.workers,
             torch_python=given.torch_python,
+            recommend=Recommended(
+                given.problem or recommend["problems"], range(first, first + count)
+            ),
         )
 
     def seeds_of(self, problem: str) -> range:
@@ -146,6 +164,7 @@ class Run:
         self._plan, self._console, self._workers = plan, console, workers
         self.outcomes: list[Outcome] = []
         self.gains: list[Gain] = []
+        self.verdicts: list[Verdict] = []
         self._made: dict[str, bool] = {}
 
     def everything(self) -> None:
@@ -157,6 +176,7 @@ class Run:
             "warm-start": self.warm_start,
             "asks": self.asks,
             "defaults": self.defaults,
+            "recommend": self.recommend,
         }
         for name in PARTS:
             if name in self._plan.parts:
@@ -246,6 +266,17 @@ class Run:
         if self.gains:
             self._console.print(defaults_table(self.gains))
 
+    def recommend(self) -> None:
+        """What is recommended, held against the truth."""
+        plan = self._plan
+        jobs = [
+            (name, seed, plan.trials or RECOMMEND_TRIALS)
+            for name in plan.recommend.problems
+            for seed in plan.recommend.seeds
+        ]
+        self.verdicts = self._workers.map(judge, jobs)
+        self._console.print(recommend_table(self.verdicts))
+
     def _compare(
         self,
         problems: Sequence[str],
@@ -319,6 +350,6 @@ def main(argv: Sequence[str]) -> int:
         print(wrong, file=sys.stderr)
         return wrong.exit_code
     if given.json:
-        kept = {"outcomes": run.outcomes, "gains": run.gains}
+        kept = {"outcomes": run.outcomes, "gains": run.gains, "verdicts": run.verdicts}
         given.json.write_text(json.dumps(kept, default=dataclasses.asdict, indent=1))
     return 0

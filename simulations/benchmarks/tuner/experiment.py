@@ -6,11 +6,11 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from tuner.federated import Federated
 from tuner.peer import Peer, Proposal
@@ -27,6 +27,7 @@ from tuner.scoring import (
 )
 from tuner.wrong import Error, Wrong
 
+Found = TypeVar("Found")
 CHECKPOINTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 """Shares of the budget after which a run's recommendation is scored."""
 
@@ -189,6 +190,16 @@ class Workers:
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[..., Found], jobs: Sequence[tuple[Any, ...]]) -> list[Found]:
+        """Call a function with each tuple of arguments; results in the order of the jobs."""
+        futures = [self._pool.submit(function, *job) for job in jobs]
+        found = []
+        for done, future in enumerate(futures, start=1):
+            found.append(future.result())
+            elapsed_s = time.monotonic() - self._began
+            print(f"{done}/{len(jobs)} · {elapsed_s:.0f} s", file=sys.stderr)
+        return found
 
     def do(self, jobs: Sequence[Job]) -> Iterator[tuple[list[Outcome], list[str]]]:
         """Outcomes and notes in the order in which jobs end; progress on stderr."""

@@ -19,11 +19,12 @@ from optuna.distributions import (
 
 from fieldtune.server import tuner as product
 from fieldtune.server.bo import trial_rows as history
+from fieldtune.server.bo.objective_model import Prediction
 from fieldtune.server.bo.transfer import Earlier
 from fieldtune.server.study.space import Parameter
 from fieldtune.server.tuner.early_stopping import among_best
 from tuner.peer import Peer, Proposal
-from tuner.problem import Evaluation, Known, Problem
+from tuner.problem import Evaluation, Known, Problem, Values
 
 REDUCTION = 3.0
 """One in so many goes on from a rung, as the product's default."""
@@ -46,6 +47,46 @@ def new_study(problem: Problem, sampler: optuna.samplers.BaseSampler) -> optuna.
     """An empty study of a problem, in memory."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(directions=["minimize"] * len(problem.objectives), sampler=sampler)
+
+
+class Emulated:
+    """The product's sampler in a study in memory, whose configurations may be repeated."""
+
+    def __init__(self, problem: Problem, seed: int, defaults: Values) -> None:
+        def known(params: Mapping[str, Any]) -> product.Known:
+            found = problem.known(params)
+            return product.Known(found.objectives, found.constraints)
+
+        self._space = {name: distribution(each) for name, each in problem.space.items()}
+        with _quiet():
+            self._sampler = product.GreySampler(
+                known=known, seed=seed, space=self._space, beat=defaults
+            )
+            self._study = new_study(problem, self._sampler)
+        self._open: optuna.Trial | None = None
+
+    def ask(self, again: Values | None = None) -> Values:
+        """The configuration to run again, or the sampler's next one."""
+        with _quiet():
+            if again is not None:
+                self._study.enqueue_trial(dict(again))
+            self._open = self._study.ask(self._space)
+        return self._open.params
+
+    def tell(self, objectives: Sequence[float], constraints: Mapping[str, float]) -> None:
+        """What it came to."""
+        assert self._open is not None
+        with _quiet():
+            for name, value in constraints.items():
+                self._open.set_constraint(name, value)
+            self._study.tell(self._open, list(objectives))
+
+    def predict(self, tried: Sequence[Values]) -> Prediction:
+        """What the learned objective of every trial so far is predicted to be."""
+        with _quiet():
+            found = self._sampler.predict(self._study, dict(enumerate(tried)))
+        (prediction,) = (each for each in found if each is not None)
+        return prediction
 
 
 class OptunaPeer:

@@ -10,6 +10,7 @@ from rich.table import Table
 from tuner.defaults import Gain
 from tuner.experiment import Outcome
 from tuner.peers import OURS, PEERS, WARM
+from tuner.recommend import WORSE, Verdict, by_problem, worse
 from tuner.significance import holm, paired_p, spread
 
 Runs = Mapping[str, Mapping[int, Outcome]]
@@ -242,6 +243,44 @@ def defaults_table(gains: Sequence[Gain]) -> Table:
             _change(costs["memory_mib"], 1, " MiB"),
             _change(costs["sent_bytes"], 1 / 1024, " KiB"),
             "yes" if gain.saves else "no",
+        )
+    return table
+
+
+def recommend_table(verdicts: Sequence[Verdict]) -> Table:
+    """What recommendations promised and kept, by problem."""
+    table = Table(
+        title="Recommended against the defaults, by the truth; changes are of what is learned",
+        title_justify="left",
+    )
+    for column in (
+        "problem", "seeds", "worse by 1 %", "by 5 %", "were it by the mean", "defaults kept",
+        "promised", "true", "joint gain", "possible", "repeats",
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column == "problem" else "right")
+
+    def share(value: float) -> str:
+        return f"{100 * value:.0f} %"
+
+    for name, each in by_problem(verdicts).items():
+        true = [verdict.true for verdict in each]
+        other = [verdict for verdict in each if not verdict.defaults]
+        changes = [
+            f"{100 * float(np.mean(some)):+.1f} %" if some else "-"
+            for some in ([v.promised for v in other], [v.true for v in other])
+        ]
+        table.add_row(
+            name,
+            str(len(each)),
+            *(share(worse(true, by)) for by in WORSE),
+            share(worse([verdict.by_mean for verdict in each], WORSE[0])),
+            share(float(np.mean([verdict.defaults for verdict in each]))),
+            *changes,
+            *(
+                f"{np.mean(some):.2f}"
+                for some in ([v.gain for v in each], [v.possible for v in each])
+            ),
+            f"{np.mean([verdict.repeats for verdict in each]):.1f}",
         )
     return table
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
-import optuna
 import pytest
 
 from fieldtune.profiles.common.errors import StudyError
-from fieldtune.server.outcomes.trial import Completed, Forecast, Infeasible, Learned, Proposal
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.server.outcomes.trial import (
+    Completed,
+    DeviceForecast,
+    Forecast,
+    Infeasible,
+    Learned,
+    Proposal,
+)
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
-from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration
-from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
-from fieldtune.server.tuner import GreySampler
-from fieldtune.server.tuner.predictions import Predictions, estimates
-from fieldtune.server.tuner.schedule import Schedule, defaults_again, merged, next_finalist
+from fieldtune.server.tuner.schedule import (
+    VALIDATED,
+    Schedule,
+    defaults_again,
+    merged,
+    next_finalist,
+    untried_model,
+)
 
 STUDY = """
 [study]
@@ -51,31 +60,11 @@ def configuration(rate: float) -> Configuration:
 def completed(number: int, rate: float, error: float, loss: float) -> Completed:
     measures = {"error": error, "loss": loss}
     learned = Learned(measures, 100, 0, {}, simulated=True)
+    cost: Any = None  # both objectives are learned
+    devices = {"raspberry-pi-5": DeviceForecast(4, 4, cost, {})}
     return Completed(
-        Proposal(number, configuration(rate)), Forecast({}, (), {}), learned, measures, number
+        Proposal(number, configuration(rate)), Forecast(devices, (), {}), learned, measures, number
     )
-
-
-def predicted(known: Sequence[Completed]) -> Predictions:
-    if len(known) < FEWEST_PREDICTED:
-        return {"error": {}, "loss": {}}
-    stored = optuna.create_study(directions=["minimize"] * 2)
-    space = {"learning_rate": optuna.distributions.FloatDistribution(0, 1)}
-    for each in known:
-        params, values = each.proposal.configuration.flat(), list(each.objectives.values())
-        stored.add_trial(optuna.create_trial(params=params, distributions=space, values=values))
-    numbers = {each.proposal.number: each.proposal.configuration.flat() for each in known}
-    return {
-        name: estimates(MEASURES[name], of_objective, known, sampling=False)
-        for name, of_objective in zip(
-            ("error", "loss"), GreySampler(seed=0).predict(stored, numbers), strict=True
-        )
-        if of_objective
-    }
-
-
-def next_one(known: Sequence[Completed], flying: Sequence[Proposal] = ()) -> Configuration | None:
-    return next_finalist(study(), known, known, flying, predicted(known))
 
 
 def test_a_phase_follows_from_the_share_of_the_budget_that_is_used() -> None:
@@ -87,7 +76,24 @@ def test_a_phase_follows_from_the_share_of_the_budget_that_is_used() -> None:
 def test_without_phases_the_space_is_explored_evenly_and_then_refined() -> None:
     schedule = Schedule(study())
     assert [schedule.phase(trial, trial / 40) for trial in range(40)][3:5] == ["explore", "refine"]
-    assert schedule.phase(39, 39 / 40) == "refine"
+
+
+@pytest.mark.parametrize(
+    ("phases", "name", "share"),
+    [
+        ("{}", "grey", VALIDATED),
+        ("{}", "random", VALIDATED),
+        ("{}", "fedex", 0.0),
+        ("{ explore = 0.5, tune = 0.4 }", "grey", 0.1),
+        ("{ explore = 0.5, refine = 0.5 }", "grey", 0.0),
+        ("{ validate = 0.05 }", "grey", 0.05),
+        ("{ validate = 0.0 }", "grey", 0.0),
+    ],
+)
+def test_a_share_of_the_budget_is_for_repetitions(phases: str, name: str, share: float) -> None:
+    schedule = Schedule(study(phases, name))
+    repeated = [schedule.phase(trial, trial / 100) for trial in range(100)].count("validate")
+    assert repeated == round(100 * share)
 
 
 @pytest.mark.parametrize(
@@ -105,31 +111,66 @@ def test_phases_that_make_no_sense_are_a_sentence(phases: str, name: str, senten
     assert study("{ validate = 0.2 }", "tpe").tuner.phases
 
 
-def spread(count: int, noise: float) -> list[Completed]:
-    """Trials along a line on which error falls and loss rises."""
-    rng = np.random.default_rng(0)
-    return [
-        completed(i, rate, 0.1 + 0.5 * (1 - rate) + float(rng.normal(0, noise)), 1 + rate)
-        for i, rate in enumerate(np.linspace(0, 1, count).tolist())
-    ]
+def started(*known: Completed) -> list[Completed]:
+    """The study's defaults as trial 0, and more trials."""
+    defaults = Proposal(0, study().full_space.defaults())
+    return [replace(completed(0, 0.5, 0.3, 2.0), proposal=defaults), *known]
 
 
-def test_the_finalist_in_doubt_that_was_run_least_comes_next() -> None:
-    known = spread(20, noise=0.03)
-    first = next_one(known)
-    assert first is not None
-    again = Proposal(20, first)
-    second = next_one(known, [again])
-    assert second not in (None, first)
+def test_by_default_nothing_is_repeated_before_there_is_a_model() -> None:
+    known = started(completed(1, 0.6, 0.29, 1.9))
+    assert next_finalist(study(), known, known, [], {"error": {}, "loss": {}}) is None
+    stated = study("{ validate = 0.5 }")
+    assert next_finalist(stated, known, known, [], {"error": {}, "loss": {}}) is not None
 
 
-def test_of_finalists_run_as_often_what_beats_the_defaults_comes_first() -> None:
-    (rate,) = study().full_space.defaults().client.values()
-    defaults = completed(0, float(rate), 0.3, 2.0)
-    known = [defaults, completed(1, 0.2, 0.2, 3.0), completed(2, 0.6, 0.25, 1.9)]
-    assert next_one(known) == configuration(0.6)
-    again = Proposal(3, configuration(0.6))
-    assert next_one(known, [again]) == configuration(0.2)
+def test_what_may_be_worth_more_is_run_again_and_the_defaults_as_often() -> None:
+    """Error and loss are learned; trial 1 is better in both, if one run can be believed."""
+    known = started(completed(1, 0.6, 0.25, 1.5), completed(2, 0.9, 0.9, 9.0))
+    doubt = {
+        name: {o.proposal.number: Estimate(v, v / 1.2, v * 1.2) for o in known
+               for v in [o.objectives[name]]}
+        for name in ("error", "loss")
+    }  # fmt: skip
+    defaults = known[0].proposal
+    rival = known[1].proposal.configuration
+    assert next_finalist(study(), known, known, [], doubt) == defaults.configuration
+    flying = [Proposal(3, defaults.configuration)]
+    assert next_finalist(study(), known, known, flying, doubt) == rival
+    # What limits have come to rule out is not repeated.
+    ruled_out = [*known, Infeasible(Proposal(4, rival), Forecast({}, (), {}))]
+    assert next_finalist(study(), known, ruled_out, flying, doubt) is None
+
+
+def test_once_settled_what_is_recommended_has_run_twice() -> None:
+    known = started(completed(1, 0.6, 0.05, 0.5), completed(2, 0.9, 0.9, 9.0))
+    certain = {
+        name: {o.proposal.number: Estimate(v, v / 1.01, v * 1.01) for o in known
+               for v in [o.objectives[name]]}
+        for name in ("error", "loss")
+    }  # fmt: skip
+    best = known[1].proposal.configuration
+    assert next_finalist(study(), known, known, [], certain) == best
+    assert next_finalist(study(), known, known, [Proposal(3, best)], certain) is None
+
+
+def test_each_model_is_tried_once_unless_limits_forbid_it() -> None:
+    text = STUDY.replace('"mlp"', '["mlp", "cnn", "gru"]')
+    several = parse_study(text.replace("PHASES", "{}").replace("NAME", "grey"), "s")
+    defaults = several.full_space.defaults()
+    asked = [Proposal(0, defaults)]
+    new = untried_model(several, asked, lambda each: True)
+    assert new == replace(defaults, model={"model": "cnn"})
+    small = untried_model(several, asked, lambda each: each.client["learning_rate"] != 0.5)
+    assert small is not None
+    assert (small.model["model"], small.client["learning_rate"] != 0.5) == ("cnn", True)
+    no_cnn = untried_model(several, asked, lambda each: each.model["model"] != "cnn")
+    assert no_cnn is not None
+    assert no_cnn.model["model"] == "gru"
+    every = [*asked, *(Proposal(n, replace(defaults, model={"model": m}))
+                       for n, m in enumerate(("cnn", "gru"), start=1))]  # fmt: skip
+    assert untried_model(several, every, lambda each: True) is None
+    assert untried_model(study(), asked, lambda each: True) is None
 
 
 def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:
@@ -147,27 +188,6 @@ def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:
     assert defaults_again(study(), 11, known[:10], known[:10], flying) is None
     infeasible = [Infeasible(Proposal(0, defaults), Forecast({}, (), {})), *known[1:]]
     assert defaults_again(study(), 39, infeasible, infeasible, []) is None
-
-
-def test_what_the_limits_have_come_to_rule_out_is_no_finalist() -> None:
-    known = spread(20, noise=0.03)
-    first = next_one(known)
-    assert first is not None
-    ruled_out = Infeasible(Proposal(20, first), Forecast({}, (), {}))
-    assert next_finalist(study(), known, [*known, ruled_out], [], predicted(known)) != first
-
-
-def test_nothing_is_in_doubt_where_one_beats_all_others_by_far() -> None:
-    known = [
-        completed(i, rate, 0.05 + 0.9 * rate, 1 + 3 * rate)
-        for i, rate in enumerate(np.linspace(0, 1, 20).tolist())
-    ]
-    assert next_one(known) is None
-
-
-def test_with_too_few_trials_for_a_model_the_front_is_run_again() -> None:
-    known = [completed(0, 0.5, 0.2, 2.0), completed(1, 0.6, 0.3, 3.0)]
-    assert next_one(known) == configuration(0.5)
 
 
 def test_runs_of_one_configuration_are_one_point_with_their_mean() -> None:

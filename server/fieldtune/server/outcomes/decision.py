@@ -35,6 +35,12 @@ _Z95 = 1.959964
 _DOUBT = 1.0
 """A learned value that rests on ``n`` runs is taken to be ``1 + _DOUBT / n`` times as uncertain as
 the model says: measured by ``simulations/benchmarks/tuner --part recommend``."""
+_HOPE = 0.3
+"""A candidate that is less probably no worse than the defaults is not run again."""
+_CONFIRMED = 2
+"""Runs that a recommended configuration is to have."""
+_PENDING = 2
+"""Repetitions of a configuration that are trained at the same time, at most."""
 _UNSTATED = 0.1
 """Standard deviation of a learned value without an interval, as a share of it."""
 _LEAST_SHARE = 1e-4
@@ -149,6 +155,50 @@ def decide(
         if any(each.allowed for each in rated):
             return Decision(_ranked(rated, options), against_defaults=True)
     return Decision(_ranked(_balanced(fitting, objectives), options), against_defaults=False)
+
+
+def next_run(
+    candidates: Sequence[Candidate],
+    defaults: Candidate | None,
+    objectives: Sequence[Objective],
+    options: DecisionSection,
+    pending: Mapping[int, int],
+) -> tuple[float, int] | None:
+    """The trial whose repetition would do most to settle what is recommended, and how much.
+
+    While a candidate would be worth more than the recommended one and is not yet sure enough to be
+    no worse than the defaults, nor unlikely to be, it or the defaults are run again, whichever has
+    fewer runs. After that, what is recommended is run a second time.
+
+    Args:
+        candidates: of one device type, the defaults among them.
+        defaults: the study's own configuration; None where it was not trained.
+        objectives: of the study.
+        options: the reader's.
+        pending: trial -> repetitions of it that are being trained.
+
+    Returns:
+        (expected weighted gain over what is recommended now, trial); None where it is settled.
+    """
+    decision = decide(candidates, defaults, objectives, options)
+    if decision is None or not any(each.learned for each in objectives):
+        return None
+    chosen = decision.chosen
+    if decision.against_defaults and defaults is not None:
+        doubtful = [
+            (each.no_worse * more, each.candidate)
+            for each in decision.rated
+            if not each.allowed and each.no_worse is not None and each.no_worse >= _HOPE
+            if (more := each.score(options) - chosen.score(options)) > 0
+            if pending.get(each.candidate.trial, 0) < _PENDING
+        ]
+        if doubtful:
+            worth, best = max(doubtful, key=lambda each: (each[0], -each[1].trial))
+            rival, own = (each.runs + pending.get(each.trial, 0) for each in (best, defaults))
+            return worth, best.trial if rival < own else defaults.trial
+    if chosen.candidate.runs + pending.get(chosen.candidate.trial, 0) < _CONFIRMED:
+        return 0.0, chosen.candidate.trial
+    return None
 
 
 def gain(candidate: Candidate, other: Candidate, objective: Objective) -> Gain:

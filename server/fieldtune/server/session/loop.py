@@ -49,7 +49,12 @@ from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner import Tuner
 from fieldtune.server.tuner.early_stopping import Rungs
-from fieldtune.server.tuner.schedule import Schedule, defaults_again, next_finalist
+from fieldtune.server.tuner.schedule import (
+    Schedule,
+    defaults_again,
+    next_finalist,
+    untried_model,
+)
 
 _WAIT_S = 0.2
 """The longest wait for a reply or for the compiler before the loop looks again."""
@@ -96,8 +101,6 @@ class TuningLoop:
         """Trials that are being trained, in the order of their numbers."""
         self._compiling: tuple[Proposal, Future[Artefact]] | None = None
         """The latest proposal, until its model is compiled."""
-        self._all_validated = False
-        """Whether no finalist needs another run, which ends the study before its budget does."""
         self._compiled_any = bool(tuner.history() or in_flight)
 
     def run(self) -> Sequence[Description]:
@@ -128,29 +131,22 @@ class TuningLoop:
 
     def _wants_more(self) -> bool:
         """Whether another trial is to be asked for."""
-        return not self._all_validated and self._knowledge.budget_used(self._numbers()) < 1
+        return self._knowledge.budget_used(self._numbers()) < 1
 
     # 1. Ask and compile
 
-    def _ask(self) -> tuple[Proposal, Future[Artefact]] | None:
-        """The tuner's next proposal, its model being compiled; None where all are validated."""
+    def _ask(self) -> tuple[Proposal, Future[Artefact]]:
+        """The tuner's next proposal, its model being compiled."""
         self._known_costs.calibrate(self._knowledge.calibration(math.inf, self._numbers()))
         with self._cpu_time.on("optimizer"):
             updated = self._known_costs if self._known_costs.renewed() else None
-            purpose = self._next_purpose(updated)
-            if purpose is None:
-                self._all_validated = True
-                return None
-            proposal = self._tuner.ask(*purpose, updated)
+            proposal = self._tuner.ask(*self._next_purpose(updated), updated)
         return proposal, self._artefacts.of(proposal.configuration)
 
-    def _next_purpose(
-        self, updated: KnownCosts | None
-    ) -> tuple[Phase, Configuration | None] | None:
-        """The next trial's phase and, for a repetition, the configuration to run again.
+    def _next_purpose(self, updated: KnownCosts | None) -> tuple[Phase, Configuration | None]:
+        """The next trial's phase and the configuration to try, None where the tuner proposes it.
 
-        None where the phase is validation and no finalist needs another run. ``updated`` are the
-        known costs, if they have changed since the last proposal.
+        ``updated`` are the known costs, if they have changed since the last proposal.
         """
         sent = self._knowledge.sent() + len(self._in_flight)
         phase = self._schedule.phase(sent, self._knowledge.budget_used(self._numbers()))
@@ -158,6 +154,9 @@ class TuningLoop:
             return phase, None
         in_flight = [training.proposal for training in self._in_flight]
         history = self._tuner.history()
+        asked = [*(outcome.proposal for outcome in history), *in_flight]
+        if asked and (new := untried_model(self._study, asked, self._allowed)):
+            return "explore", new
         finished = self._knowledge.finished_before(math.inf, self._numbers())
         if defaults := defaults_again(self._study, sent, finished, history, in_flight):
             return "validate", defaults
@@ -166,7 +165,12 @@ class TuningLoop:
         rescored = self._knowledge.rescored_before(math.inf, self._numbers())
         predicted = self._tuner.predict(rescored, updated, sampling=False)
         finalist = next_finalist(self._study, rescored, history, in_flight, predicted)
-        return None if finalist is None else (phase, finalist)
+        return ("refine", None) if finalist is None else (phase, finalist)
+
+    def _allowed(self, configuration: Configuration) -> bool:
+        """Whether the known limits allow a configuration."""
+        known = self._known_costs(configuration.flat())
+        return all(value <= 0 for value in known.constraints.values())
 
     # 2. Predict costs and check the limits
 

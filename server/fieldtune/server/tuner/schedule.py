@@ -1,21 +1,24 @@
 """The phases of a study: explore, refine, tune (close to the front), validate (repeat finalists).
 
 A trial's phase follows from the share of the budget that was used when it was proposed, so it
-depends on the order of the trials only.
+depends on the order of the trials only. Finalists are repeated until what is recommended is
+settled, within a share of the budget; what is left of the share goes on refining.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.bo.sampler import even_start
-from fieldtune.server.outcomes.front import minimised, non_dominated
-from fieldtune.server.outcomes.trial import Completed, Infeasible, Outcome, Proposal
+from fieldtune.server.outcomes.decision import Candidate, next_run
+from fieldtune.server.outcomes.front import non_dominated
+from fieldtune.server.outcomes.trial import Completed, DeviceForecast, Infeasible, Outcome, Proposal
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration
@@ -23,7 +26,11 @@ from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.predictions import Predictions
 
 _ROUNDING = 1e-9
-_AGAIN_EVERY, _AGAIN_MOST = 10, 2
+VALIDATED = 0.2
+"""Share of the budget that may be used for repetitions where the study file states none."""
+_DRAWN = 256
+"""Configurations among which one of a model is sought where limits rule out its defaults."""
+AGAIN_EVERY, AGAIN_MOST = 10, 2
 """The defaults are repeated once every 10 trials, at most twice."""
 
 
@@ -38,7 +45,7 @@ class Schedule:
         shares = study.tuner.phases
         self._explore = shares.get("explore")
         self._first = even_start(len(study.full_space.parameters()))
-        self._validate = 1 - shares.get("validate", 0.0)
+        self._validate = 1 - shares.get("validate", _validated_by_default(study))
         self._tune = self._validate - shares.get("tune", 0.0)
 
     def phase(self, trials: int, share: float) -> Phase:
@@ -54,6 +61,13 @@ class Schedule:
             return "tune"
         even = trials < self._first if self._explore is None else share < self._explore - _ROUNDING
         return "explore" if even else "refine"
+
+
+def _validated_by_default(study: StudyConfig) -> float:
+    """The share of the budget for repetitions where the study file states none."""
+    if study.tuner.exploration is not None or "refine" in study.tuner.phases:
+        return 0.0  # FedEx cannot repeat a configuration; or the phases take the whole budget
+    return min(VALIDATED, 1 - sum(study.tuner.phases.values()))
 
 
 def defaults_again(
@@ -79,12 +93,39 @@ def defaults_again(
     if not isinstance(first, Completed) or study.tuner.exploration:
         return None
     defaults = first.proposal.configuration
-    runs, due = 0, min(sent // _AGAIN_EVERY, _AGAIN_MOST)
+    runs, due = 0, min(sent // AGAIN_EVERY, AGAIN_MOST)
     for proposal in chain((outcome.proposal for outcome in history), in_flight):
         runs += proposal.configuration.key == defaults.key
         if runs > due:  # stops early, however long the study is
             return None
     return defaults
+
+
+def untried_model(
+    study: StudyConfig,
+    asked: Iterable[Proposal],
+    allowed: Callable[[Configuration], bool],
+) -> Configuration | None:
+    """A configuration of a model that no trial has had yet; None where there is no such model.
+
+    It has the defaults of all other parameters or, where limits rule these out, the first values of
+    a fixed sample that they allow. A model of which they allow none is left out.
+
+    Args:
+        study: its models and space.
+        asked: all proposals so far, those that limits ruled out included.
+        allowed: whether known limits allow a configuration.
+    """
+    if len(study.task.models) == 1:
+        return None
+    tried = {study.model_of(proposal.configuration)[0] for proposal in asked}
+    space = study.full_space
+    for model in (each for each in study.task.models if each not in tried):
+        for drawn in [space.defaults(), *space.sample(_DRAWN, study.study.seed)]:
+            configuration = replace(drawn, model={**drawn.model, "model": model})
+            if allowed(configuration):
+                return configuration
+    return None
 
 
 def next_finalist(
@@ -94,81 +135,81 @@ def next_finalist(
     in_flight: Sequence[Proposal],
     predicted: Predictions,
 ) -> Configuration | None:
-    """The configuration to repeat with another seed; None once the front is certain.
-
-    A configuration is uncertain if its place on the front depends on where in its interval the true
-    value lies: it is on the front as predicted, but would not be at the worse end of the interval,
-    or the other way round. Of these the one with the fewest runs comes next; at a tie, the one that
-    beats the defaults on most objectives, since that one may be recommended.
+    """The configuration to repeat with another seed; None once the recommendations are settled.
 
     Args:
-        study: its objectives.
+        study: its objectives and ``[decision]``.
         known: outcomes that the next trial may know, re-evaluated with the latest calibration.
         history: all outcomes; configurations that have become infeasible are not repeated.
         in_flight: proposals that are being trained.
-        predicted: the tuner's predictions for ``known``.
+        predicted: the tuner's predictions for ``known``, with the interval of the model alone.
     """
+    if not any(predicted.values()) and "validate" not in study.tuner.phases:
+        return None  # too few trials to know by default what to repeat
     completed = [each for each in known if isinstance(each, Completed)]
     ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
-    first: dict[object, Completed] = {}
-    for each in completed:
-        first.setdefault(each.proposal.configuration.key, each)
-    candidates = [
-        each for key, each in first.items() if each.forecast.feasible and key not in ruled_out
+    once = [
+        (_as_predicted(each, predicted), runs)
+        for each, runs in merged(completed)
+        if each.forecast.feasible and each.proposal.configuration.key not in ruled_out
     ]
-    middle = [_at(each, predicted, "value") for each in candidates]
-    front = {each.proposal.number for each in non_dominated(study, middle)}
-    asked = [*(outcome.proposal for outcome in history), *in_flight]
-    runs = Counter(proposal.configuration.key for proposal in asked)
-    doubtful = [
-        each
-        for each, as_predicted in zip(candidates, middle, strict=True)
-        if _in_doubt(study, each, as_predicted, middle, front, predicted)
+    front = {each.proposal.number for each in non_dominated(study, [each for each, _ in once])}
+    finalists = [
+        (each, runs)
+        for each, runs in once
+        if each.proposal.number in front or each.proposal.number == 0
     ]
-    defaults = next((each for each in middle if each.proposal.number == 0), None)
-    at = {each.proposal.number: each for each in middle}
-
-    def order(each: Completed) -> tuple[int, int, int]:
-        number = each.proposal.number
-        beaten = _beaten(study, at[number], defaults) if defaults else 0
-        return runs[each.proposal.configuration.key], -beaten, number
-
-    return min(doubtful, key=order).proposal.configuration if doubtful else None
-
-
-def _beaten(study: StudyConfig, outcome: Completed, defaults: Completed) -> int:
-    """Number of objectives on which an outcome beats the defaults; -1 if a learned one is worse."""
-    gains = minimised(study, defaults) - minimised(study, outcome)
-    learned = np.array([objective.learned for objective in study.study.objectives])
-    return -1 if (gains[learned] < 0).any() else int((gains > 0).sum())
-
-
-def _in_doubt(
-    study: StudyConfig,
-    outcome: Completed,
-    middle: Completed,
-    others: Sequence[Completed],
-    front: set[int],
-    predicted: Predictions,
-) -> bool:
-    """Whether it depends on the outcome's interval if it is on the front."""
-    on_front = outcome.proposal.number in front
-    if not any(outcome.proposal.number in of for of in predicted.values()):
-        return on_front and bool(predicted)  # too few trials for intervals: repeat the front
-    end = _at(outcome, predicted, "worse" if on_front else "better")
-    rest = [each for each in others if each is not middle]
-    return any(each is end for each in non_dominated(study, [*rest, end])) != on_front
+    flying = Counter(proposal.configuration.key for proposal in in_flight)
+    number_of = {each.proposal.configuration.key: each.proposal.number for each, _ in once}
+    pending = {number_of[key]: count for key, count in flying.items() if key in number_of}
+    wanted: list[tuple[float, int]] = []
+    devices = {name: None for each, _ in finalists for name in each.forecast.devices}
+    for device in devices:
+        candidates = {
+            each.proposal.number: _candidate(study, each, runs, device, predicted)
+            for each, runs in finalists
+        }
+        found = next_run(
+            list(candidates.values()),
+            candidates.get(0),
+            study.study.objectives,
+            study.decision,
+            pending,
+        )
+        wanted += [found] if found else []
+    if not wanted:
+        return None
+    _, number = max(wanted, key=lambda each: (each[0], -each[1]))
+    return next(
+        each.proposal.configuration for each, _ in finalists if each.proposal.number == number
+    )
 
 
-def _at(outcome: Completed, predicted: Predictions, end: str) -> Completed:
-    """The outcome with its learned objectives as predicted, or at an end of their intervals."""
-    values = dict(outcome.objectives)
-    for name, of_trial in predicted.items():
-        each = of_trial.get(outcome.proposal.number)
-        if each is not None:
-            low = (end == "worse") == MEASURES[name].maximised
-            values[name] = each.value if end == "value" else each.low if low else each.high
-    return replace(outcome, objectives=values)
+def _candidate(
+    study: StudyConfig, outcome: Completed, runs: int, device: str, predicted: Predictions
+) -> Candidate:
+    number, seen = outcome.proposal.number, outcome.forecast.devices[device]
+    values = {}
+    for each in study.study.objectives:
+        cost = None if each.learned else getattr(seen.cost, each.name)
+        learned = predicted.get(each.name, {}).get(number) if each.learned else None
+        value = outcome.objectives[each.name]
+        values[each.name] = cost or learned or Estimate(value, value, value)
+    return Candidate(number, values, runs, _fits(seen))
+
+
+def _fits(seen: DeviceForecast) -> bool:
+    return seen.fitting > 0 if seen.clients else max(seen.slack.values(), default=-1.0) <= 0
+
+
+def _as_predicted(outcome: Completed, predicted: Predictions) -> Completed:
+    """The outcome with learned objectives as predicted."""
+    values = {
+        name: of_trial[outcome.proposal.number].value
+        for name, of_trial in predicted.items()
+        if outcome.proposal.number in of_trial
+    }
+    return replace(outcome, objectives={**outcome.objectives, **values})
 
 
 def merged(outcomes: Sequence[Completed]) -> list[tuple[Completed, int]]:
