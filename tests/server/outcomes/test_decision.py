@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.outcomes.decision import Candidate, Decision, decide, gain
+from fieldtune.server.outcomes.decision import Candidate, Decision, decide, gain, promised
 from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import MEASURES
 
@@ -130,6 +130,13 @@ def test_a_measure_to_be_maximised_counts_by_what_it_lacks() -> None:
     own = MEASURES["metric"]
     some, other = (Candidate(n, {"metric": Estimate(v, v, v)}, MANY) for n, v in values)
     assert gain(some, other, own).log == pytest.approx(0.01 / 0.98)
+
+
+@pytest.mark.parametrize("name", ["error", "accuracy", "loss", "metric"])
+def test_a_promise_is_the_value_whose_gain_is_what_counts(name: str) -> None:
+    kept = promised(MEASURES[name], 0.6, 0.25)
+    some, other = (Candidate(n, {name: Estimate(v, v, v)}, MANY) for n, v in ((1, kept), (0, 0.6)))
+    assert gain(some, other, MEASURES[name]).log == pytest.approx(0.25)
 
 
 def test_what_does_not_fit_is_not_recommended() -> None:

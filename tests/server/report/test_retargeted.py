@@ -30,9 +30,9 @@ def wanted(count: int) -> list[Prospect]:
 @pytest.mark.parametrize(
     ("count", "said"),
     [
-        (1, "About 1 more trial would settle it"),
-        (4, "About 4 more trials would settle it"),
-        (MOST_PROSPECTS, f"At least {MOST_PROSPECTS} more trials would settle it"),
+        (1, "About 1 more trial would improve it"),
+        (4, "About 4 more trials would improve it"),
+        (MOST_PROSPECTS, f"At least {MOST_PROSPECTS} more trials would improve it"),
     ],
 )
 def test_it_says_how_many_trials_would_settle_the_front(
@@ -46,10 +46,13 @@ def test_it_says_how_many_trials_would_settle_the_front(
 
 def test_trials_that_the_studys_own_fleet_ruled_out_are_marked(summary: Summary) -> None:
     text = printed(Retargeted(summary, 0.25, wanted(2), [True, False]))
-    assert "25 % of what fits it was ruled out by the study's own fleet and never tried" in text
+    assert (
+        "25 % of the configurations that fit it did not fit the study's own fleet and were never "
+        "tried" in text
+    )
     assert "width=0 (+50 %), extrapolated\n" in text
     assert "width=1 (+25 %)\n" in text
 
 
 def test_a_settled_front_needs_no_further_trial(summary: Summary) -> None:
-    assert "it is settled" in printed(Retargeted(summary, 0.0, [], []))
+    assert "No further trial is expected to add 1 %" in printed(Retargeted(summary, 0.0, [], []))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fieldtune.server.report.table import print_summary
-from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.schema import GainOf, Summary
 
 MakeSummary = Callable[..., Summary]
 OBJECTIVES = [
@@ -72,6 +72,47 @@ def test_figures_stand_beside_the_defaults_with_better_or_worse(summary: Summary
     assert "✓ 21 µs" in text
     assert "was 69 µs" in text
     assert "−70 %" in text  # noqa: RUF001
+
+
+def test_a_figure_says_whose_it_is_how_it_is_known_and_on_how_many_runs_it_rests(
+    summary: Summary,
+) -> None:
+    text = printed(summary, 80)
+    for words in ("fleet", "worst type", "fleet mean", "this type", "simulated", "predicted"):
+        assert words in text
+    assert "1x" in text.split()
+    measured = summary.model_copy(update={"simulated": False, "known_by": {"error": "measured"}})
+    assert "measured" in printed(measured, 80)
+
+
+def test_what_cannot_be_told_from_the_defaults_has_no_cross(summary: Summary) -> None:
+    changed = {}
+    for device, chosen in summary.recommended.items():
+        worse = [
+            each.model_copy(update={"better": False, "value": 1.01 * each.default})
+            for each in chosen.against_defaults
+        ]
+        noise = GainOf(log=-0.01, noise=0.1, counted=0.0, within_noise=True)
+        gains = dict.fromkeys(chosen.gains, noise)
+        changed[device] = chosen.model_copy(update={"against_defaults": worse, "gains": gains})
+    text = printed(summary.model_copy(update={"recommended": changed}), 140)
+    assert "≈ 6.7 %" in text
+    assert "as good as 7.2 %" in text
+    assert "✗" not in text
+
+
+def test_alternatives_have_their_price_and_the_reason(summary: Summary) -> None:
+    text = printed(summary, 80)
+    assert "raspberry-pi-5: instead of trial 15" in text
+    assert "within noise" in text
+    assert "−1.7 points" in text  # noqa: RUF001
+    assert "+600 mJ" in text
+    assert "6: better on inference_ms, which does not make up for energy_j" in text
+
+
+def test_the_metric_is_called_by_its_name(summary: Summary) -> None:
+    text = printed(summary.model_copy(update={"metric": "own:recall_of_malignant"}), 80)
+    assert "1 - recall_of_malignant" in text
 
 
 def test_the_last_row_of_the_front_is_the_defaults(summary: Summary) -> None:

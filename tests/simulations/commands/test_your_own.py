@@ -61,7 +61,7 @@ def test_a_study_with_own_modules_and_data_is_retargeted_from_anywhere(
     assert done.returncode == 0, done.stderr
     again = fieldtune("retarget", away / "run", "--device", "raspberry-pi-3b-plus", cwd=away)
     assert again.returncode == 0, again.stderr
-    assert "Scored anew for raspberry-pi-3b-plus" in again.stdout
+    assert "Re-evaluated for raspberry-pi-3b-plus" in again.stdout
     assert "made on devices" not in again.stderr
     # On another machine they may lie in the run folder instead; devices' own data does not.
     with closing(sqlite3.connect(away / "run/study.db")) as database, database:

@@ -217,6 +217,16 @@ def gain(candidate: Candidate, other: Candidate, objective: Objective) -> Gain:
     return Gain(math.log(between.value), between.half_width if between.value != 1 else 0.0)
 
 
+def promised(objective: Objective, default: float, counted: float) -> float:
+    """The value of an objective that a counted gain over the default promises."""
+    scale = _scale(objective, default)
+    if objective.unit == "share" and objective.maximised:
+        return 1 - (1 - default) * math.exp(-counted)
+    if scale:
+        return default + counted * scale
+    return default * math.exp(-counted)
+
+
 def _against(
     candidate: Candidate,
     defaults: Candidate,

@@ -1,7 +1,7 @@
-"""How figures are written: a unit that suits the size, and no more digits than they deserve.
+"""How figures are written: in a unit that suits their size, with two significant digits.
 
-Two significant digits, three where the first is 1, so that rounding never moves a figure by more
-than 2.5 %: well inside the intervals of anything that a report shows.
+Three where the first is 1. So rounding changes a figure by at most 2.5 %, which is less than the
+interval of any figure of a report.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Value
 
 _LABELS = {"coverage": "Coverage"}
-"""Of limits that are no measure."""
+"""Of limits that are not measures."""
 
 _MIB = 2.0**20
 _Steps = tuple[tuple[float, str, float], ...]
@@ -74,7 +74,7 @@ class Scale:
 
 
 def label(name: str) -> str:
-    """A measure's or limit's name for people; its own name where it has no other."""
+    """The label of a measure or limit; its name where it has none."""
     return MEASURES[name].label if name in MEASURES else _LABELS.get(name, name)
 
 
@@ -155,6 +155,15 @@ def change(value: float, before: float) -> str:
     return f"{sign}{size:.0f} %" if size >= 1 or size == 0 else f"{sign}{size:.1g} %"
 
 
+def difference(name: str, value: float, other: float) -> str:
+    """A difference in a measure with its sign: ``+29 mJ``, of shares ``−1.2 points``."""
+    gap = value - other
+    unit = scale(name, [abs(gap)])
+    sign = "+" if gap > 0 else "−" if gap < 0 else "±"  # noqa: RUF001
+    words = "points" if unit.unit == "%" else unit.unit
+    return f"{sign}{unit.write(abs(gap))} {words}".rstrip()
+
+
 def setting(value: Value) -> str:
     """A value of the search space; three significant digits of a fraction."""
     if isinstance(value, bool):
@@ -192,7 +201,7 @@ def _digits(value: float) -> int:
 
 
 def _rounded(value: float) -> float:
-    """To the digits it deserves; 1.996 is rounded to 2.0 and 999.7 to 1000."""
+    """To two significant digits, three where the first is 1; 1.996 is rounded to 2.0."""
     if value == 0:
         return 0.0
     return float(f"{value:.{_digits(value) - 1}e}")

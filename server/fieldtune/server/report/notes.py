@@ -1,4 +1,4 @@
-"""What the figures of a report mean, in words that fit the study."""
+"""Explanations of the figures of a report: only of those that occur in it."""
 
 from __future__ import annotations
 
@@ -21,46 +21,54 @@ def notes(summary: Summary) -> dict[str, str]:
     entries: dict[str, str] = {}
     if summary.simulated:
         entries["Predicted, not measured"] = (
-            "This study was simulated: models were really trained and tested, but every cost "
-            "(time, memory, storage, energy, bytes) is predicted from the device's profile. "
+            "This study was simulated: models were trained and tested on simulated clients, and "
+            "every cost (time, memory, storage, energy, bytes) is predicted from a profile. "
             "Measure the exported model on the device before you rely on it."
         )
     else:
         entries["Predicted and measured"] = (
-            "This study ran on devices: what was learned comes from them. Costs are predicted from "
-            "the devices' profiles, so that configurations can be ruled out before they are sent, "
-            "and corrected by what the devices reported."
+            "This study ran on devices, which measured what was learned. Costs are predicted "
+            "from their profiles, so that configurations can be ruled out before they are "
+            "sent, and calibrated with what the devices reported."
         )
     if share and samples:
         count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
         entries[f"Interval of {listed([title.lower() for title in share])}"] = (
-            f"95 %, for clients like these. Of fewer than {FEWEST_PREDICTED} trials it is the "
-            f"Wilson interval over {count} test samples, pooled over all clients that took part; "
-            "they count as fewer where clients differ by more than chance. Of more trials it is "
-            "that of the model of all of them, which has this in it. Two points whose intervals "
-            "overlap a lot may differ by chance."
+            f"95 %, for clients like these. With fewer than {FEWEST_PREDICTED} trials it is the "
+            f"Wilson interval over {count} test samples of all clients that took part; they "
+            "count as fewer where clients differ by more than chance. With more trials the value "
+            "is predicted by a model of all trials, and its interval includes the former. Two "
+            "points whose intervals overlap widely may differ by chance."
         )
     if summary.front and any(goal.learned and goal.unit != "share" for goal in goals):
-        entries["No interval"] = "The loss and a metric of one's own may come without an interval."
+        entries["No interval"] = "With few trials, the loss and your own metric have no interval."
     if costs:
         entries["Interval of a cost"] = (
-            "From the intervals of the profile's own figures: the cheapest and the dearest device "
-            "that would still match the profile (about 90 %), narrower where devices reported "
-            "their own. All points share that "
-            "uncertainty: which of two is cheaper is more certain than what either costs."
+            "90 %, from the intervals of the profile's figures; narrower where devices reported "
+            "their own. Points share most of this uncertainty, so which of two is cheaper is more "
+            "certain than what either costs. Points are compared by the interval of their ratio."
         )
     if worst:
         entries[f"{listed(worst)} of the fleet"] = (
-            "That of the device type that is worst off, among those that can take part."
+            "The highest of the device types that can take part."
         )
     if means:
         entries[f"{listed(means)} of the fleet"] = (
-            "The mean over the clients that can take part, of a whole trial on one device."
+            "The mean over the clients that can take part: what one device needs for a whole trial."
         )
     if summary.recommended:
         entries["On this device"] = (
-            "Files and cards show each cost as that device type sees it, and what was learned as "
-            "the whole fleet sees it; so they differ from the table of the front."
+            "Recommendations show the costs of that device type and the learned measures of the "
+            "whole fleet; the table of the front shows the costs of the fleet."
+        )
+    if summary.decision is not None and summary.recommended:
+        rule = summary.decision
+        entries["Recommended"] = (
+            "Of the points that are no worse than the defaults on what is learned, with a "
+            f"probability of at least {rule.confidence:g}, the one with the largest weighted joint "
+            f"gain. Being worse by up to {100 * rule.tolerance:g} % is tolerated. A difference "
+            "smaller than its noise counts as none, and what is promised is what is left of a "
+            "gain after its noise."
         )
     if summary.refused:
         entries["Reports refused"] = (
@@ -70,18 +78,18 @@ def notes(summary: Summary) -> dict[str, str]:
             + "."
         )
     if summary.changes:
-        entries["Changed on the way"] = ". ".join(map(str, summary.changes)) + (
-            ". Trials from before are judged by the limits as they are now."
+        entries["Study changes"] = ". ".join(map(str, summary.changes)) + (
+            ". Earlier trials are judged by the current limits."
         )
     entries["Limits"] = (
-        "Hard: a configuration over a limit on too much of the fleet is not trained. What is "
-        "used of a limit is judged on the predicted value, not on the ends of its interval."
+        "A configuration that exceeds a limit on too many clients is not trained. Limits are "
+        "compared with the predicted value, not with the ends of its interval."
     )
     entries["Defaults"] = (
-        "The values that the study file itself stands for, trained like any other trial."
+        "The default value of every hyperparameter, trained as the first trial and repeated."
         if summary.defaults
-        else "The values that the study file itself stands for; they were not trained here, or fit "
-        "no device, so nothing is compared to them."
+        else "The default value of every hyperparameter; they were not trained here, or fit no "
+        "device, so nothing is compared with them."
     )
     return entries
 

@@ -1,4 +1,4 @@
-"""``fieldtune retarget``: how far its answer can be trusted, in the terminal."""
+"""``fieldtune retarget`` in the terminal: what its result rests on, and suggested trials."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _SHOWN = 3
 
 
 def print_prospects(found: Retargeted, device: str, console: Console) -> None:
-    """Say what was never tried, and which trials would settle the front."""
+    """Print what was never tried, and which trials are expected to improve the front."""
     lines = [
-        f"Scored anew for {device} from stored trials; nothing was trained. Each point above was "
-        "trained: its error is the fleet's, its costs are those of this device's profile."
+        f"Re-evaluated for {device} from stored trials; nothing was trained. Learned measures are "
+        "the study's own, costs are predicted from the profile of this device type."
     ]
     if found.unexplored >= 0.005:
         lines.append(
-            f"{100 * found.unexplored:.0f} % of what fits it was ruled out by the study's own "
-            "fleet and never tried: there, any claim is an extrapolation."
+            f"{100 * found.unexplored:.0f} % of the configurations that fit it did not fit the "
+            "study's own fleet and were never tried: predictions for them are extrapolated."
         )
     count = len(found.prospects)
     if not found.summary.front:
         lines.append("None of the study's trials fits it: run a study with this device type.")
     elif not count:
-        lines.append("No further trial is expected to add 1 % to this front: it is settled.")
+        lines.append("No further trial is expected to add 1 % of hypervolume to this front.")
     else:
         about = "At least" if count == MOST_PROSPECTS else "About"
         lines.append(
-            f"{about} {counted(count, 'more trial')} would settle it; the first of them, with what "
-            "they are expected to add to the front:"
+            f"{about} {counted(count, 'more trial')} would improve it; the first of them, with the "
+            "hypervolume that each is expected to add:"
         )
         first = list(zip(found.prospects, found.extrapolated, strict=True))[:_SHOWN]
         for prospect, extrapolated in first:

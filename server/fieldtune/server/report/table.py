@@ -16,70 +16,91 @@ from fieldtune.server.report.format import (
     change,
     clients_of,
     counted,
+    difference,
     figure,
     quality,
     scale,
     setting,
 )
 from fieldtune.server.report.reported import headings, rows
+from fieldtune.server.report.run_info import RunInfo, task_facts
 from fieldtune.server.report.view import (
     Seen,
     budgets,
     counts,
+    how_known,
     nothing_fits,
     objectives,
+    on_device,
     parameters,
     phases,
     recommended_for,
     seen_by,
     spent,
     spread,
+    untried,
     why_empty,
 )
-from fieldtune.server.results.schema import Point, Summary
+from fieldtune.server.results.schema import Alternative, Point, Recommendation, Summary
+from fieldtune.server.study.objectives import Objective
 
 _LEAST = 30
-"""Columns below which a configuration is not squeezed in beside the figures."""
+"""Fewest columns for a configuration beside the figures; with less it has a table of its own."""
 _WIDE = 110
-"""Columns from which on an interval stands beside its figure rather than below it."""
+"""Columns from which on an interval is printed beside its figure instead of below it."""
+_ALTERNATIVES = 3
+"""Alternatives that are printed for a device type."""
 
 
-def print_summary(summary: Summary, console: Console) -> None:
+def print_summary(summary: Summary, console: Console, run: RunInfo | None = None) -> None:
     """Print the front, the recommendation for each device type, and counts.
 
     Args:
         summary: of the study's outcomes so far.
-        console: where to; its width decides what stands in columns of its own.
+        console: to print to; its width decides the layout.
+        run: what is known of the run beside them, such as its data.
     """
+    run = run or RunInfo()
     goals = [f"{o.label.lower()} {'↑' if o.maximised else '↓'}" for o in objectives(summary)]
     heading = Text.assemble((summary.study, "bold"), f": {', '.join(goals)}")
     console.print(heading, highlight=False)
+    facts = "; ".join(f"{name} {value}" for name, value in task_facts(summary, run))
+    console.print(Text(facts, style="dim"))
     if summary.front:
-        for position, part in enumerate(_front(summary, console)):
+        for position, part in enumerate(_parts(summary, console)):
             if position:
                 console.print()
             console.print(part)
-        if summary.recommended:
-            console.print()
-            console.print(_deployment(summary, console))
-            if any(point.variants for point in summary.deployable):
-                console.print()
-                console.print(_files(summary))
-        if summary.reported and not summary.simulated:
-            console.print()
-            console.print(_reported(summary))
     else:
         console.print(Text(why_empty(summary), style="yellow"))
+    for sentence in untried(summary, run.study):
+        console.print(Text(sentence, style="yellow"))
     for changes in summary.changes:
-        console.print(Text(f"Changed on the way. {changes}", style="dim"))
+        console.print(Text(f"Study changes. {changes}", style="dim"))
     console.print(Text(counts(summary), style="dim"))
-    for title, facts in (
+    for title, facts_of in (
         ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
         ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
         ("Budget used", budgets(summary)),
     ):
-        if facts:
-            console.print(Text(f"{title}: {'; '.join(facts)}", style="dim"))
+        if facts_of:
+            console.print(Text(f"{title}: {'; '.join(facts_of)}", style="dim"))
+
+
+def _parts(summary: Summary, console: Console) -> list[Table | Group]:
+    parts: list[Table | Group] = [*_front(summary, console)]
+    if summary.recommended:
+        parts.append(_deployment(summary, console))
+        parts += [
+            _alternatives(summary, device, chosen)
+            for device, chosen in summary.recommended.items()
+            if chosen.alternatives
+        ]
+        if any(point.variants for point in summary.deployable):
+            parts.append(_files(summary))
+    if summary.reported and not summary.simulated:
+        parts.append(_reported(summary))
+    return parts
 
 
 def _front(summary: Summary, console: Console) -> list[Table]:
@@ -103,10 +124,14 @@ def _front(summary: Summary, console: Console) -> list[Table]:
 
 
 def _points(summary: Summary) -> list[tuple[str, Point]]:
-    """The front, and the defaults last, each with what stands in its first column."""
+    """The front, then the defaults, each with the text of its first column."""
     chosen = recommended_for(summary)
-    front = [(f"{'★ ' if p.trial in chosen else ''}{p.trial}", p) for p in summary.front]
-    return [*front, *([("defaults", summary.defaults)] if summary.defaults else [])]
+
+    def marked(point: Point, title: str) -> tuple[str, Point]:
+        return f"{'★ ' if point.trial in chosen else ''}{title}", point
+
+    front = [marked(point, str(point.trial)) for point in summary.front]
+    return [*front, *([marked(summary.defaults, "defaults")] if summary.defaults else [])]
 
 
 def _varied(summary: Summary) -> list[str]:
@@ -134,7 +159,7 @@ def _front_table(
     }
     names = _varied(summary)
     same = [name for name in parameters(summary) if name not in names]
-    table = _table(f"Front: {counted(len(summary.front), 'point')} that no other beats")
+    table = _table(f"Front: {counted(len(summary.front), 'point')} that no other dominates")
     table.add_column("trial", justify="right", no_wrap=True)
     if configuration == "one":
         table.add_column("configuration")
@@ -143,7 +168,11 @@ def _front_table(
     for objective in objectives(summary):
         unit = units[objective.name].unit
         heading = f"{objective.label} ({unit})" if unit else objective.label
-        table.add_column(Text(heading), justify="right", no_wrap=True)
+        table.add_column(
+            _heading(summary, objective, _of_fleet(objective), heading),
+            justify="right", no_wrap=True,
+        )  # fmt: skip
+    table.add_column("runs", justify="right", no_wrap=True)
     for title, point in _points(summary):
         cells = {
             "columns": [Text(setting(point.configuration[name])) for name in names],
@@ -157,9 +186,10 @@ def _front_table(
                 _with_interval(point.objectives[name], unit, wide=wide)
                 for name, unit in units.items()
             ),
+            f"{point.runs}x",
             style="dim" if title == "defaults" else "",
         )
-    notes = ["★ recommended below"] if summary.recommended else []
+    notes = ["★ recommended for a device type"] if summary.recommended else []
     if same:
         first = points[0].configuration
         notes.append("same for all: " + " ".join(f"{n}={setting(first[n])}" for n in same))
@@ -167,14 +197,29 @@ def _front_table(
     return table
 
 
+def _of_fleet(objective: Objective) -> str:
+    """What an objective of the front is a figure of."""
+    if objective.learned:
+        return "fleet"
+    return "worst type" if objective.worst_of_fleet else "fleet mean"
+
+
+def _heading(summary: Summary, objective: Objective, whose: str, label: str) -> Text:
+    """The objective, what it is a figure of, and how it is known."""
+    return Text.assemble(label, (f"\n{whose}\n{how_known(summary, objective)}", "dim"))
+
+
 def _deployment(summary: Summary, console: Console) -> Group:
-    """One row a device type; the reasons stand below the table where they would not fit in it."""
+    """One row a device type; the reasons are printed below the table where they do not fit in."""
     wide = console.width >= _WIDE
-    table = _table("What to deploy, as each device type sees it")
+    table = _table("What to deploy, for each device type")
     table.add_column("device")
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in objectives(summary):
-        table.add_column(Text(objective.label), justify="right", no_wrap=True)
+        whose = "fleet" if objective.learned else "this type"
+        table.add_column(
+            _heading(summary, objective, whose, objective.label), justify="right", no_wrap=True
+        )
     if wide:
         table.add_column("why", ratio=1, min_width=24)
     reasons = []
@@ -192,9 +237,39 @@ def _deployment(summary: Summary, console: Console) -> Group:
     return Group(table, *([] if wide else [*reasons, Text()]))
 
 
+def _alternatives(summary: Summary, device: str, chosen: Recommendation) -> Group:
+    """Other points for a device type, each with its price against the recommended one."""
+    table = _table(f"{device}: instead of trial {chosen.trial}")
+    table.add_column("trial", justify="right", no_wrap=True)
+    for objective in objectives(summary):
+        table.add_column(Text(objective.label), justify="right", no_wrap=True)
+    if any(each.no_worse is not None for each in chosen.alternatives):
+        table.add_column("no worse", justify="right", no_wrap=True)
+    shown = chosen.alternatives[:_ALTERNATIVES]
+    own = summary.point(chosen.trial)
+    for each in shown:
+        cells = [
+            _price(each, objective, on_device(summary.point(each.trial), device, objective.name),
+                   on_device(own, device, objective.name))
+            for objective in objectives(summary)
+        ]  # fmt: skip
+        certainty = [] if each.no_worse is None else [f"{100 * each.no_worse:.0f} %"]
+        table.add_row(str(each.trial), *cells, *certainty)
+    return Group(table, *(Text(f"{each.trial}: {each.why_not}", style="dim") for each in shown))
+
+
+def _price(other: Alternative, objective: Objective, now: Estimate, own: Estimate) -> Text:
+    found = other.gains[objective.name]
+    if found.within_noise:
+        return Text("within noise", style="dim")
+    style = "green" if found.log > 0 else "red"
+    return Text(difference(objective.name, now.value, own.value), style=style)
+
+
 def _files(summary: Summary) -> Table:
-    """What there is to export of the recommended trials, each file as it measured."""
-    table = _table("Files to export, as measured")
+    """The files to export of the recommended trials, with their measured figures."""
+    how = "simulated" if summary.simulated else "measured"
+    table = _table(f"Files to export, {how} on the clients")
     table.add_column("trial", justify="right")
     measure = quality(summary.front[0].measures) if summary.front else "error"
     for heading in ("variant", "size", measure):
@@ -239,7 +314,7 @@ def _table(title: str) -> Table:
 
 
 def _configuration(point: Point, names: list[str]) -> Text:
-    """``width=16 depth=2 ...``: a line is broken between two, never within one."""
+    """``width=16 depth=2 ...``: lines are broken only between two of them."""
     return Text(" ".join(f"{name}={setting(point.configuration[name])}" for name in names))
 
 
@@ -257,7 +332,13 @@ def _beside_default(seen: Seen) -> Text:
         return Text(value)
     before = unit.with_unit(seen.default)
     if seen.better is None:
-        return Text.assemble(f"= {value}", ("\nas before", "dim"))
+        same = seen.figure.value == seen.default
+        return Text.assemble(
+            f"= {value}" if same else f"≈ {value}",
+            ("\nas before" if same else f"\nas good as {before}", "dim"),
+        )
     mark, style = ("✓", "green") if seen.better else ("✗", "red")
-    by = change(now, seen.default)
-    return Text.assemble((f"{mark} {value}", style), (f"\nwas {before}", "dim"), f"\n{by}")
+    further = f"\n{change(now, seen.default)}"
+    if seen.promised is not None:
+        further = f"\npromised\n{unit.with_unit(seen.promised)}"
+    return Text.assemble((f"{mark} {value}", style), (f"\nwas {before}", "dim"), further)

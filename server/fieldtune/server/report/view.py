@@ -10,6 +10,7 @@ from typing import get_args
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.costs.budget import Account
+from fieldtune.server.outcomes.decision import promised
 from fieldtune.server.report.format import (
     Scale,
     budget_used,
@@ -37,7 +38,9 @@ class Seen:
     figure: Estimate
     default: float | None
     better: bool | None
-    """None where it equals the default, or there is none."""
+    """None where it cannot be told from the default, or there is none."""
+    promised: float | None = None
+    """The value that is promised, of what is learned; None in results of earlier versions."""
 
     @property
     def unit(self) -> Scale:
@@ -68,13 +71,17 @@ def seen_by(summary: Summary, device: str) -> list[Seen]:
     seen = []
     for objective in objectives(summary):
         entry = against.get(objective.name)
-        level = entry is None or entry.value == entry.default
+        gain = recommendation.gains.get(objective.name)
+        level = entry is None or entry.value == entry.default or (gain and gain.within_noise)
         seen.append(
             Seen(
                 objective=objective,
                 figure=on_device(point, device, objective.name),
                 default=None if entry is None else entry.default,
                 better=None if level or entry is None else entry.better,
+                promised=promised(objective, entry.default, gain.counted)
+                if gain and entry and objective.learned
+                else None,
             )
         )
     return seen
@@ -110,6 +117,13 @@ def timed_on(summary: Summary) -> list[str]:
 def how_learned(summary: Summary) -> str:
     """How the learned measures are known."""
     return "simulated" if summary.simulated else "measured"
+
+
+def how_known(summary: Summary, objective: Objective) -> str:
+    """How an objective's figures are known: learned ones as reported, costs as predicted."""
+    return summary.known_by.get(objective.name) or (
+        how_learned(summary) if objective.learned else "predicted"
+    )
 
 
 def believed(summary: Summary) -> list[tuple[str, Point]]:

@@ -274,6 +274,9 @@ class Summary(_Model):
     """Of the study when this was written."""
     decision: DecisionRule | None = None
     """None in files of versions that had none."""
+    known_by: dict[str, Literal["predicted", "simulated", "measured"]] = {}
+    """Measure -> how its figures in ``objectives``, ``measures`` and ``costs`` are known: learned
+    ones are measured, or simulated where the clients are; costs are predicted from profiles."""
 
     @property
     def deployable(self) -> list[Point]:

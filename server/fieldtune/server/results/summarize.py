@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Literal
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.calibration import Correction
@@ -133,12 +134,22 @@ def summarise(
         failures=_failures(outcomes),
         refused=_refused(outcomes),
         changes=list(changes),
+        known_by=_known_by(completed),
         decision=DecisionRule(
             weights={each.name: study.decision.weight(each.name) for each in objectives},
             tolerance=study.decision.tolerance,
             confidence=study.decision.confidence,
         ),
     )
+
+
+def _known_by(
+    completed: Sequence[Completed],
+) -> dict[str, Literal["predicted", "simulated", "measured"]]:
+    learned: Literal["simulated", "measured"] = (
+        "simulated" if all(outcome.learned.simulated for outcome in completed) else "measured"
+    )
+    return {name: learned if each.learned else "predicted" for name, each in MEASURES.items()}
 
 
 def _failures(outcomes: Sequence[Outcome]) -> dict[str, int]:

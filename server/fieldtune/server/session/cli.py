@@ -61,9 +61,10 @@ def report(
 
         typer.echo(render_html(summary, run_info(folder, summary)), nl=False)
         return
+    from fieldtune.server.report.run_info import run_info
     from fieldtune.server.report.table import print_summary
 
-    print_summary(summary, Console())
+    print_summary(summary, Console(), run_info(folder, summary))
 
 
 def compare(
