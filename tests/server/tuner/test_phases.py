@@ -71,6 +71,7 @@ def test_a_phase_follows_from_the_share_of_the_budget_that_is_used() -> None:
     schedule = Schedule(study("{ explore = 0.1, tune = 0.2, validate = 0.1 }"))
     phases = [schedule.phase(trial, trial / 40) for trial in range(40)]
     assert phases == ["explore"] * 4 + ["refine"] * 24 + ["tune"] * 8 + ["validate"] * 4
+    assert schedule.phase(38, 38 / 40, settled=True) == "tune"
 
 
 def test_without_phases_the_space_is_explored_evenly_and_then_refined() -> None:

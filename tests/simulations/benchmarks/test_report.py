@@ -228,7 +228,11 @@ def test_every_peer_problem_and_part_is_documented() -> None:
 def test_every_judged_problem_exists_and_none_is_tuned_on_at_the_same_seeds() -> None:
     registered = tomllib.loads(PREREGISTRATION.read_text())
     judged, development = registered["judged"], registered["development"]
-    assert set(judged["problems"]) | set(development["problems"]) == set(own_problems())
+    tuned, asked = development["recommend"]["problems"], judged["recommend"]["problems"]
+    every = {*judged["problems"], *development["problems"], *tuned, *asked}
+    assert every == set(own_problems())
+    assert not set(tuned) & set(asked)
+    assert development["recommend"]["first_seed"] + 100 < judged["recommend"]["first_seed"]
     common = set(judged["problems"]) & set(development["problems"])
     assert common == {"digits"}
     assert development["first_seed"] + 100 < judged["first_seed"]

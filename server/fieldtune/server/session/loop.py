@@ -149,9 +149,10 @@ class TuningLoop:
         ``updated`` are the known costs, if they have changed since the last proposal.
         """
         sent = self._knowledge.sent() + len(self._in_flight)
-        phase = self._schedule.phase(sent, self._knowledge.budget_used(self._numbers()))
-        if self._tuner.resumes:
-            return phase, None
+        used = self._knowledge.budget_used(self._numbers())
+        phase = self._schedule.phase(sent, used)
+        if self._tuner.resumes:  # a repetition has its phase stored with it
+            return self._schedule.phase(sent, used, settled=True), None
         in_flight = [training.proposal for training in self._in_flight]
         history = self._tuner.history()
         asked = [*(outcome.proposal for outcome in history), *in_flight]
@@ -165,7 +166,9 @@ class TuningLoop:
         rescored = self._knowledge.rescored_before(math.inf, self._numbers())
         predicted = self._tuner.predict(rescored, updated, sampling=False)
         finalist = next_finalist(self._study, rescored, history, in_flight, predicted)
-        return ("refine", None) if finalist is None else (phase, finalist)
+        if finalist is None:
+            return self._schedule.phase(sent, used, settled=True), None
+        return phase, finalist
 
     def _allowed(self, configuration: Configuration) -> bool:
         """Whether the known limits allow a configuration."""

@@ -2,7 +2,7 @@
 
 A trial's phase follows from the share of the budget that was used when it was proposed, so it
 depends on the order of the trials only. Finalists are repeated until what is recommended is
-settled, within a share of the budget; what is left of the share goes on refining.
+settled, within a share of the budget; what is left of the share is used as the phase before it.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ class Schedule:
         self._validate = 1 - shares.get("validate", _validated_by_default(study))
         self._tune = self._validate - shares.get("tune", 0.0)
 
-    def phase(self, trials: int, share: float) -> Phase:
+    def phase(self, trials: int, share: float, *, settled: bool = False) -> Phase:
         """The phase of the next trial.
 
         Args:
             trials: sent to devices before it.
             share: used share of the budget.
+            settled: whether nothing needs to be repeated.
         """
-        if self._validate < 1 and share >= self._validate - _ROUNDING:
+        if not settled and self._validate < 1 and share >= self._validate - _ROUNDING:
             return "validate"
         if self._tune < self._validate and share >= self._tune - _ROUNDING:
             return "tune"
