@@ -162,10 +162,10 @@ def test_each_model_is_tried_once_unless_limits_forbid_it() -> None:
     asked = [Proposal(0, defaults)]
     new = untried_model(several, asked, lambda each: True)
     assert new == replace(defaults, model={"model": "cnn"})
-    small = untried_model(several, asked, lambda each: each.client["learning_rate"] != 0.5)
+    small = untried_model(several, asked, lambda each: each["learning_rate"] != 0.5)
     assert small is not None
     assert (small.model["model"], small.client["learning_rate"] != 0.5) == ("cnn", True)
-    no_cnn = untried_model(several, asked, lambda each: each.model["model"] != "cnn")
+    no_cnn = untried_model(several, asked, lambda each: each["model"] != "cnn")
     assert no_cnn is not None
     assert no_cnn.model["model"] == "gru"
     every = [*asked, *(Proposal(n, replace(defaults, model={"model": m}))

@@ -77,6 +77,10 @@ class KnownCosts:
         self._known.clear()
         self._changed = True
 
+    def allow(self, values: Mapping[str, Value]) -> bool:
+        """Whether the limits, as far as they are known, allow a configuration."""
+        return all(value <= 0 for value in self(values).constraints.values())
+
     def __call__(self, values: Mapping[str, Any]) -> Known:
         """Known objectives and constraints of the configuration with these values."""
         configuration = self._space.configuration(values)

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fieldtune.server.results.interval import wilson
 from fieldtune.server.results.schema import Point, Summary, VariantFile
+from fieldtune.server.results.summarize import wilson
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
 
-_RUN = '''\
+_RUN = """\
 ```python
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter  # or tflite_runtime.interpreter
@@ -28,7 +28,7 @@ sample = np.zeros(given["shape"], given["dtype"])  # one sample, prepared as for
 interpreter.set_tensor(given["index"], sample)
 interpreter.invoke()
 print(interpreter.get_tensor(result["index"]))  # {output}
-```'''
+```"""
 
 
 def card_json(study: StudyConfig, point: Point, variants: Mapping[str, VariantFile]) -> str:
@@ -60,9 +60,12 @@ def card_md(study: StudyConfig, summary: Summary, point: Point) -> str:
         summary: its results.
         point: one of its deployable points, with its variants.
     """
-    return "\n\n".join(
-        [_header(study, point), *(section for section in _sections(study, summary, point))]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [_header(study, point), *(section for section in _sections(study, summary, point))]
+        )
+        + "\n"
+    )
 
 
 def _metric(study: StudyConfig, measures: Mapping[str, float]) -> tuple[str, float]:

@@ -88,8 +88,8 @@ def retarget(
     rescored = rescore(completed, costs, {})
     fitting = [o for o in rescored if isinstance(o, Completed) and o.forecast.feasible]
     sample = [c.flat() for c in study.full_space.sample(500, study.study.seed)]
-    fits_now = [values for values in sample if _allowed(known, values)]
-    new = [values for values in fits_now if not _allowed(before, values)]
+    fits_now = [values for values in sample if known.allow(values)]
+    new = [values for values in fits_now if not before.allow(values)]
     wanted = prospects(
         study.full_space,
         study.study.objectives,
@@ -102,9 +102,5 @@ def retarget(
         summarise(target, rescored, {}, predicted),
         len(new) / len(fits_now) if fits_now else 0.0,
         wanted,
-        [not _allowed(before, each.configuration.flat()) for each in wanted],
+        [not before.allow(each.configuration.flat()) for each in wanted],
     )
-
-
-def _allowed(known: KnownCosts, values: dict[str, int | float | str | bool]) -> bool:
-    return all(value <= 0 for value in known(values).constraints.values())

@@ -8,7 +8,6 @@ is resumed they are those that are still in the fleet, or all of today's fleet w
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -32,10 +31,10 @@ from fieldtune.server.federation.per_client import per_client
 from fieldtune.server.federation.plausible import Asked, Bounds
 from fieldtune.server.federation.worklists import worked_off
 from fieldtune.server.outcomes.trial import Completed, Outcome
+from fieldtune.server.results.card import card_json, card_md
 from fieldtune.server.results.run_folder import RunFolder, trial_name
 from fieldtune.server.results.schema import ClassCounts, Point, Summary, VariantFile
 from fieldtune.server.study.artefacts import Artefacts
-from fieldtune.server.study.config import StudyConfig
 
 _REMEDY = "run the study's 'fieldtune tune' command again to write it anew"
 
@@ -109,6 +108,14 @@ def with_variants(folder: RunFolder, summary: Summary) -> Summary:
     defaults = summary.defaults and filled(summary.defaults)
     front = [filled(point) for point in summary.front]
     return summary.model_copy(update={"front": front, "defaults": defaults})
+
+
+def write_cards(folder: RunFolder, summary: Summary) -> None:
+    """Write ``card.md`` of every point that has files."""
+    for point in summary.deployable:
+        if point.variants:
+            text = card_md(folder.study, summary, point)
+            folder.write(f"models/{trial_name(point.trial)}/card.md", text)
 
 
 @dataclass
@@ -235,7 +242,7 @@ class VariantMaker:
             )
             for name, model in measuring.models.items()
         }
-        card = _card(self._folder.study, measuring.point, variants)
+        card = card_json(self._folder.study, measuring.point, variants)
         self._folder.write(card_path(measuring.point.trial), card)
 
     def _variant_file(self, model: bytes, answers: Mapping[int, Report]) -> VariantFile:
@@ -297,19 +304,3 @@ def _read(file: Path) -> bytes:
 def card_path(trial: int) -> str:
     """Where a trial's card lies in the run folder."""
     return f"models/{trial_name(trial)}/card.json"
-
-
-def _card(study: StudyConfig, point: Point, variants: dict[str, VariantFile]) -> str:
-    """What the files beside it are, for whoever finds them on a device."""
-    card = {
-        "schema_version": 1,
-        "study": study.study.name,
-        "trial": point.trial,
-        "task": study.task.model_dump(mode="json"),
-        "configuration": point.configuration,
-        "measures": point.measures,
-        "test_samples": point.test_samples,
-        "variants": {name: file.model_dump(mode="json") for name, file in variants.items()},
-        "devices": {name: device.model_dump(mode="json") for name, device in point.devices.items()},
-    }
-    return json.dumps(card, indent=1) + "\n"

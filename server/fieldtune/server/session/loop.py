@@ -144,10 +144,7 @@ class TuningLoop:
         return proposal, self._artefacts.of(proposal.configuration)
 
     def _next_purpose(self, updated: KnownCosts | None) -> tuple[Phase, Configuration | None]:
-        """The next trial's phase and the configuration to try, None where the tuner proposes it.
-
-        ``updated`` are the known costs, if they have changed since the last proposal.
-        """
+        """The next trial's phase and the configuration to try, None where the tuner proposes it."""
         sent = self._knowledge.sent() + len(self._in_flight)
         used = self._knowledge.budget_used(self._numbers())
         phase = self._schedule.phase(sent, used)
@@ -156,7 +153,7 @@ class TuningLoop:
         in_flight = [training.proposal for training in self._in_flight]
         history = self._tuner.history()
         asked = [*(outcome.proposal for outcome in history), *in_flight]
-        if asked and (new := untried_model(self._study, asked, self._allowed)):
+        if asked and (new := untried_model(self._study, asked, self._known_costs.allow)):
             return "explore", new
         finished = self._knowledge.finished_before(math.inf, self._numbers())
         if defaults := defaults_again(self._study, sent, finished, history, in_flight):
@@ -169,11 +166,6 @@ class TuningLoop:
         if finalist is None:
             return self._schedule.phase(sent, used, settled=True), None
         return phase, finalist
-
-    def _allowed(self, configuration: Configuration) -> bool:
-        """Whether the known limits allow a configuration."""
-        known = self._known_costs(configuration.flat())
-        return all(value <= 0 for value in known.constraints.values())
 
     # 2. Predict costs and check the limits
 

@@ -38,7 +38,7 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
-from fieldtune.server.results.variants import VariantMaker, with_variants
+from fieldtune.server.results.variants import VariantMaker, with_variants, write_cards
 from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
@@ -220,6 +220,7 @@ def run_session(
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
         unmeasured = maker.make(summary.deployable, tuner.history())
         summary = with_variants(folder, summary)
+        write_cards(folder, summary)
         expected = outlook(study, summary, recorder.evaluated()[0], known)
         summary = summary.model_copy(update={"state": "finished", "outlook": expected})
         write_results(folder, summary)

@@ -8,7 +8,7 @@ settled, within a share of the budget; what is left of the share is used as the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -21,7 +21,7 @@ from fieldtune.server.outcomes.front import non_dominated
 from fieldtune.server.outcomes.trial import Completed, DeviceForecast, Infeasible, Outcome, Proposal
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
-from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.space import Configuration, Value
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.predictions import Predictions
 
@@ -105,7 +105,7 @@ def defaults_again(
 def untried_model(
     study: StudyConfig,
     asked: Iterable[Proposal],
-    allowed: Callable[[Configuration], bool],
+    allowed: Callable[[Mapping[str, Value]], bool],
 ) -> Configuration | None:
     """A configuration of a model that no trial has had yet; None where there is no such model.
 
@@ -115,7 +115,7 @@ def untried_model(
     Args:
         study: its models and space.
         asked: all proposals so far, those that limits ruled out included.
-        allowed: whether known limits allow a configuration.
+        allowed: whether known limits allow these values of all parameters.
     """
     if len(study.task.models) == 1:
         return None
@@ -124,7 +124,7 @@ def untried_model(
     for model in (each for each in study.task.models if each not in tried):
         for drawn in [space.defaults(), *space.sample(_DRAWN, study.study.seed)]:
             configuration = replace(drawn, model={**drawn.model, "model": model})
-            if allowed(configuration):
+            if allowed(configuration.flat()):
                 return configuration
     return None
 

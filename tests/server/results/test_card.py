@@ -1,0 +1,115 @@
+"""What a trial's card says of its files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.server.results.card import card_json, card_md
+from fieldtune.server.results.schema import OnDevice, Point, Recommendation, Summary, VariantFile
+from fieldtune.server.study.load import parse_study
+
+STUDY = parse_study(
+    """
+[study]
+name = "s"
+trials = 2
+rounds = 7
+objectives = ["error", "inference_ms"]
+[task]
+data = "digits"
+model = ["mlp", "cnn"]
+metric = "recall"
+[fleet]
+clients = 2
+devices = { "raspberry-pi-5" = 1.0 }
+[limits]
+inference_ms = 20
+[space.model]
+width = { choices = [8, 16] }
+[space.client]
+learning_rate = { low = 0.01, high = 1.0 }
+""",
+    "s",
+)
+FILE = VariantFile(
+    bytes=1234,
+    sha256="ab" * 32,
+    measures={"error": 0.1, "metric": 0.9},
+    test_samples=100,
+    inference_ms={"raspberry-pi-5": 0.5},
+)
+POINT = Point(
+    trial=3,
+    configuration={"model": "cnn", "width": 8, "learning_rate": 0.1},
+    objectives={"error": Estimate(0.12, 0.1, 0.15), "inference_ms": Estimate(1.0, 0.5, 2.0)},
+    measures={"error": 0.1, "metric": 0.9},
+    test_samples=100,
+    runs=2,
+    devices={
+        "raspberry-pi-5": OnDevice(
+            clients=2,
+            fitting=2,
+            costs={"inference_ms": Estimate(1.0, 0.5, 2.0), "energy_j": None},
+            slack={"inference_ms": -0.95},
+        )
+    },
+    variants={"fp32": FILE},
+)
+SUMMARY = Summary(
+    study="s",
+    seed=0,
+    objectives=STUDY.study.objectives,
+    metric="recall",
+    devices={"raspberry-pi-5": 2},
+    simulated=True,
+    trials=2,
+    infeasible=0,
+    failed=0,
+    front=[POINT],
+    recommended={"raspberry-pi-5": Recommendation(trial=3, why="", against_defaults=[])},
+    defaults=None,
+    attempts=[],
+)
+
+
+def test_the_header_of_a_card_is_a_model_index() -> None:
+    header = card_md(STUDY, SUMMARY, POINT).split("---")[1]
+    facts: dict[str, Any] = {
+        key: json.loads(value)
+        for key, _, value in (line.partition(": ") for line in header.strip().splitlines())
+    }
+    assert facts["datasets"] == ["digits"]
+    assert facts["metrics"] == ["recall"]
+    (result,) = facts["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "recall", "value": 0.9, "name": "recall of fp32.tflite"}]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Recommended for raspberry-pi-5.",
+        "- Model: `cnn`: width = 8",
+        "- learning_rate: 0.1",
+        "- Data: `digits`, partition as the data says",
+        "- Runs of this configuration: 2",
+        "| `fp32.tflite` | recall 0.9 (0.8256 to 0.9448) | raspberry-pi-5 0.5 ms |",
+        "on the clients (simulated)",
+        "| raspberry-pi-5 | inference_ms 1 (0.5 to 2) | inference_ms 5 % |",
+        f"| `fp32.tflite` | 1234 | `{'ab' * 32}` |",
+        'Interpreter("fp32.tflite")',
+    ],
+)
+def test_a_card_says_task_data_metric_figures_limits_hashes_and_how_to_run(words: str) -> None:
+    assert words in card_md(STUDY, SUMMARY, POINT)
+
+
+def test_the_same_is_in_json() -> None:
+    card = json.loads(card_json(STUDY, POINT, POINT.variants))
+    assert card["variants"]["fp32"]["sha256"] == FILE.sha256
+    assert card["objectives"]["error"] == {"value": 0.12, "low": 0.1, "high": 0.15}
+    assert (card["seed"], card["rounds"], card["runs"]) == (0, 7, 2)
+    assert card["limits"]["inference_ms"] == 20
