@@ -1,4 +1,4 @@
-"""How well the cost model predicts this machine, and published figures of boards it never saw.
+"""How well the cost model predicts the machine that it is calibrated on.
 
 usage: python simulations/benchmarks/cost_model.py [--models 200] [--seed 0] [--folder DIR]
 
@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from published import published_table
 from random_models import drawn
 
 from fieldtune.profiles.common.errors import CompileError
@@ -246,7 +245,6 @@ def main() -> int:
         found = np.array([getattr(cost, field).value for cost in costs])
         line(f"peak memory, {kind}", found, peaks, 0.10, "(aim 95 %)")
     prediction_time(profile, loads)
-    published_table()
     return 0
 
 

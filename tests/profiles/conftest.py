@@ -123,7 +123,8 @@ def profile_table(**changes: dict[str, Any]) -> dict[str, Any]:
     """Tables of a profile whose intervals have no width, with some keys changed."""
     units = value_fields()
     table: dict[str, Any] = {"title": "a board of round numbers"}
-    for name, number in ROUND_NUMBERS.items():
+    for name in (*ROUND_NUMBERS, *(set(changes) - set(ROUND_NUMBERS))):
+        number = ROUND_NUMBERS.get(name, 0)
         table[name] = {
             "value": number,
             "low": number,

@@ -104,3 +104,32 @@ def measure_host(
     if measured.missing:
         err.print(Text(missing_note(measured, out)))
     Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))
+
+
+@app.command("fit")
+def fit_profile(
+    table: Annotated[
+        Path,
+        typer.Argument(metavar="TABLE.csv", help="Columns model, ms, threads, runtime, source."),
+    ],
+    profile: Annotated[str, typer.Option(help="The profile to start from: a name, or a file.")],
+    models: Annotated[Path, typer.Option(help="Folder of the models' .tflite files.")],
+    out: Annotated[Path, typer.Option(help="Where to write the profile.")],
+) -> None:
+    """Fit a profile's rates to measured latencies, own or published."""
+    from fieldtune.profiles.common.files import write_atomically, writing
+    from fieldtune.profiles.common.toml import to_toml
+    from fieldtune.profiles.device.load import load_profile
+    from fieldtune.profiles.measure.fit_table import fit_table, fitted_profile, read_table
+    from fieldtune.profiles.tables import fit_errors
+
+    if out.suffix != ".toml" or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: give a .toml file in a folder that exists")
+    base = load_profile(profile)
+    rows = read_table(table, models)
+    found = fit_table(base, rows, f"fieldtune profiles fit {table.name}")
+    with writing(out, "fit again"):
+        write_atomically(out, to_toml(fitted_profile(base, profile, found)))
+    load_profile(out)
+    Console().print(fit_errors(found.errors))
+    Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -19,11 +21,12 @@ from fieldtune.profiles.device.profile import (
     ProfileValue,
     value_fields,
 )
+from fieldtune.profiles.measure.fit_table import stated_error
 from fieldtune.profiles.measure.profile_host import Measured
 
 _SLOWEST = 4
 """Kernels named below the table."""
-_BASES: tuple[Basis, ...] = ("measured", "published", "estimated")
+_BASES: tuple[Basis, ...] = ("measured", "fitted", "published", "estimated")
 
 
 def print_profile(profile: DeviceProfile, console: Console) -> None:
@@ -80,6 +83,23 @@ def print_predictions(found: Sequence[FilePrediction], console: Console) -> None
         console.print(Text(f"{Path(each.model).name} on {each.device}, {each.signature}: {parts}"))
 
 
+def fit_errors(errors: Mapping[str, NDArray[np.float64]]) -> Table:
+    """How far predictions were off for families of models that the fit had not seen."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("latencies", "number", "median error", "90 % within", "predicted/measured"):
+        table.add_column(heading, justify="left" if heading == "latencies" else "right")
+    for kind, found in sorted(errors.items()):
+        middle, most = stated_error(found)
+        table.add_row(
+            kind,
+            str(len(found)),
+            f"{100 * middle:.0f} %",
+            f"{100 * most:.0f} %",
+            f"{np.exp(np.median(found)):.2f}",
+        )
+    return table
+
+
 def _with_interval(found: Estimate | None) -> str:
     return "-" if found is None else f"{found.value:.3g} ({found.low:.3g}-{found.high:.3g})"
 
@@ -99,7 +119,7 @@ def overview(profiles: list[DeviceProfile]) -> Table:
     """A table of profiles, one per row: the main values and how many values have which basis."""
     table = Table(
         caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded, - if "
-        "not given. Basis: number of measured/published/estimated values.",
+        "not given. Basis: number of measured/fitted/published/estimated values.",
         caption_justify="left",
         box=None,
         pad_edge=False,

@@ -126,10 +126,10 @@ def test_tensors_that_stay_in_a_cache_are_near_and_others_come_from_afar():
 
     tiny, small = NEAR_BYTES / 5, FAR_BYTES / 10
     large, huge = 0.6 * FAR_BYTES, 0.6 * REMOTE_BYTES
-    assert of_two_ops(tiny) == [(0, 0, 0)] * 2
-    assert of_two_ops(small) == [(small, 0, 0)] * 2
-    assert of_two_ops(large) == [(large, large, 0), (large, 0, 0)]
-    assert of_two_ops(huge) == [(huge, huge, huge), (huge, huge, 0)]
+    assert of_two_ops(tiny) == [(0, 0, 0, 0)] * 2
+    assert of_two_ops(small) == [(small, 0, 0, 0)] * 2
+    assert of_two_ops(large) == [(large, large, 0, large), (large, 0, 0, 0)]
+    assert of_two_ops(huge) == [(huge, huge, huge, huge), (huge, huge, 0, huge)]
 
 
 def test_a_result_that_keeps_its_place_for_long_is_written_to_memory_and_read_from_it():

@@ -35,6 +35,8 @@ class CacheMisses(NamedTuple):
     """Of these, read from beyond the L2 cache."""
     remote: float
     """Traffic of main memory: bytes read, plus twice the bytes written."""
+    beyond_l2: float
+    """The same for a device without an L3 cache."""
 
 
 def cache_misses(
@@ -61,15 +63,18 @@ def cache_misses(
     for now, ins, outs in zip(starts, reads, writes, strict=True):
         distances = [(now - used[tensor] + size, size) for tensor, size in ins]
         remote_reads = sum(size for distance, size in distances if distance > REMOTE_BYTES)
-        remote_writes = 0.0
+        remote_writes = far_writes = 0.0
         for tensor, size in outs:
             lifetime = max(last_read.get(tensor, 0.0) - written[tensor], 0.0)
             held = position - written[tensor] if tensor in kept else lifetime
-            if min(held, position - lifetime) > REMOTE_BYTES:
-                remote_writes += size
+            away = min(held, position - lifetime)
+            remote_writes += size * (away > REMOTE_BYTES)
+            far_writes += size * (away > FAR_BYTES)
         near = sum(size for distance, size in distances if distance > NEAR_BYTES)
         far = sum(size for distance, size in distances if distance > FAR_BYTES)
-        found.append(CacheMisses(near, far, remote_reads + 2.0 * remote_writes))
+        found.append(
+            CacheMisses(near, far, remote_reads + 2.0 * remote_writes, far + 2.0 * far_writes)
+        )
         after = now + sum(size for _, size in (*ins, *outs))
         used.update((tensor, after) for tensor, _ in (*ins, *outs))
     return found

@@ -4,7 +4,9 @@ The ratio of reported to predicted values of a device type is modelled as log-no
 unknown factor, and the factor itself as log-normal around 1, as wide as the prediction's interval.
 The posterior mean of its logarithm is then a shrinkage estimate (Gelman et al., "Bayesian Data
 Analysis", 3rd edition, equation 2.12): without reports the prediction is unchanged, one report
-moves it part of the way, and many reports dominate it.
+moves it part of the way, and many reports dominate it. Reports that lie beyond the interval show
+that it was too narrow: the prior is then as wide as they are far away (its width of greatest
+likelihood, section 5.4), so that a device type whose catalogue figures are wrong is soon corrected.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,8 +43,8 @@ class Correction:
     def apply(self, predicted: Estimate) -> Estimate:
         """The corrected prediction; unchanged without reports.
 
-        Its interval is that of the factor, but never wider than the prediction's own interval
-        multiplied by the factor.
+        Its interval is that of the factor, but not wider than the prediction's own interval
+        multiplied by the factor, unless reports show that to be wrong.
         """
         if self.reports == 0:
             return predicted
@@ -50,6 +52,8 @@ class Correction:
         if self.simulated:
             return moved
         low, high = predicted.value * self.low, predicted.value * self.high
+        if not predicted.low <= moved.value <= predicted.high:
+            return moved.within(low, high)
         return moved.within(max(low, moved.low), min(high, moved.high))
 
 
@@ -85,6 +89,9 @@ def corrected(cost: Cost, by: Corrections) -> Cost:
     return replace(
         cost,
         inference_ms=by.inference.apply(cost.inference_ms),
+        inference_mj=None
+        if cost.inference_mj is None
+        else by.power.apply(by.inference.apply(cost.inference_mj)),
         step_ms=by.training.apply(cost.step_ms),
         round_s=_with_part(cost.round_s, cost.training_s, factor),
         training_s=by.training.apply(cost.training_s),
@@ -127,6 +134,7 @@ def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = Fal
     prior = sum(deviation for _, deviation in usable) / count
     scatter = _scatter(ratios, mean)
     weight = count / scatter**2
+    prior = sqrt(max(prior**2, mean**2 - 1 / weight))
     precision = weight + 1 / prior**2
     # Posterior of the factor, and the scatter of a single report around it (Gelman et al.,
     # section 2.5: the variance of the posterior predictive distribution is the sum of both).

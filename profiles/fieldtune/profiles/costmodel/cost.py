@@ -1,6 +1,6 @@
 """Predicted cost of a configuration on a device type: time, memory, storage, traffic and energy.
 
-Compute time comes from :mod:`fieldtune.profiles.costmodel.roofline`; memory, storage, bytes and
+Compute time comes from :mod:`fieldtune.profiles.costmodel.latency`; memory, storage, bytes and
 energy are sums, documented at the functions that compute them. Intervals are 90 % intervals
 (:mod:`fieldtune.profiles.common.estimate`).
 """
@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fieldtune.profiles.common.estimate import Estimate, Quantity, Span
-from fieldtune.profiles.costmodel.roofline import Roofline, Threads, call_ms, higher_is_worse
+from fieldtune.profiles.costmodel.latency import (
+    LatencyModel,
+    Threads,
+    call_ms,
+    higher_is_worse,
+    thread_count,
+)
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue
 
@@ -18,6 +24,7 @@ __all__ = ["Cost", "Estimate", "Workload", "call_ms", "missing_values", "predict
 _LINK = ("download_mbit_s", "upload_mbit_s", "latency_ms")
 REQUIRED_VALUES: Mapping[str, tuple[str, ...]] = {
     "round_s": _LINK,
+    "inference_mj": ("loaded_w",),
     "energy_j": (*_LINK, "idle_w", "loaded_w", "radio_w"),
 }
 """Quantity of a Cost -> the optional profile values that predicting it requires."""
@@ -80,6 +87,7 @@ class Cost:
     training_j: Estimate | None  # compute energy of a whole trial
     sent_bytes: Estimate  # whole trial
     received_bytes: Estimate  # whole trial
+    inference_mj: Estimate | None = None  # of the whole device; absent in earlier versions' files
 
 
 def missing_values(profile: DeviceProfile, measure: str) -> tuple[str, ...]:
@@ -102,12 +110,12 @@ _STORED = Quantity.of("stored", STORED_WEIGHTS)
 def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "one") -> Cost:
     """Predict the cost of a workload on a device type.
 
-    Times are at the device's sustained speed. ``round_s`` is a device's first round in the trial,
-    in which it also downloads the artefact, because the deadline must hold for that round too; its
-    low end is a later round. ``memory_mib`` is the peak of the training process. ``energy_j``
+    Training is at the device's sustained speed, an inference at its full speed. ``round_s`` is a
+    device's first round in the trial, in which it also downloads the artefact, because the deadline
+    must hold for that round too; its low end is a later round. ``memory_mib`` is the peak of the
+    training process. ``energy_j``
     covers compute and transfer in all rounds of a trial, but not idle time between rounds, during
-    which the device would consume power anyway. Published powers under load are for all cores, so
-    the value overestimates one thread; the low end of ``loaded_w`` is one busy core.
+    which the device would consume power anyway.
 
     Args:
         profile: the device type.
@@ -118,13 +126,14 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
         estimates with ``low <= value <= high``: 90 % intervals, from the intervals of the profile
         and of the cost model's constants.
     """
-    roofline = Roofline(profile, threads)
+    burst, lasting = LatencyModel(profile, threads), LatencyModel(profile, threads, lasting=True)
     load = workload
-    inference_ms, step_ms = roofline.call_ms(load.infer), roofline.call_ms(load.step)
+    inference_ms, step_ms = burst.call_ms(load.infer), lasting.call_ms(load.step)
+    joules = inference_mj(profile, inference_ms, threads)
     # Per round: steps * step + evaluations * evaluate.
     compute_s = step_ms * (load.steps_per_round / 1e3)
     if load.evaluations_per_round:
-        compute_s += roofline.call_ms(load.evaluate) * (load.evaluations_per_round / 1e3)
+        compute_s += lasting.call_ms(load.evaluate) * (load.evaluations_per_round / 1e3)
     # Per round and direction: weights * protocol + message. The artefact is downloaded once.
     message = _PROTOCOL * float(load.weight_bytes) + _MESSAGE
     artefact = _PROTOCOL * float(load.artefact_bytes)
@@ -134,10 +143,9 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
     round_s: Estimate | None = None
     energy_j: Quantity | None = None
     training_j: Quantity | None = None
-    if profile.loaded_w is not None:
-        training_j = (
-            Quantity.of("loaded", higher_is_worse(profile.loaded_w)) * compute_s * load.rounds
-        )
+    power = computing_w(profile, threads)
+    if power is not None:
+        training_j = power * compute_s * load.rounds
     link = _Link.of(profile)
     if link is not None:
         transfer_s, fetching_s = link.round_s(message), artefact * link.down
@@ -152,6 +160,7 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
             energy_j += transfer_w * fetching_s * downloads
     return Cost(
         inference_ms=inference_ms.estimate(),
+        inference_mj=None if joules is None else joules.estimate(),
         step_ms=step_ms.estimate(),
         round_s=round_s,
         training_s=compute_s.estimate(),
@@ -218,11 +227,27 @@ def inference_memory(profile: DeviceProfile, model_bytes: int, arena_bytes: int)
     return process + size * (1 / MIB)
 
 
-def inference_mj(profile: DeviceProfile, latency_ms: Quantity, threads: Threads) -> Quantity | None:
-    """Energy of the whole device during an inference; None if its profile lacks the power."""
+def computing_w(profile: DeviceProfile, threads: Threads) -> Quantity | None:
+    """Power of the whole device while threads compute; None if its profile lacks it.
+
+    From one core to all of them it grows evenly. A profile without ``one_core_w`` is taken at
+    ``loaded_w``.
+    """
     if profile.loaded_w is None:
         return None
-    return Quantity.of("loaded", higher_is_worse(profile.loaded_w)) * latency_ms
+    every = Quantity.of("loaded", higher_is_worse(profile.loaded_w))
+    if profile.one_core_w is None:
+        return every
+    one = Quantity.of("one core", higher_is_worse(profile.one_core_w))
+    cores = int(profile.cores.value)
+    part = (thread_count(profile, threads) - 1) / (cores - 1) if cores > 1 else 1.0
+    return one * (1.0 - part) + every * part
+
+
+def inference_mj(profile: DeviceProfile, latency_ms: Quantity, threads: Threads) -> Quantity | None:
+    """Energy of the whole device during an inference; None if its profile lacks the power."""
+    power = computing_w(profile, threads)
+    return None if power is None else power * latency_ms
 
 
 def _storage(load: Workload) -> Quantity:

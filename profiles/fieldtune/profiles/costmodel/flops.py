@@ -2,7 +2,7 @@
 
 A multiply-add counts as two operations. Moved bytes are the sizes of all inputs (constants
 included) and outputs, as if nothing were cached. Caches are modelled elsewhere
-(:mod:`fieldtune.profiles.costmodel.cache_reuse`, :mod:`fieldtune.profiles.costmodel.roofline`).
+(:mod:`fieldtune.profiles.costmodel.cache_reuse`, :mod:`fieldtune.profiles.costmodel.latency`).
 """
 
 from collections.abc import Sequence

@@ -14,13 +14,10 @@ from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.arena import arena_bytes
 from fieldtune.profiles.costmodel.cost import MIB, inference_memory, inference_mj
-from fieldtune.profiles.costmodel.roofline import Roofline
+from fieldtune.profiles.costmodel.latency import LatencyModel
 from fieldtune.profiles.costmodel.tflite_reader import Runtime, TfliteFile
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
-
-_INFERS = ("serving_default", "infer", "evaluate", "main")
-"""Signatures by preference; else the first one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def predict_files(
         content = _read(model)
         try:
             file = TfliteFile(content)
-            signature = next((s for s in _INFERS if s in file.signatures), file.signatures[0])
+            signature = file.inference_signature
             work, arena = file.work(signature, runtime), arena_bytes(content, signature)
         except UsageError as error:
             raise UsageError(f"{model}: {error}") from None
@@ -107,7 +104,7 @@ def predict_files(
 
 
 def _latency(profile: DeviceProfile, work: Work, threads: int) -> tuple[Any, dict[str, float]]:
-    model = Roofline(profile, threads)
+    model = LatencyModel(profile, threads)
     each = {name: model.kernel_ms(name, op) for name, op in work.classes.items()}
     return model.call_ms(work), dict(sorted(each.items(), key=lambda pair: -pair[1]))
 

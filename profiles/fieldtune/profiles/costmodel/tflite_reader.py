@@ -22,6 +22,8 @@ from fieldtune.profiles.costmodel.xnnpack_delegate import delegated, partitions,
 Runtime = Literal["xnnpack", "plain"]
 """``plain``: a build of the runtime, or an interpreter, without the XNNPACK delegate."""
 
+_INFERS = ("serving_default", "infer", "evaluate", "main")
+
 
 class TfliteFile:
     """A parsed ``.tflite`` file.
@@ -63,6 +65,11 @@ class TfliteFile:
     def signatures(self) -> tuple[str, ...]:
         """Keys of its signatures; ``main`` alone for a model without any."""
         return tuple(self._subgraphs)
+
+    @property
+    def inference_signature(self) -> str:
+        """The signature that infers, of several; else the first one."""
+        return next((name for name in _INFERS if name in self._subgraphs), self.signatures[0])
 
     def work(self, signature: str, runtime: Runtime = "xnnpack") -> Work:
         """The work of one call of a signature.
@@ -144,8 +151,8 @@ class _Reader:
                 totals[key] += OpWork(1, 0.0, 0.0)
                 continue
             moved = cost.moved_bytes
-            near, far, remote = misses[number]
-            away = min(near, moved), min(far, moved), min(remote, 2.0 * moved)
+            near, far, *traffic = misses[number]
+            away = min(near, moved), min(far, moved), *(min(each, 2.0 * moved) for each in traffic)
             totals[key] += OpWork(1, cost.flops, moved, *runs[:4], *away)
             for body in _called_subgraphs(op.name, op.options):
                 if body not in callers:

@@ -23,7 +23,7 @@ FEATURES = (
     "count", "flops", "moved_bytes", "runs", "wide", "outer", "starts",
     "near_bytes", "far_bytes", "remote_bytes",
 )  # fmt: skip
-"""Fields of an :class:`OpWork`: the features of the linear model of a kernel's time."""
+"""Fields of an :class:`OpWork`: the features of the linear model of a measured kernel's time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class OpWork:
     near_bytes: float = 0.0  # of the bytes read, those that miss the L1 cache
     far_bytes: float = 0.0  # of the bytes read, those that miss the L2 cache
     remote_bytes: float = 0.0  # main memory traffic: reads, and writes twice
+    beyond_l2_bytes: float = 0.0  # the same, of a device without an L3 cache
 
     def __add__(self, other: OpWork) -> OpWork:
         return OpWork(
@@ -57,6 +58,7 @@ class OpWork:
             self.near_bytes + other.near_bytes,
             self.far_bytes + other.far_bytes,
             self.remote_bytes + other.remote_bytes,
+            self.beyond_l2_bytes + other.beyond_l2_bytes,
         )
 
 
@@ -100,11 +102,10 @@ class Work:
             if name.partition(".")[0] not in _CLASS_NAMES:
                 raise UsageError(f"work of class {name!r} is unknown: expected one of {OP_CLASSES}")
             try:
-                classes[name] = OpWork(
-                    int(work["count"]),
-                    float(work["flops"]),
-                    *(float(work[key]) for key in FEATURES[2:]),
-                )
+                numbers = {key: float(work[key]) for key in FEATURES[1:]}
+                # Files of earlier versions do not have it.
+                traffic = float(work.get("beyond_l2_bytes", work["far_bytes"]))
+                classes[name] = OpWork(int(work["count"]), beyond_l2_bytes=traffic, **numbers)
             except KeyError as missing:
                 raise UsageError(f"work of class {name!r} lacks {missing}") from None
         return cls(classes)

@@ -21,14 +21,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
-Basis = Literal["measured", "published", "estimated"]
+Basis = Literal["measured", "fitted", "published", "estimated"]
 
 
 class ProfileValue(BaseModel):
     """One value of a device profile and its 90 % interval.
 
-    ``basis`` is ``measured`` (by the profile's author on a device of the type), ``published`` (in
-    the work that ``source`` names) or ``estimated`` (by the reasoning that ``source`` gives).
+    ``basis`` is ``measured`` (by the profile's author on a device of the type), ``fitted`` (by
+    ``fieldtune profiles fit`` to the latencies that ``source`` names), ``published`` (in the work
+    that ``source`` names) or ``estimated`` (by the reasoning that ``source`` gives).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -167,12 +168,23 @@ class DeviceProfile(BaseModel):
         ProfileValue | None,
         ValueSpec("GOP/s", "dense int8 arithmetic that all cores together sustain"),
     ] = None
+    plain_share: Annotated[
+        ProfileValue | None,
+        ValueSpec("share", "rate of the runtime's kernels outside XNNPACK, on one thread"),
+    ] = None
     memory_copy_mb_s: Annotated[
         ProfileValue,
         ValueSpec(
             "MB/s", "bytes copied a second by memcpy in main memory (each is read and written)"
         ),
     ]
+    memory_traffic_mb_s: Annotated[
+        ProfileValue | None,
+        ValueSpec("MB/s", "bytes a second that kernels read and write beyond the L2 cache"),
+    ] = None
+    sync_us: Annotated[
+        ProfileValue | None, ValueSpec("us", "time that each further thread adds to an op")
+    ] = None
     op_dispatch_us: Annotated[
         ProfileValue,
         ValueSpec("us", "time that the TFLite runtime spends on an op beside its arithmetic"),
@@ -192,8 +204,11 @@ class DeviceProfile(BaseModel):
     idle_w: Annotated[
         ProfileValue | None, ValueSpec("W", "power of the whole device at rest, network connected")
     ] = None
+    one_core_w: Annotated[
+        ProfileValue | None, ValueSpec("W", "power of the whole device while one core computes")
+    ] = None
     loaded_w: Annotated[
-        ProfileValue | None, ValueSpec("W", "power of the whole device while it computes")
+        ProfileValue | None, ValueSpec("W", "power of the whole device while all cores compute")
     ] = None
     radio_w: Annotated[
         ProfileValue | None,

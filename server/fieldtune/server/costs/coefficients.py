@@ -116,6 +116,7 @@ def calibrated(table: Array, by: Corrections) -> Array:
     training, power = by.training.factor, by.training.factor * by.power.factor
     seen = table.copy()
     seen[at["inference_ms"]] *= by.inference.factor
+    seen[at["inference_mj"]] *= by.inference.factor * by.power.factor
     seen[at["memory_mib"]] *= by.memory.factor
     seen[at["round_s"]] += (training - 1) * table[at["training_s"]]
     seen[at["energy_j"]] += (power - 1) * table[at["training_j"]]

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.calibration import NO_CORRECTIONS, corrected
-from fieldtune.profiles.costmodel.cost import Cost, call_ms, predict
+from fieldtune.profiles.costmodel.cost import Cost, call_ms, computing_w, predict
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.manifest import Manifest
@@ -182,14 +181,14 @@ class CostModel:
             rounds = self.fleet.rounds_a_client(configuration)
             load = workload(manifest, work, calls=calls, rounds=rounds, samples=group.samples)
             cost = predict(profile, load)
-            watts = profile.loaded_w
+            watts = computing_w(profile, "one")
             expected = Expected(
                 group.profile,
                 manifest.micro_batch,
                 cost.step_ms,
                 call_ms(profile, work["evaluate"]),
                 cost.memory_mib,
-                None if watts is None else Estimate(watts.value, watts.low, watts.high),
+                None if watts is None else watts.estimate(),
             )
             found |= dict.fromkeys(group.clients, expected)
         return found

@@ -46,6 +46,7 @@ _UNITS: dict[str, tuple[float, _Steps]] = {
     "ms": (1e-3, _SECONDS),
     "s": (1.0, _SECONDS),
     "j": (1.0, _JOULES),
+    "mj": (1e-3, _JOULES),
     "w": (1.0, _WATTS),
     "mib": (_MIB, _BYTES),
     "bytes": (1.0, _BYTES),

@@ -19,8 +19,8 @@ class Objective:
     Attributes:
         name: in study files and outcomes.
         label: for people.
-        unit: ``ms``, ``s``, ``j``, ``mib`` or ``bytes``, the suffix of the name; ``share`` for
-            values in 0..1, shown in per cent; empty where there is none.
+        unit: ``ms``, ``s``, ``j``, ``mj``, ``mib`` or ``bytes``, the suffix of the name; ``share``
+            for values in 0..1, shown in per cent; empty where there is none.
         direction: which values are better.
         learned: whether it is measured by training; costs are predicted from device profiles.
         worst_of_fleet: how a cost is aggregated over the fleet: the maximum over the device types
@@ -73,6 +73,7 @@ MEASURES = {
         Objective("loss", "Loss"),
         _more_is_better("metric", "Metric", unit=""),
         _cost("inference_ms", "Inference", worst_of_fleet=True),
+        _cost("inference_mj", "Inference energy", worst_of_fleet=True),
         _cost("energy_j", "Energy"),
         _cost("memory_mib", "Training memory", worst_of_fleet=True),
         _cost("inference_memory_mib", "Inference memory", worst_of_fleet=True),

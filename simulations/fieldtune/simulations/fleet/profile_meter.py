@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from fieldtune.client.training.meter import Measurement
 from fieldtune.client.training.runtime import Inference, Session
-from fieldtune.profiles.costmodel.cost import call_ms
+from fieldtune.profiles.costmodel.cost import call_ms, computing_w
 from fieldtune.profiles.costmodel.tflite_reader import read_work
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
@@ -39,11 +39,12 @@ class ProfileMeter:
             iter(signatures.values())
         )
         calls = train_steps or -(-samples // session.micro_batch)
-        call_s = self._time_factor * call_ms(self._profile, work).value / 1e3
-        busy_s, loaded_w = calls * call_s, self._profile.loaded_w
+        call = call_ms(self._profile, work, lasting=bool(train_steps))
+        busy_s = calls * self._time_factor * call.value / 1e3
+        watts = computing_w(self._profile, "one")
         return Measurement(
             wall_s=busy_s,
-            energy_j=None if loaded_w is None else busy_s * loaded_w.value,
+            energy_j=None if watts is None else busy_s * watts.value,
             inference_ms=1e3 * busy_s / samples if samples and not train_steps else None,
             simulated=True,
         )

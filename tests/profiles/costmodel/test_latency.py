@@ -1,0 +1,135 @@
+import json
+import math
+
+import pytest
+
+from fieldtune.profiles.common.estimate import ratio
+from fieldtune.profiles.costmodel.latency import call_ms, rate_spans
+from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.profiles.device.profile import DeviceProfile
+
+CALL = 0.1  # ms in Python, of the profile of round numbers
+
+
+def conv(flops, moved=0.0, **work):
+    return Work({"conv": OpWork(0, flops, moved, **work)})
+
+
+def only(work, **options):
+    """Milliseconds of the work on a device of 1 GFLOP/s, without the call."""
+    return call_ms(options.pop("profile"), work, **options).value - CALL
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "ms"),
+    [
+        ("conv", OpWork(0, 8e6, 0), 8),
+        # In tiles of 6 x 16: as many multiply-adds as steps say, not as the shapes do.
+        ("conv.conv_2d", OpWork(0, 8e6, 0, runs=1e5), 19.2),
+        ("conv", OpWork(5, 8e6, 1e6), 8.07 + 0.005),
+        ("depthwise", OpWork(0, 1e6, 0), 3.3),
+        ("elementwise.binary", OpWork(0, 1e6, 1e6), 3),
+        ("conv.conv_2d.int8", OpWork(0, 8e6, 0), 4),  # at 2 GOP/s
+        ("depthwise.depthwise_conv_2d.int8", OpWork(0, 1e6, 0), 3.6),  # at the rate of float32
+        ("conv.conv_2d.dynamic", OpWork(0, 8e6, 1e6), 5),
+        ("conv.conv_2d.plain", OpWork(0, 1e6, 1e6, runs=1e9), 4.5 / 0.65),
+        ("conv.conv_2d.int8.plain", OpWork(1, 2e6, 0), 1 / 0.65 + 0.003),
+        # Beyond the L2 cache: 1000 MB/s copied are 1500 MB/s of traffic.
+        ("conv", OpWork(0, 0, 0, beyond_l2_bytes=3e6), 2),
+        ("call.feed", OpWork(1, 0, 1e9), 0),
+    ],
+)
+def test_a_kernel_takes_its_operations_bytes_and_dispatch(make_profile, name, op, ms):
+    assert only(Work({name: op}), profile=make_profile()) == pytest.approx(ms)
+
+
+def test_threads_share_arithmetic_but_not_the_memory(make_profile):
+    profile = make_profile(sync_us={"value": 10, "low": 10, "high": 10},
+                           float32_all_cores_gflop_s={"value": 2, "low": 2, "high": 2})  # fmt: skip
+    work = conv(8e6, beyond_l2_bytes=3e6)
+    assert only(work, profile=profile, threads="all") == pytest.approx(8 / 2 + 2)
+    assert only(work, profile=profile, threads=2) == pytest.approx(8 / 2**0.5 + 2)
+    ops = Work({"conv": OpWork(5, 0, 0)})
+    # Each op waits for each further thread.
+    assert only(ops, profile=profile, threads=4) == pytest.approx(5 * (0.001 + 3 * 0.01))
+
+
+def test_an_interval_is_the_root_of_the_squares_of_what_each_figure_changes(make_profile):
+    profile = make_profile(
+        float32_one_thread_gflop_s={"low": 0.5, "high": 2},
+        python_call_us={"low": 50, "high": 3100},
+    )
+    estimate = call_ms(profile, conv(8e6))
+    assert estimate.value == pytest.approx(8.1)
+    own = 8 * (math.exp(0.10) - 1)
+    # Half the speed adds 8 ms, slow Python 3 ms, and the model's own error is 10 %.
+    assert estimate.high == pytest.approx(8.1 + math.sqrt(8**2 + 3**2 + own**2))
+
+
+def test_two_models_on_a_device_are_compared_better_than_either_is_known(make_profile):
+    profile = make_profile(float32_one_thread_gflop_s={"low": 0.5, "high": 2})
+    one, other = (call_ms(profile, conv(flops)) for flops in (80e6, 120e6))
+    found = ratio(one, other)
+    assert found.high < 1 < one.high / other.low
+    assert found.high / found.low < 1.4 < one.high / one.low
+
+
+def test_measured_rates_stand_in_the_place_of_the_table(make_profile):
+    rates = {"op_us": 2.0, "mflop_us": 50.0, "mb_us": 10.0, "mrun_us": 1.0, "mwide_us": 2.0,
+             "mouter_us": 3.0, "mstart_us": 7.0, "near_mb_us": 5.0, "far_mb_us": 4.0,
+             "remote_mb_us": 6.0, "low": 0.5, "high": 2.0,
+             "basis": "measured", "source": "a bench"}  # fmt: skip
+    profile = DeviceProfile.model_validate(
+        make_profile().model_dump() | {"classes": {"conv": rates}}
+    )
+    work = Work({"conv.conv_2d": OpWork(5, 8e6, 1e6, 2e6, 3e6, 4e6, 9e6, 8e6, 5e6, 1e6)})
+    spent = (5 * 2 + 8 * 50 + 10 + 2 + 3 * 2 + 4 * 3 + 9 * 7 + 8 * 5 + 5 * 4 + 6) / 1e3
+    estimate = call_ms(profile, work)
+    assert estimate.value == pytest.approx(spent + 0.1)
+    assert estimate.high == pytest.approx(2 * spent + 0.1)
+    other = Work({"matmul": OpWork(1, 0.55e6, 0)})
+    assert call_ms(profile, other) == call_ms(make_profile(), other)
+
+
+def test_heat_slows_a_lasting_load_and_not_an_inference(make_profile):
+    hot = make_profile(sustained_share={"value": 0.5, "low": 0.5, "high": 0.5})
+    work = Work({"conv": OpWork(5, 7e6, 1e4)})
+    assert call_ms(hot, work) == call_ms(make_profile(), work)
+    lasting = call_ms(hot, work, lasting=True)
+    assert lasting.value == pytest.approx(2 * call_ms(hot, work).value)
+
+
+def test_rates_that_a_profile_does_not_state_are_derived_and_unsure(make_profile):
+    spans = rate_spans(make_profile().model_copy(update={"int8_one_thread_gop_s": None}))
+    assert spans["int8_one_thread_gop_s"].value == 1
+    traffic = spans["memory_traffic_mb_s"]
+    assert (traffic.value, traffic.best, traffic.worst) == pytest.approx((1500, 3000, 550))
+    assert spans["sync_us"].value == 70
+
+
+def published(data):
+    """Work of rebuilt models, and latencies from published tables (see the file)."""
+    kept = json.loads((data / "published.json").read_text())
+    works = {
+        name: Work({kernel: OpWork(int(n[0]), *n[1:]) for kernel, n in kernels.items()})
+        for name, kernels in kept["works"].items()
+    }
+    return [(*row[:2], works[row[2]], row[3], row[4]) for row in kept["rows"]]
+
+
+def test_published_latencies_are_predicted_and_held_by_the_intervals(data):
+    ratios, inside, widths = {}, [], {"one": [], "more": []}
+    for profile, source, work, threads, ms in published(data):
+        found = call_ms(load_profile(profile), work, threads=threads)
+        ratios.setdefault((profile, "one" if threads == 1 else "more"), []).append(found.value / ms)
+        inside.append(found.low <= ms <= found.high)
+        widths["one" if threads == 1 else "more"].append(found.high / found.low)
+        assert source
+    for (profile, threads), found in ratios.items():
+        within = 0.15 if threads == "one" else 0.25
+        assert 0.9 <= sorted(found)[len(found) // 2] <= 1.1, (profile, threads)
+        assert sum(abs(each - 1) <= within for each in found) >= 0.8 * len(found), profile
+    assert sum(inside) >= 0.85 * len(inside)
+    assert sorted(widths["one"])[len(widths["one"]) // 2] <= 1.5
+    assert sorted(widths["more"])[len(widths["more"]) // 2] <= 1.9

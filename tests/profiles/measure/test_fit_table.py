@@ -1,0 +1,131 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fieldtune.profiles.cli import app
+from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.costmodel.latency import call_ms
+from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
+from fieldtune.profiles.device.load import load_profile
+from fieldtune.profiles.measure.fit_table import Row, fit_table, read_table, with_rates
+from fieldtune.profiles.measure.tflite_graphs import GraphBuilder
+
+TRUE = {
+    "float32_one_thread_gflop_s": 14.0,
+    "float32_all_cores_gflop_s": 40.0,
+    "memory_traffic_mb_s": 3000.0,
+    "sync_us": 15.0,
+}
+
+
+@pytest.fixture(scope="module")
+def works():
+    data = Path(__file__).parents[1] / "data/published.json"
+    return {
+        name: Work({kernel: OpWork(int(n[0]), *n[1:]) for kernel, n in kernels.items()})
+        for name, kernels in json.loads(data.read_text())["works"].items()
+    }
+
+
+def measured(works, noise=0.0, threads=(1, 2, 4)):
+    """Latencies of a board that is not what the catalogue says of a Pi 4B."""
+    rng = np.random.default_rng(0)
+    board = with_rates(load_profile("raspberry-pi-4b"), TRUE)
+    return [
+        Row(name, call_ms(board, work, threads=n).value * np.exp(rng.normal(0, noise)), n,
+            "xnnpack", "a bench", work)
+        for name, work in works.items() for n in threads
+    ]  # fmt: skip
+
+
+def test_the_rates_of_a_board_are_found_from_its_latencies(works):
+    found = fit_table(load_profile("raspberry-pi-4b"), measured(works, noise=0.03), "bench")
+    assert set(found.values) == set(TRUE)
+    for name, value in found.values.items():
+        # What goes beyond the L2 cache and what does not are hard to tell apart.
+        off = 0.6 if name == "memory_traffic_mb_s" else 0.2
+        assert value.value == pytest.approx(TRUE[name], rel=off), name
+        assert value.basis == "fitted"
+        assert value.source.startswith("bench; error for families of models left out: one thread")
+    rate = found.values["float32_one_thread_gflop_s"]
+    assert rate.value == pytest.approx(14, rel=0.1)
+    assert rate.low < rate.value < rate.high
+    assert set(found.errors) == {"one thread", "several threads"}
+    assert np.abs(found.errors["one thread"]).max() < 0.2
+
+
+def test_a_rate_of_which_the_table_says_nothing_stays_out_of_the_fit(works):
+    found = fit_table(load_profile("raspberry-pi-4b"), measured(works, threads=(1,)), "bench")
+    assert set(found.values) == {"float32_one_thread_gflop_s", "memory_traffic_mb_s"}
+
+
+def test_an_outlier_does_not_decide(works):
+    rows = measured(works)
+    rows[0] = replace(rows[0], ms=5 * rows[0].ms)
+    found = fit_table(load_profile("raspberry-pi-4b"), rows, "bench").values
+    assert found["float32_one_thread_gflop_s"].value == pytest.approx(14, rel=0.1)
+
+
+def test_fewer_rows_than_rates_are_refused(works):
+    with pytest.raises(UsageError, match="raspberry-pi-4b cannot be fitted: 2 rows for 3 rates"):
+        fit_table(load_profile("raspberry-pi-4b"), measured(works, threads=(4,))[:2], "bench")
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A folder with small products of four sizes."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for number, size in enumerate((64, 128, 256, 512), 1):
+        builder = GraphBuilder()
+        first, result = builder.tensor((256, size)), builder.tensor((256, size))
+        weights = builder.constant(np.zeros((size, size), np.float32))
+        options = ("FullyConnectedOptions", {})
+        builder.op("FULLY_CONNECTED", [first, weights], [result], options)
+        (folder / f"net{number}.tflite").write_bytes(builder.finish([first], [result]))
+    (folder / "broken.tflite").write_bytes(b"not a model")
+    return folder
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["model,mss", "net1,1"], r"column 'mss' is unknown \(did you mean 'ms'\?\)"),
+        (["model", "net1"], "column 'ms' is missing"),
+        (["model,ms", "other,1"], "no usable row; .* has none of its models"),
+        (["model,ms"], "no usable row"),
+        (["model,ms", "net1,-3"], "line 2: ms = '-3' must be a number above 0"),
+        (["model,ms", "net1,fast"], "line 2: ms = 'fast' must be a number above 0"),
+        (["model,ms,threads", "net1,1,0.5"], "threads = '0.5' must be a number above 0"),
+        (["model,ms,runtime", "net1,1,onnx"], "runtime 'onnx' is unknown: xnnpack or plain"),
+        (["model,ms", "../models/net1,1"], "no usable row"),
+        (["model,ms", "broken,1"], "broken.tflite: not a TFLite file"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, models, lines, said):
+    with pytest.raises(UsageError, match=said):
+        read_table(write(tmp_path / "table.csv", *lines), models)
+
+
+def test_the_command_writes_a_profile_that_extends_its_base(tmp_path, models):
+    table = write(tmp_path / "bench.csv", "model,ms,source",
+                  *(f"net{n},{4**n * 0.4},mine" for n in (1, 2, 3, 4)))  # fmt: skip
+    out = tmp_path / "mine.toml"
+    options = ["--profile", "raspberry-pi-4b", "--models", str(models), "--out", str(out)]
+    done = CliRunner().invoke(app, ["fit", str(table), *options])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "one thread" in done.stdout
+    profile = load_profile(out)
+    fitted = profile.float32_one_thread_gflop_s
+    assert fitted.basis == "fitted"
+    assert "bench.csv" in fitted.source
+    assert profile.cores == load_profile("raspberry-pi-4b").cores
