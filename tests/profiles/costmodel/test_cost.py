@@ -105,7 +105,7 @@ def test_energy_is_power_times_time_of_computing_and_of_transferring(make_profil
     cost = predict(make_profile(), workload())
     artefact_s = 1.03 * MIB / 10e6
     compute_s = 100 * 1.217e-3 + 0.1e-3
-    transfer_s = cost.round_s.value - compute_s - artefact_s
+    transfer_s = cost.round_s.value - compute_s - artefact_s - 4 * 0.025  # but for round trips
     assert cost.energy_j.value == pytest.approx(
         4 * (3 * compute_s + 2 * transfer_s) + 2 * artefact_s
     )

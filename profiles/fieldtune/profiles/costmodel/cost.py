@@ -113,9 +113,9 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
     Training is at the device's sustained speed, an inference at its full speed. ``round_s`` is a
     device's first round in the trial, in which it also downloads the artefact, because the deadline
     must hold for that round too; its low end is a later round. ``memory_mib`` is the peak of the
-    training process. ``energy_j``
-    covers compute and transfer in all rounds of a trial, but not idle time between rounds, during
-    which the device would consume power anyway.
+    training process. ``energy_j`` covers compute and transfer in all rounds of a trial, but not
+    idle time (between rounds, and while a message is on its way), during which the device would
+    consume power anyway.
 
     Args:
         profile: the device type.
@@ -148,15 +148,16 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
         training_j = power * compute_s * load.rounds
     link = _Link.of(profile)
     if link is not None:
-        transfer_s, fetching_s = link.round_s(message), artefact * link.down
+        fetching_s = artefact * link.down
+        transfer_s = link.transfer_s(message) + _TRIPS * link.latency_s
         first, later = compute_s + transfer_s + fetching_s, compute_s + transfer_s
         round_s = first.estimate()
         round_s = round_s.within(min(later.estimate().low, round_s.low), round_s.high)
         if training_j is not None and profile.idle_w is not None and profile.radio_w is not None:
             idle_w = Quantity.of("idle", higher_is_worse(profile.idle_w))
             transfer_w = idle_w + Quantity.of("radio", higher_is_worse(profile.radio_w))
-            # Trial: rounds * (loaded W * compute + transfer W * transfer) + transfer W * artefact.
-            energy_j = training_j + transfer_w * transfer_s * load.rounds
+            # Trial: rounds * (W * compute + transfer W * transfer) + transfer W * artefact.
+            energy_j = training_j + transfer_w * link.transfer_s(message) * load.rounds
             energy_j += transfer_w * fetching_s * downloads
     return Cost(
         inference_ms=inference_ms.estimate(),
@@ -196,9 +197,9 @@ class _Link:
             Quantity.of("latency", higher_is_worse(latency)) * 1e-3,
         )
 
-    def round_s(self, message: Quantity) -> Quantity:
-        """Both directions of a round: bytes / down + bytes / up + round trips * latency."""
-        return message * self.down + message * self.up + _TRIPS * self.latency_s
+    def transfer_s(self, message: Quantity) -> Quantity:
+        """Both directions of a round: bytes / down + bytes / up."""
+        return message * self.down + message * self.up
 
 
 def _seconds_per_byte(name: str, rate: ProfileValue) -> Quantity:
