@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,19 @@ def mlp_gradient_step(artefact: Artefact, data: ClientData, rate: float) -> np.n
     return np.concatenate([w.ravel() for w in stepped])
 
 
-def ask(app: Any, kind: str, message: TrainRequest | EvaluateRequest | None) -> Message:
-    """Send a message the way it travels: as bytes."""
+def ask(
+    app: Any,
+    kind: str,
+    message: TrainRequest | EvaluateRequest | None,
+    add: Callable[[RecordDict], None] = lambda _: None,
+) -> Message:
+    """Send a message, to which something may be added, the way it travels: as bytes."""
     identify_process(1, 1)
     content = RecordDict()
     if message is not None:
         content["message"] = ConfigRecord(message.scalars())
         content["weights"] = ArrayRecord({"all": Array(message.weights)})
+    add(content)
     sent = message_from_bytes(message_to_bytes(Message(content, 1, kind)))
     context = Context(1, 1, {"partition-id": 5, "profile": "raspberry-pi-4b"}, RecordDict(), {})
     reply: Message = app(sent, context)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,10 +22,12 @@ from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.files import DeviceData
 from fieldtune.client.data.privacy import Privacy
 from fieldtune.client.node.client_app import make_client_app
+from fieldtune.client.node.signatures import Signer
 from fieldtune.client.training.runtime import BadArtefactError, Session, Sessions
 from fieldtune.client.training.trial_run import try_first
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.server.compiler.manifest import Artefact
+from fieldtune.server.deployment.certificates import Pair, make_authority
 
 __all__ = ["data"]
 
@@ -164,3 +167,25 @@ def test_mutated_models_never_end_the_process(mlp_artefact: Artefact) -> None:
         except BadArtefactError:
             refused += 1
     assert refused > 5
+
+
+def test_an_artefact_that_the_coordinator_has_not_signed_is_refused(
+    mlp_artefact: Artefact, data: ClientData
+) -> None:
+    ours, theirs = make_authority("ours"), make_authority("theirs")
+    app = make_client_app(lambda _: data, ca_certificate=ours.certificate)
+    message, sha = request(mlp_artefact), mlp_artefact.manifest.artefact_sha256
+
+    def answer(authority: Pair | None, signed: str = sha) -> TrainReport:
+        def sign(content: RecordDict) -> None:
+            if authority:
+                Signer(authority.private_key)(content, signed)
+
+        return report_of(ask(app, "train", message, sign))
+
+    for refused in (answer(None), answer(theirs), answer(ours, "0" * 64)):
+        assert refused.failure == "bad_artefact"
+        assert refused.detail == "the coordinator has not signed it"
+    assert answer(ours).failure is None
+    again = report_of(ask(app, "train", request(mlp_artefact, model=None)))
+    assert again.failure is None  # it holds the artefact: no signature is sent again

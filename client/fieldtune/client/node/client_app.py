@@ -27,6 +27,7 @@ from fieldtune.client.contract.messages import (
 )
 from fieldtune.client.data.client_data import ClientData, DataSource
 from fieldtune.client.data.privacy import Privacy
+from fieldtune.client.node.signatures import is_signed
 from fieldtune.client.training import trainer
 from fieldtune.client.training.allowed import NotAllowedError, check
 from fieldtune.client.training.meter import HostMeter, Measurement, Meter
@@ -62,6 +63,7 @@ def make_client_app(
     sessions: Sessions | None = None,
     board: Host | None = None,
     privacy_of: PrivacySource = lambda _: None,
+    ca_certificate: str | None = None,
 ) -> ClientApp:
     """A ClientApp that trains and evaluates artefacts on a node's own data.
 
@@ -71,6 +73,8 @@ def make_client_app(
         sessions: loaded artefacts, shared by all nodes of this process.
         board: facts about the machine, for a real device; None in a simulation.
         privacy_of: node configuration -> what the device's owner allows; None in a simulation.
+        ca_certificate: of the coordinator, PEM, which must have signed new artefacts; None: they
+            need no signature.
     """
     app = ClientApp()
     loaded = sessions or Sessions()
@@ -124,7 +128,7 @@ def make_client_app(
                 **_measured(measured),
             )
 
-        return _reply(_attempt(TrainReport, request, context, Session, work), message)
+        return _reply(_attempt(TrainReport, request, message, context, Session, work), message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -135,7 +139,7 @@ def make_client_app(
             counted = trainer.evaluate(session, data, request, on_call=on_call)
             return _counted(request, counted, meter.stop(session, samples=counted.samples))
 
-        return _reply(_attempt(EvaluateReport, request, context, Session, work), message)
+        return _reply(_attempt(EvaluateReport, request, message, context, Session, work), message)
 
     @app.evaluate("variant")
     def evaluate_variant(message: Message, context: Context) -> Message:
@@ -146,11 +150,12 @@ def make_client_app(
             counted = trainer.evaluate_variant(inference, data, request, on_call=on_call)
             return _counted(request, counted, meter.stop(inference, samples=counted.samples))
 
-        return _reply(_attempt(EvaluateReport, request, context, Inference, work), message)
+        return _reply(_attempt(EvaluateReport, request, message, context, Inference, work), message)
 
     def _attempt(
         report: type[Report],
         request: _Request,
+        message: Message,
         context: Context,
         kind: type[Opened],
         work: Callable[[Opened, ClientData, Meter], Report],
@@ -160,6 +165,12 @@ def make_client_app(
             data = data_of(context.node_config)
             if privacy := privacy_of(context.node_config):
                 check(privacy, request, data)
+            if (
+                ca_certificate
+                and request.model is not None
+                and not is_signed(message.content, request.artefact, ca_certificate)
+            ):
+                raise BadArtefactError("the coordinator has not signed it")
             session = loaded.get(request.artefact, request.model, kind)
             if session.input_shape != data.input_shape:
                 return _failed(

@@ -102,6 +102,8 @@ def _serve(
             sessions=Sessions(_SESSIONS, ArtefactFolder(cache), try_first),
             board=host,
             privacy_of=data.privacy,
+            # A bundle with a certificate is from a coordinator that signs.
+            ca_certificate=bundle.ca_certificate if bundle.certificate else None,
         ),
         {"name": bundle.name, "profile": profile},
         folders,

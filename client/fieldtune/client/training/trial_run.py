@@ -5,6 +5,7 @@ The child is a fork, which needs neither time nor memory for imports; it ends wi
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -27,6 +28,7 @@ def try_first(run: Callable[[], object], longest_s: float = LONGEST_S) -> None:
     if pid == 0:
         status = 1
         try:
+            faulthandler.disable()  # whoever waits says what happened
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             run()

@@ -172,7 +172,7 @@ class CoordinatorFolder:
 
     def renew(self) -> None:
         """Issue a new server certificate from the same authority; devices need no change."""
-        authority = Pair(self.ca_certificate, _read(self.path / "ca.key"))
+        authority = Pair(self.ca_certificate, self.authority_key)
         _write_server(self.path, authority, self.settings.hosts)
 
     def write(self, name: str, text: str) -> None:
@@ -183,6 +183,11 @@ class CoordinatorFolder:
     def ca_certificate(self) -> str:
         """PEM."""
         return _read(self.path / "ca.crt")
+
+    @property
+    def authority_key(self) -> str:
+        """PEM; it signs certificates, and the artefacts that are sent to devices."""
+        return _read(self.path / "ca.key")
 
     @property
     def server_certificate(self) -> str:
@@ -254,7 +259,7 @@ class CoordinatorFolder:
 
     def _with_new_key(self, name: str, number: int) -> tuple[Enrolled, Bundle]:
         private, public = make_device_key()
-        authority = Pair(self.ca_certificate, _read(self.path / "ca.key"))
+        authority = Pair(self.ca_certificate, self.authority_key)
         bundle = Bundle(
             name=name,
             address=self.settings.address,

@@ -63,6 +63,7 @@ def tune_on_devices(
     def connected(
         folder: RunFolder, import_path: Sequence[str], note: Notes, waiting: Notes
     ) -> Iterator[OpenedFleet]:
+        from fieldtune.client.node.signatures import Signer
         from fieldtune.server.deployment.superlink_control import ENVIRONMENT
         from fieldtune.server.devices.superlink_run import SuperLinkRun
 
@@ -74,6 +75,7 @@ def tune_on_devices(
                 profiles=study.fleet.devices,
                 wanted=study.fleet.clients,
                 notes=note,
+                sign=Signer(coordinator_folder.authority_key),
                 renumber=numbers,
                 waiting=waiting,
             )

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from fieldtune.client.contract.messages import Description, Failure
 from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
@@ -74,6 +74,7 @@ class DeviceFleet:
         profiles: the device types that take part.
         wanted: number of devices that must be connected for a study to start.
         notes: prints a sentence about devices that connect, disconnect or fail.
+        sign: adds the signature of an artefact to a message that has it.
         patience_s: a request without an answer after this time, and the time that its device may
             work on it and on those before it, is a failure ``no_reply``.
         away_s: so is one to a device that has been disconnected for this long (and a tenth of the
@@ -93,6 +94,7 @@ class DeviceFleet:
         wanted: int,
         notes: Callable[[str], None],
         renumber: Callable[[], Mapping[str, int]] | None = None,
+        sign: Callable[[RecordDict, str], object] = lambda content, artefact: None,
         patience_s: float = PATIENCE_S,
         away_s: float = AWAY_S,
         waiting: Callable[[str], None] = lambda _: None,
@@ -101,7 +103,7 @@ class DeviceFleet:
     ) -> None:
         self._start, self._numbers, self._wanted = start, dict(numbers), wanted
         self._renumber = renumber or (lambda: numbers)
-        self._profiles = profiles
+        self._profiles, self._sign = profiles, sign
         self._notes, self._waiting, self._clock, self._sleep = notes, waiting, clock, sleep
         self._patience_s, self._away_s = patience_s, away_s
         self._names = {number: name for name, number in numbers.items()}
@@ -326,7 +328,10 @@ class DeviceFleet:
             job.activated, job.tries = node.activated, job.tries + 1
             job.sent = self._clock()
             left_s = max(job.until - self._clock(), 1.0)
-            messages.append(request_message(job.addressed, node.node_id, left_s, job.with_model))
+            message = request_message(job.addressed, node.node_id, left_s, job.with_model)
+            if job.with_model:
+                self._sign(message.content, request.artefact)
+            messages.append(message)
         for job, message_id in zip(waiting, self._run.push(messages), strict=True):
             job.current = message_id
             if message_id is not None:

@@ -417,9 +417,12 @@ def evaluation(
         measures["metric"] = measures[metric]
     if "metric" in measures:
         measures["error"] = 1 - measures["metric"]
-        own = [(1 - value, weight) for r in usable for value, weight in client_metric(r, metric)]
+        own = [each for report in usable for each in client_metric(report, metric)]
+        if ":" in metric:
+            own = without_outliers(own)
         if own:
-            measures |= between_clients(*zip(*own, strict=True))
+            values, weights = zip(*own, strict=True)
+            measures |= between_clients([1 - value for value in values], weights)
     return measures, samples
 
 
