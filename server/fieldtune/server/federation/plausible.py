@@ -11,6 +11,7 @@ device once for each kind of number, and a device that is refused three times in
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from fieldtune.client.contract.messages import Description, TrainReport
 from fieldtune.server.federation.descriptions import SampleCaps
 from fieldtune.server.federation.fedavg import Answers, Exchange, Report
 from fieldtune.server.federation.fleet import Reply, failure
-from fieldtune.server.federation.refusals import Refusals, RefusalStore
+from fieldtune.server.federation.refusals import IN_A_ROW, Refusals, RefusalStore
 from fieldtune.server.federation.report_checks import (
     SLACK,
     SLACK_S,
@@ -65,6 +66,7 @@ class Bounds:
         self._clock, self._notes = clock, notes
         self._members: dict[int, Description] = {}
         self._names: dict[int, str] = {}
+        self._trained, self._clipped = Counter[int](), Counter[int]()
         self.refusals = Refusals(self._names, notes, store)
         self.set_members(members)
 
@@ -129,16 +131,26 @@ class Bounds:
             else:
                 if not report.failure:
                     self.refusals.accept(client, _message(report))
+                    self._trained[client] += isinstance(report, TrainReport)
                 judged[client] = self._caps.apply(report)
         return judged
 
     def clipped(self, trial: int) -> Callable[[int, int, float], None]:
-        """Counts the updates of a trial that were scaled down: ``(client, round, times)``."""
+        """Counts the updates of a trial that were scaled down: ``(client, round, times)``.
+
+        An honest client's update is large now and then, where it alone has still to learn. So a
+        client is named once more than half of its updates were, and three at least.
+        """
 
         def note(client: int, round: int, times: float) -> None:
+            self._clipped[client] += 1
+            count = self._clipped[client]
+            if count < IN_A_ROW or 2 * count <= self._trained[client]:
+                return
             self.refusals.note(
                 client, trial, round, "clipped",
                 f"update scaled down (said once): it is {times:.3g} times as large as the median",
+                count if count == IN_A_ROW else 1,
             )  # fmt: skip
 
         return note

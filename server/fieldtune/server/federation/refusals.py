@@ -79,10 +79,12 @@ class Refusals:
         """How a client is called."""
         return self._names.get(client, f"client {client}")
 
-    def note(self, client: int, trial: int, round: int, reason: str, sentence: str) -> None:
+    def note(
+        self, client: int, trial: int, round: int, reason: str, sentence: str, count: int = 1
+    ) -> None:
         """Count something about a report, and name the device where it is the first time."""
         name = self.name(client)
-        self._by_trial[trial][name][reason] += 1
+        self._by_trial[trial][name][reason] += count
         if (client, reason) not in self._noted:
             self._noted.add((client, reason))
             self._notes(f"{name}, trial {trial} round {round}: {sentence}")
