@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -340,3 +342,26 @@ def test_data_can_be_mended_while_the_client_runs(tmp_path: Path) -> None:
     data: ClientData = source()
     (tmp_path / "a.npz").unlink()
     assert source() is data
+
+
+@pytest.mark.parametrize("unreadable", ["", "0", "0/a.png"])
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, unreadable: str) -> None:
+    folder = tmp_path / "data"
+    (folder / "0").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(folder / "0/a.png")
+    Image.new("L", (4, 4)).save(folder / "0/b.png")
+    target = folder / unreadable
+    for each in takewhile(lambda each: each.stat().st_mode & 0o777 == 0o700, tmp_path.parents):
+        each.chmod(0o711)
+    tmp_path.chmod(0o711)
+    target.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        with pytest.raises(DataError, match="cannot be read") as refused:
+            load_device_data(str(folder))
+    finally:
+        os.seteuid(user)
+        target.chmod(0o755)
+    assert "\n" not in str(refused.value)

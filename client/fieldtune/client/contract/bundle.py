@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fieldtune.profiles.common.errors import BundleError, StorageError
-from fieldtune.profiles.common.toml import to_toml
+from fieldtune.profiles.common.toml import from_toml, to_toml
 from fieldtune.profiles.common.validation import first_error
 
 SUFFIX = ".bundle.toml"
@@ -110,7 +110,7 @@ class Bundle(BaseModel):
             BundleError: it cannot be read or is not a bundle; the message never shows the key.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = from_toml(path.read_text(encoding="utf-8"))
         except OSError as failed:
             raise BundleError(f"{path}: cannot be read: {failed.strerror}") from None
         except (UnicodeDecodeError, tomllib.TOMLDecodeError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fieldtune.client.data.arrays import check_arrays, read_npz
+from fieldtune.client.data.arrays import UNREADABLE, check_arrays, read_npz
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.images import SUFFIXES, read_image
 from fieldtune.client.data.privacy import Privacy
 from fieldtune.profiles.common.errors import DataError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
+from fieldtune.profiles.common.toml import from_toml
 from fieldtune.profiles.common.validation import first_error
 
 _LOG = logging.getLogger(__name__)
@@ -92,7 +94,17 @@ def load_device_data(where: str) -> ClientData:
     """
     if re.fullmatch(r"[\w.]+:\w+", where) and not Path(where).exists():
         return _from_function(where)
-    folder = Path(where)
+    try:
+        return _from_folder(where, Path(where))
+    except OSError as failed:
+        raise DataError(
+            f"{failed.filename or where} cannot be read: {failed.strerror}; check its permissions"
+        ) from None
+    except (MemoryError, RecursionError):
+        raise DataError(f"{where} does not fit into memory: give this device less data") from None
+
+
+def _from_folder(where: str, folder: Path) -> ClientData:
     if not folder.is_dir():
         raise DataError(
             f"the data folder {where} does not exist: give a folder, or package.module:function"
@@ -110,7 +122,7 @@ def _description(folder: Path) -> DataDescription:
     if not file.exists():
         return DataDescription()
     try:
-        return DataDescription.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        return DataDescription.model_validate(from_toml(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failed:
         raise DataError(f"{file} cannot be read: {failed}") from None
     except ValidationError as wrong:
@@ -163,7 +175,7 @@ def _has_test(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return "x_test.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except UNREADABLE:
         return False  # reading the training data will report the error
 
 
@@ -200,8 +212,11 @@ def _csv(file: Path, about: DataDescription) -> _Samples:
         "delimiter": ",", "skiprows": 1, "ndmin": 2, "encoding": "utf-8-sig", "quotechar": '"',
     }  # fmt: skip
     try:
-        x = np.loadtxt(file, np.float32, usecols=others, **read)
-        y = np.loadtxt(file, np.str_, usecols=[at], **read)[:, 0]
+        with warnings.catch_warnings(action="ignore"):  # empty lines, which are skipped
+            x = np.loadtxt(file, np.float32, usecols=others, **read)
+            y = np.loadtxt(file, np.str_, usecols=[at], **read)[:, 0]
+    except OSError as failed:
+        raise DataError(f"{file} cannot be read: {failed.strerror}") from None
     except ValueError as failed:
         place = re.search(r"at row (\d+)(?:, column (\d+))?", str(failed))
         row = f" in line {int(place[1]) + 2}" if place else ""
@@ -213,7 +228,7 @@ def _csv(file: Path, about: DataDescription) -> _Samples:
                 f"{file} has {x.shape[1]} features, {DESCRIPTION} has shape = {list(about.shape)}"
             )
         x = x.reshape(len(x), *about.shape)
-    return x, np.char.strip(y)
+    return check_arrays(str(file), x, np.char.strip(y)), np.char.strip(y)
 
 
 def _images(folder: Path) -> _Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def read_image(file: Path) -> NDArray[np.float32]:
             f"{file} is an image, which needs the package 'pillow': pip install 'fieldtune[images]'"
         ) from None
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise DataError(
                     f"{file} has {image.width} x {image.height} pixels: make it smaller, at most "

@@ -1,14 +1,31 @@
-"""Writing TOML (the standard library only reads it).
+"""Reading TOML, and writing it (which the standard library does not).
 
 The server writes a run's copy of the study file with ``tomlkit``, which keeps the user's comments.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 import tomli_w
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """The content of a TOML text.
+
+    Raises:
+        tomllib.TOMLDecodeError: it is not TOML, or nests lists or tables too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("it nests lists or tables too deeply: flatten them") from None
+    except ValueError as wrong:  # such as a whole number of thousands of digits
+        if isinstance(wrong, tomllib.TOMLDecodeError):
+            raise
+        raise tomllib.TOMLDecodeError(str(wrong)) from None
 
 
 def to_toml(values: Mapping[str, Any], *, comment: str = "") -> str:

@@ -40,7 +40,7 @@ from pydantic import (
 from fieldtune.client.contract.bundle import NAME, SUFFIX, Bundle
 from fieldtune.profiles.common.errors import DeploymentError
 from fieldtune.profiles.common.files import locked, write_atomically, writing
-from fieldtune.profiles.common.toml import to_toml
+from fieldtune.profiles.common.toml import from_toml, to_toml
 from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.deployment.certificates import (
     Pair,
@@ -133,7 +133,7 @@ class CoordinatorFolder:
         self.path = path.resolve()
         file = self.path / "coordinator.toml"
         try:
-            self.settings = Settings.model_validate(tomllib.loads(file.read_text()))
+            self.settings = Settings.model_validate(from_toml(file.read_text()))
         except OSError:
             raise DeploymentError(
                 f"{path} is not a coordinator's folder: 'fieldtune coordinator init {path}' "
@@ -212,7 +212,7 @@ class CoordinatorFolder:
         found = []
         for file in (self.path / "devices").glob("*.toml"):
             try:
-                device = _DeviceFile.model_validate(tomllib.loads(file.read_text()))
+                device = _DeviceFile.model_validate(from_toml(file.read_text()))
                 found.append(
                     Enrolled(file.stem, device.number, device.public_key, device.certificate)
                 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fieldtune.profiles.common.errors import StudyError
+from fieldtune.profiles.common.toml import from_toml
 from fieldtune.profiles.common.validation import dotted, first_error
 from fieldtune.server.study.config import StudyConfig
 
@@ -32,11 +33,9 @@ def load_study(path: Path) -> StudyConfig:
 def parse_study(text: str, where: str) -> StudyConfig:
     """The study of a TOML text; ``where`` names it in messages."""
     try:
-        tree = tomllib.loads(text)
+        tree = from_toml(text)
     except tomllib.TOMLDecodeError as wrong:
         raise StudyError(f"{where} is not valid TOML: {wrong}") from None
-    except RecursionError:
-        raise StudyError(f"{where} nests lists or tables too deeply: flatten them") from None
     limits = tree.get("limits")
     if isinstance(limits, dict):
         # In the file, tables such as [limits."raspberry-pi-4b"] stand beside the general limits.

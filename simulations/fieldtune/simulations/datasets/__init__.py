@@ -40,7 +40,7 @@ def locate_dataset(name: str, base: Path) -> str:
         name: the value in the study file.
         base: the study file's folder, to which paths are relative.
     """
-    if name in BUILT_IN or ":" in name or not (base / name).is_dir():
+    if name in BUILT_IN or ":" in name or not _is_folder(str(base / name)):
         return name
     return str((base / name).resolve())
 
@@ -57,8 +57,8 @@ def load_dataset(name: str, *, labelled: bool = True) -> Dataset:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]()
-    if Path(name).is_dir():
-        where, dataset = name, load_folder(Path(name))
+    if _is_folder(name):
+        where, dataset = name, _folder(name)
     elif ":" in name:
         where = f"task.data = {name!r}"
         dataset = _checked(where, _call(name))
@@ -71,6 +71,25 @@ def load_dataset(name: str, *, labelled: bool = True) -> Dataset:
     if labelled:
         check_labels(where, dataset.y)
     return dataset
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # in a folder that this user may not read, or a name that is too long
+        return False
+
+
+def _folder(name: str) -> Dataset:
+    try:
+        return load_folder(Path(name))
+    except OSError as failed:
+        raise DataError(
+            f"task.data: {failed.filename or name} cannot be read: {failed.strerror}; check its "
+            "permissions"
+        ) from None
+    except MemoryError:
+        raise DataError(f"task.data: {name} does not fit into memory") from None
 
 
 def _call(name: str) -> Any:
