@@ -55,9 +55,20 @@ STATES = {
     "one objective": {"objectives": ("error",)},
     "four objectives": {"objectives": FOUR},
     "without defaults": {"with_defaults": False},
+    "earlier version": {},
     "all infeasible": {"tightness": 100},
     "all failed": {"all_fail": True},
 }
+
+
+def as_earlier(summary: Summary) -> Summary:
+    """As a version wrote it that had neither alternatives nor usage by trial."""
+    bare = {"alternatives": [], "standings": [], "gains": {}, "no_worse": None}
+    chosen = {d: c.model_copy(update=bare) for d, c in summary.recommended.items()}
+    attempts = [attempt.model_copy(update={"spent": {}}) for attempt in summary.attempts]
+    return summary.model_copy(
+        update={"recommended": chosen, "attempts": attempts, "decision": None}
+    )
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -65,7 +76,8 @@ def test_a_study_in_any_state_is_drawn(
     browser: Browser, make_summary: MakeSummary, state: str, tmp_path: Path
 ) -> None:
     run = RunInfo("running" if state == "running" else "finished")
-    html = render_html(make_summary(**STATES[state]), run)
+    summary = make_summary(**STATES[state])
+    html = render_html(as_earlier(summary) if state == "earlier version" else summary, run)
     with opened(browser, html, tmp_path) as page:
         expect(page.locator(".state")).to_contain_text(run.state)
         empty = state in ("no trial", "all infeasible", "all failed")
