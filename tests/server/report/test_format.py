@@ -14,10 +14,10 @@ from fieldtune.server.report.format import (
     change,
     clients_of,
     counted,
+    display_unit,
     figure,
     listed,
     of_limit,
-    scale,
     setting,
 )
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
@@ -94,8 +94,8 @@ def test_an_interval_without_extent_is_left_out() -> None:
 
 
 def test_values_side_by_side_share_the_unit_of_the_middle_one() -> None:
-    assert scale("energy_j", [0.09, 0.5, 40.0]).unit == "mJ"
-    assert scale("energy_j", []).unit == "J"
+    assert display_unit("energy_j", [0.09, 0.5, 40.0]).unit == "mJ"
+    assert display_unit("energy_j", []).unit == "J"
 
 
 @pytest.mark.parametrize(

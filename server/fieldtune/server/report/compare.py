@@ -72,7 +72,7 @@ def compare_html(runs: Sequence[Run]) -> str:
     """The page, as one HTML file that loads nothing."""
     goals = common(runs)
     units = {
-        goal.name: format.scale(goal.name, [
+        goal.name: format.display_unit(goal.name, [
             point.objectives[goal.name].value for run in runs for point in run.summary.front
         ])
         for goal in goals

@@ -54,7 +54,7 @@ _UNITS: dict[str, tuple[float, _Steps]] = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class DisplayUnit:
     """What to multiply a measure by, and the unit that it is in then."""
 
     factor: float
@@ -79,23 +79,23 @@ def label(name: str) -> str:
     return MEASURES[name].label if name in MEASURES else _LABELS.get(name, name)
 
 
-def scale(name: str, values: Sequence[float]) -> Scale:
+def display_unit(name: str, values: Sequence[float]) -> DisplayUnit:
     """One unit that suits all the values of a measure, by the middle one of them."""
     own_unit = MEASURES[name].unit if name in MEASURES else name.rpartition("_")[2]
     if own_unit == "share":
-        return Scale(100.0, "%")
+        return DisplayUnit(100.0, "%")
     known = unit_steps(name)
     if known is None:
-        return Scale(1.0, "")
+        return DisplayUnit(1.0, "")
     to_base, steps = known
     sizes = sorted(abs(value) * to_base for value in values if value and math.isfinite(value))
     middle = _rounded(sizes[len(sizes) // 2]) if sizes else to_base
     size, unit, _ = [step for step in steps if step[2] <= middle * (1 + 1e-12)][-1]
-    return Scale(to_base / size, unit)
+    return DisplayUnit(to_base / size, unit)
 
 
 def unit_steps(name: str) -> tuple[float, _Steps] | None:
-    """What :func:`scale` chooses among: the base unit's factor, and the steps of that base unit."""
+    """What :func:`display_unit` chooses among: the factor to the base unit, and its steps."""
     return _UNITS.get(MEASURES[name].unit if name in MEASURES else name.rpartition("_")[2])
 
 
@@ -106,7 +106,7 @@ def quality(measures: Mapping[str, float]) -> str:
 
 def figure(name: str, value: float) -> str:
     """A measure with its unit: ``0.21 ms``, ``310 mJ``, ``7.6 %``."""
-    return scale(name, [value]).with_unit(value)
+    return display_unit(name, [value]).with_unit(value)
 
 
 def budget(account: Account) -> str:
@@ -125,7 +125,7 @@ def budget_used(account: Account) -> str:
 
 def bounds(name: str, interval: Estimate) -> str:
     """The ends of an interval in the unit of its value, without it."""
-    return scale(name, [interval.value]).bounds(interval)
+    return display_unit(name, [interval.value]).bounds(interval)
 
 
 def number(value: float, *, percent: bool = False) -> str:
@@ -159,7 +159,7 @@ def change(value: float, before: float) -> str:
 def difference(name: str, value: float, other: float) -> str:
     """A difference in a measure with its sign: ``+29 mJ``, of shares ``−1.2 points``."""
     gap = value - other
-    unit = scale(name, [abs(gap)])
+    unit = display_unit(name, [abs(gap)])
     sign = "+" if gap > 0 else "−" if gap < 0 else "±"  # noqa: RUF001
     words = "points" if unit.unit == "%" else unit.unit
     return f"{sign}{unit.write(abs(gap))} {words}".rstrip()

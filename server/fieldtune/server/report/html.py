@@ -43,7 +43,8 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
     data = page_data(summary, run.study)
     goals, parameters = view.objectives(summary), view.parameters(summary)
     units = {
-        name: format.Scale(each["factor"], each["unit"]) for name, each in data["measures"].items()
+        name: format.DisplayUnit(each["factor"], each["unit"])
+        for name, each in data["measures"].items()
     }
     columns = [f"{g.label} ({u})" if (u := units[g.name].unit) else g.label for g in goals]
     limits = limit_rows.limit_rows(summary, run.study)

@@ -103,7 +103,7 @@ def _measures(
         ]
         if name == "file_bytes":
             values = [file.bytes for p in points for file in p.variants.values()]
-        unit = format.scale(name, values)
+        unit = format.display_unit(name, values)
         known = MEASURES.get(name)
         found[name] = {
             "label": labels.get(name) or format.label(name),

@@ -16,7 +16,7 @@ _QUANTITIES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportedRow:
     """One quantity of one device type, as text."""
 
     device: str
@@ -39,7 +39,7 @@ def headings(summary: Summary) -> tuple[str, ...]:
     return ("device", "what", "predicted", said, "correction", "from")
 
 
-def rows(summary: Summary) -> list[Row]:
+def rows(summary: Summary) -> list[ReportedRow]:
     """Every quantity, by device type; one that no client could measure says so."""
     found = []
     for device, said in summary.reported.items():
@@ -47,14 +47,14 @@ def rows(summary: Summary) -> list[Row]:
         for quantity, (what, _) in _QUANTITIES.items():
             reported = by_name.get(quantity)
             found.append(
-                Row(device, what, "", "not measured", "", "", "")
+                ReportedRow(device, what, "", "not measured", "", "", "")
                 if reported is None
                 else _row(device, reported)
             )
     return found
 
 
-def _row(device: str, said: Reported) -> Row:
+def _row(device: str, said: Reported) -> ReportedRow:
     what, name = _QUANTITIES[said.quantity]
     basis = f"{counted(said.trials, 'trial')}, {counted(said.reports, 'report')}"
     if said.left_out:
@@ -64,7 +64,7 @@ def _row(device: str, said: Reported) -> Row:
     if said.simulated:
         basis += " (simulated)"
     low, high = number(said.factor.low), number(said.factor.high)
-    return Row(
+    return ReportedRow(
         device=device,
         what=what,
         predicted=figure(name, said.predicted),

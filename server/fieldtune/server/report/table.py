@@ -12,21 +12,22 @@ from rich.text import Text
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import (
-    Scale,
+    DisplayUnit,
     change,
     clients_of,
     counted,
     difference,
+    display_unit,
     figure,
     quality,
-    scale,
     setting,
 )
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.run_info import RunInfo, task_facts
 from fieldtune.server.report.view import (
-    Seen,
+    ComparedObjective,
     budgets,
+    compared_objectives,
     counts,
     how_known,
     nothing_fits,
@@ -35,7 +36,6 @@ from fieldtune.server.report.view import (
     parameters,
     phases,
     recommended_for,
-    seen_by,
     spent,
     spread,
     untried,
@@ -154,7 +154,7 @@ def _front_table(
 ) -> Table:
     points = [point for _, point in _points(summary)]
     units = {
-        o.name: scale(o.name, [point.objectives[o.name].value for point in points])
+        o.name: display_unit(o.name, [point.objectives[o.name].value for point in points])
         for o in objectives(summary)
     }
     names = _varied(summary)
@@ -228,7 +228,10 @@ def _deployment(summary: Summary, console: Console) -> Group:
         recommendation = summary.recommended.get(device)
         why = recommendation.why if recommendation else nothing_fits(summary, device)
         cells = (
-            [Text(str(recommendation.trial)), *map(_beside_default, seen_by(summary, device))]
+            [
+                Text(str(recommendation.trial)),
+                *map(_beside_default, compared_objectives(summary, device)),
+            ]
             if recommendation
             else [Text("none")] + [Text("")] * len(summary.objectives)
         )
@@ -318,14 +321,14 @@ def _configuration(point: Point, names: list[str]) -> Text:
     return Text(" ".join(f"{name}={setting(point.configuration[name])}" for name in names))
 
 
-def _with_interval(interval: Estimate, unit: Scale, *, wide: bool) -> Text:
+def _with_interval(interval: Estimate, unit: DisplayUnit, *, wide: bool) -> Text:
     value, ends = unit.write(interval.value), unit.bounds(interval)
     if not ends:
         return Text(value)
     return Text.assemble((value, "bold"), (f" ({ends})" if wide else f"\n{ends}", "dim"))
 
 
-def _beside_default(seen: Seen) -> Text:
+def _beside_default(seen: ComparedObjective) -> Text:
     now, unit = seen.figure.value, seen.unit
     value = unit.with_unit(now)
     if seen.default is None:

@@ -12,15 +12,15 @@ from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.costs.budget import Account
 from fieldtune.server.outcomes.decision import promised
 from fieldtune.server.report.format import (
-    Scale,
+    DisplayUnit,
     budget_used,
     change,
     counted,
+    display_unit,
     figure,
     label,
     listed,
     of_limit,
-    scale,
     setting,
 )
 from fieldtune.server.results.schema import Attempt, Point, Summary
@@ -31,7 +31,7 @@ from fieldtune.server.study.tuner_options import Phase
 
 
 @dataclass(frozen=True)
-class Seen:
+class ComparedObjective:
     """One objective of a point as a device type sees it, beside the defaults there."""
 
     objective: Objective
@@ -43,10 +43,12 @@ class Seen:
     """The value that is promised, of what is learned; None in results of earlier versions."""
 
     @property
-    def unit(self) -> Scale:
+    def unit(self) -> DisplayUnit:
         """One unit for the figure and its default, so that they compare at a glance."""
         now = self.figure.value
-        return scale(self.objective.name, [now, now if self.default is None else self.default])
+        return display_unit(
+            self.objective.name, [now, now if self.default is None else self.default]
+        )
 
 
 def objectives(summary: Summary) -> list[Objective]:
@@ -63,7 +65,7 @@ def on_device(point: Point, device: str, name: str) -> Estimate:
     return point.devices[device].costs.get(name) or point.objectives[name]
 
 
-def seen_by(summary: Summary, device: str) -> list[Seen]:
+def compared_objectives(summary: Summary, device: str) -> list[ComparedObjective]:
     """Every objective of the point recommended for a device."""
     recommendation = summary.recommended[device]
     point = front_point(summary, recommendation.trial)
@@ -74,7 +76,7 @@ def seen_by(summary: Summary, device: str) -> list[Seen]:
         gain = recommendation.gains.get(objective.name)
         level = entry is None or entry.value == entry.default or (gain and gain.within_noise)
         seen.append(
-            Seen(
+            ComparedObjective(
                 objective=objective,
                 figure=on_device(point, device, objective.name),
                 default=None if entry is None else entry.default,
