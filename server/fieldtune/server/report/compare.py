@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.server.report import format, view
+from fieldtune.server.report import format, trials_view, view
 from fieldtune.server.report.history import Box, box_of, growth, spendings
 from fieldtune.server.report.html import render
 from fieldtune.server.report.page_data import ends_of, short
@@ -125,7 +125,7 @@ def compare_html(runs: Sequence[Run]) -> str:
 
 def _shared_box(runs: Sequence[Run], goals: Sequence[Objective]) -> Box | None:
     """One box around the completed trials of all runs, so that their shares compare."""
-    attempts = [a for run in runs for a in view.completed(run.summary)]
+    attempts = [a for run in runs for a in trials_view.completed(run.summary)]
     return box_of(attempts, goals) if attempts else None
 
 
@@ -151,7 +151,9 @@ def _facts(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
             **dict(task_facts(run.summary, run.info)),
             "fleet": ", ".join(f"{count} {n}" for n, count in run.summary.devices.items()),
             "defaults": _defaults(run.summary, common(runs)),
-            "took": "; ".join(f"{device} {text}" for device, text in view.spent(run.summary)),
+            "took": "; ".join(
+                f"{device} {text}" for device, text in trials_view.spent(run.summary)
+            ),
         }
         for run in runs
     ]

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fieldtune.server.report import format, limit_rows, view
+from fieldtune.server.report import format, limit_rows, space_view, trials_view, view
 from fieldtune.server.report.notes import notes
 from fieldtune.server.report.page_data import as_json, page_data
 from fieldtune.server.report.reported import headings, lead, rows
@@ -41,7 +41,7 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
     """
     run = run or RunInfo()
     data = page_data(summary, run.study)
-    goals, parameters = view.objectives(summary), view.parameters(summary)
+    goals, parameters = view.objectives(summary), space_view.parameters(summary)
     units = {
         name: format.DisplayUnit(each["factor"], each["unit"])
         for name, each in data["measures"].items()
@@ -55,6 +55,7 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         data=data | {"version": live},
         format=format,
         view=view,
+        trials_view=trials_view,
         quote=shlex.quote,
         summary=summary,
         run=run,
@@ -73,13 +74,13 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         data_decision=data["decision"],
         promises=view.promises(summary),
         timed=view.timed_on(summary),
-        untried=view.untried(summary, run.study),
+        untried=space_view.untried(summary, run.study),
         importance_labels=[g.label for g in goals if g.name in summary.importance],
         importance_rows=_importance(summary),
         has_progress=bool(data["attainment"]),
-        more_trials=view.more_trials(summary),
+        more_trials=trials_view.more_trials(summary),
         limit_rows=limits,
-        failed_rows=view.failures(summary),
+        failed_rows=trials_view.failures(summary),
         reported_headings=headings(summary),
         reported_rows=rows(summary),
         reported_lead=lead(summary),
@@ -156,12 +157,12 @@ def _facts(summary: Summary, run: RunInfo) -> dict[str, list[tuple[str, str]]]:
             (goal.label, "higher is better" if goal.maximised else "lower is better")
             for goal in view.objectives(summary)
         ],
-        "Searched": view.searched(summary, run.study),
+        "Searched": space_view.searched(summary, run.study),
         "Phases": [
-            (phase, format.counted(count, "trial")) for phase, count in view.phases(summary)
+            (phase, format.counted(count, "trial")) for phase, count in trials_view.phases(summary)
         ],
-        "Took": view.spent(summary),
-        "Budget": [(used, "used") for used in view.budgets(summary)],
+        "Took": trials_view.spent(summary),
+        "Budget": [(used, "used") for used in trials_view.budgets(summary)],
         "Fleet": [(device, format.clients_of(n)) for device, n in summary.devices.items()],
     }
 
@@ -170,7 +171,7 @@ def _sections(
     summary: Summary, data: dict[str, Any], limits: Sequence[object]
 ) -> list[tuple[str, str]]:
     """Identifier and title of each section that there is something for."""
-    trained = view.completed(summary)
+    trained = trials_view.completed(summary)
     ranked = any(chosen.standings for chosen in summary.recommended.values())
     chosen = [p for p in summary.deployable if p.trial in view.recommended_for(summary)]
     files = any(point.variants for point in chosen)

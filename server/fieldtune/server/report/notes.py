@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fieldtune.server.report.format import listed
-from fieldtune.server.report.view import objectives
+from fieldtune.server.report.view import (
+    objectives,
+)
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
 

@@ -12,7 +12,7 @@ from fieldtune.profiles.common.errors import ProfileError
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
 from fieldtune.profiles.device.load import load_profile
-from fieldtune.server.report import format, view
+from fieldtune.server.report import format, space_view, trials_view, view
 from fieldtune.server.report.history import growth, spendings
 from fieldtune.server.results.schema import Attempt, DecisionRule, Point, Summary
 from fieldtune.server.study.config import StudyConfig
@@ -119,7 +119,7 @@ def _measures(
 def _parameters(summary: Summary, study: StudyConfig | None) -> list[dict[str, Any]]:
     searched = study.full_space.parameters() if study else {}
     found = []
-    for name in view.parameters(summary):
+    for name in space_view.parameters(summary):
         parameter = searched.get(name)
         values = [a.configuration[name] for a in summary.attempts if name in a.configuration]
         if parameter is None or not all(map(parameter.contains, values)):
@@ -161,7 +161,7 @@ def _trial(attempt: Attempt) -> dict[str, Any]:
     return {
         "number": attempt.trial,
         "state": attempt.state,
-        "within": view.within_limits(attempt),
+        "within": trials_view.within_limits(attempt),
         "configuration": attempt.configuration,
         "objectives": {name: short(value) for name, value in attempt.objectives.items()},
     }

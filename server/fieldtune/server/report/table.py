@@ -24,22 +24,26 @@ from fieldtune.server.report.format import (
 )
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.run_info import RunInfo, task_facts
+from fieldtune.server.report.space_view import (
+    parameters,
+    spread,
+    untried,
+)
+from fieldtune.server.report.trials_view import (
+    budgets,
+    counts,
+    phases,
+    spent,
+    why_empty,
+)
 from fieldtune.server.report.view import (
     ComparedObjective,
-    budgets,
     compared_objectives,
-    counts,
     how_known,
     nothing_fits,
     objectives,
     on_device,
-    parameters,
-    phases,
     recommended_for,
-    spent,
-    spread,
-    untried,
-    why_empty,
 )
 from fieldtune.server.results.schema import Alternative, Point, Recommendation, Summary
 from fieldtune.server.study.objectives import Objective

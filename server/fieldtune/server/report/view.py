@@ -1,33 +1,22 @@
-"""What a report says, worked out of a summary before anything is written or drawn."""
+"""What a report says of points and recommendations, before anything is written or drawn."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.costs.budget import Account
 from fieldtune.server.outcomes.decision import promised
 from fieldtune.server.report.format import (
     DisplayUnit,
-    budget_used,
     change,
-    counted,
     display_unit,
-    figure,
     label,
     listed,
     of_limit,
-    setting,
 )
-from fieldtune.server.results.schema import Attempt, Point, Summary
-from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.results.schema import Point, Summary
 from fieldtune.server.study.objectives import Objective
-from fieldtune.server.study.space import Parameter
-from fieldtune.server.study.tuner_options import Phase
 
 
 @dataclass(frozen=True)
@@ -166,32 +155,6 @@ def percent_of(log_gain: float) -> str:
     return change(math.exp(-log_gain), 1.0)
 
 
-def more_trials(summary: Summary) -> str:
-    """A sentence on what further trials are expected to bring; empty where it is not known."""
-    if summary.outlook is None or not summary.front:
-        return ""
-    more = summary.outlook.more
-    if not more:
-        return "No further trial is expected to add 1 % to the front's hypervolume: it is settled."
-    together = 100 * (math.prod(1 + gain for gain in more) - 1)
-    return (
-        f"The next trial is expected to add {100 * more[0]:.0f} % to the front's hypervolume, "
-        f"the next {len(more)} together {together:.0f} %."
-        if len(more) > 1
-        else f"One more trial is expected to add {100 * more[0]:.0f} % to the front's hypervolume, "
-        "and none after it 1 %."
-    )
-
-
-def failures(summary: Summary) -> list[tuple[str, int]]:
-    """Reasons for which trials failed, the most frequent first."""
-    return Counter(
-        attempt.reason or "no reason given"
-        for attempt in summary.attempts
-        if attempt.state == "failed"
-    ).most_common()
-
-
 def front_point(summary: Summary, trial: int) -> Point:
     """A trial of the front, or the defaults."""
     return summary.point(trial)
@@ -205,164 +168,6 @@ def recommended_for(summary: Summary) -> dict[int, list[str]]:
     return found
 
 
-def parameters(summary: Summary) -> list[str]:
-    """Names of the hyperparameters, in the study's order."""
-    names: dict[str, None] = {}
-    for attempt in summary.attempts:
-        names.update(dict.fromkeys(attempt.configuration))
-    for point in [*summary.front, *([summary.defaults] if summary.defaults else [])]:
-        names.update(dict.fromkeys(point.configuration))
-    return list(names)
-
-
-def searched(summary: Summary, study: StudyConfig | None) -> list[tuple[str, str]]:
-    """Each hyperparameter and its searched space; without a study file, the tried values."""
-    space = study.full_space.parameters() if study else {}
-    return [
-        (name, _of_space(space[name]) if name in space else _tried(summary, name))
-        for name in parameters(summary)
-    ]
-
-
-def _of_space(parameter: Parameter) -> str:
-    if parameter.choices is not None:
-        return ", ".join(map(setting, parameter.choices))
-    low, high = parameter.bounds()
-    return f"{setting(low)} to {setting(high)}{', logarithmic' if parameter.log else ''}"
-
-
-def untried(summary: Summary, study: StudyConfig | None) -> list[str]:
-    """A sentence for each choice of the space that no trial that was trained has taken."""
-    space = study.full_space.parameters() if study else {}
-    trained = [a for a in summary.attempts if a.state in ("completed", "stopped")]
-    sentences = []
-    for name, parameter in space.items():
-        for choice in parameter.choices or ():
-            taken = sum(repr(a.configuration.get(name)) == repr(choice) for a in trained)
-            if trained and not taken:
-                outside = sum(
-                    a.state == "infeasible" and repr(a.configuration.get(name)) == repr(choice)
-                    for a in summary.attempts
-                )
-                because = f"; limits ruled it out {outside} times" if outside else ""
-                sentences.append(
-                    f"{name} = {setting(choice)}: never trained (0 of {len(trained)}){because}"
-                )
-    return sentences
-
-
-def _tried(summary: Summary, name: str) -> str:
-    """The values of a hyperparameter that were tried: a few by name, many by their ends."""
-    values = {
-        attempt.configuration[name]: None
-        for attempt in summary.attempts
-        if name in attempt.configuration
-    }
-    numbers = sorted(v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool))
-    if len(numbers) == len(values) and len(values) > 4:
-        return f"{setting(numbers[0])} to {setting(numbers[-1])}"
-    shown = numbers if len(numbers) == len(values) else sorted(values, key=str)
-    return ", ".join(setting(value) for value in shown)
-
-
-def completed(summary: Summary) -> list[Attempt]:
-    """Attempts that were trained to their end, within the limits or not."""
-    return [attempt for attempt in summary.attempts if attempt.state == "completed"]
-
-
-def within_limits(attempt: Attempt) -> bool:
-    """Whether no constraint is missed."""
-    return all(value <= 0 for value in attempt.constraints.values())
-
-
-def ruled_out_by(summary: Summary) -> list[tuple[str, int, int]]:
-    """Limit, configurations ruled out by it most of all, configurations that miss it at all.
-
-    The hardest limit comes first. Coverage is named only where no single limit is missed.
-    """
-    first: Counter[str] = Counter()
-    missed: Counter[str] = Counter()
-    for attempt in summary.attempts:
-        if attempt.state == "infeasible":
-            over = {name for name, value in attempt.constraints.items() if value > 0}
-            first[attempt.reason or "coverage"] += 1
-            missed.update({*(over - {"coverage"}), attempt.reason or "coverage"})
-    return sorted(
-        ((name, first[name], missed[name]) for name in missed),
-        key=lambda row: (-row[1], -row[2], row[0]),
-    )
-
-
-def counts(summary: Summary) -> str:
-    """How many trials were trained, stopped, ruled out and failed, in one line."""
-    stopped = f", {summary.stopped} of them stopped at a rung" if summary.stopped else ""
-    return (
-        f"{counted(summary.trials - summary.failed, 'trial')} trained{stopped}, "
-        f"{summary.infeasible} ruled out by limits, {summary.failed} failed"
-    )
-
-
-def spent(summary: Summary) -> list[tuple[str, str]]:
-    """What the study took of each device type: busy time, joules, bytes."""
-    return [
-        (
-            device,
-            f"{figure('busy_s', each.device_s)}, "
-            + (f"{figure('energy_j', each.energy_j)}, " if each.energy_j is not None else "")
-            + f"{figure('sent_bytes', each.sent_bytes)} sent",
-        )
-        for device, each in summary.spent.items()
-    ]
-
-
-def budgets(summary: Summary) -> list[str]:
-    """How much of each budget is used, the number of trials aside."""
-    return [
-        budget_used(Account(each.budget, each.used, each.of))
-        for each in summary.budget
-        if each.budget != "trials"
-    ]
-
-
-def phases(summary: Summary) -> list[tuple[str, int]]:
-    """Trials sent to devices in each phase, in the order of the phases."""
-    counted_by = Counter(
-        attempt.phase
-        for attempt in summary.attempts
-        if attempt.state != "infeasible" or attempt.rounds
-    )
-    return [(phase, counted_by[phase]) for phase in get_args(Phase) if counted_by[phase]]
-
-
-def why_empty(summary: Summary) -> str:
-    """One sentence on what left the front without a point."""
-    if not summary.attempts:
-        return "No trial has ended yet: the front is empty."
-    limits = [
-        f"{label(name).lower()} ({first})" for name, first, _ in ruled_out_by(summary) if first
-    ]
-    over = sum(not within_limits(attempt) for attempt in completed(summary))
-    failures = Counter(
-        a.reason or "no reason given" for a in summary.attempts if a.state == "failed"
-    )
-    causes = []
-    if limits:
-        out = [attempt for attempt in summary.attempts if attempt.state == "infeasible"]
-        trained = sum(attempt.rounds > 0 for attempt in out)
-        verb, later = "was" if len(out) == 1 else "were", f", {trained} of these only once trained"
-        causes.append(
-            f"{len(out)} {verb} ruled out by the limits on {listed(limits)}"
-            + (later if trained else "")
-        )
-    if over:
-        causes.append(f"{over} went over a limit once trained")
-    if failures:
-        reasons = [f"{reason} ({count})" for reason, count in failures.most_common(3)]
-        causes.append(f"{sum(failures.values())} failed: {listed(reasons)}")
-    tried_ones = counted(len(summary.attempts), "configuration")
-    return f"The front is empty: of {tried_ones} tried, {'; '.join(causes) or 'none was trained'}."
-
-
 def nothing_fits(summary: Summary, device: str) -> str:
     """Which limits of a device keep every point of the front from it."""
     slacks = [point.devices[device].slack for point in summary.front if device in point.devices]
@@ -373,8 +178,3 @@ def nothing_fits(summary: Summary, device: str) -> str:
     ]
     because = f": at best {listed(nearest)}" if nearest else ""
     return f"no point of the front fits this device{because}"
-
-
-def spread(points: Sequence[Point], name: str) -> bool:
-    """Whether a hyperparameter takes more than one value among the points."""
-    return len({repr(point.configuration.get(name)) for point in points}) > 1
