@@ -120,11 +120,22 @@ def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = Fal
     Returns:
         posterior mean and 90 % interval of the factor; independent of the order of the pairs.
     """
-    usable = sorted(
-        (log(reported / predicted.value), _prior_deviation(predicted))
-        for predicted, reported in pairs
-        if _is_positive(predicted.value) and _is_positive(reported)
-    )
+    usable = (usable_pair(*pair) for pair in pairs)
+    return fitted(sorted(each for each in usable if each is not None), simulated=simulated)
+
+
+def usable_pair(predicted: Estimate, reported: float) -> tuple[float, float] | None:
+    """What :func:`fitted` needs of a pair: logarithm of its ratio, standard deviation of the prior.
+
+    None if a value is 0 or not finite.
+    """
+    if not (_is_positive(predicted.value) and _is_positive(reported)):
+        return None
+    return log(reported / predicted.value), _prior_deviation(predicted)
+
+
+def fitted(usable: Sequence[tuple[float, float]], *, simulated: bool = False) -> Correction:
+    """The correction from sorted results of :func:`usable_pair`; see :func:`correction`."""
     if not usable:
         return IDENTITY
     ratios = [ratio for ratio, _ in usable]

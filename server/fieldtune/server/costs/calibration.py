@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,12 @@ import numpy as np
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.calibration import Correction, Corrections, correction
+from fieldtune.profiles.costmodel.calibration import (
+    Correction,
+    Corrections,
+    fitted,
+    usable_pair,
+)
 from fieldtune.server.outcomes.trial import Failed, Observation, Observed, Outcome, Trained
 
 Report = TrainReport | EvaluateReport
@@ -163,32 +169,80 @@ def pairs_of(outcomes: Iterable[Outcome], profile: str, quantity: str) -> list[O
 
 def corrections(outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
     """Correction factors by device type, fitted to these outcomes."""
-    profiles = {
-        profile
-        for outcome in outcomes
-        if isinstance(outcome, Trained)
-        for profile in outcome.observed
-    }
-    return {
-        profile: Corrections(
-            **{quantity: _correction(outcomes, profile, quantity) for quantity in QUANTITIES}
+    return Calibrator().corrections(outcomes)
+
+
+class _Pairs:
+    """The observations of one quantity on one device type, measured or simulated."""
+
+    def __init__(self) -> None:
+        self.sorted: list[tuple[float, float]] = []
+        self.seen, self.alone = False, False
+
+    def add(self, observation: Observation) -> None:
+        self.seen, self.alone = True, self.alone or observation.devices == 1
+        pair = usable_pair(observation.predicted, observation.reported)
+        if pair is not None:
+            insort(self.sorted, pair)
+
+
+class Calibrator:
+    """Fits correction factors to a growing list of outcomes; each outcome is looked at once."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._taken: list[Trained] = []
+        self._pairs: dict[tuple[str, str, bool], _Pairs] = defaultdict(_Pairs)
+        """Device type, quantity, whether simulated -> its observations."""
+        self._profiles: set[str] = set()
+        self._fitted: dict[int, dict[str, Corrections]] = {}
+        """Number of trained outcomes -> the corrections fitted to them."""
+
+    def corrections(self, outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
+        """Correction factors by device type, fitted to these outcomes.
+
+        It is quick where they continue those of an earlier call, or are as many as once before.
+        """
+        trained = [outcome for outcome in outcomes if isinstance(outcome, Trained)]
+        count = len(trained)
+        if trained[: len(self._taken)] != self._taken[:count]:  # compares by identity first
+            self._forget()
+        if count not in self._fitted:
+            if count < len(self._taken):
+                return Calibrator().corrections(trained)
+            for outcome in trained[len(self._taken) :]:
+                self._take(outcome)
+            self._taken = trained
+            self._fitted[count] = self._fit()
+        return self._fitted[count]
+
+    def _take(self, outcome: Trained) -> None:
+        for profile, observed in outcome.observed.items():
+            self._profiles.add(profile)
+            for quantity, observation in observed.quantities.items():
+                self._pairs[profile, quantity, observation.simulated].add(observation)
+
+    def _fit(self) -> dict[str, Corrections]:
+        return {
+            profile: Corrections(
+                **{quantity: self._correction(profile, quantity) for quantity in QUANTITIES}
+            )
+            for profile in sorted(self._profiles)
+        }
+
+    def _correction(self, profile: str, quantity: str) -> Correction:
+        simulated = not self._pairs[profile, quantity, False].seen
+        pairs = self._pairs[profile, quantity, simulated]
+        found = fitted(pairs.sorted, simulated=simulated and pairs.seen)
+        most = MOST_FACTOR_ALONE if pairs.alone else MOST_FACTOR
+        return replace(
+            found,
+            factor=_rounded(found.factor, most),
+            low=_rounded(found.low, most),
+            high=_rounded(found.high, most),
         )
-        for profile in sorted(profiles)
-    }
-
-
-def _correction(outcomes: Iterable[Outcome], profile: str, quantity: str) -> Correction:
-    observations = pairs_of(outcomes, profile, quantity)
-    pairs = [(each.predicted, each.reported) for each in observations]
-    found = correction(pairs, simulated=any(each.simulated for each in observations))
-    alone = any(each.devices == 1 for each in observations)
-    most = MOST_FACTOR_ALONE if alone else MOST_FACTOR
-    return replace(
-        found,
-        factor=_rounded(found.factor, most),
-        low=_rounded(found.low, most),
-        high=_rounded(found.high, most),
-    )
 
 
 def _rounded(factor: float, most: float) -> float:

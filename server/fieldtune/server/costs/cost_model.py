@@ -116,7 +116,7 @@ class CostModel:
     ) -> Forecast:
         """Costs on each device type with intervals, the clients that can take part, constraints."""
         calibration = calibration or {}
-        at = _intervals(calibration)
+        at = intervals(calibration)
         kept = self._forecasts.setdefault(at, {})
         while len(self._forecasts) > _KEPT_CALIBRATIONS:
             self._forecasts.pop(next(iter(self._forecasts)))
@@ -198,7 +198,7 @@ class CostModel:
         return self.fleet.limits[profile].round_s
 
 
-def _intervals(calibration: Calibration) -> object:
+def intervals(calibration: Calibration) -> object:
     """All of a calibration that a forecast depends on: not how many reports it rests on."""
     return tuple(
         (name, *((each.factor, each.low, each.high, each.simulated, each.reports > 0)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fieldtune.server.costs.architecture_costs import Calibration
-from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.cost_model import CostModel, intervals
 from fieldtune.server.outcomes.trial import Outcome, Trained
 from fieldtune.server.study.objectives import COST_MEASURES
 
@@ -36,6 +36,34 @@ def rescore(
         else outcome
         for outcome in outcomes
     ]
+
+
+class Rescorer:
+    """Re-evaluates a growing list of outcomes; each one anew only if the calibration has changed.
+
+    Args:
+        costs: the study's cost model.
+    """
+
+    def __init__(self, costs: CostModel) -> None:
+        self._costs = costs
+        self._under: object = None
+        self._done: dict[int, tuple[Outcome, Outcome]] = {}
+        """Trial -> as it was told, and re-evaluated."""
+
+    def rescore(self, outcomes: Sequence[Outcome], calibration: Calibration) -> list[Outcome]:
+        """See :func:`rescore`."""
+        if (under := intervals(calibration)) != self._under:
+            self._under, self._done = under, {}
+        new = [each for each in outcomes if self._known(each) is None]
+        for told, now in zip(new, rescore(new, self._costs, calibration), strict=True):
+            if told is not now:
+                self._done[told.proposal.number] = told, now
+        return [self._known(each) or each for each in outcomes]
+
+    def _known(self, outcome: Outcome) -> Outcome | None:
+        told, now = self._done.get(outcome.proposal.number, (None, None))
+        return now if told is outcome else None
 
 
 def _rescored(outcome: Trained, costs: CostModel, calibration: Calibration) -> Trained:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.budget import Budget
-from fieldtune.server.costs.calibration import corrections, finished_before
+from fieldtune.server.costs.calibration import Calibrator, finished_before
 from fieldtune.server.costs.cost_model import CostModel
-from fieldtune.server.costs.rescore import rescore
+from fieldtune.server.costs.rescore import Rescorer
 from fieldtune.server.outcomes.trial import Infeasible, Outcome
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.tuner import Tuner
@@ -37,7 +37,8 @@ class Knowledge:
     """
 
     def __init__(self, study: StudyConfig, tuner: Tuner, costs: CostModel) -> None:
-        self._study, self._tuner, self._costs = study, tuner, costs
+        self._study, self._tuner = study, tuner
+        self._calibrator, self._rescorer = Calibrator(), Rescorer(costs)
         self._budget, self._share = Budget(study.study), math.nan
         self._calibrated: tuple[int, Calibration] = (-1, {})
         self._infeasible: set[int] = set()
@@ -55,13 +56,13 @@ class Knowledge:
         """Fitted to what devices had reported when a trial was proposed."""
         finished = self.finished_before(number, in_flight)
         if len(finished) != self._calibrated[0]:  # outcomes are only ever added
-            self._calibrated = len(finished), corrections(finished)
+            self._calibrated = len(finished), self._calibrator.corrections(finished)
         return self._calibrated[1]
 
     def rescored_before(self, number: float, in_flight: Iterable[int]) -> list[Outcome]:
         """The outcomes of :meth:`finished_before`, re-evaluated with :meth:`calibration`."""
         finished = self.finished_before(number, in_flight)
-        return rescore(finished, self._costs, self.calibration(number, in_flight))
+        return self._rescorer.rescore(finished, self.calibration(number, in_flight))
 
     def sent(self) -> int:
         """Number of finished trials without infeasible ones: what ``study.trials`` counts."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.errors import (
@@ -21,23 +19,17 @@ from fieldtune.profiles.common.errors import (
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.calibration import corrections
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.feasible_space import check_queue
 from fieldtune.server.costs.known_costs import KnownCosts
-from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.federation.refusals import RefusalStore
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
-from fieldtune.server.report.html import render_html
-from fieldtune.server.report.run_info import run_info
 from fieldtune.server.results.fingerprint import check_fingerprint, fingerprint
 from fieldtune.server.results.run_folder import RunFolder
-from fieldtune.server.results.schema import Summary, to_json
-from fieldtune.server.results.summarize import summarise
-from fieldtune.server.results.trials_csv import trials_csv
+from fieldtune.server.results.schema import Summary
 from fieldtune.server.results.variants import VariantMaker, with_variants, write_cards
 from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import CpuTime
@@ -45,6 +37,7 @@ from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.lost_weights import train_lost_again
 from fieldtune.server.session.outlook import outlook
 from fieldtune.server.session.progress import Display
+from fieldtune.server.session.recorder import Recorder, write_results
 from fieldtune.server.session.rehearsal import rehearse
 from fieldtune.server.session.training import Training
 from fieldtune.server.study.artefacts import Artefacts
@@ -52,7 +45,6 @@ from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.tuner import OptunaTuner, Tuner
-from fieldtune.server.tuner.importance import importances
 from fieldtune.server.tuner.storage_errors import damaged
 
 COSTS_FILE = "costs.json"
@@ -193,7 +185,7 @@ def run_session(
         costs = make_cost_model(study, members, folder)
         known = known_costs(study, costs, artefacts, tuner.history())
         check_queue(study, tuner.history(), costs, artefacts)
-        recorder = _Recorder(folder, tuner, costs, display)
+        recorder = Recorder(folder, tuner, costs, display)
         recorder.write(known)
         loop = TuningLoop(
             folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds,
@@ -234,12 +226,6 @@ def run_session(
     return summary
 
 
-def write_results(folder: RunFolder, summary: Summary) -> None:
-    """Write ``pareto.json``, and the page on it."""
-    folder.write("pareto.json", to_json(summary))
-    folder.write("report.html", render_html(summary, run_info(folder.path, summary)))
-
-
 def known_costs(
     study: StudyConfig,
     costs: CostModel,
@@ -277,58 +263,3 @@ def _check_learned(outcomes: Sequence[Outcome]) -> None:
         raise FleetError(
             f"None of {len(failed)} trials could be trained; the last one: {failed[-1].reason}"
         )
-
-
-class _Recorder:
-    """Keeps the results' files up to date, and passes events on to the display.
-
-    ``trials.csv``, ``pareto.json`` and ``report.html`` are rewritten as a whole, so
-    in a long study not after every trial: at most a tenth of the time is spent on it. After a kill
-    they may be out of date; ``study.db`` is not.
-    """
-
-    def __init__(self, folder: RunFolder, tuner: Tuner, costs: CostModel, display: Display) -> None:
-        self._folder, self._tuner, self._costs, self._display = folder, tuner, costs, display
-        self._next_write = 0.0
-
-    def round_started(self, trial: int, number: int) -> None:
-        self._display.round_started(trial, number)
-
-    def trial_ended(self, outcome: Outcome) -> None:
-        if time.monotonic() >= self._next_write:
-            self.write()
-        evaluated, _ = self.evaluated()
-        number = outcome.proposal.number
-        now = next(each for each in evaluated if each.proposal.number == number)
-        self._display.trial_ended(now, evaluated)
-
-    def evaluated(self) -> tuple[list[Outcome], Calibration]:
-        """All outcomes, re-evaluated with the latest calibration; and that calibration."""
-        history = self._tuner.history()
-        calibration = corrections(history)
-        return rescore(history, self._costs, calibration), calibration
-
-    def write(
-        self,
-        known: KnownCosts | None = None,
-        state: Literal["running", "interrupted"] = "running",
-    ) -> Summary:
-        """Write the files; the tuner predicts objectives with ``known`` from now on."""
-        began = time.monotonic()
-        study = self._folder.study
-        evaluated, calibration = self.evaluated()
-        summary = summarise(
-            study,
-            evaluated,
-            calibration,
-            self._tuner.predict(evaluated, known),
-            self._tuner.changes,
-            self._tuner.predict(evaluated, sampling=False),
-        )
-        weighed = importances(study.full_space, study.study.objectives, evaluated)
-        summary = summary.model_copy(update={"state": state, "importance": weighed})
-        self._folder.write("trials.csv", trials_csv(study, evaluated))
-        write_results(self._folder, summary)
-        now = time.monotonic()
-        self._next_write = now + 10 * (now - began)
-        return summary
