@@ -28,7 +28,8 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
-from fieldtune.server.session.session import known_costs, make_artefacts, open_tuner
+from fieldtune.server.session.session import known_costs, open_tuner
+from fieldtune.server.session.setup import make_artefacts
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration

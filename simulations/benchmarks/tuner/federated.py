@@ -38,7 +38,7 @@ from fieldtune.server.federation.fedavg import (
 from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.outcomes.trial import Forecast, Learned
-from fieldtune.server.session.session import compile_service, make_artefacts, make_cost_model
+from fieldtune.server.session.setup import compile_service, make_artefacts, make_cost_model
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study
 from fieldtune.server.study.objectives import MEASURES

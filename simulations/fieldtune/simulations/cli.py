@@ -140,7 +140,7 @@ def tune(
 @app.command()
 def check(study: Study) -> None:
     """Show a study's search space, fleet and limits, and what the limits exclude; no training."""
-    from fieldtune.simulations.commands import check_in_simulation
+    from fieldtune.simulations.check import check_in_simulation
 
     check_in_simulation(study)
 

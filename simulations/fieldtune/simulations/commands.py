@@ -1,4 +1,4 @@
-"""``fieldtune tune``, ``check`` and ``retarget`` with a simulated fleet."""
+"""``fieldtune tune`` and ``retarget`` with a simulated fleet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fieldtune.profiles.common.errors import InfeasibleError, RunFolderError, UsageError
+from fieldtune.profiles.common.errors import RunFolderError, UsageError
 from fieldtune.profiles.device.load import load_profile
-from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.costs.calibration import corrections
-from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
 from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed
-from fieldtune.server.report.check import print_check
 from fieldtune.server.report.prospects import print_prospects
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.export import retargeted_file
@@ -28,16 +25,10 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import to_json
 from fieldtune.server.results.variants import VariantMaker, with_variants
 from fieldtune.server.session.command import Notes, OpenedFleet, run_study
-from fieldtune.server.session.rehearsal import metric_line, rehearse
-from fieldtune.server.session.session import (
-    compile_service,
-    known_costs,
-    make_artefacts,
-    make_cost_model,
-    open_tuner,
-)
-from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.session.session import known_costs, open_tuner
+from fieldtune.server.session.setup import compile_service, make_artefacts, make_cost_model
 from fieldtune.server.study.load import load_study
+from fieldtune.simulations.check import check_can_be_simulated, closing
 from fieldtune.simulations.fleet.grid import SimulationGrid
 from fieldtune.simulations.fleet.plan import FleetPlan
 
@@ -53,7 +44,7 @@ def tune_in_simulation(
     accept_changes: bool = False,
 ) -> None:
     """Run or resume a study; prints the Pareto front to stdout and progress to stderr."""
-    _check(load_study(study_file))
+    check_can_be_simulated(load_study(study_file))
 
     @contextmanager
     def simulated(
@@ -75,47 +66,6 @@ def tune_in_simulation(
         study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated,
         accept_changes=accept_changes,
     )  # fmt: skip
-
-
-def check_in_simulation(study_file: Path) -> None:
-    """Print a study's setup and what satisfies its limits, without training."""
-    study = load_study(study_file)
-    _check(study)
-    notes = Console(stderr=True)
-    import_path = [str(study_file.resolve().parent)]
-    with (
-        tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
-        _closing(compile_service(Path(scratch), import_path)) as service,
-        SimulationGrid(
-            FleetPlan.of(study, study_file.parent),
-            workers=1,
-            import_path=import_path,
-            log=Path(scratch) / "log",
-        ) as grid,
-    ):
-        with notes.status("describing the fleet") as status:
-            fleet = GridFleet(grid)
-            members = fleet.members()
-            costs = make_cost_model(study, members)
-            artefacts = make_artefacts(study, members, service)
-            status.update("trying model and metric on a client's samples")
-            rehearsal = rehearse(study, members, artefacts, fleet)
-            screening = screen(
-                study,
-                costs,
-                artefacts,
-                seed=study.study.seed,
-                on_progress=lambda done, total: status.update(
-                    f"compiled {done}/{total} architectures"
-                ),
-            )
-        if grid.facts.warning:
-            notes.print(grid.facts.warning, highlight=False, soft_wrap=True, markup=False)
-        metric = metric_line(study, grid.facts, rehearsal)
-        print_check(study, members, screening, Console(), grid.facts, metric=metric)
-        if not screening.feasible:
-            raise InfeasibleError(impossible(study, screening))
-        check_queue(study, [], costs, artefacts)
 
 
 def retarget_in_simulation(path: Path, device: str) -> None:
@@ -147,7 +97,7 @@ def retarget_in_simulation(path: Path, device: str) -> None:
         base = next((each for each in folders if (each / data).is_dir()), path)
         with (
             tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
-            _closing(compile_service(Path(scratch), import_path)) as service,
+            closing(compile_service(Path(scratch), import_path)) as service,
             SimulationGrid(
                 FleetPlan.of(study, base),
                 workers=1,
@@ -177,18 +127,3 @@ def retarget_in_simulation(path: Path, device: str) -> None:
             f"To deploy: fieldtune export {shlex.quote(str(path))} --device {device} --out "
             "model.tflite", highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
-
-
-def _check(study: StudyConfig) -> None:
-    """Raise an error for a study that cannot be simulated, before anything is written."""
-    FleetPlan.of(study)
-    for name in study.fleet.devices:
-        load_profile(name)
-
-
-@contextmanager
-def _closing(service: CompileService) -> Iterator[CompileService]:
-    try:
-        yield service
-    finally:
-        service.close()

@@ -21,7 +21,7 @@ from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.coefficients import calls_per_round
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.outcomes.trial import Forecast
-from fieldtune.server.session.session import make_cost_model
+from fieldtune.server.session.setup import make_cost_model
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.objectives import MEASURES

@@ -21,7 +21,7 @@ from fieldtune.server.report.trials_view import (
 )
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.summarize import summarise
-from fieldtune.server.session.session import make_artefacts
+from fieldtune.server.session.setup import make_artefacts
 from fieldtune.server.study.changes import Changes, identity, steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study

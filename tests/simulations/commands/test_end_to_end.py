@@ -277,10 +277,19 @@ def test_check_trains_nothing_and_says_what_the_limits_leave(
     done = fieldtune("check", small_study, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "of the space can be trained on" in done.stdout
-    assert "Dealt out with skewed labels (Dirichlet, alpha = 0.5)" in done.stdout
+    assert "distributed with skewed labels (Dirichlet, alpha = 0.5)" in done.stdout
     for word in (*DEVICES, "learning_rate", "inference_ms"):
         assert word in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_check_loads_neither_optuna_nor_scipys_statistics() -> None:
+    code = (
+        "import sys, fieldtune.simulations.check; "
+        "print([m for m in ('optuna', 'sqlalchemy', 'scipy.stats') if m in sys.modules])"
+    )
+    done = subprocess.run([COMMAND[0], "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from fieldtune.server.results.warm_start import stored
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.interrupts import interruptible
 from fieldtune.server.session.progress import ProgressDisplay
-from fieldtune.server.session.session import compile_service, open_tuner, run_session
+from fieldtune.server.session.session import open_tuner, run_session
+from fieldtune.server.session.setup import compile_service
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.study.load import parse_study
 
