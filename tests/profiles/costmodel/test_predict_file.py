@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -79,6 +80,18 @@ def test_what_cannot_be_predicted_is_said_in_a_sentence(tmp_path, content, optio
         path.write_bytes(content)
     with pytest.raises(UsageError, match=said):
         predicted(path, **options)
+
+
+def test_a_file_with_random_damage_is_refused_or_predicted(data, tmp_path):
+    whole, path = (data / "mlp_8x8_16_10.tflite").read_bytes(), tmp_path / "model.tflite"
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for place in rng.integers(8, len(whole), 8):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(UsageError):
+            assert predicted(path).latency_ms.value > 0
 
 
 def test_every_truncation_of_a_file_is_refused_or_predicted(data, tmp_path):

@@ -58,6 +58,7 @@ def counted(message: Message) -> RecordDict:
     report = EvaluateReport(
         trial=int(str(asked["trial"])), round=int(str(asked["round"])), samples=3, loss_sum=1.0,
         hits=(right, *[0] * 9), predicted=(3, *[0] * 9), actual=(3, *[0] * 9), inference_ms=2.0,
+        energy_j=0.012,
     )  # fmt: skip
     return RecordDict({"message": ConfigRecord(report.scalars())})
 
@@ -125,6 +126,7 @@ def test_errors_are_kept_client_by_client_and_counts_class_by_class(folder: RunF
     file = read_card(folder.path, 0)["fp16"]
     (errors,) = file.client_errors.values()
     assert errors == pytest.approx([1 / 3, 2 / 3], abs=1e-6)
+    assert list(file.inference_mj.values()) == [4.0]
     assert file.classes is not None
     nine = [0] * 9
     assert file.classes.model_dump() == {

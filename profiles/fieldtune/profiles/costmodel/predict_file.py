@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.arena import arena_bytes
 from fieldtune.profiles.costmodel.cost import MIB, inference_memory, inference_mj
 from fieldtune.profiles.costmodel.latency import LatencyModel
 from fieldtune.profiles.costmodel.tflite_reader import Runtime, TfliteFile
@@ -83,7 +82,7 @@ def predict_files(
         try:
             file = TfliteFile(content)
             signature = file.inference_signature
-            work, arena = file.work(signature, runtime), arena_bytes(content, signature)
+            work, arena = file.work(signature, runtime), file.arena_bytes(signature)
         except UsageError as error:
             raise UsageError(f"{model}: {error}") from None
         for name, profile in devices.items():

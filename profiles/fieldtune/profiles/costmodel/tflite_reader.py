@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.costmodel.arena import arena_bytes
 from fieldtune.profiles.costmodel.cache_reuse import CacheMisses, cache_misses
 from fieldtune.profiles.costmodel.flops import OpCost, Tensor, op_cost
 from fieldtune.profiles.costmodel.kernel_loops import Runs, kernel
@@ -49,7 +50,7 @@ class TfliteFile:
                 "reading the work of a model needs the schema that ai-edge-litert brings: "
                 "pip install ai-edge-litert"
             ) from None
-        self.bytes = len(model)
+        self.bytes, self._content = len(model), model
         # flatbuffers raises struct.error, IndexError, TypeError and others.
         try:
             tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
@@ -82,6 +83,13 @@ class TfliteFile:
         except Exception as error:
             raise self._damaged(error) from error
 
+    def arena_bytes(self, signature: str) -> int:
+        """Bytes of a signature's tensors, placed as TFLite's planner does it."""
+        try:
+            return arena_bytes(self._content, signature)
+        except Exception as error:
+            raise self._damaged(error) from error
+
     def _damaged(self, error: Exception) -> UsageError:
         return UsageError(f"the TFLite file of {self.bytes} bytes is damaged: {error}")
 
@@ -104,6 +112,11 @@ def read_work(model: bytes) -> dict[str, Work]:
 
 def _numbers(tensors: Any) -> list[int]:
     return [] if tensors is None else [int(number) for number in tensors]
+
+
+def _size(dimension: Any) -> int:
+    """A dimension; an unknown one (-1) counts as 1."""
+    return int(dimension) if dimension >= 0 else 1
 
 
 def _text(value: Any) -> str:
@@ -281,7 +294,7 @@ class _Reader:
 
     def _tensor(self, graph: Any, index: int) -> Tensor:
         tensor = graph.tensors[index]
-        shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+        shape = () if tensor.shape is None else tuple(_size(size) for size in tensor.shape)
         kind = self._types.get(tensor.type, "FLOAT32")
         constant = self._is_constant(graph, index)
         values: tuple[int, ...] = ()

@@ -60,6 +60,9 @@ class VariantFile(_Model):
     inference_ms: dict[str, float] = {}
     """Device type -> median over its clients of what each measured; those that were throttled or
     swapping are left out. Simulated where the study is."""
+    inference_mj: dict[str, float] = {}
+    """Device type -> millijoules of an inference likewise; absent where no device tells its
+    power."""
     client_errors: dict[str, list[float]] = {}
     """Device type -> the error of each of its clients, the smallest first."""
     classes: ClassCounts | None = None

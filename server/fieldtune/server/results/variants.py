@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,24 +253,27 @@ class VariantMaker:
             sha256=hashlib.sha256(model).hexdigest(),
             measures=measures,
             test_samples=samples,
-            inference_ms={
-                profile: median(found)
-                for profile, found in self._by_profile(
-                    {
-                        client: report.inference_ms
-                        for client, report in answers.items()
-                        if isinstance(report, EvaluateReport)
-                        and report.inference_ms is not None
-                        and not report.failure
-                        and report.is_sound
-                    }
-                ).items()
-            },
+            inference_ms=self._medians(answers, lambda report: report.inference_ms),
+            inference_mj=self._medians(answers, _inference_mj),
             client_errors=self._by_profile(each.errors),
             classes=ClassCounts(hits=each.hits, predicted=each.predicted, actual=each.actual)
             if each.actual
             else None,
         )
+
+    def _medians(
+        self, answers: Mapping[int, Report], value: Callable[[EvaluateReport], float | None]
+    ) -> dict[str, float]:
+        """Device type -> median over its clients that were neither throttled nor swapping."""
+        values = {
+            client: found
+            for client, report in answers.items()
+            if isinstance(report, EvaluateReport)
+            and not report.failure
+            and report.is_sound
+            and (found := value(report)) is not None
+        }
+        return {profile: median(found) for profile, found in self._by_profile(values).items()}
 
     def _by_profile(self, values: Mapping[int, float]) -> dict[str, list[float]]:
         """Device type -> the values of its clients, ascending."""
@@ -290,6 +293,12 @@ class VariantMaker:
                     f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
                 ) from failed
         return np.ascontiguousarray(samples, np.float32)
+
+
+def _inference_mj(report: EvaluateReport) -> float | None:
+    if report.energy_j is None or not report.samples:
+        return None
+    return 1e3 * report.energy_j / report.samples
 
 
 def _read(file: Path) -> bytes:
