@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fieldtune.client.contract.messages import EvaluateRequest, TrainRequest
 from fieldtune.client.data.client_data import ClientData
+from fieldtune.client.node.signatures import Signer
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService
@@ -119,7 +120,7 @@ def soak(deployment: Deployment, artefact: Artefact, minutes: float, pause_s: fl
     fleet = DeviceFleet(
         lambda: SuperLinkRun(place, notes.append),
         {device.name: device.number for device in place.devices()},
-        profiles=[TYPE], wanted=devices, notes=notes.append,
+        profiles=[TYPE], wanted=devices, notes=notes.append, sign=Signer(place.authority_key),
     )  # fmt: skip
     answered, failed = Counter[tuple[int, int, int]](), Counter[str]()
     asked = trial = 0

@@ -35,6 +35,7 @@ from google.protobuf.message import Message as Proto
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.fleet_api import KeyRefusedError, Link, NotActivatedError
+from fieldtune.client.node.signatures import Signer
 from fieldtune.server.deployment.certificates import make_device_key
 from fieldtune.server.deployment.nginx import DEVICE_CALLS
 from fieldtune.server.deployment.superlink_control import CONTROL_HEADER, control_key
@@ -249,6 +250,7 @@ def opened(deployment: Deployment, fleet_study: Path) -> Iterator[Opened]:
             profiles=load_study(fleet_study).fleet.devices,
             wanted=4,
             notes=lambda _: None,
+            sign=Signer(place.authority_key),
         )
         try:
             yield Opened.of(fleet, fleet_study)
