@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -62,14 +63,39 @@ def test_a_study_that_cannot_run_says_why(
     assert "Traceback" not in done.stderr
 
 
-def test_check_says_which_limit_is_impossible(
-    fieldtune: Command, small_study: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "limits",
+    [
+        "[limits]\ninference_ms = 0.0001",
+        '[limits]\nenergy_j = 1e-9\n[limits."raspberry-pi-5"]\ninference_ms = 0.00001',
+        "[limits]\nround_s = 1e-9\ncoverage = 0.5",
+    ],
+)
+def test_impossible_limits_are_told_with_the_value_that_suffices(
+    limits: str, fieldtune: Command, small_study: Path, tmp_path: Path
 ) -> None:
-    file = changed(small_study, tmp_path, "inference_ms = 0.3", "inference_ms = 0.0001")
+    old = re.search(r"\[limits\]\n(?:[a-z_]+ = .*\n)+", small_study.read_text())
+    assert old
+    file = changed(small_study, tmp_path, old[0], limits + "\n")
     done = fieldtune("check", file)
-    assert done.returncode == 3
-    assert "inference_ms" in done.stdout
-    assert "inference_ms rules out 100 %" in done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "rules out 100 %" in done.stderr
+    assert "Warning" not in done.stderr
+    told = re.findall(r"limits\.(\S+) = (\S+) \(it is (\S+)\)", done.stderr)
+    assert len(told) == limits.count("e-9") + limits.count("0.0000") + limits.count("0.0001")
+    text = file.read_text()
+    for name, value, before in told:
+        key = name.rpartition(".")[2]
+        text, count = re.subn(rf"{key} = (?:{re.escape(before)}|0\.00001|0\.0001|1e-9)",
+                              f"{key} = {value}", text)  # fmt: skip
+        assert count == 1
+    file.write_text(text)
+    mended = fieldtune("check", file)
+    assert mended.returncode == 0, mended.stderr
+    # A little less would not do.
+    value = told[0][1]
+    file.write_text(text.replace(f"= {value}", f"= {0.98 * float(value):.12f}", 1))
+    assert fieldtune("check", file).returncode == 3
 
 
 METRIC = "def metric(y_true, logits):\n    return {}\n"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fieldtune.client.data.arrays import UNREADABLE, check_arrays, read_npz
+from fieldtune.client.data.arrays import check_arrays, read_npz
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.images import SUFFIXES, read_image
 from fieldtune.client.data.privacy import Privacy
@@ -175,7 +175,7 @@ def _has_test(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return "x_test.npy" in archive.namelist()
-    except UNREADABLE:
+    except Exception:  # zipfile raises almost anything over damaged bytes
         return False  # reading the training data will report the error
 
 

@@ -6,13 +6,18 @@ sample is compiled once, and the study finds it in the artefact cache.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import InfeasibleError
-from fieldtune.server.costs.architecture_costs import Calibration
+from fieldtune.server.costs.architecture_costs import Calibration, FleetCosts
 from fieldtune.server.costs.cost_model import CostModel
+from fieldtune.server.costs.fleet_groups import FleetGroups
 from fieldtune.server.outcomes.trial import Completed, Outcome, worst_constraint
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
@@ -37,6 +42,9 @@ class Screening:
     """Device type -> number of configurations that fit on all of its clients."""
     tightest: Mapping[str, float]
     """Limit -> the smallest violation in the sample."""
+    sufficing: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Where nothing is feasible: limit as the study file names it -> its cap, and the one that
+    suffices for the configuration that comes closest."""
 
     def explain(self) -> str:
         """For people: the share of the space that each limit rules out."""
@@ -74,8 +82,11 @@ def screen(
     fitting: Counter[str] = Counter()
     tightest: dict[str, float] = {}
     feasible = []
+    closest: FleetCosts | None = None
     for configuration in judged:
         found = costs.of(configuration, calibration or {})
+        if closest is None or found.constraints["coverage"] < closest.constraints["coverage"]:
+            closest = found
         if found.feasible:
             feasible.append(configuration)
         for limit, violation in found.constraints.items():
@@ -85,8 +96,47 @@ def screen(
         for name, clients in costs.fleet.clients_of.items():
             fitting[name] += costs.fleet.fitting(name, found.fits) == clients
     return Screening(
-        len(judged), len(kept), tuple(feasible), dict(ruled_out), dict(fitting), tightest
-    )
+        len(judged), len(kept), tuple(feasible), dict(ruled_out), dict(fitting), tightest,
+        {} if feasible or closest is None else sufficing_caps(study, costs.fleet, closest.gaps),
+    )  # fmt: skip
+
+
+def sufficing_caps(
+    study: StudyConfig, fleet: FleetGroups, gaps: NDArray[np.float64]
+) -> dict[str, tuple[float, float]]:
+    """The caps with which as many clients as needed could train a configuration.
+
+    Args:
+        study: its limits.
+        fleet: the clients in groups.
+        gaps: used / cap - 1 of the configuration ``[limit, group]``.
+
+    Returns:
+        limit as the study file names it -> its cap, and the lowest one that suffices, rounded up
+        to three digits; only those that have to be raised.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    clients = 0
+    for index in gaps.max(axis=0).argsort(kind="stable"):
+        if clients >= fleet.needed:
+            break
+        clients += int(fleet.group_clients[index])
+        profile = fleet.groups[index].profile
+        for name, gap in zip(fleet.limit_names, gaps[:, index], strict=True):
+            cap = getattr(fleet.limits[profile], name)
+            if gap > 0:
+                own = study.limits.devices.get(profile)
+                is_own = own is not None and getattr(own, name) is not None
+                key = f'limits."{profile}".{name}' if is_own else f"limits.{name}"
+                needed = max(_rounded_up(cap * (1 + float(gap))), found.get(key, (0.0, 0.0))[1])
+                found[key] = cap, needed
+    return found
+
+
+def _rounded_up(value: float) -> float:
+    """To three significant digits, and never below the value."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return float(f"{math.ceil(value / step * (1 - 1e-12)) * step:.3g}")
 
 
 def find_feasible(
@@ -110,14 +160,14 @@ def find_feasible(
 
 def impossible(study: StudyConfig, screening: Screening) -> str:
     """The message for a study in which no sampled configuration is feasible."""
-    worst = max(
-        screening.ruled_out, key=lambda limit: screening.tightest[limit], default="coverage"
+    caps = " and ".join(
+        f"{name} = {needed:g} (it is {cap:g})"
+        for name, (cap, needed) in screening.sufficing.items()
     )
     return (
         f"Nothing in the space fits {100 * study.limits.coverage:g} % of the fleet (sampled "
-        f"{screening.sampled} configurations): {screening.explain()}. The closest one still "
-        f"exceeds {worst} by {100 * max(screening.tightest.get(worst, 0), 0):.0f} %: raise that "
-        "limit, lower limits.coverage, or widen the space"
+        f"{screening.sampled} configurations): {screening.explain()}. The closest one would do "
+        f"with {caps}: raise that, lower limits.coverage, or widen the space"
     )
 
 
