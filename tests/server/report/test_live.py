@@ -41,6 +41,9 @@ def test_a_study_is_running_while_its_folder_is_open_and_interrupted_afterwards(
         sent = sum(attempt.state != "infeasible" for attempt in summary.attempts)
         assert progress(summary, run_info(tmp_path, summary)) == f"running, {sent} of 40 trials"
     assert run_info(tmp_path, summary).state == "interrupted"
+    assert run_info(tmp_path, summary).versions == ()
+    (tmp_path / "fingerprint.json").write_text('{"versions": {"optuna": "5.0.0"}}')
+    assert run_info(tmp_path, summary).versions == (("optuna", "5.0.0"),)
     ended = summary.model_copy(update={"state": "finished"})
     assert run_info(tmp_path, ended).state == "finished"
 

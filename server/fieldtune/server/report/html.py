@@ -163,6 +163,7 @@ def _facts(summary: Summary, run: RunInfo) -> dict[str, list[tuple[str, str]]]:
         ],
         "Took": trials_view.spent(summary),
         "Budget": [(used, "used") for used in trials_view.budgets(summary)],
+        "Versions": list(run.versions),
         "Fleet": [(device, format.clients_of(n)) for device, n in summary.devices.items()],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ class RunInfo:
     """None where the folder holds no study file that this version reads."""
     written: str = ""
     """When the results were written, in UTC to the minute."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """Packages that the results depend on, and their versions."""
 
 
 def run_info(folder: Path, summary: Summary) -> RunInfo:
@@ -40,7 +43,7 @@ def run_info(folder: Path, summary: Summary) -> RunInfo:
     state: State = "finished"
     if summary.state != "finished":
         state = "running" if summary.state == "running" and _is_open(folder) else "interrupted"
-    return RunInfo(state, study, _written(folder))
+    return RunInfo(state, study, _written(folder), _versions(folder))
 
 
 def _is_open(folder: Path) -> bool:
@@ -52,6 +55,15 @@ def _is_open(folder: Path) -> bool:
         return True
     except OSError:  # a folder that may not be written: nobody runs a study in it
         return False
+
+
+def _versions(folder: Path) -> tuple[tuple[str, str], ...]:
+    """As ``fingerprint.json`` has them; none where there is no such file, or another form of it."""
+    try:
+        found = json.loads((folder / "fingerprint.json").read_bytes())["versions"].items()
+        return tuple((str(package), str(version)) for package, version in found)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ()
 
 
 def _written(folder: Path) -> str:

@@ -12,7 +12,7 @@ function drawClients() {
   const high = Math.max(...rows.flatMap(({ errors }) => errors), 0.01), tall = 46;
   const { layer, x, box } = frame(place, {
     height: 60 + rows.length * tall, label: "Error of each client, by device type", xTitle: "error of a client (%)", yTitle: "",
-    margin: { left: place.clientWidth < 500 ? 104 : 190 },
+    margin: { left: place.clientWidth < 500 ? 136 : 190 },
     scales: ({ left, right, top, bottom }) => ({ x: scale({ low: 0, high: 100 * high, from: left + 6, to: right - 8, count: 7 }),
       y: Object.assign(() => (top + bottom) / 2, { ticks: [] }) }),
   });

@@ -55,7 +55,7 @@ function showTable() {
       html("td", {}, device, html("small", {}, data.devices.find(({ name }) => name === device).fleet)),
       goals.map((name) => {
         const value = valueOf(point, name, device);
-        return html("td", { class: "number" }, withUnit(name, value[0]), html("small", {}, ends(name, value)));
+        return html("td", { class: "number", "data-label": labelOf(name) }, withUnit(name, value[0]), html("small", {}, ends(name, value)));
       }))));
     rows.push(html("tr", { class: "run" }, html("td", { colspan: 2 + goals.length }, exportCommand(devices[0], trial))));
   }
