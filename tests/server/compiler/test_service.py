@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,24 @@ def test_equal_specs_share_one_compilation_and_then_come_from_the_cache(service)
     assert kept.manifest == artefact.manifest
     assert kept.model == artefact.model
     np.testing.assert_array_equal(kept.initial_weights, artefact.initial_weights)
+
+
+def test_what_is_worked_on_is_told_and_how_much_there_is(service, monkeypatch):
+    told = []
+    done = threading.Event()
+    service._asked = service._begun = 0
+
+    def progress(sentence):
+        told.append(sentence)
+        if not sentence:
+            done.set()
+
+    monkeypatch.setattr(service, "on_progress", progress)
+    broken = service.submit(ModelSpec("mine:broken", {"units": 3}, (8, 8, 1), 10))
+    with pytest.raises(CompileError):
+        broken.result()
+    assert done.wait(60)
+    assert told == ["compiling mine:broken units 3, 1 of 1", ""]
 
 
 def test_what_another_process_has_kept_meanwhile_is_what_all_use(service):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
+from fieldtune.server.outcomes.trial import Completed, Failed, Forecast, Learned, Proposal
 from fieldtune.server.session.progress import ProgressDisplay
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
@@ -84,3 +84,21 @@ def test_the_front_that_is_shown_is_that_of_the_limits_as_they_are_now() -> None
     first, second = text.getvalue().splitlines()
     assert "front of 2, best error 10.0 %" in first
     assert "front of 2, best error 30.0 %" in second
+
+
+def test_the_time_left_is_told_once() -> None:
+    def shown(*, terminal: bool) -> str:
+        text, seconds = io.StringIO(), iter(range(0, 1000, 10))
+        console = Console(file=text, width=200, force_terminal=terminal)
+        with ProgressDisplay(
+            parse_study(STUDY, "s"), [], console, clock=lambda: next(seconds)
+        ) as display:
+            for number in range(4):
+                outcome = Failed(Proposal(number, Configuration({"width": 8}, {}, {})), "none")
+                display.trial_ended(outcome, [outcome])
+                said = display._so_far()
+        return said
+
+    assert shown(terminal=False).startswith("4/9, ")
+    assert shown(terminal=False).endswith(" s left")
+    assert shown(terminal=True) == "4/9"

@@ -45,6 +45,8 @@ class _Job:
     blobs: tuple[bytes, ...]
     finish: Callable[[dict[str, Any], list[bytes]], Any]
     future: Future[Any]
+    what: str
+    """For people."""
 
 
 class CompileService:
@@ -62,6 +64,9 @@ class CompileService:
         self.cache = cache
         self.import_path = list(import_path)
         self.busy_s = 0.0
+        self.on_progress: Callable[[str], None] = lambda sentence: None
+        """Is told, in the service's own thread, what is worked on; empty when all is done."""
+        self._asked = self._begun = 0
         self._log = log
         self._log_file: IO[bytes] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -103,7 +108,8 @@ class CompileService:
             return artefact
 
         future.add_done_callback(lambda _: self._shared.pop(key, None))
-        self._put(_Job({"do": "compile", "spec": spec.to_json()}, (), finish, future))
+        self._put(_Job({"do": "compile", "spec": spec.to_json()}, (), finish, future,
+                       f"compiling {_shown(spec)}"))  # fmt: skip
         return future
 
     def variant(
@@ -126,7 +132,8 @@ class CompileService:
         if calibration is not None:
             blobs.append(np.ascontiguousarray(calibration, "<f4").tobytes())
         header = {"do": "variant", "spec": spec.to_json(), "name": name}
-        self._put(_Job(header, tuple(blobs), lambda _, answer: answer[0], future))
+        self._put(_Job(header, tuple(blobs), lambda _, answer: answer[0], future,
+                       f"exporting {_shown(spec)} as {name}"))  # fmt: skip
         return future
 
     def close(self) -> None:
@@ -158,6 +165,7 @@ class CompileService:
                     target=self._work, name="fieldtune-compile", daemon=True
                 )
                 self._thread.start()
+            self._asked += 1
             self._jobs.put(job)
 
     def _work(self) -> None:
@@ -167,12 +175,16 @@ class CompileService:
             if not job.future.set_running_or_notify_cancel():
                 continue
             started = time.perf_counter()
+            self._begun += 1
+            self.on_progress(f"{job.what}, {self._begun} of {self._asked}")
             try:
                 job.future.set_result(self._ask(job))
             except Exception as failed:  # raised again by the future
                 job.future.set_exception(failed)
             finally:
                 self.busy_s += time.perf_counter() - started
+                if self._begun == self._asked:
+                    self.on_progress("")
         if self._child is not None:
             self._child.close()
         if self._log_file is not None:
@@ -221,3 +233,8 @@ class CompileService:
             log = self._log_file if self._log_file is not None else subprocess.DEVNULL
             self._child = Child(WORKER, log=log, env=env)
             return self._child
+
+
+def _shown(spec: ModelSpec) -> str:
+    """``cnn width 32 depth 2``."""
+    return " ".join([spec.model, *(f"{name} {value}" for name, value in spec.knobs.items())])

@@ -84,6 +84,7 @@ def run_study(
                 ProgressDisplay(folder.study, tuner.history(), console) as display,
                 fleet_of(folder, import_path, note, display.waiting) as (fleet, facts),
             ):
+                service.on_progress = display.waiting
                 summary = run_session(
                     folder, tuner, fleet, service, interrupts.watching(display), cpu_time, note,
                     refusals, rehearsed=bool(facts) or folder.study.task.own_metric, facts=facts,

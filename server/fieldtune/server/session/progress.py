@@ -12,7 +12,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeRemainingColumn,
 )
 
 from fieldtune.profiles.common.text import printable
@@ -79,8 +78,7 @@ class ProgressDisplay:
             MofNCompleteColumn(),
             TextColumn("trials"),
             TextColumn("{task.fields[rounds]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[waiting]}"),
             console=console,
             disable=not console.is_terminal,
@@ -90,6 +88,7 @@ class ProgressDisplay:
             total=study.study.trials,
             completed=len(self._sent),
             rounds="starting",
+            left="",
             waiting="",
         )
 
@@ -155,14 +154,16 @@ class ProgressDisplay:
         )
 
     def _so_far(self) -> str:
-        """Used budget, number of infeasible proposals, and the estimated time left."""
+        """Used budget, number of infeasible proposals and, where no bar shows it, the time left."""
         accounts = self._budget.accounts(len(self._sent), self._sent)
         text = ", ".join(budget_used(account) for account in accounts)
         if self._study.study.trials is None:
             text = f"{counted(len(self._sent), 'trial')}, {text}"
         if self._infeasible:
             text += f", {self._infeasible} ruled out by limits"
-        return text + self._time_left(max(account.share for account in accounts))
+        left = self._time_left(max(account.share for account in accounts))
+        self._bar.update(self._task, left=left)
+        return text if self._console.is_terminal or not left else f"{text}, {left}"
 
     def _time_left(self, share: float) -> str:
         """Estimated from the pace of this session."""
@@ -170,7 +171,7 @@ class ProgressDisplay:
         if share >= 1 or finished < 3:  # finished, or too early to estimate
             return ""
         pace = (self._clock() - self._began) / (share - self._share_before)
-        return f", {(1 - share) * pace:.0f} s left"
+        return f"{(1 - share) * pace:.0f} s left"
 
     def _say(self, line: str) -> None:
         self._bar.console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
