@@ -47,6 +47,9 @@ MODEL_COPIES = Span(1.0, 2.0, 2.5)  # XNNPACK keeps a repacked copy of a deploye
 PROTOCOL_FACTOR = Span(1.0, 1.03, 1.10)  # TLS, HTTP/2 and TCP/IP headers on the payload
 MESSAGE_BYTES = Span(1_000.0, 4_000.0, 16_000.0)  # metrics and metadata of a message
 ROUND_TRIPS = Span(2.0, 4.0, 10.0)  # polling for the message, fetching it, sending the reply
+# Time that a radio works on a transfer, relative to bytes over the link's usual rate: a crowded
+# channel is mostly waited for, at rest; packets are sent again.
+AIRTIME = Span(0.6, 1.0, 1.6)
 STORED_WEIGHTS = Span(1.0, 1.0, 2.0)  # upper end: the previous weights are kept as well
 MIB = 2.0**20
 
@@ -104,6 +107,7 @@ _WEIGHTS = Quantity.of("weights", WEIGHT_COPIES)
 _ARTEFACT = Quantity.of("artefact", ARTEFACT_COPIES)
 _ARENA = Quantity.of("arena", ARENA_FACTOR)
 _MODEL = Quantity.of("model", MODEL_COPIES)
+_AIRTIME = Quantity.of("airtime", AIRTIME)
 _STORED = Quantity.of("stored", STORED_WEIGHTS)
 
 
@@ -148,8 +152,7 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
         training_j = power * compute_s * load.rounds
     link = _Link.of(profile)
     if link is not None:
-        fetching_s = artefact * link.down
-        transfer_s = link.transfer_s(message) + _TRIPS * link.latency_s
+        transfer_s, fetching_s = link.round_s(message), artefact * link.down
         first, later = compute_s + transfer_s + fetching_s, compute_s + transfer_s
         round_s = first.estimate()
         round_s = round_s.within(min(later.estimate().low, round_s.low), round_s.high)
@@ -157,8 +160,9 @@ def predict(profile: DeviceProfile, workload: Workload, *, threads: Threads = "o
             idle_w = Quantity.of("idle", higher_is_worse(profile.idle_w))
             transfer_w = idle_w + Quantity.of("radio", higher_is_worse(profile.radio_w))
             # Trial: rounds * (W * compute + transfer W * transfer) + transfer W * artefact.
-            energy_j = training_j + transfer_w * link.transfer_s(message) * load.rounds
-            energy_j += transfer_w * fetching_s * downloads
+            airtime_s = (message * link.usual + message * link.usual_up) * load.rounds
+            airtime_s += artefact * (link.usual * downloads)
+            energy_j = training_j + transfer_w * airtime_s * _AIRTIME
     return Cost(
         inference_ms=inference_ms.estimate(),
         inference_mj=None if joules is None else joules.estimate(),
@@ -184,6 +188,8 @@ class _Link:
     down: Quantity
     up: Quantity
     latency_s: Quantity
+    usual: float  # seconds per byte at the rates' values
+    usual_up: float
 
     @classmethod
     def of(cls, profile: DeviceProfile) -> "_Link | None":
@@ -195,11 +201,13 @@ class _Link:
             _seconds_per_byte("download", down),
             _seconds_per_byte("upload", up),
             Quantity.of("latency", higher_is_worse(latency)) * 1e-3,
+            8e-6 / down.value,
+            8e-6 / up.value,
         )
 
-    def transfer_s(self, message: Quantity) -> Quantity:
-        """Both directions of a round: bytes / down + bytes / up."""
-        return message * self.down + message * self.up
+    def round_s(self, message: Quantity) -> Quantity:
+        """Both directions of a round: bytes / down + bytes / up + round trips * latency."""
+        return message * self.down + message * self.up + _TRIPS * self.latency_s
 
 
 def _seconds_per_byte(name: str, rate: ProfileValue) -> Quantity:
