@@ -15,6 +15,7 @@ from fieldtune.server.outcomes.trial import (
     Forecast,
     Infeasible,
     Learned,
+    Outcome,
     Proposal,
 )
 from fieldtune.server.study.config import StudyConfig
@@ -156,22 +157,27 @@ def test_once_settled_what_is_recommended_has_run_twice() -> None:
 
 
 def test_each_model_is_tried_once_unless_limits_forbid_it() -> None:
-    text = STUDY.replace('"mlp"', '["mlp", "cnn", "gru"]')
+    text = STUDY.replace('"mlp"', '["mlp", "cnn", "gru"]').replace(
+        "[tuner]", "local_epochs = { low = 1, high = 9 }\n[space.model]\nwidth = [8, 64]\n[tuner]"
+    )
+    text = text.replace("width = [8, 64]", "width = { choices = [8, 64], default = 64 }")
     several = parse_study(text.replace("PHASES", "{}").replace("NAME", "grey"), "s")
-    defaults = several.full_space.defaults()
-    asked = [Proposal(0, defaults)]
-    new = untried_model(several, asked, lambda each: True)
-    assert new == replace(defaults, model={"model": "cnn"})
-    small = untried_model(several, asked, lambda each: each["learning_rate"] != 0.5)
-    assert small is not None
-    assert (small.model["model"], small.client["learning_rate"] != 0.5) == ("cnn", True)
-    no_cnn = untried_model(several, asked, lambda each: each["model"] != "cnn")
-    assert no_cnn is not None
-    assert no_cnn.model["model"] == "gru"
-    every = [*asked, *(Proposal(n, replace(defaults, model={"model": m}))
-                       for n, m in enumerate(("cnn", "gru"), start=1))]  # fmt: skip
-    assert untried_model(several, every, lambda each: True) is None
-    assert untried_model(study(), asked, lambda each: True) is None
+    assert untried_model(study(), [], [Proposal(0, configuration(0.5))]) is None
+    known: list[Outcome] = [
+        replace(completed(0, 0.5, 0.3, 2.0), proposal=Proposal(0, several.full_space.defaults()))
+    ]
+    found = []
+    while (new := untried_model(several, known, [])) is not None:
+        proposal = Proposal(len(known), new)
+        values = new.flat()
+        found.append((values["model"], values["width"], values["local_epochs"]))
+        flying = untried_model(several, known, [proposal])
+        assert flying is None or flying.model["model"] != values["model"]
+        outcome: Outcome = replace(completed(len(known), 0.5, 0.3, 2.0), proposal=proposal)
+        if values["model"] == "cnn":  # limits forbid it, however small
+            outcome = Infeasible(proposal, Forecast({}, (), {}))
+        known.append(outcome)
+    assert found == [("cnn", 64, 5), ("cnn", 8, 5), ("cnn", 8, 1), ("gru", 64, 5)]
 
 
 def test_the_defaults_are_run_again_after_ten_trials_and_after_twenty() -> None:

@@ -276,7 +276,7 @@ def _price(other: Alternative, objective: Objective, now: Estimate, own: Estimat
 def _files(summary: Summary) -> Table:
     """The files to export of the recommended trials, with their measured figures."""
     how = "simulated" if summary.simulated else "measured"
-    table = _table(f"Files to export, {how} on the clients")
+    table = _table(f"Files to export ({how})")
     table.add_column("trial", justify="right")
     measure = quality(summary.front[0].measures) if summary.front else "error"
     for heading in ("variant", "size", measure):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -195,6 +196,16 @@ class Recommendation(_Model):
     standings: list[Standing] = []
     """All points that fit the device type, the best first; by them other weights choose."""
 
+    def best(self, weights: Mapping[str, float], confidence: float) -> int | None:
+        """The trial that other weights and another confidence choose; None where none may be."""
+        allowed = [e for e in self.standings if e.no_worse is None or e.no_worse >= confidence]
+        found = max(
+            allowed,
+            key=lambda each: sum(weights.get(n, 1.0) * c for n, c in each.counted.items()),
+            default=None,
+        )
+        return found.trial if found else None
+
 
 class DecisionRule(_Model):
     """``[decision]`` of the study file, by which points were recommended."""
@@ -230,6 +241,8 @@ class Attempt(_Model):
     """That were trained."""
     phase: str = ""
     """What the trial was for: explore, refine, tune, validate."""
+    curve: dict[int, dict[str, float]] = {}
+    """Rounds -> learned objectives then: at each rung that was reached, and at the end."""
     spent: dict[str, float] = {}
     """On all devices together: ``device_s``, ``energy_j`` and ``sent_bytes``, where known."""
 

@@ -39,7 +39,7 @@ from fieldtune.server.results.schema import (
 )
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.config import StudyConfig
-from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
+from fieldtune.server.study.objectives import COST_MEASURES, MEASURES, Objective
 from fieldtune.server.tuner.predictions import Predictions
 from fieldtune.server.tuner.schedule import merged
 
@@ -115,7 +115,7 @@ def summarise(
             is not None
         },
         defaults=defaults,
-        attempts=[_attempt(outcome) for outcome in outcomes],
+        attempts=[_attempt(outcome, objectives) for outcome in outcomes],
         reported={
             device: reported
             for device in devices
@@ -278,8 +278,17 @@ def _spent(outcome: Outcome) -> dict[str, float]:
     return {k: v for k, v in vars(total_usage([outcome])).items() if v is not None}
 
 
-def _attempt(outcome: Outcome) -> Attempt:
+def _attempt(outcome: Outcome, objectives: Sequence[Objective]) -> Attempt:
+    curve = {}
+    if isinstance(outcome, Trained):
+        reached = {**outcome.learned.curve, outcome.learned.rounds: outcome.learned.measures}
+        names = [each.name for each in objectives if each.learned]
+        curve = {
+            rounds: {name: measures[name] for name in names if name in measures}
+            for rounds, measures in sorted(reached.items())
+        }
     common = {
+        "curve": curve,
         "trial": outcome.proposal.number,
         "configuration": outcome.proposal.configuration.flat(),
         "phase": outcome.proposal.phase,

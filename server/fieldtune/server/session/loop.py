@@ -152,8 +152,7 @@ class TuningLoop:
             return self._schedule.phase(sent, used, settled=True), None
         in_flight = [training.proposal for training in self._in_flight]
         history = self._tuner.history()
-        asked = [*(outcome.proposal for outcome in history), *in_flight]
-        if asked and (new := untried_model(self._study, asked, self._known_costs.allow)):
+        if (history or in_flight) and (new := untried_model(self._study, history, in_flight)):
             return "explore", new
         finished = self._knowledge.finished_before(math.inf, self._numbers())
         if defaults := defaults_again(self._study, sent, finished, history, in_flight):

@@ -8,7 +8,7 @@ settled, within a share of the budget; what is left of the share is used as the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -21,15 +21,13 @@ from fieldtune.server.outcomes.front import non_dominated
 from fieldtune.server.outcomes.trial import Completed, DeviceForecast, Infeasible, Outcome, Proposal
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
-from fieldtune.server.study.space import Configuration, Value
+from fieldtune.server.study.space import Configuration, Parameter, Space, Value
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner.predictions import Predictions
 
 _ROUNDING = 1e-9
 VALIDATED = 0.2
 """Share of the budget that may be used for repetitions where the study file states none."""
-_DRAWN = 256
-"""Configurations among which one of a model is sought where limits rule out its defaults."""
 AGAIN_EVERY, AGAIN_MOST = 10, 2
 """The defaults are repeated once every 10 trials, at most twice."""
 
@@ -103,30 +101,59 @@ def defaults_again(
 
 
 def untried_model(
-    study: StudyConfig,
-    asked: Iterable[Proposal],
-    allowed: Callable[[Mapping[str, Value]], bool],
+    study: StudyConfig, history: Sequence[Outcome], in_flight: Sequence[Proposal]
 ) -> Configuration | None:
-    """A configuration of a model that no trial has had yet; None where there is no such model.
+    """A configuration of a model that was not trained yet; None where there is no such model.
 
-    It has the defaults of all other parameters or, where limits rule these out, the first values of
-    a fixed sample that they allow. A model of which they allow none is left out.
+    It has the defaults of all other parameters; where limits have ruled that out, the smallest
+    model of its kind; then that with the least training. Where limits rule out these as well, the
+    model is left to the sampler. What limits rule out costs no device anything.
 
     Args:
         study: its models and space.
-        asked: all proposals so far, those that limits ruled out included.
-        allowed: whether known limits allow these values of all parameters.
+        history: all outcomes.
+        in_flight: proposals that are being trained.
     """
     if len(study.task.models) == 1:
         return None
-    tried = {study.model_of(proposal.configuration)[0] for proposal in asked}
-    space = study.full_space
-    for model in (each for each in study.task.models if each not in tried):
-        for drawn in [space.defaults(), *space.sample(_DRAWN, study.study.seed)]:
-            configuration = replace(drawn, model={**drawn.model, "model": model})
-            if allowed(configuration.flat()):
-                return configuration
+    infeasible = [each.proposal for each in history if isinstance(each, Infeasible)]
+    sent = [each.proposal for each in history if not isinstance(each, Infeasible)]
+    ruled_out, trained = (
+        Counter(study.model_of(proposal.configuration)[0] for proposal in proposals)
+        for proposals in (infeasible, [*sent, *in_flight])
+    )
+    for model in study.task.models:
+        ways = _ways_to_try(study.full_space, model)
+        if not trained[model] and ruled_out[model] < len(ways):
+            return ways[ruled_out[model]]
     return None
+
+
+def _ways_to_try(space: Space, model: str) -> list[Configuration]:
+    """Configurations of a model, each with lower costs than the one before."""
+    defaults = space.defaults()
+    named = replace(defaults, model={**defaults.model, "model": model})
+    small = replace(named, model={**_smallest(space.model, defaults.model), "model": model})
+    least = {name: space.client[name] for name in space.client if name == "local_epochs"}
+    few = {name: space.server[name] for name in space.server if name == "clients_per_round"}
+    cheap = replace(
+        small,
+        client={**defaults.client, **_smallest(least, defaults.client)},
+        server={**defaults.server, **_smallest(few, defaults.server)},
+    )
+    return list({each.key: each for each in (named, small, cheap)}.values())
+
+
+def _smallest(
+    parameters: Mapping[str, Parameter], defaults: Mapping[str, Value]
+) -> dict[str, Value]:
+    """The lowest value of each number, the default of everything else."""
+    lowest = {}
+    for name, parameter in parameters.items():
+        values = parameter.choices or parameter.bounds()
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        lowest[name] = min(numbers) if len(numbers) == len(values) else defaults[name]
+    return lowest
 
 
 def next_finalist(
