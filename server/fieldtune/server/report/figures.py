@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fieldtune.server.report import view
 from fieldtune.server.report.format import setting
+from fieldtune.server.report.space_view import parameters
+from fieldtune.server.report.trials_view import completed
 from fieldtune.server.results.schema import Summary
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def _history(summary: Summary) -> Figure:
     import plotly.graph_objects as go
 
     goal = view.objectives(summary)[0]
-    done = view.completed(summary)
+    done = completed(summary)
     figure = go.Figure(
         go.Scatter(
             x=[attempt.trial for attempt in done],
@@ -87,8 +89,8 @@ def _parallel(summary: Summary) -> Figure:
     """Hyperparameters and objectives of completed trials as parallel coordinates."""
     import plotly.graph_objects as go
 
-    done, dimensions = view.completed(summary), list[dict[str, Any]]()
-    for name in view.parameters(summary):
+    done, dimensions = completed(summary), list[dict[str, Any]]()
+    for name in parameters(summary):
         values = [attempt.configuration.get(name) for attempt in done]
         if all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values):
             dimensions.append({"label": name, "values": values})
