@@ -1,4 +1,4 @@
-"""``fieldtune.load``: the results of a run for other programs."""
+"""``fieldtune.api``: the results of a run for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import fieldtune
+import fieldtune.api as ft
 from fieldtune.profiles.common.errors import RunFolderError, UsageError
 from fieldtune.server.results.schema import DecisionRule, Summary, VariantFile, to_json
 
@@ -32,13 +32,13 @@ def complete(summary: Summary) -> Summary:
 
 
 @pytest.fixture
-def run(complete: Summary, tmp_path: Path) -> fieldtune.Run:
+def run(complete: Summary, tmp_path: Path) -> ft.Run:
     (tmp_path / "pareto.json").write_text(to_json(complete))
     (tmp_path / "trials.csv").write_text(CSV)
-    return fieldtune.load(tmp_path)
+    return ft.load(tmp_path)
 
 
-def test_frames_hold_what_the_files_hold(run: fieldtune.Run, complete: Summary) -> None:
+def test_frames_hold_what_the_files_hold(run: ft.Run, complete: Summary) -> None:
     assert list(run.trials.index) == [0, 1]
     assert run.trials.loc[0, "objective:error"] == 0.25
     front = run.front
@@ -64,7 +64,7 @@ def test_frames_hold_what_the_files_hold(run: fieldtune.Run, complete: Summary) 
 
 
 def test_a_recommendation_is_the_studys_own_or_by_other_weights(
-    run: fieldtune.Run, complete: Summary
+    run: ft.Run, complete: Summary
 ) -> None:
     own = {device: chosen.trial for device, chosen in complete.recommended.items()}
     assert {device: point.trial for device, point in run.recommend().items()} == own
@@ -83,22 +83,22 @@ def test_a_run_of_an_earlier_version_says_that_it_ranks_nothing(
 ) -> None:
     (tmp_path / "pareto.json").write_text(to_json(summary))
     with pytest.raises(RunFolderError, match="earlier version"):
-        fieldtune.load(tmp_path).recommend()
+        ft.load(tmp_path).recommend()
 
 
 def test_a_notebook_shows_recommendations_and_front_with_names_as_text(
-    run: fieldtune.Run, complete: Summary, tmp_path: Path
+    run: ft.Run, complete: Summary, tmp_path: Path
 ) -> None:
     hostile = complete.model_copy(update={"study": "<script>"})
     (tmp_path / "pareto.json").write_text(to_json(hostile))
-    shown = fieldtune.load(tmp_path)._repr_html_()
+    shown = ft.load(tmp_path)._repr_html_()
     assert "<script>" not in shown
     for device, chosen in complete.recommended.items():
         assert f"<td>{device}</td><td>{chosen.trial}</td>" in shown
     assert repr(run).startswith("<Run digits-on-pi: 40 trials")
 
 
-def test_figures_are_plotlys(run: fieldtune.Run, complete: Summary) -> None:
+def test_figures_are_plotlys(run: ft.Run, complete: Summary) -> None:
     figures = run.figures
     assert set(figures) == {"front", "history", "parallel"}
     assert list(figures["front"].data[0].y) == [

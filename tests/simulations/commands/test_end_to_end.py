@@ -257,8 +257,8 @@ def test_a_study_answers_for_a_device_that_was_not_in_its_fleet(
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     done = fieldtune("retarget", folder, "--device", "raspberry-pi-3b-plus")
     assert done.returncode == 0, done.stderr
-    assert "Scored anew for raspberry-pi-3b-plus" in done.stdout
-    spent, _, answer = done.stdout.partition("Scored anew")
+    assert "Re-evaluated for raspberry-pi-3b-plus" in done.stdout
+    spent, _, answer = done.stdout.partition("Re-evaluated")
     assert "raspberry-pi-5" in spent  # what the study took of the devices that it had
     assert "raspberry-pi-5" not in answer
     assert "settle" in done.stdout

@@ -1,4 +1,4 @@
-"""``fieldtune.load(DIR)``: a run's results as data frames, figures and recommendations.
+"""``fieldtune.api.load(DIR)``: a run's results as data frames, figures and recommendations.
 
 Everything is read from the run folder's ``pareto.json`` and ``trials.csv``, so the figures are
 those of the page and the terminal. pandas and Plotly are imported where they are needed.
@@ -41,7 +41,7 @@ def load(folder: str | Path) -> Run:
     """
     for name in ("pandas", "plotly"):
         if find_spec(name) is None:
-            raise MissingExtraError("fieldtune.load", "notebook", name)
+            raise MissingExtraError("fieldtune.api", "notebook", name)
     return Run(Path(folder))
 
 

@@ -13,7 +13,7 @@ from fieldtune.profiles.common.text import printable
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.refusals import RefusalStore
 from fieldtune.server.report.format import counted
-from fieldtune.server.report.run_info import RunInfo
+from fieldtune.server.report.run_info import run_info
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.warm_start import stored
@@ -98,7 +98,7 @@ def run_study(
             ) from None
         finally:
             service.close()
-    print_summary(summary, Console(), RunInfo(study=folder.study))
+    print_summary(summary, Console(), run_info(path, summary))
     note(_time_by_phase(cpu_time))
     note(f"Report: {path / 'report.html'}")
 
