@@ -102,7 +102,9 @@ def strangers_knock(deployment: Deployment, study: Program, wait_s: float) -> Pr
     """One device with a copy of another's bundle, and one with a key that nobody enrolled."""
     known = deployment.opened().bundle_file("pi-0")
     private, public = make_device_key()
-    unknown = Bundle.read(known).model_copy(update={"private_key": private, "public_key": public})
+    unknown = Bundle.read(known).model_copy(
+        update={"private_key": private, "public_key": public, "certificate": None}
+    )
     strangers = []
     for name in ("copy", "unknown"):
         home = deployment.folder / f"{study.log.stem}-{name}"

@@ -65,6 +65,7 @@ def test_a_bundle_does_not_show_its_private_key(bundle: Bundle) -> None:
             dict(zip(("private_key", "public_key"), key_pair(ec.SECP256R1()), strict=True)),
             "curve P-384",
         ),
+        ({"certificate": server().ca_certificate}, "certificate does not belong to private_key"),
         ({"schema_version": 2}, "schema_version"),
         ({"adress": "host:1"}, "adress is not a known key .did you mean 'address'"),
     ],

@@ -78,6 +78,7 @@ class Bundle(BaseModel):
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
+        from cryptography import x509
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -90,6 +91,10 @@ class Bundle(BaseModel):
             raise ValueError("private_key must be of the curve P-384")
         if private.public_key() != public:
             raise ValueError("public_key does not belong to private_key")
+        if self.certificate is not None:
+            certified = x509.load_pem_x509_certificate(self.certificate.encode()).public_key()
+            if certified != public:
+                raise ValueError("certificate does not belong to private_key")
         return self
 
     @property
