@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -27,6 +29,13 @@ def test_the_list_has_a_line_of_every_profile_and_fits_the_terminal(columns):
         profile = load_profile(name)
         assert f"{profile.memory_free_mib.value:g}" in line.split()
         assert "/".join(map(str, basis_counts(profile).values())) in line.split()
+
+
+def test_profiles_are_told_as_json():
+    listed = json.loads(CliRunner().invoke(app, ["list", "--format", "json"]).stdout)
+    assert [each["name"] for each in listed] == list(profile_names())
+    shown = CliRunner().invoke(app, ["show", "raspberry-pi-4b", "--format", "json"]).stdout
+    assert json.loads(shown) in listed
 
 
 def test_show_gives_every_value_with_interval_unit_basis_and_source(columns):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from fieldtune.profiles.common.command import Format
 from fieldtune.profiles.common.errors import UsageError
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ def predict(
         Literal["xnnpack", "plain"],
         typer.Option(help="plain: a runtime without the XNNPACK delegate."),
     ] = "xnnpack",
-    format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
+    format: Format = "table",
 ) -> None:  # fmt: skip
     """Predict latency, memory, energy and storage of .tflite files on device types."""
     import json
@@ -59,23 +60,34 @@ def predict(
 
 
 @app.command("list")
-def list_profiles() -> None:
+def list_profiles(format: Format = "table") -> None:
     """List the device profiles of the catalogue, one per line."""
+    import json
+
     from fieldtune.profiles.device.load import load_profile, profile_names
     from fieldtune.profiles.tables import overview
 
+    if format == "json":
+        found = [load_profile(name).model_dump(mode="json") for name in profile_names()]
+        typer.echo(json.dumps(found, indent=1))
+        return
     Console().print(overview([load_profile(name) for name in profile_names()]))
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A name from `list`, or the path of a .toml file.")],
+    format: Format = "table",
 ) -> None:
     """Show every value of one profile, with its interval, unit, basis and source."""
     from fieldtune.profiles import tables
     from fieldtune.profiles.device.load import load_profile
 
-    tables.print_profile(load_profile(name), Console())
+    profile = load_profile(name)
+    if format == "json":
+        typer.echo(profile.model_dump_json(indent=1))
+        return
+    tables.print_profile(profile, Console())
 
 
 @app.command("measure")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import InfeasibleError
@@ -17,7 +18,7 @@ from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
 from fieldtune.server.federation.grid_fleet import GridFleet
-from fieldtune.server.report.check import print_check
+from fieldtune.server.report.check import check_json, print_check
 from fieldtune.server.session.rehearsal import metric_line, rehearse
 from fieldtune.server.session.setup import compile_service, make_artefacts, make_cost_model
 from fieldtune.server.study.config import StudyConfig
@@ -26,7 +27,7 @@ from fieldtune.simulations.fleet.grid import SimulationGrid
 from fieldtune.simulations.fleet.plan import FleetPlan
 
 
-def check_in_simulation(study_file: Path) -> None:
+def check_in_simulation(study_file: Path, *, as_json: bool = False) -> None:
     """Print a study's setup and what satisfies its limits, without training."""
     study = load_study(study_file)
     check_can_be_simulated(study)
@@ -61,7 +62,10 @@ def check_in_simulation(study_file: Path) -> None:
         if grid.facts.warning:
             notes.print(grid.facts.warning, highlight=False, soft_wrap=True, markup=False)
         metric = metric_line(study, grid.facts, rehearsal)
-        print_check(study, members, screening, Console(), grid.facts, metric=metric)
+        if as_json:
+            typer.echo(check_json(study, members, screening, grid.facts, metric))
+        else:
+            print_check(study, members, screening, Console(), grid.facts, metric=metric)
         if not screening.feasible:
             raise InfeasibleError(impossible(study, screening))
         check_queue(study, [], costs, artefacts)

@@ -17,7 +17,7 @@ import typer
 from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
 from fieldtune.profiles.cli import predict
-from fieldtune.profiles.common.command import run_command
+from fieldtune.profiles.common.command import Format, run_command
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.server.deployment.cli import app as coordinator_app
 from fieldtune.server.session.cli import compare, export, report
@@ -138,22 +138,23 @@ def tune(
 
 
 @app.command()
-def check(study: Study) -> None:
+def check(study: Study, format: Format = "table") -> None:
     """Show a study's search space, fleet and limits, and what the limits exclude; no training."""
     from fieldtune.simulations.check import check_in_simulation
 
-    check_in_simulation(study)
+    check_in_simulation(study, as_json=format == "json")
 
 
 @app.command()
 def retarget(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")],
     device: Annotated[str, typer.Option(metavar="PROFILE", help="A device type.")],
+    format: Format = "table",
 ) -> None:
     """Recommend a model for a device type that was not in the fleet, from existing trials."""
     from fieldtune.simulations.commands import retarget_in_simulation
 
-    retarget_in_simulation(folder, device)
+    retarget_in_simulation(folder, device, as_json=format == "json")
 
 
 def _cores() -> int:

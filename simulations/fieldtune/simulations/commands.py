@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import RunFolderError, UsageError
@@ -68,7 +69,7 @@ def tune_in_simulation(
     )  # fmt: skip
 
 
-def retarget_in_simulation(path: Path, device: str) -> None:
+def retarget_in_simulation(path: Path, device: str, *, as_json: bool = False) -> None:
     """Print a study's results for a device type that was not in its fleet, without training."""
     load_profile(device)
     notes = Console(stderr=True)
@@ -119,6 +120,9 @@ def retarget_in_simulation(path: Path, device: str) -> None:
                 maker.make(found.summary.deployable, outcomes)
             summary = with_variants(folder, found.summary)
             folder.write(retargeted_file(device), to_json(summary))
+    if as_json:
+        typer.echo(to_json(summary))
+        return
     found = replace(found, summary=summary)
     print_summary(found.summary, Console())
     print_prospects(found, device, Console())

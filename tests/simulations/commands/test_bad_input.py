@@ -158,6 +158,10 @@ def test_check_tells_of_data_chance_level_and_metric(
     assert "10 classes of 9.7 to 10.2 % of the samples" in done.stdout
     assert "Values of the samples go from 0 to 1" in done.stdout
     assert "Metric accuracy: 0.102 by chance (always the most frequent class)" in done.stdout
+    told = json.loads(fieldtune("check", small_study, "--format", "json").stdout)
+    assert sum(told["data"]["class_samples"]) == 1797
+    assert told["fleet"]["raspberry-pi-5"]["clients"] == 20
+    assert 0 < told["feasible"] <= 1
     (tmp_path / "own.py").write_text(
         METRIC.format("(y_true == 3).mean(), 1")
         + "\n\ndef load():\n    from sklearn.datasets import load_digits\n"
@@ -434,6 +438,8 @@ def test_a_device_type_of_another_fleet_is_exported_for_once_it_is_retargeted(
     assert "For another device type, run 'fieldtune retarget' with it first" in refused.stderr
     moved = fieldtune("retarget", run, "--device", "raspberry-pi-3b-plus")
     assert moved.returncode == 0, moved.stderr
+    told = json.loads(fieldtune(*("retarget", run), *export[2:4], "--format", "json").stdout)
+    assert list(told["devices"]) == ["raspberry-pi-3b-plus"]
     assert f"To deploy: fieldtune export {run} --device raspberry-pi-3b-plus --out" in moved.stderr
     done = fieldtune(*export)
     assert done.returncode == 0, done.stderr

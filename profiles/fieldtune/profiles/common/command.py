@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Collection
-from typing import NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import click
 import typer
@@ -20,6 +20,9 @@ from fieldtune.profiles.common.errors import (
     MissingExtraError,
     StorageError,
 )
+
+Format = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
+"""The option ``--format`` of a command that prints a table."""
 
 _CLOSED_PIPE = 128 + signal.SIGPIPE
 """The exit code of a process that a closed pipe ends."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from rich.console import Console
@@ -84,6 +86,43 @@ def print_check(
         f"{100 * study.limits.coverage:g} % of the fleet "
         f"({screening.sampled} configurations sampled, {screening.architectures} architectures)",
         highlight=False,
+    )
+
+
+def check_json(
+    study: StudyConfig,
+    members: Sequence[Description],
+    screening: Screening,
+    facts: DataFacts,
+    metric: str,
+) -> str:
+    """What :func:`print_check` prints, as JSON: shares within 0..1, keys as in the study file."""
+    sampled = max(screening.sampled, 1)
+    clients = Counter(member.profile for member in members)
+    return json.dumps(
+        {
+            "study": study.study.name,
+            "data": asdict(facts),
+            "metric": metric,
+            "space": {
+                name: {"section": section, **parameter.model_dump(mode="json")}
+                for section in SECTIONS
+                for name, parameter in getattr(study.full_space, section).items()
+            },
+            "fleet": {
+                name: {"clients": clients[name], "fits": screening.fitting.get(name, 0) / sampled}
+                for name in sorted(clients)
+            },
+            "ruled_out": {
+                limit: screening.ruled_out.get(limit, 0) / sampled
+                for limit in sorted(screening.tightest)
+                if limit != "coverage"
+            },
+            "feasible": len(screening.feasible) / sampled,
+            "sampled": screening.sampled,
+            "architectures": screening.architectures,
+        },
+        indent=1,
     )
 
 
