@@ -23,7 +23,7 @@ Vector = NDArray[np.float64]
 NOISE = 0.02
 
 
-def _box(low: tuple[float, ...], high: tuple[float, ...]) -> dict[str, Parameter]:
+def box(low: tuple[float, ...], high: tuple[float, ...]) -> dict[str, Parameter]:
     """Parameters ``x1``, ``x2``, ... between these bounds; whole numbers where both are int."""
     bounds = zip(low, high, strict=True)
     return {f"x{n}": Parameter(low=lo, high=up) for n, (lo, up) in enumerate(bounds, start=1)}
@@ -39,6 +39,8 @@ class Analytic(ABC):
     shares: ClassVar[frozenset[int]] = frozenset()
     rounds: ClassVar[int] = 1
     trials: ClassVar[int] = 60
+    noise: ClassVar[float] = NOISE
+    """Standard deviation, as a share of the learned objective's range on the front."""
 
     @staticmethod
     @abstractmethod
@@ -67,7 +69,7 @@ class Analytic(ABC):
     def evaluate(self, values: Values, rounds: int, seed: int) -> Evaluation:
         """With noise on the learned objective."""
         true, scale = self.truth(values), self.reference
-        noise = np.random.default_rng([seed, 7]).normal(0.0, NOISE)
+        noise = np.random.default_rng([seed, 7]).normal(0.0, self.noise)
         objectives = list(true.objectives)
         objectives[self.learned] += noise * (scale.nadir[self.learned] - scale.ideal[self.learned])
         return Evaluation(tuple(objectives), true.constraints, device_s=1.0)
@@ -77,7 +79,7 @@ class Osy(Analytic):
     """Osyczka and Kundu 1995, as in Deb, Pratap and Meyarivan 2001 (EMO, LNCS 1993), eq. 3."""
 
     name = "osy"
-    space = _box((0.0, 0.0, 1.0, 0.0, 1.0, 0.0), (10.0, 10.0, 5.0, 6.0, 5.0, 10.0))
+    space = box((0.0, 0.0, 1.0, 0.0, 1.0, 0.0), (10.0, 10.0, 5.0, 6.0, 5.0, 10.0))
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
@@ -99,7 +101,7 @@ class Tnk(Analytic):
     """Tanaka et al. 1995, as in Deb, Pratap and Meyarivan 2001 (EMO, LNCS 1993), eq. 2."""
 
     name = "tnk"
-    space = _box((0.0, 0.0), (np.pi, np.pi))
+    space = box((0.0, 0.0), (np.pi, np.pi))
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
@@ -117,7 +119,7 @@ class WeldedBeam(Analytic):
 
     name = "welded-beam"
     objectives = ("cost", "deflection")
-    space = _box((0.125, 0.1, 0.1, 0.125), (5.0, 10.0, 10.0, 5.0))
+    space = box((0.125, 0.1, 0.1, 0.125), (5.0, 10.0, 10.0, 5.0))
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
@@ -145,7 +147,7 @@ class DiscBrake(Analytic):
     name = "disc-brake"
     objectives = ("mass", "stopping_time")
     learned = 1
-    space = _box((55.0, 75.0, 1000.0, 11.0), (80.0, 110.0, 3000.0, 20.0))
+    space = box((55.0, 75.0, 1000.0, 11.0), (80.0, 110.0, 3000.0, 20.0))
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
@@ -171,7 +173,7 @@ class C2Dtlz2(Analytic):
     """
 
     name = "c2-dtlz2"
-    space = _box((0.0,) * 6, (1.0,) * 6)
+    space = box((0.0,) * 6, (1.0,) * 6)
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
@@ -187,7 +189,7 @@ class Mw7(Analytic):
     """Ma and Wang 2019 (IEEE TEVC 23(6), 972-986), problem MW7, with six variables."""
 
     name = "mw7"
-    space = _box((0.0,) * 6, (1.0,) * 6)
+    space = box((0.0,) * 6, (1.0,) * 6)
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:
@@ -208,7 +210,7 @@ class SpeedReducer(Analytic):
 
     name = "speed-reducer"
     objectives = ("volume", "stress")
-    space = _box((2.6, 0.7, 17, 7.3, 7.3, 2.9, 5.0), (3.6, 0.8, 28, 8.3, 8.3, 3.9, 5.5))
+    space = box((2.6, 0.7, 17, 7.3, 7.3, 2.9, 5.0), (3.6, 0.8, 28, 8.3, 8.3, 3.9, 5.5))
 
     @staticmethod
     def formula(x: Vector) -> tuple[Vector, Vector]:

@@ -19,6 +19,7 @@ from tuner.asks import ask_costs
 from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import Gain, gains
 from tuner.experiment import Job, Outcome, Variation, Workers
+from tuner.kept import keep, read
 from tuner.peers import OURS, WARM, chosen_peers
 from tuner.recommend import TRIALS as RECOMMEND_TRIALS
 from tuner.recommend import Verdict, judge
@@ -65,6 +66,9 @@ def arguments() -> argparse.ArgumentParser:
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     add("--torch-python", help="an interpreter with torch, optuna and botorch, for gp and botorch")
     add("--json", type=Path, help="where to write every outcome")
+    add("--keep", type=Path, metavar="FOLDER", help="add raw outcomes to its files, one a problem")
+    add("--called", help="the name of --ours in these files, such as that of an earlier form")
+    add("--kept", type=Path, metavar="FOLDER", help="run nothing: print the tables of its files")
     return parser
 
 
@@ -335,12 +339,33 @@ _RESOURCES = ("nas-bench-201", "hpolib-naval", "hpolib-protein", "digits")
 """Problems whose limits are resources, of which formulas can be wrong."""
 
 
+def print_kept(folder: Path, problems: Sequence[str], ours: str, console: Console) -> None:
+    """The tables of raw outcomes.
+
+    Raises:
+        UsageError: there are none.
+        DataError: a file is damaged.
+    """
+    files = sorted(folder.glob("*.jsonl.gz"))
+    outcomes = [each for each in read(files) if not problems or each.problem in problems]
+    if not outcomes:
+        raise UsageError(f"--kept {folder} holds no outcomes of these problems: name a folder "
+                         "that --keep has filled")  # fmt: skip
+    for problem in dict.fromkeys(each.problem for each in outcomes):
+        runs = by_peer(each for each in outcomes if each.problem == problem)
+        console.print(fronts_table(problem, runs, ours))
+        console.print(curve_table(problem, runs))
+
+
 def main(argv: Sequence[str]) -> int:
     """Run; 0, or the exit code of what was wrong."""
     given = arguments().parse_args(argv)
     sys.path.append(str(Path.cwd()))  # for package.module:Class
     console = Console(width=int(os.environ.get("COLUMNS", "150")))
     try:
+        if given.kept:
+            print_kept(given.kept, given.problem, given.ours, console)
+            return 0
         plan = Plan.of(given)
         console.print(PREREGISTRATION.read_text(), highlight=False, markup=False)
         with Workers(plan.workers) as workers:
@@ -349,6 +374,8 @@ def main(argv: Sequence[str]) -> int:
     except FieldtuneError as wrong:
         print(wrong, file=sys.stderr)
         return wrong.exit_code
+    if given.keep:
+        keep(run.outcomes, given.keep, ours=plan.ours, called=given.called or plan.ours)
     if given.json:
         kept = {"outcomes": run.outcomes, "gains": run.gains, "verdicts": run.verdicts}
         given.json.write_text(json.dumps(kept, default=dataclasses.asdict, indent=1))

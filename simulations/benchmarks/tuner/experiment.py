@@ -86,6 +86,8 @@ class Outcome:
     evaluations: int
     infeasible: int
     """Evaluations that missed a limit."""
+    tried: tuple[tuple[Values, tuple[float, ...]], ...] = ()
+    """Each configuration with the objectives as measured, in order."""
 
     @property
     def final(self) -> Score:
@@ -169,6 +171,7 @@ def work(job: Job) -> tuple[list[Outcome], list[str]]:
                 posterior_pick=score(problem, tried, by_posterior),
                 evaluations=len(tried),
                 infeasible=sum(not each.evaluation.feasible for each in tried),
+                tried=tuple((each.values, each.evaluation.objectives) for each in tried),
             )
         )
     return outcomes, notes

@@ -22,9 +22,9 @@ import tomlkit  # noqa: E402
 
 from fieldtune.profiles.common.files import write_atomically  # noqa: E402
 from tuner.encode import draw_allowed, perturb  # noqa: E402
-from tuner.problem import Problem, Values  # noqa: E402
+from tuner.problem import WORST, Problem, Values  # noqa: E402
 from tuner.registry import make_problem  # noqa: E402
-from tuner.scoring import WORST, Matrix  # noqa: E402
+from tuner.scoring import Matrix  # noqa: E402
 from tuner.tables import Table  # noqa: E402
 
 FILE = Path(__file__).with_name("references.toml")
@@ -53,9 +53,10 @@ def best_front(problem: Problem, evaluations: int) -> tuple[Matrix, str]:
                 archive.append(child)
                 front = np.vstack([front, truth.objectives])
         keep = np.flatnonzero(moocore.is_nondominated(front, keep_weakly=False))
-        if len(keep) > _MOST:  # spread along the first objective; ends stay
+        if len(keep) > _MOST:  # spread along the first objective; all ends stay
             order = keep[np.argsort(front[keep, 0])]
-            keep = order[np.linspace(0, len(order) - 1, _MOST).round().astype(int)]
+            spread = order[np.linspace(0, len(order) - 1, _MOST).round().astype(int)]
+            keep = np.unique([*spread, *keep[front[keep].argmin(axis=0)]])
         archive, front = [archive[index] for index in keep], front[keep]
     return front, f"an archive of {len(front)} points after {evaluations} evaluations"
 

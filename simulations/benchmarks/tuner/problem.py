@@ -8,14 +8,18 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.server.study.space import Parameter, Value
 
 Values = Mapping[str, Value]
 """A configuration: parameter -> value."""
+
+WORST = 1.1
+"""Reference point of a score: ideal 0, nadir 1, and a tenth beyond."""
 
 _REFERENCES = Path(__file__).with_name("references.toml")
 
@@ -114,7 +118,7 @@ def frozen_reference(name: str) -> Reference:
     Raises:
         DataError: there is none.
     """
-    table = tomllib.loads(_REFERENCES.read_text())
+    table = _references()
     if name not in table:
         raise DataError(
             f"{_REFERENCES.name} has no scale for {name!r}: run freeze.py, or give the problem a "
@@ -124,6 +128,11 @@ def frozen_reference(name: str) -> Reference:
     return Reference(
         tuple(found["ideal"]), tuple(found["nadir"]), found["hypervolume"], found["source"]
     )
+
+
+@cache
+def _references() -> Mapping[str, Any]:
+    return tomllib.loads(_REFERENCES.read_text())
 
 
 def ruled_out(known: Known) -> bool:

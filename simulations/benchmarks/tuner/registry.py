@@ -8,6 +8,7 @@ from pathlib import Path
 from fieldtune.profiles.common.errors import UsageError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
 from tuner.analytic import ANALYTIC
+from tuner.engineering import ENGINEERING
 from tuner.federated import Federated
 from tuner.problem import Problem
 from tuner.tables import TABLES
@@ -18,7 +19,7 @@ STUDIES = Path(__file__).with_name("studies")
 def own_problems() -> Mapping[str, Callable[[], Problem]]:
     """Name -> how to make it."""
     return {
-        **{kind.name: kind for kind in ANALYTIC},
+        **{kind.name: kind for kind in (*ANALYTIC, *ENGINEERING)},
         **TABLES,
         **{
             file.stem: lambda file=file: Federated(file)  # type: ignore[misc]

@@ -11,7 +11,10 @@ from tuner.defaults import Gain
 from tuner.experiment import Outcome
 from tuner.peers import OURS, PEERS, WARM
 from tuner.recommend import WORSE, Verdict, by_problem, worse
-from tuner.significance import holm, paired_p, spread
+from tuner.significance import holm, no_worse_p, paired_p, spread
+
+MARGIN = 0.05
+"""A hypervolume that is lower by less counts as no worse."""
 
 Runs = Mapping[str, Mapping[int, Outcome]]
 """Peer -> seed -> outcome, in the order of the table of peers."""
@@ -21,7 +24,7 @@ def by_peer(outcomes: Iterable[Outcome]) -> Runs:
     """Outcomes of one problem, sorted."""
     runs: dict[str, dict[int, Outcome]] = {entry.name: {} for entry in (*PEERS, *WARM)}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.seed):
-        runs[outcome.peer][outcome.seed] = outcome
+        runs.setdefault(outcome.peer, {})[outcome.seed] = outcome
     return {name: seeds for name, seeds in runs.items() if seeds}
 
 
@@ -38,6 +41,7 @@ def fronts_table(problem: str, runs: Runs, ours: str = OURS) -> Table:
         "infeasible",
         f"{ours} higher: p",
         "Holm",
+        f"no worse by {MARGIN:g}: p",
     ):
         table.add_column(column, justify="left" if column == "peer" else "right")
     p = {
@@ -46,6 +50,7 @@ def fronts_table(problem: str, runs: Runs, ours: str = OURS) -> Table:
         if ours in runs and name != ours
     }
     corrected = holm(p)
+    no_worse = {name: no_worse_p(*_paired(runs[ours], runs[name]), MARGIN) for name in p}
     for name, each in runs.items():
         some = list(each.values())
         table.add_row(
@@ -57,6 +62,7 @@ def fronts_table(problem: str, runs: Runs, ours: str = OURS) -> Table:
             f"{100 * infeasible_share(some):.1f} %",
             f"{p[name]:.4f}" if name in p else "-",
             f"{corrected[name]:.4f}" if name in p else "-",
+            f"{no_worse[name]:.4f}" if name in p else "-",
         )
     return table
 

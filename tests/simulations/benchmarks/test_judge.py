@@ -17,7 +17,7 @@ from tuner.peer import Filtered
 from tuner.peers import chosen_peers
 from tuner.problem import Evaluation, Known, Reference, Values
 from tuner.scoring import Tried, by_posterior, by_value, hypervolume, true_hypervolume
-from tuner.significance import holm, paired_p, spread
+from tuner.significance import holm, no_worse_p, paired_p, spread
 
 pytestmark = pytest.mark.integration
 
@@ -168,6 +168,14 @@ def test_p_values_are_exact_for_few_pairs() -> None:
     assert paired_p([2, 3, 4, 5, 6], [1, 1.5, 1.8, 2.1, 2.4]) == pytest.approx(1 / 32)
     assert paired_p([1, 2], [1, 2]) == 1.0
     assert paired_p([1, 1.5, 1.8], [2, 3, 4]) == 1.0
+
+
+def test_not_worse_is_shown_by_an_equivalence_test_alone() -> None:
+    theirs = [0.50, 0.60, 0.70, 0.80, 0.90]
+    equal = [0.51, 0.59, 0.71, 0.79, 0.905]
+    assert paired_p(equal, theirs) > 0.05
+    assert no_worse_p(equal, theirs, 0.05) == pytest.approx(1 / 32)
+    assert no_worse_p([0.4, 0.9, 0.6, 0.9, 0.8], theirs, 0.05) > 0.05  # not worse, but not shown
 
 
 def test_holm_multiplies_and_never_decreases() -> None:

@@ -25,6 +25,17 @@ from tuner.analytic import (
     WeldedBeam,
 )
 from tuner.encode import draw, draw_allowed, encode, perturb
+from tuner.engineering import (
+    ENGINEERING,
+    Ackley,
+    Levy,
+    Rosenbrock,
+    Ship,
+    SideImpact,
+    StyblinskiTang,
+    Truss,
+    TwoBars,
+)
 from tuner.problem import Known, ruled_out
 from tuner.registry import make_problem
 from tuner.wrong import BY, Wrong
@@ -50,12 +61,21 @@ def at(*x: float) -> Mapping[str, Value]:
         (Mw7, (0.3, 0.6, 0.5, 0.4, 0.7, 0.2), (1.13484, 3.60856121)),
         (C2Dtlz2, (0.3, 0.6, 0.5, 0.4, 0.7, 0.2), (1.0246575, 0.52208907)),
         (Tnk, (1.0384, 0.0417), (1.0384, 0.0417)),
+        # The ends of the fronts: Jain and Deb 2014, table VIII; Coello and Pulido 2005.
+        (SideImpact, (0.5, 0.45, 0.5, 0.5, 0.875, 0.4, 0.4), (15.576004, 4.42725, 13.091381)),
+        (Truss, (1, 2**0.5, 2**0.5, 1), (1237.841423, 0.04)),
+        (TwoBars, (0.01, 0.01, 1), (0.05537318, 80 * 2**0.5 / 0.01)),
+        # Where they are least.
+        (Ackley, (7.3,) * 20, (0.0,)),
+        (Levy, (1.0,) * 10, (0.0,)),
+        (Rosenbrock, (1.0,) * 12, (0.0,)),
+        (StyblinskiTang, (-2.903534,) * 15, (4.2962e-6,)),
     ],
 )  # fmt: skip
 def test_a_formula_gives_the_published_objectives(
     problem: type[Analytic], x: tuple[float, ...], objectives: tuple[float, ...]
 ) -> None:
-    assert problem().truth(at(*x)).objectives == pytest.approx(objectives, rel=1e-6)
+    assert problem().truth(at(*x)).objectives == pytest.approx(objectives, rel=1e-6, abs=1e-9)
 
 
 def test_a_points_limits_are_those_of_the_paper() -> None:
@@ -69,13 +89,22 @@ def test_a_points_limits_are_those_of_the_paper() -> None:
     assert not Mw7().truth(at(*[0.0] * 6)).feasible
 
 
+def test_of_ships_that_parsons_and_scott_allow_the_light_ones_carry_little() -> None:
+    drawn = [draw_allowed(Ship(), np.random.default_rng(seed)) for seed in range(20)]
+    truths = np.array([Ship().truth(values).objectives for values in drawn])
+    assert truths[:, 0].min() > 7.0  # pounds a tonne and year: their front begins at 8.1
+    assert np.corrcoef(truths[:, 1], truths[:, 2])[0, 1] < -0.8
+
+
 def test_golinskis_best_known_gear_box_is_feasible_up_to_rounding() -> None:
     best = SpeedReducer().truth(at(3.5, 0.7, 17, 7.3, 7.7154, 3.3503, 5.2867))
     assert best.objectives[0] == pytest.approx(2994.4, rel=1e-3)
     assert max(best.constraints.values()) < 1e-3
 
 
-@pytest.mark.parametrize("problem", [kind() for kind in ANALYTIC], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "problem", [kind() for kind in (*ANALYTIC, *ENGINEERING)], ids=lambda each: each.name
+)
 def test_the_frozen_front_is_in_reach_and_its_ideal_is_not_beaten_by_much(
     problem: Analytic,
 ) -> None:

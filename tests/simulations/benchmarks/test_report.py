@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from rich.console import Console
 from tuner.cli import PARTS, PREREGISTRATION, main
 from tuner.defaults import Gain
 from tuner.experiment import Outcome, Score, Variation
+from tuner.kept import keep, read
 from tuner.peers import PEERS
 from tuner.registry import own_problems
 from tuner.report import (
@@ -103,6 +105,28 @@ def test_the_fronts_table_compares_ours_seed_by_seed() -> None:
     assert "0.700 ± 0.000" in row  # claimed
     assert "50.0 %" in row
     assert "0.0312" in row  # one of 2^5 sign patterns
+
+
+def test_tables_are_made_again_from_raw_outcomes_as_they_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = (({"width": 8, "kind": "a", "rate": 0.1234567}, (0.5, 1.0)),)
+    runs = [outcome("tpe", 0, 0.4), replace(outcome("grey", 0, 0.5), tried=tried)]
+    keep(runs, tmp_path, ours="grey", called="grey, before")
+    keep([outcome("grey", 0, 0.6)], tmp_path, ours="grey", called="grey")
+    kept = {each.peer: each for each in read([tmp_path / "toy.jsonl.gz"])}
+    assert {name: each.final.true for name, each in kept.items()} == {
+        "grey": 0.6, "grey, before": 0.5, "tpe": 0.4,
+    }  # fmt: skip
+    assert kept["grey, before"].tried == (
+        ({"width": 8, "kind": "a", "rate": 0.123457}, (0.5, 1.0)),
+    )
+    assert main(["--kept", str(tmp_path)]) == 0
+    assert "grey, before" in capsys.readouterr().out
+    assert main(["--kept", str(tmp_path / "none")]) != 0
+    (tmp_path / "toy.jsonl.gz").write_bytes(b"no gzip")
+    assert main(["--kept", str(tmp_path)]) != 0
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_another_peer_than_ours_can_be_held_against_the_others() -> None:
@@ -229,12 +253,13 @@ def test_every_judged_problem_exists_and_none_is_tuned_on_at_the_same_seeds() ->
     registered = tomllib.loads(PREREGISTRATION.read_text())
     judged, development = registered["judged"], registered["development"]
     tuned, asked = development["recommend"]["problems"], judged["recommend"]["problems"]
-    every = {*judged["problems"], *development["problems"], *tuned, *asked}
-    assert every == set(own_problems())
+    ours, later = set(development["problems"]), set(judged["search"]["problems"])
+    assert {*judged["problems"], *later, *ours, *tuned, *asked} == set(own_problems())
     assert not set(tuned) & set(asked)
     assert development["recommend"]["first_seed"] + 100 < judged["recommend"]["first_seed"]
-    common = set(judged["problems"]) & set(development["problems"])
-    assert common == {"digits"}
+    assert set(judged["problems"]) & ours == {"digits"}  # of the first judged sets alone
+    assert not later & ours
+    assert judged["search"]["first_seed"] > judged["warm_start"]["first_seed"]
     assert development["first_seed"] + 100 < judged["first_seed"]
 
 

@@ -37,8 +37,14 @@ Array = NDArray[np.float64]
 
 _DIGITS = 9
 """Places that agree to so many decimals are the same configuration."""
-_SEARCH_SCALES = (0.15, 0.05, 0.015)
-_PARENTS, _CHILDREN = 12, 80
+_GENERATIONS = (
+    (0.15, 120, 24), (0.08, 100, 16), (0.04, 100, 12), (0.02, 80, 8), (0.01, 60, 6), (0.005, 60, 4),
+)  # fmt: skip
+"""Of the search: standard deviation of steps, children, and of how many of the best."""
+_AROUND_FRONT, _FINEST_AROUND_FRONT = 24, 0.02
+"""So many points of the front are parents too, down to this scale."""
+_CLOSE, _CLOSE_CHILDREN = 0.05, 80
+"""In the phase ``tune``: scale, and children of a point of the front, of twelve at most."""
 _SAFEST = 0.1
 """Where margins leave nothing, the least risky share of what the formulas allow is left."""
 _BEATING = 2
@@ -75,7 +81,12 @@ class Search:
     """Finds the next configuration of one space."""
 
     def __init__(
-        self, encoding: Encoding, judge: Judge, seed: int, prior: Prior, conditions: Conditions
+        self,
+        encoding: Encoding,
+        judge: Judge,
+        seed: int,
+        prior: Prior,
+        conditions: Conditions | None = None,
     ) -> None:
         self._encoding, self._judge, self._seed, self._prior = encoding, judge, seed, prior
         self._places = Places(encoding, judge, conditions)
@@ -179,14 +190,20 @@ class Search:
         """
         self._places.learn_structures(rows)
         pool = self._pool_with({}).candidates
-        stored, fitted = kernels_before(study)
-        kernels = stored if fitted else self._fit(study, rows, pool, wanted)
+        kernels = self._kernels(study, rows, pool, wanted)
         posterior = self._posterior(
             study, rows, pool, wanted, kernels=kernels, refit=False, most=_PREDICTED_FROM
         )
         sites = posterior.sites(self._places.known(rows))
         beliefs = posterior.beliefs
         return [None if each.exact else Prediction(*each.line(sites)) for each in beliefs]
+
+    def _kernels(
+        self, study: Study, rows: Sequence[Row], pool: Candidates, wanted: Wanted
+    ) -> Mapping[str, Kernel]:
+        """Hyperparameters that proposals stored, or those that are fitted where none did."""
+        stored, fitted = kernels_before(study)
+        return stored if fitted else self._fit(study, rows, pool, wanted)
 
     def _fit(
         self, study: Study, rows: Sequence[Row], pool: Candidates, wanted: Wanted
@@ -242,19 +259,23 @@ class Search:
         rng: np.random.Generator,
     ) -> Candidates:
         """Candidates around the front alone."""
-        tried = posterior.measured
-        places = self._places.units(tried)[posterior.feasible_rows()[: len(tried)]]
-        known = self._places.known(tried).take(posterior.feasible_rows()[: len(tried)])
-        if not len(places):
-            return known
-        values = np.stack(
-            [belief.values(posterior.sites(known)) for belief in posterior.beliefs], axis=1
-        )
-        front = places[moocore.is_nondominated(values, keep_weakly=False)]
-        count = _CHILDREN * min(len(front), _PARENTS)
-        units = perturb(self._encoding, front, count, _SEARCH_SCALES[1], rng)
+        front = self._front(posterior)
+        if not len(front):
+            return self._judge.of(front)
+        count = _CLOSE_CHILDREN * min(len(front), 12)
+        units = perturb(self._encoding, front, count, _CLOSE, rng)
         candidates = self._judged(units, fixed, used)
         return candidates.take(posterior.feasible(candidates))
+
+    def _front(self, posterior: Posterior) -> Array:
+        """Places ``[f, p]`` of the measured trials that no other dominates, as believed."""
+        count = len(posterior.measured)
+        feasible = posterior.feasible_rows()[:count]
+        places, values = self._places.units(posterior.measured), posterior.believed[:count]
+        if not feasible.any():
+            return places[:0]
+        best = moocore.is_nondominated(values[feasible], keep_weakly=False)
+        return np.asarray(places[feasible][best])
 
     def _climb(
         self,
@@ -267,20 +288,23 @@ class Search:
     ) -> tuple[Array, float]:
         """The candidate that is expected to improve most, and by how much.
 
-        After improving on the pool's best; given a goal, improvement there alone counts.
+        It is bred from the pool's best and the front, in generations of ever finer steps. Given a
+        goal, improvement there alone counts.
         """
         found, gains = start, posterior.improvement(start, goal)
-        tried = self._places.units(posterior.measured)
         # Around the front, too: its neighbours differ too little to be in the pool.
-        elite = tried[posterior.feasible_rows()[: len(tried)]][-_PARENTS:]
-        for scale in _SEARCH_SCALES:
-            top = np.argsort(-gains, kind="stable")[:_PARENTS]
-            parents = np.concatenate([found.units[top], elite])
-            units = perturb(self._encoding, parents, _CHILDREN, scale, rng)
-            children = self._judged(units, fixed, used | _keys(found.units[top]))
+        front = self._front(posterior)[-_AROUND_FRONT:]
+        for scale, count, best in _GENERATIONS:
+            order = np.argsort(-gains, kind="stable")
+            parents = found.units[order[:best]]
+            if scale >= _FINEST_AROUND_FRONT:
+                parents = np.concatenate([parents, front])
+            units = perturb(self._encoding, parents, count, scale, rng)
+            kept = found.take(order[:best])
+            children = self._judged(units, fixed, used | _keys(kept.units))
             children = children.take(posterior.feasible(children))
-            found = Candidates.join([found.take(top), children])
-            gains = np.concatenate([gains[top], posterior.improvement(children, goal)])
+            found = Candidates.join([kept, children])
+            gains = np.concatenate([gains[order[:best]], posterior.improvement(children, goal)])
         gain = float(gains.max())
         if gain <= 0:
             gains = posterior.ignorance(found)

@@ -23,6 +23,8 @@ ENOUGH = 768
 _MOST_DRAWN = 8192
 _LISTED = 4096
 """A space of at most so many configurations is listed whole."""
+_FILLING_SCALES = (0.2, 0.1, 0.05, 0.1, 0.05, 0.1, 0.05)
+"""Steps from feasible configurations to further ones, where there are fewer than enough."""
 _CLOSEST = 64
 """Of infeasible ones, so many that come nearest to being feasible are kept."""
 
@@ -126,7 +128,12 @@ def _number(value: float) -> float:
 
 def _padded(constraints: Array, most: int) -> Array:
     """With columns for constraints whose names were not known yet: of what does not exist."""
-    return np.pad(constraints, ((0, 0), (0, most - constraints.shape[1])), constant_values=np.nan)
+    missing = most - constraints.shape[1]
+    return (
+        np.pad(constraints, ((0, 0), (0, missing)), constant_values=np.nan)
+        if missing
+        else constraints
+    )
 
 
 def violation(candidates: Candidates) -> Array:
@@ -153,7 +160,7 @@ def fill_pool(
 ) -> Pool:
     """Feasible configurations from a scrambled Sobol sequence (Owen 1998), or all that there are.
 
-    Where few are feasible, more are bred from those that come nearest to it.
+    Where few are feasible, more are bred from those that come nearest to it, and then from these.
 
     Args:
         encoding: of the space.
@@ -181,6 +188,12 @@ def fill_pool(
         bred = judged(judge, structures, children).candidates
         pool = _distinct(Candidates.join([pool, bred]))
         feasible = int((violation(pool) <= 0).sum())
+    for scale in _FILLING_SCALES:
+        within = np.flatnonzero(violation(pool) <= 0)
+        if not 0 < len(within) < ENOUGH:
+            break
+        children = perturb(encoding, pool.units[within], 1024, scale, rng)
+        pool = _distinct(Candidates.join([pool, judged(judge, structures, children).candidates]))
     ruled_out = violation(pool) > 0
     near = np.argsort(violation(pool.take(ruled_out)), kind="stable")[:_CLOSEST]
     kept = [

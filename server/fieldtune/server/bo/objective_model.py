@@ -165,12 +165,19 @@ Kernel = Mapping[str, float]
 
 
 def model(
-    observed: Observed, scale: Scale, kernel: Kernel | None, *, refit: bool
+    observed: Observed, scale: Scale, kernel: Kernel | None, *, refit: bool, thorough: bool = True
 ) -> tuple[GaussianProcess, Kernel]:
     """The process given observations, less what was expected of them; and its hyperparameters.
 
     Trials in flight are taken to come out as expected (posterior-mean fantasies), so that the next
     proposal goes where they teach nothing.
+
+    Args:
+        observed: the observations.
+        scale: on which they are modelled.
+        kernel: hyperparameters found earlier; None if none were.
+        refit: whether to improve on them.
+        thorough: with more observations, and from the prior as well.
     """
     told = scale.forward(observed.y)
     expected, expected_failed = observed.expected or (
@@ -181,13 +188,12 @@ def model(
     x, groups = observed.x, observed.groups
     start = _from_kernel(kernel, observed.names)
     if refit and len(line) >= 2:
-        some = _spread(len(line), _FITTED)
+        some = _spread(len(line), _FITTED if thorough else _FITTED // 2)
         cold = Hyperparameters.prior(len(observed.names))
         rough = Hyperparameters(np.zeros(len(observed.names)), 0.0, -3.0)
-        start = fit(
-            x[some], line[some], groups,
-            [cold, rough] if kernel is None else [start], 40 if kernel is None else 15,
-        )  # fmt: skip
+        # From the prior again, too: what was found with fewer trials may be a poor local optimum.
+        starts = [cold, rough] if kernel is None else [start, cold][: 1 + thorough]
+        start = fit(x[some], line[some], groups, starts, 40 if kernel is None else 15)
     if len(observed.failed):
         bad = np.quantile(told, _BAD_QUANTILE) if len(told) else 1.0
         x = np.concatenate([x, observed.failed])

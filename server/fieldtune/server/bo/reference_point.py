@@ -18,6 +18,8 @@ _SPARE = 0.1
 """The reference lies beyond what it is taken from by this share of its distance to the best."""
 _ORDINARY = 0.35
 """The quantile of the evenly spread first trials beyond which a learned objective is worthless."""
+_OF_FRONT = 0.75
+"""The quantile of the front up to which it is not."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ def _reference(values: Array, costs: Array, first: Sequence[Array | None]) -> Ar
     the front would shrink with it, and the search would never leave a cheap corner. Of a
     learned one it is what a third of the evenly spread first trials reached: the cheapest
     configuration is on the front however badly it predicts, and an error of 90 % is worth
-    nothing. Where nothing is known, the front's own extent counts too.
+    nothing. Or it is what three quarters of the front reach, if that is worse: where good
+    configurations are rare, most of the front is none of the best third of the first trials. Where
+    nothing is known, the front's own extent counts too.
     """
     front = values[moocore.is_nondominated(values, keep_weakly=False)]
     low, high = front.min(axis=0), front.max(axis=0)
@@ -125,7 +129,8 @@ def _reference(values: Array, costs: Array, first: Sequence[Array | None]) -> Ar
             continue
         told = told[np.isfinite(told)]
         ordinary = float(np.quantile(told, _ORDINARY)) if len(told) else high[i]
-        reference[i] = max(ordinary, low[i]) if grey else max(ordinary, high[i])
+        extent_of_front = float(np.quantile(front[:, i], _OF_FRONT)) if grey else high[i]
+        reference[i] = max(ordinary, extent_of_front)
     extent = reference - low
     spare = np.where(extent > 0, extent, np.maximum(np.abs(low), 1e-9))
     return np.asarray(reference + _SPARE * spare)

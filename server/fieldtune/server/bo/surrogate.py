@@ -37,6 +37,10 @@ MOST_ROWS = 256
 """Trials that models for a search are made of; of more, half as many that are best and an even
 choice of others."""
 
+_MANY_LIMITS = 4
+"""Of more learned limits than this, models are made of half as many trials and fitted with less
+effort: each limit needs its own."""
+
 SHARE = ":share"
 
 
@@ -76,6 +80,11 @@ class Posterior:
         self._kernels_before, self._refit = kernels, refit
         self.kernels: dict[str, Kernel] = {}
         measured = [row for row in rows if row.state == "measured"]
+        told = {name for row in measured for name in row.constraints}
+        self._learned = sorted(told - set(places.judge.names or ()))
+        self._thorough = len(self._learned) <= _MANY_LIMITS
+        if not self._thorough:
+            most //= 2
         self._measured = _most_telling(measured, most)
         self._partial = _partial_results(rows, self._measured)
         self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
@@ -98,12 +107,17 @@ class Posterior:
         self._first = tried[:startup]
 
     @cached_property
+    def believed(self) -> Array:
+        """Objectives ``[n + q, m]`` of the measured and pending trials."""
+        return np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
+
+    @cached_property
     def standing(self) -> Standing:
         """The front so far and its reference point; computed only where candidates are compared."""
         allowed = self._pool.take(self.feasible(self._pool))
         even = self.sites(allowed.take(slice(0, self._startup)))
         return Standing.of(
-            np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1),
+            self.believed,
             self.feasible_rows(),
             allowed.objectives,
             [self._ordinary(index, even) for index in range(len(self.beliefs))],
@@ -259,7 +273,11 @@ class Posterior:
             self._expected(expectation, usable, with_partial=bool(partial)),
         )
         process, self.kernels[quantity] = model(
-            observed, scale, self._kernels_before.get(quantity), refit=self._refit
+            observed,
+            scale,
+            self._kernels_before.get(quantity),
+            refit=self._refit,
+            thorough=self._thorough,
         )
         return process
 
@@ -278,9 +296,8 @@ class Posterior:
 
     def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Scale]]:
         """A model of each constraint that was told and has no formula."""
-        told = {name for row in self._measured for name in row.constraints}
         limits = {}
-        for name in sorted(told - set(self._places.judge.names or ())):
+        for name in self._learned:
             values = np.array([row.constraints.get(name, np.nan) for row in self._measured])
             finite = values[np.isfinite(values)]
             # Far beyond the limit, how far no longer matters; a huge penalty would drown the rest.

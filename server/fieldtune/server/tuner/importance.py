@@ -12,7 +12,7 @@ from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Space
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
-from fieldtune.server.tuner.optuna_tuner import distribution
+from fieldtune.server.tuner.optuna_terms import distribution
 
 _OF_THE_MODEL = ("inference_ms", "inference_memory_mib", "storage_mib")
 """Costs that depend on the hyperparameters of the model alone."""

@@ -7,7 +7,6 @@ the same configurations that were in flight. Proposals depend on the stored tria
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,38 +14,36 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict, TypeAdapter
 
-from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.bo.known import Formulas
-from fieldtune.server.bo.transfer import Earlier
 from fieldtune.server.bo.trial_rows import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.outcomes.earlier import EarlierStudy
-from fieldtune.server.outcomes.figures import figures, is_figure
+from fieldtune.server.outcomes.figures import figures
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome, Proposal, Stopped, Trained
 from fieldtune.server.study.changes import Change, Changes, last_limits
 from fieldtune.server.study.objectives import Objective, wrong_direction
-from fieldtune.server.study.space import Configuration, Parameter, Space, Value
+from fieldtune.server.study.space import Configuration, Space, Value
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED, Phase
 from fieldtune.server.tuner.drawing import draw, given
+from fieldtune.server.tuner.opening import amended, enqueue_once, logged
+from fieldtune.server.tuner.optuna_terms import (
+    as_prior,
+    constraint_attributes,
+    distribution,
+    outdated,
+    partial,
+)
 from fieldtune.server.tuner.predictions import Predictions, estimates
-from fieldtune.server.tuner.restated import CONSTRAINTS, RestatedStudy, Told
+from fieldtune.server.tuner.restated import RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.storage_errors import loading, storing
 from fieldtune.server.tuner.study_db import Facts, store, write_ahead
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
-_STUDY_KEY = "fieldtune:study"
-_LOG_KEY, _QUEUED_KEY = "fieldtune:changes", "fieldtune:queued"
 _PHASE_KEY = "fieldtune:phase"
 """User attribute of a trial that repeats a configuration: its phase."""
 
@@ -119,7 +116,7 @@ class OptunaTuner:
             for objective, before in zip(self._objectives, self._study.directions, strict=False):
                 if before.name.lower() != objective.direction:
                     raise wrong_direction(objective)
-            self._changes = self._amended(identity, steer)
+            self._changes = amended(self._study, path, identity, steer)
             with without_experimental_warnings():
                 self._study.set_metric_names([each.name for each in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
@@ -138,7 +135,7 @@ class OptunaTuner:
             seed=seed,
             space=self._recorded,
             import_path=import_path,
-            prior=[_as_prior(study, self._objectives) for study in earlier],
+            prior=[as_prior(study, self._objectives) for study in earlier],
             within={
                 key: each
                 for key, each in self._distributions.items()
@@ -150,7 +147,8 @@ class OptunaTuner:
         self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
         self._asked: set[int] = set()
         self._told |= {number: self._told_of(each) for number, each in self._outcomes.items()}
-        self._enqueue(queue, stored)
+        with storing(path):
+            enqueue_once(self._study, space.defaults().flat(), queue, stored)
 
     def ask(
         self,
@@ -180,16 +178,20 @@ class OptunaTuner:
         state = TrialState.FAIL
         if isinstance(outcome, Completed):
             state, curve = TrialState.COMPLETE, sorted(outcome.learned.curve)
-            attributes[CURVE_KEY] = [self._partial(outcome, rounds) for rounds in curve]
+            attributes[CURVE_KEY] = [
+                partial(self._objectives, outcome, at, self._rounds) for at in curve
+            ]
         elif isinstance(outcome, Stopped):
             state = TrialState.PRUNED
-            attributes[PARTIAL_KEY] = self._partial(outcome, outcome.stopped_after)
+            attributes[PARTIAL_KEY] = partial(
+                self._objectives, outcome, outcome.stopped_after, self._rounds
+            )
         with storing(self._path):
             if then is not None:
                 # Queued first: a study that is killed in between proposes this trial again.
                 self._queue_once(then)
             # Replaces what an interrupted call may have written.
-            self._store({number: Facts({}, attributes, _constraints(told))})
+            self._store({number: Facts({}, attributes, constraint_attributes(told))})
             self._study.tell(number, told.values, state)
         self._told[number], self._outcomes[number] = told, outcome
 
@@ -198,12 +200,13 @@ class OptunaTuner:
         told = self._told_of(outcome)
         attributes = {_OUTCOME_KEY: _OUTCOME.dump_json(outcome).decode(), **figures(outcome)}
         values = dict(enumerate(told.values or ()))
+        number = outcome.proposal.number
         with storing(self._path):
-            self._store(
-                {outcome.proposal.number: Facts({}, attributes, _constraints(told), values)}
-            )
-        self._told[outcome.proposal.number] = told
-        self._outcomes[outcome.proposal.number] = outcome
+            self._store({number: Facts({}, attributes, constraint_attributes(told), values)})
+        self._told[number], self._outcomes[number] = told, outcome
+        # Both keep what they have read of finished trials.
+        self._study.forget(number)
+        self._samplers.forget()
 
     def _know(self, formulas: Formulas | None) -> None:
         if formulas is not None:
@@ -221,7 +224,9 @@ class OptunaTuner:
             told = self._told_of(outcome)
             # A cost is infinite where no device fits any more: the stored one is kept.
             values = {i: each for i, each in enumerate(told.values or ()) if math.isfinite(each)}
-            facts[outcome.proposal.number] = Facts({}, figures(outcome), _constraints(told), values)
+            facts[outcome.proposal.number] = Facts(
+                {}, figures(outcome), constraint_attributes(told), values
+            )
         with storing(self._path):
             self._store(facts)
 
@@ -274,7 +279,7 @@ class OptunaTuner:
     def accept_changes(self, found: Sequence[Change]) -> None:
         """Store changes that the user accepts; see :meth:`Tuner.accept_changes`."""
         with storing(self._path):
-            self._changes = tuple(self._logged(self._changes, found))
+            self._changes = logged(self._study, self._changes, found)
 
     def _told_of(self, outcome: Outcome) -> Told:
         values = None
@@ -283,7 +288,7 @@ class OptunaTuner:
         return Told(values, {} if isinstance(outcome, Failed) else outcome.forecast.constraints)
 
     def _store(self, facts: Mapping[int, Facts]) -> None:
-        store(self._storage, self._study.study_name, facts, outdated=_told_anew)
+        store(self._storage, self._study.study_name, facts, outdated=outdated)
 
     def _queue_once(self, configuration: Configuration) -> None:
         """Queue a configuration, unless an interrupted call has done so."""
@@ -291,50 +296,6 @@ class OptunaTuner:
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if values not in (given(trial) for trial in trials):
             self._study.enqueue_trial(values)
-
-    def _partial(self, outcome: Trained, rounds: int) -> dict[str, Any]:
-        """Objectives of a trial after some rounds, in the form that ``bo/trial_rows.py`` reads."""
-        measures, values = outcome.learned.curve[rounds], list[float | None]()
-        for each in self._objectives:
-            value = (measures if each.learned else outcome.objectives)[each.name]
-            values.append(value if math.isfinite(value) else None)
-        return {"share": rounds / self._rounds, "values": values}
-
-    def _amended(
-        self, identity: str, steer: Callable[[str], tuple[Change, ...]] | None
-    ) -> tuple[Changes, ...]:
-        """Store the changes since the last session; all changes so far."""
-        log = [Changes.model_validate(each) for each in self._study.user_attrs.get(_LOG_KEY, [])]
-        before = self._study.user_attrs.get(_STUDY_KEY, identity)
-        if before != identity:
-            if steer is None:
-                raise RunFolderError(
-                    f"{self._path} holds another study: remove it or choose another"
-                )
-            if found := steer(before):
-                log = self._logged(log, found)
-        self._study.set_user_attr(_STUDY_KEY, identity)
-        return tuple(log)
-
-    def _logged(self, log: Sequence[Changes], found: Sequence[Change]) -> list[Changes]:
-        """Store further changes; all changes so far."""
-        trials = self._study.get_trials(deepcopy=False)
-        flying = [t.number for t in trials if t.state == TrialState.RUNNING]
-        changes = Changes(trial=len(trials), changes=tuple(found), in_flight=tuple(flying))
-        self._study.set_user_attr(_LOG_KEY, [each.model_dump() for each in (*log, changes)])
-        return [*log, changes]
-
-    def _enqueue(self, queue: Sequence[Mapping[str, Value]], stored: Sequence[FrozenTrial]) -> None:
-        """Queue the defaults, then the entries of the study's queue, each once."""
-        done = {trial.user_attrs.get(_QUEUED_KEY) for trial in stored}
-        with storing(self._path):
-            if not stored:
-                self._study.enqueue_trial(self._space.defaults().flat())
-            for values in queue:
-                key = json.dumps(dict(values), sort_keys=True)
-                if key not in done:
-                    done.add(key)
-                    self._study.enqueue_trial(dict(values), user_attrs={_QUEUED_KEY: key})
 
     def _new_trial(self, phase: Phase, configuration: Configuration | None) -> int:
         """Create a trial; its number."""
@@ -375,41 +336,3 @@ class OptunaTuner:
                       if key in missing}  # fmt: skip
             store(self._storage, self._study.study_name, {trial.number: Facts(params)})
         return values
-
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    """The Optuna distribution of a parameter."""
-    if parameter.choices is not None:
-        return CategoricalDistribution(parameter.choices)
-    low, high = parameter.bounds()
-    if parameter.integer:
-        return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
-    return FloatDistribution(low, high, log=parameter.log)
-
-
-def _constraints(told: Told) -> dict[str, Any]:
-    """System attributes for a trial's constraints, as ``Trial.set_constraint`` names them."""
-    if not told.constraints:
-        return {}
-    names = sorted(told.constraints)
-    each: dict[str, Any] = {f"{CONSTRAINTS}:{name}": told.constraints[name] for name in names}
-    # Optuna Dashboard (0.21) reads only the list that Optuna wrote before version 5.
-    return {**each, CONSTRAINTS: [told.constraints[name] for name in names]}
-
-
-def _told_anew(attribute: str) -> bool:
-    """Whether an attribute is removed if the latest outcome does not have it."""
-    return is_figure(attribute) or attribute.partition(":")[0] == CONSTRAINTS
-
-
-def _as_prior(study: EarlierStudy, objectives: Sequence[Objective]) -> Earlier:
-    """An earlier study's results for the learned objectives."""
-    return Earlier(
-        {name: distribution(each) for name, each in study.parameters.items()},
-        [trial.configuration for trial in study.trials],
-        {
-            index: [trial.objectives.get(objective.name, math.nan) for trial in study.trials]
-            for index, objective in enumerate(objectives)
-            if objective.learned
-        },
-    )

@@ -60,6 +60,10 @@ class RestatedStudy(optuna.Study):
         """Use these known objectives and constraints from now on."""
         self._known, self._seen = known, {}
 
+    def forget(self, number: int) -> None:
+        """Read a finished trial again, which was told anew."""
+        self._seen.pop(number, None)
+
     # Private in Optuna, where samplers call it as often as the public ``get_trials`` above it.
     def _get_trials(
         self,

@@ -71,6 +71,10 @@ class Samplers:
         """Use these known objectives and constraints from now on."""
         self._known, self._grey = known, None
 
+    def forget(self) -> None:
+        """Read finished trials again."""
+        self._grey = None
+
     @property
     def own_start(self) -> bool:
         """Whether the sampler proposes the first trials itself."""

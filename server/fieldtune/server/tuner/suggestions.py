@@ -19,7 +19,7 @@ from fieldtune.server.bo.trial_rows import Row
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Configuration, Space
-from fieldtune.server.tuner.optuna_tuner import distribution
+from fieldtune.server.tuner.optuna_terms import distribution
 
 SETTLED = 0.01
 """No further trials are suggested that are expected to add less than this share of hypervolume."""
