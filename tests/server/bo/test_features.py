@@ -5,7 +5,7 @@ import math
 import numpy as np
 from optuna.distributions import FloatDistribution
 
-from fieldtune.server.bo.candidates import Candidates, Judge, fill_pool
+from fieldtune.server.bo.candidates import Candidates, FormulaEvaluator, fill_pool
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.features import Features
 from fieldtune.server.bo.known import Known
@@ -24,7 +24,9 @@ def pool(*formulas: object) -> Candidates:
         }
         return Known(objectives=values)
 
-    return fill_pool(ENCODING, Judge(ENCODING, known, [1.0] * len(formulas)), seed=0).candidates
+    return fill_pool(
+        ENCODING, FormulaEvaluator(ENCODING, known, [1.0] * len(formulas)), seed=0
+    ).candidates
 
 
 def test_a_positive_cost_is_a_column_by_its_logarithm():

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fieldtune.server.bo.encoding import Encoding
-from fieldtune.server.bo.surrogate import MOST_ROWS
+from fieldtune.server.bo.surrogate import MOST_TRIALS
 from fieldtune.server.tuner import GreySampler, Known
 
 SPACE = {
@@ -338,7 +338,7 @@ def test_models_are_made_of_a_bounded_number_of_trials() -> None:
     assert isinstance(sampler, GreySampler)
     (memory,) = sampler._memory.values()
     assert memory.search is not None
-    assert len(memory.search._places._known) <= MOST_ROWS
+    assert len(memory.search._points._known) <= MOST_TRIALS
 
 
 def test_fine_tuning_stays_close_to_the_front() -> None:

@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from fieldtune.server.bo.ehvi import Boxes, expected_improvement
-from fieldtune.server.bo.transforms import Scale, shortfall
+from fieldtune.server.bo.transforms import Transform, shortfall
 
 
 def exact(values: np.ndarray):  # type: ignore[no-untyped-def]
@@ -35,7 +35,7 @@ def test_with_learned_objectives_it_is_the_mean_gain_over_draws(learned: int) ->
     rng = np.random.default_rng(learned)
     front = np.array([[0.05, 0.9, 0.5], [0.1, 0.5, 0.6], [0.2, 0.3, 0.2], [0.4, 0.1, 0.4]])
     reference = np.array([0.5, 1.0, 1.0])
-    scale = Scale("logit", least=1e-6, mean=-2.0, deviation=0.8)
+    scale = Transform("logit", least=1e-6, mean=-2.0, deviation=0.8)
     mean, deviation = np.array([-0.2]), np.array([0.9])
     known = np.array([[0.4], [0.3]])
     draws = scale.backward(mean + deviation * rng.standard_normal((4000, 1)))[:, 0]
@@ -62,7 +62,7 @@ def test_the_linear_shortfall_is_the_closed_form_even_far_out() -> None:
     # Jones, Schonlau and Welch 1998, equation 15.
     levels = np.linspace(-5.0, 7.0, 25)
     z = (levels - 1.0) / 0.7
-    found = shortfall(levels, np.array([1.0]), np.array([0.7]), Scale("linear"))[0]
+    found = shortfall(levels, np.array([1.0]), np.array([0.7]), Transform("linear"))[0]
     tail = z > -6
     closed = 0.7 * (z * norm.cdf(z) + norm.pdf(z))
     assert found[tail] == pytest.approx(closed[tail], rel=0.02)
@@ -73,11 +73,11 @@ def test_the_linear_shortfall_is_the_closed_form_even_far_out() -> None:
 def test_scales_are_monotone_and_invert() -> None:
     for values in (np.array([0.02, 0.3, 0.9]), np.array([-0.98, -0.2]), np.array([1.0, 500.0]),
                    np.array([-3.0, 8.0]), np.array([5.0, 5.0]), np.array([0.0, 1.0])):  # fmt: skip
-        scale = Scale.of(values)
+        scale = Transform.of(values)
         line = scale.forward(values)
         assert np.isfinite(line).all()
         assert (np.diff(line) >= 0).all()
         inner = (values > scale.offset) & (values < scale.offset + 1) | (scale.kind != "logit")
         assert scale.backward(line)[inner] == pytest.approx(values[inner])
-    assert Scale.of(np.array([0.1, 0.4])).kind == "logit"
+    assert Transform.of(np.array([0.1, 0.4])).kind == "logit"
     assert expit(0.0) == 0.5

@@ -11,13 +11,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fieldtune.server.bo.acquisition import Search
-from fieldtune.server.bo.candidates import ENOUGH, Judge, fill_pool, violation
+from fieldtune.server.bo.acquisition import AcquisitionSearch
+from fieldtune.server.bo.candidates import ENOUGH, FormulaEvaluator, fill_pool, violation
 from fieldtune.server.bo.encoding import Encoding
-from fieldtune.server.bo.reference_point import Standing
-from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.reference_point import FrontState
+from fieldtune.server.bo.surrogate import Surrogate
 from fieldtune.server.bo.transfer import Prior
-from fieldtune.server.bo.trial_points import Places
+from fieldtune.server.bo.trial_points import TrialPoints
 from fieldtune.server.bo.trial_rows import History
 from fieldtune.server.tuner import GreySampler, Known
 
@@ -52,16 +52,16 @@ def test_stopped_trials_of_the_even_start_count_for_what_is_ordinary() -> None:
                 )
             )  # fmt: skip
         encoding = Encoding.of(SPACE)
-        judge = Judge(encoding, lambda params: Known({}, {}), [1.0])
+        evaluator = FormulaEvaluator(encoding, lambda params: Known({}, {}), [1.0])
         rows = History(study).update(study.trials, -1)
-        pool = judge.of(np.linspace(0.01, 0.99, 50)[:, None])
+        pool = evaluator.of(np.linspace(0.01, 0.99, 50)[:, None])
         told = {row.number: row.state for row in rows}
         assert ("stopped" in told.values()) == rung
         return float(
-            Posterior(
-                Places(encoding, judge), rows, pool, 1, startup=12, kernels={}, refit=True,
+            Surrogate(
+                TrialPoints(encoding, evaluator), rows, pool, 1, startup=12, kernels={}, refit=True,
                 margin=None,
-            ).standing.reference[0]
+            ).front_state.reference[0]
         )  # fmt: skip
 
     assert reference(rung=True) == pytest.approx(reference(rung=False), rel=0.3)
@@ -78,7 +78,7 @@ def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> 
     def at_rung(p: Mapping[str, Any]) -> float:
         return min(0.98, 2.0 * final(p))
 
-    def believed(*, curves: bool) -> float:
+    def values_of_trials(*, curves: bool) -> float:
         study = optuna.create_study(sampler=GreySampler(space=SPACE, seed=0))
         for i, p in enumerate(drawn):
             early = {"share": 0.3, "values": [at_rung(p)]}
@@ -92,16 +92,18 @@ def test_what_a_rung_says_of_the_end_is_learned_from_trials_that_have_both() -> 
                 )
             )  # fmt: skip
         encoding = Encoding.of(SPACE)
-        places = Places(encoding, Judge(encoding, None, [1.0]))
+        points = TrialPoints(encoding, FormulaEvaluator(encoding, None, [1.0]))
         rows = History(study).update(study.trials, -1)
         grid = [{"lr": float(10**x)} for x in np.linspace(-3.8, -0.2, 40)]
-        pool = Judge(encoding, None, [1.0]).of(np.array([encoding.unit(p) for p in grid]))
-        posterior = Posterior(places, rows, pool, 1, startup=4, kernels={}, refit=True, margin=None)
-        values = posterior.beliefs[0].values(posterior.sites(pool))
+        pool = FormulaEvaluator(encoding, None, [1.0]).of(
+            np.array([encoding.unit(p) for p in grid])
+        )
+        surrogate = Surrogate(points, rows, pool, 1, startup=4, kernels={}, refit=True, margin=None)
+        values = surrogate.models[0].values(surrogate.inputs(pool))
         return float(np.abs(values - [final(p) for p in grid]).mean())
 
-    assert believed(curves=True) < 0.04
-    assert believed(curves=True) < 0.75 * believed(curves=False)
+    assert values_of_trials(curves=True) < 0.04
+    assert values_of_trials(curves=True) < 0.75 * values_of_trials(curves=False)
 
 
 def test_a_pool_is_filled_where_few_are_feasible() -> None:
@@ -113,7 +115,7 @@ def test_a_pool_is_filled_where_few_are_feasible() -> None:
         return Known({}, {"ring": abs(off) / 0.002 - 1})
 
     encoding = Encoding.of(space)
-    pool = fill_pool(encoding, Judge(encoding, known, [1.0]), 0).candidates
+    pool = fill_pool(encoding, FormulaEvaluator(encoding, known, [1.0]), 0).candidates
     feasible = pool.take(violation(pool) <= 0).units
     assert len(feasible) > ENOUGH / 2
     assert len(np.unique(feasible > 0.5, axis=0)) == 8  # all around
@@ -137,28 +139,35 @@ def test_the_search_leaves_little_that_a_dense_sample_would_find() -> None:
         far = sum((value - 0.3) ** 2 for value in trial.params.values())
         study.tell(trial, [far, cost(trial.params)])
     encoding = Encoding.of(space)
-    judge = Judge(encoding, known, [1.0, 1.0])
+    evaluator = FormulaEvaluator(encoding, known, [1.0, 1.0])
     rows = History(study).update(study.trials, -1)
-    pool = fill_pool(encoding, judge, 0).candidates
-    posterior = Posterior(
-        Places(encoding, judge), rows, pool, 2, startup=6, kernels={}, refit=True, margin=None
+    pool = fill_pool(encoding, evaluator, 0).candidates
+    surrogate = Surrogate(
+        TrialPoints(encoding, evaluator),
+        rows,
+        pool,
+        2,
+        startup=6,
+        kernels={},
+        refit=True,
+        margin=None,
     )
-    dense = judge.of(np.random.default_rng(0).random((20_000, 5)))
-    dense = dense.take(posterior.feasible(dense))
-    search = Search(encoding, judge, 0, Prior(encoding, space, [1.0, 1.0], []))
-    best, gain = search._climb(posterior, pool, set(), {}, np.random.default_rng(0))
-    assert gain > posterior.improvement(dense).max()
-    assert posterior.improvement(judge.of(best[None]))[0] == pytest.approx(gain)
+    dense = evaluator.of(np.random.default_rng(0).random((20_000, 5)))
+    dense = dense.take(surrogate.feasible(dense))
+    search = AcquisitionSearch(encoding, evaluator, 0, Prior(encoding, space, [1.0, 1.0], []))
+    best, gain = search._best_candidate(surrogate, pool, set(), {}, np.random.default_rng(0))
+    assert gain > surrogate.improvement(dense).max()
+    assert surrogate.improvement(evaluator.of(best[None]))[0] == pytest.approx(gain)
 
 
 def test_as_good_in_a_known_objective_is_enough_and_in_a_learned_one_it_is_not() -> None:
     """Objective 0 is learned, 1 known."""
     front = np.array([[0.1, 4.0], [0.3, 1.0]])
-    standing = Standing(front, np.array([0.5, 5.0]), np.array([0.1, 0.5]))
-    goal = standing.no_worse_than(np.array([0.2, 4.0]), np.array([np.inf, 4.0]))
+    front_state = FrontState(front, np.array([0.5, 5.0]), np.array([0.1, 0.5]))
+    goal = front_state.no_worse_than(np.array([0.2, 4.0]), np.array([np.inf, 4.0]))
     assert goal is not None
     assert goal.most.tolist() == [np.inf, 4.0]
     assert goal.boxes.upper.max(axis=0) == pytest.approx([0.2, 4.45])
     assert goal.room == pytest.approx(0.1 * 3.95)
     # Nothing is known to be better than the best error there is.
-    assert standing.no_worse_than(np.array([0.1, 4.0]), np.array([np.inf, 4.0])) is None
+    assert front_state.no_worse_than(np.array([0.1, 4.0]), np.array([np.inf, 4.0])) is None

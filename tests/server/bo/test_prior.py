@@ -19,10 +19,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from fieldtune.server.bo.candidates import Judge, fill_pool
-from fieldtune.server.bo.encoding import Axis, Encoding
+from fieldtune.server.bo.candidates import FormulaEvaluator, fill_pool
+from fieldtune.server.bo.encoding import Encoding, ParameterAxis
 from fieldtune.server.bo.gp import GaussianProcess, Hyperparameters
-from fieldtune.server.bo.transfer import ECHOES, Earlier, Prior, shared
+from fieldtune.server.bo.transfer import TRANSFERRED, Earlier, Prior, shared
 from fieldtune.server.tuner import GreySampler, Known
 
 pytestmark = pytest.mark.integration
@@ -89,7 +89,7 @@ def mean_without(trials: int) -> float:
 
 def test_a_related_study_is_worth_several_trials() -> None:
     related = earlier(lambda p: error(p, best_lr=-1.2))
-    assert mean_after([related], ECHOES) > mean_after([], 2 * ECHOES)
+    assert mean_after([related], TRANSFERRED) > mean_after([], 2 * TRANSFERRED)
 
 
 @pytest.mark.parametrize(
@@ -104,21 +104,25 @@ def test_an_unrelated_study_costs_next_to_nothing(measured: Error) -> None:
 def test_a_study_that_ranks_results_wrongly_is_not_asked_what_to_try_next() -> None:
     encoding = Encoding.of(SPACE)
     opposed, related = earlier(lambda p: 1 - error(p)), earlier(error)
-    judge = Judge(encoding, known, [1.0, 1.0])
-    pool = fill_pool(encoding, judge, 0).candidates
+    evaluator = FormulaEvaluator(encoding, known, [1.0, 1.0])
+    pool = fill_pool(encoding, evaluator, 0).candidates
     tried = earlier(error, count=3, seed=5).configurations
     units = np.array([encoding.unit(p) for p in tried])
     told = np.array([[error(p), energy(p)] for p in tried])
 
-    def echoes(*studies: Earlier, results: int) -> int:
+    def transferred(*studies: Earlier, results: int) -> int:
         prior = Prior(encoding, SPACE, [1.0, 1.0], studies)
-        return len(prior.echoes(pool, judge, units[:results], told[:results]))
+        return len(prior.transferred(pool, evaluator, units[:results], told[:results]))
 
     for results in (0, 1, 3):
-        assert 0 < echoes(related, results=results) <= ECHOES
-        assert (echoes(opposed, results=results) > 0) == (results < 2)  # one is in no order yet
-    both = Prior(encoding, SPACE, [1.0, 1.0], [opposed, related]).echoes(pool, judge, units, told)
-    alone = Prior(encoding, SPACE, [1.0, 1.0], [related]).echoes(pool, judge, units, told)
+        assert 0 < transferred(related, results=results) <= TRANSFERRED
+        assert (transferred(opposed, results=results) > 0) == (
+            results < 2
+        )  # one is in no order yet
+    both = Prior(encoding, SPACE, [1.0, 1.0], [opposed, related]).transferred(
+        pool, evaluator, units, told
+    )
+    alone = Prior(encoding, SPACE, [1.0, 1.0], [related]).transferred(pool, evaluator, units, told)
     assert np.array_equal(both.units, alone.units)
 
 
@@ -173,14 +177,14 @@ def test_spaces_share_what_has_values_in_common() -> None:
 
 
 def test_a_value_keeps_its_place_on_a_wider_axis() -> None:
-    ours, wider = Axis(SPACE["lr"]), Axis(FloatDistribution(1e-5, 10.0, log=True))
+    ours, wider = ParameterAxis(SPACE["lr"]), ParameterAxis(FloatDistribution(1e-5, 10.0, log=True))
     units = np.array([0.0, 0.3, 1.0, np.nan])
     moved = ours.onto(wider, units)
     assert wider.values(moved)[:3] == pytest.approx(ours.values(units)[:3])
     assert math.isnan(moved[3])
-    some = Axis(CategoricalDistribution(["b", "a"]))
-    places = np.array([some.unit("b"), some.unit("a")])
-    onto = some.onto(Axis(CategoricalDistribution(["a"])), places)
+    some = ParameterAxis(CategoricalDistribution(["b", "a"]))
+    points = np.array([some.unit("b"), some.unit("a")])
+    onto = some.onto(ParameterAxis(CategoricalDistribution(["a"])), points)
     assert math.isnan(onto[0])
     assert onto[1] == 0.5
 
@@ -193,7 +197,7 @@ def test_other_spaces_and_scales_do_not_matter_to_what_was_learned() -> None:
         tried,
         {0: [100 * (math.log10(p["lr"]) + 1.5) ** 2 for p in tried]},
     )
-    assert mean_after([theirs], ECHOES) > mean_after([], ECHOES)
+    assert mean_after([theirs], TRANSFERRED) > mean_after([], TRANSFERRED)
 
 
 def test_what_says_nothing_changes_nothing() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fieldtune.server.bo import acquisition, objective_model
-from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.surrogate import Surrogate
 from fieldtune.server.outcomes.trial import (
     Completed,
     Failed,
@@ -133,13 +133,13 @@ def test_what_is_maximised_is_predicted_in_its_own_direction(
 
 def test_report_and_sampler_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is predicted of a trial is what the posterior of the next ask has there."""
-    study, asked = tuner(tmp_path, "grey", COSTS), list[Posterior]()
+    study, asked = tuner(tmp_path, "grey", COSTS), list[Surrogate]()
     go_on(study, 14, known)
     flying = study.ask()  # taken to come out as expected, which teaches nothing
     predicted = study.predict(study.history())
     assert predicted.keys() == {"error"}  # the other objective is known
 
-    class Watched(Posterior):
+    class Watched(Surrogate):
         def __init__(self, *given: Any, refit: bool, **named: Any) -> None:
             super().__init__(*given, refit=refit, **named)
             assert not refit
@@ -147,12 +147,12 @@ def test_report_and_sampler_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(acquisition, "Posterior", Watched)
     study.ask()
-    (posterior,) = asked
-    rows = posterior.measured
+    (surrogate,) = asked
+    rows = surrogate.measured
     assert [row.number for row in rows] == list(predicted["error"])
     assert flying.number not in predicted["error"]
-    at = posterior.sites(posterior._places.known(rows))
-    values = posterior.beliefs[0].values(at).tolist()
+    at = surrogate.inputs(surrogate._points.known(rows))
+    values = surrogate.models[0].values(at).tolist()
     assert [each.value for each in predicted["error"].values()] == pytest.approx(values, rel=1e-9)
 
 

@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 
 from fieldtune.profiles.common.errors import RunFolderError
-from fieldtune.server.bo.candidates import Judge, fill_pool, perturb
+from fieldtune.server.bo.candidates import FormulaEvaluator, fill_pool, perturb
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned
 from fieldtune.server.study.changes import Change
@@ -143,7 +143,7 @@ def test_candidates_lie_within_the_narrower_space_and_all_over_it() -> None:
         "e": CategoricalDistribution([0.25]),
     }
     encoding = Encoding.of(outer, within=inner)
-    pool = fill_pool(encoding, Judge(encoding, None, [1.0]), seed=0).candidates
+    pool = fill_pool(encoding, FormulaEvaluator(encoding, None, [1.0]), seed=0).candidates
     children = perturb(encoding, pool.units, 200, 0.3, np.random.default_rng(0))
     for units in (pool.units, children):
         values = encoding.values(units)
@@ -160,5 +160,5 @@ def test_a_space_that_became_small_is_listed_whole() -> None:
     outer: dict[str, BaseDistribution] = {"a": FloatDistribution(0.0, 1.0)}
     encoding = Encoding.of(outer, within={"a": CategoricalDistribution([0.5, 0.25])})
     assert encoding.count == 2
-    pool = fill_pool(encoding, Judge(encoding, None, [1.0]), seed=0).candidates
+    pool = fill_pool(encoding, FormulaEvaluator(encoding, None, [1.0]), seed=0).candidates
     assert sorted(each["a"] for each in encoding.values(pool.units)) == [0.25, 0.5]

@@ -1,4 +1,4 @@
-"""Where to look for the next configuration: candidates, and what is known of each."""
+"""Candidate configurations, with their known objectives and constraints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLOSEST = 64
 
 @dataclass(frozen=True)
 class Candidates:
-    """Configurations and what is known of them.
+    """Configurations with their known objectives and constraints.
 
     Attributes:
         units: their places ``[c, p]``.
@@ -69,12 +69,12 @@ class Candidates:
         )
 
 
-class Judge:
-    """Asks the formulas, in the study's directions, and lines up what they say.
+class FormulaEvaluator:
+    """Evaluates the formulas for many configurations, with objectives to be minimised.
 
     Args:
         encoding: of the space.
-        formulas: what is known; None is nothing.
+        formulas: of known objectives and constraints; None if there are none.
         signs: -1 for an objective that is maximised, else 1, ``[m]``.
     """
 
@@ -105,7 +105,7 @@ class Judge:
         for row, each in enumerate(known):
             if each is None:
                 continue
-            # What is no number is no promise: such a configuration counts as ruled out.
+            # A constraint that is missing or not a number counts as violated.
             constraints[row] = [_number(each.constraints.get(name, np.inf)) for name in names]
             for index, value in each.objectives.items():
                 objectives[row, index] = _number(self._signs[index] * value)
@@ -113,7 +113,7 @@ class Judge:
         return Candidates(units, objectives, constraints, exists)
 
     def _known(self, values: Mapping[str, Any]) -> Known | None:
-        """What is known of a configuration; None where the formulas do not apply to it."""
+        """Known objectives and constraints; None where the formulas do not apply."""
         assert self._formulas is not None
         try:
             return self._formulas(values)
@@ -137,26 +137,26 @@ def _padded(constraints: Array, most: int) -> Array:
 
 
 def violation(candidates: Candidates) -> Array:
-    """The worst constraint of each, ``[c]``; -inf where there is none, inf of what cannot be."""
+    """The largest constraint of each ``[c]``; -inf without any, inf if it cannot exist."""
     worst = candidates.constraints.max(axis=1, initial=-np.inf)
     return np.where(candidates.exists, worst, np.inf)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where a search starts.
+    """Candidates with which a search starts.
 
     Attributes:
         candidates: configurations all over the space, in an order of which each start is even.
-        strange: places ``[s, p]`` of others, of which it is not known what parameters they have.
+        unknown: points ``[s, p]`` of others, whose set of parameters is not known.
     """
 
     candidates: Candidates
-    strange: Array
+    unknown: Array
 
 
 def fill_pool(
-    encoding: Encoding, judge: Judge, seed: int, structures: Structures | None = None
+    encoding: Encoding, evaluator: FormulaEvaluator, seed: int, structures: Structures | None = None
 ) -> Pool:
     """Feasible configurations from a scrambled Sobol sequence (Owen 1998), or all that there are.
 
@@ -164,19 +164,21 @@ def fill_pool(
 
     Args:
         encoding: of the space.
-        judge: knows the formulas.
+        evaluator: of the formulas.
         seed: of all that is random.
         structures: which parameters configurations have; by default the same.
     """
     structures = structures or Structures(encoding)
     rng = np.random.default_rng([seed, 0x9001])
     if encoding.count is not None and encoding.count <= _LISTED:
-        return judged(judge, structures, rng.permutation(_every(encoding)))
+        return evaluated(evaluator, structures, rng.permutation(_every(encoding)))
     sobol = qmc.Sobol(len(encoding.axes), scramble=True, rng=rng)
     parts: list[Pool] = []
     feasible = drawn = 0
     while feasible < ENOUGH and drawn < _MOST_DRAWN:
-        parts.append(judged(judge, structures, encoding.snap(encoding.widened(sobol.random(1024)))))
+        parts.append(
+            evaluated(evaluator, structures, encoding.snap(encoding.widened(sobol.random(1024))))
+        )
         drawn += 1024
         feasible += int((violation(parts[-1].candidates) <= 0).sum())
     pool = _distinct(Candidates.join([part.candidates for part in parts]))
@@ -185,7 +187,7 @@ def fill_pool(
             break
         order = np.argsort(violation(pool), kind="stable")
         children = perturb(encoding, pool.units[order[:_CLOSEST]], 256, scale, rng)
-        bred = judged(judge, structures, children).candidates
+        bred = evaluated(evaluator, structures, children).candidates
         pool = _distinct(Candidates.join([pool, bred]))
         feasible = int((violation(pool) <= 0).sum())
     for scale in _FILLING_SCALES:
@@ -193,22 +195,24 @@ def fill_pool(
         if not 0 < len(within) < ENOUGH:
             break
         children = perturb(encoding, pool.units[within], 1024, scale, rng)
-        pool = _distinct(Candidates.join([pool, judged(judge, structures, children).candidates]))
+        pool = _distinct(
+            Candidates.join([pool, evaluated(evaluator, structures, children).candidates])
+        )
     ruled_out = violation(pool) > 0
     near = np.argsort(violation(pool.take(ruled_out)), kind="stable")[:_CLOSEST]
     kept = [
         pool.take(np.flatnonzero(~ruled_out)[:ENOUGH]),
         pool.take(np.flatnonzero(ruled_out)[near]),
     ]
-    return Pool(Candidates.join(kept), np.concatenate([part.strange for part in parts]))
+    return Pool(Candidates.join(kept), np.concatenate([part.unknown for part in parts]))
 
 
-def judged(judge: Judge, structures: Structures, units: Array) -> Pool:
+def evaluated(evaluator: FormulaEvaluator, structures: Structures, units: Array) -> Pool:
     """Places without the parameters that they would not have, and what is known of them."""
     units, known = structures.restrict(units)
-    found = judge.of(units[known])
-    strange = np.concatenate([units[~known], found.units[~found.exists]])
-    return Pool(found.take(found.exists), strange)
+    found = evaluator.of(units[known])
+    unknown = np.concatenate([units[~known], found.units[~found.exists]])
+    return Pool(found.take(found.exists), unknown)
 
 
 def perturb(
@@ -248,6 +252,6 @@ def _distinct(candidates: Candidates) -> Candidates:
 
 def _every(encoding: Encoding) -> Array:
     counts: list[int] = [axis.count or 1 for axis in encoding.allowed]
-    places = [(np.arange(count) + 0.5) / count for count in counts]
-    grid = np.array(list(itertools.product(*places)), dtype=float)
-    return encoding.snap(encoding.widened(grid.reshape(-1, len(places))))
+    points = [(np.arange(count) + 0.5) / count for count in counts]
+    grid = np.array(list(itertools.product(*points)), dtype=float)
+    return encoding.snap(encoding.widened(grid.reshape(-1, len(points))))

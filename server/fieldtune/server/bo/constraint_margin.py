@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.server.bo.trial_rows import Row
+from fieldtune.server.bo.trial_rows import TrialRow
 
 Array = NDArray[np.float64]
 
@@ -16,7 +16,7 @@ _SAFE_Z = 2.33
 
 
 def allowance(
-    names: Sequence[str], measured: Sequence[Row], predicted: Array, margin: float | None
+    names: Sequence[str], measured: Sequence[TrialRow], predicted: Array, margin: float | None
 ) -> Array:
     """What each known constraint may be at most, ``[k]``: 0, or less where formulas are off.
 

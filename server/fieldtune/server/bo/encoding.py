@@ -24,7 +24,7 @@ from optuna.distributions import (
 Array = NDArray[np.float64]
 
 
-class Axis:
+class ParameterAxis:
     """One parameter on 0..1.
 
     ``count`` is how many values it has, or None where it is continuous; each value then stands for
@@ -89,7 +89,7 @@ class Axis:
         number = min(max(float(value), self._low), self._high)
         return float(self._place(np.array([number]))[0])
 
-    def onto(self, other: Axis, units: Array) -> Array:
+    def onto(self, other: ParameterAxis, units: Array) -> Array:
         """Places ``[n]`` on another axis of the values at these places; NaN where it has none."""
         if self.choices is None and other.choices is None:
             numbers = self._number(np.clip(units, 0.0, 1.0))
@@ -148,9 +148,9 @@ class Encoding:
         within: axes of those that may only take some of their values from now on.
     """
 
-    axes: Mapping[str, Axis]
+    axes: Mapping[str, ParameterAxis]
     conditional: frozenset[str]
-    within: Mapping[str, Axis] = field(default_factory=dict)
+    within: Mapping[str, ParameterAxis] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -161,13 +161,13 @@ class Encoding:
     ) -> Encoding:
         """The encoding of distributions, in the order of their names."""
         return cls(
-            {name: Axis(space[name]) for name in sorted(space)},
+            {name: ParameterAxis(space[name]) for name in sorted(space)},
             frozenset(conditional),
-            {name: Axis(each) for name, each in (within or {}).items()},
+            {name: ParameterAxis(each) for name, each in (within or {}).items()},
         )
 
     @property
-    def allowed(self) -> list[Axis]:
+    def allowed(self) -> list[ParameterAxis]:
         """The axis of each parameter, of the values that it may take from now on."""
         return [self.within.get(name, axis) for name, axis in self.axes.items()]
 
@@ -189,9 +189,9 @@ class Encoding:
             if inner.choices is None:
                 units[:, i] = inner.onto(axis, axis.onto(inner, units[:, i]))
             else:
-                places = np.array([axis.unit(choice) for choice in inner.choices])
-                far = np.abs(np.nan_to_num(units[:, i], nan=0.5)[:, None] - places)
-                nearest = places[far.argmin(axis=1)]
+                points = np.array([axis.unit(choice) for choice in inner.choices])
+                far = np.abs(np.nan_to_num(units[:, i], nan=0.5)[:, None] - points)
+                nearest = points[far.argmin(axis=1)]
                 units[:, i] = np.where(np.isnan(units[:, i]), np.nan, nearest)
         return units
 

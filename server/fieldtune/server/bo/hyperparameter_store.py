@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fieldtune.server.bo.objective_model import Kernel
+from fieldtune.server.bo.objective_model import KernelParameters
 
 _KERNEL_KEY = "fieldtune:kernel"
 
 
-def kernels_before(study: Study, before: float = math.inf) -> tuple[dict[str, Kernel], int]:
+def stored_hyperparameters(
+    study: Study, before: float = math.inf
+) -> tuple[dict[str, KernelParameters], int]:
     """The latest hyperparameters that an earlier trial stored, and from how many observations."""
     for trial in reversed(study.get_trials(deepcopy=False)):
         if trial.number < before and (text := trial.system_attrs.get(_KERNEL_KEY)):
@@ -23,8 +25,8 @@ def kernels_before(study: Study, before: float = math.inf) -> tuple[dict[str, Ke
     return {}, 0
 
 
-def keep_kernels(
-    study: Study, trial: FrozenTrial, kernels: Mapping[str, Kernel], observations: int
+def store_hyperparameters(
+    study: Study, trial: FrozenTrial, kernels: Mapping[str, KernelParameters], observations: int
 ) -> None:
     """Store hyperparameters with the trial, so that what follows does not depend on the process."""
     if trial.state == TrialState.RUNNING:

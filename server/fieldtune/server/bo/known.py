@@ -1,4 +1,4 @@
-"""What is known of a configuration without trying it."""
+"""Known objectives and constraints of a configuration: those computed without a trial."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Known:
 
 
 Formulas = Callable[[Mapping[str, Any]], Known | None]
-"""From a configuration's parameter values to what is known of it; None where no trial can have
-these values together."""
+"""From parameter values to known objectives and constraints; None where no trial can have these
+values together."""

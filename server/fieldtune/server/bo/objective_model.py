@@ -1,4 +1,4 @@
-"""What is believed of configurations: exact where a formula holds, else a distribution.
+"""Models of single objectives: exact where a formula holds, else a distribution.
 
 An objective without a formula is modelled by a Gaussian process. One whose measurements deviate
 from its formula is modelled by how it deviates, so that the formula still says most of it.
@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from fieldtune.server.bo.ehvi import Shortfall
 from fieldtune.server.bo.gp import GaussianProcess, Hyperparameters, fit
-from fieldtune.server.bo.transforms import Scale, shortfall
+from fieldtune.server.bo.transforms import Transform, shortfall
 
 Array = NDArray[np.float64]
 Expectation = Callable[[Array], Array]
@@ -32,7 +32,7 @@ _BAD_QUANTILE = 0.8
 
 
 @dataclass(frozen=True)
-class Sites:
+class ModelInputs:
     """Configurations as the models read them.
 
     Attributes:
@@ -46,8 +46,8 @@ class Sites:
     units: Array
 
 
-class Belief:
-    """What is believed of one objective.
+class ObjectiveModel:
+    """The model of one objective.
 
     Args:
         index: of the objective.
@@ -60,7 +60,7 @@ class Belief:
     def __init__(
         self,
         index: int,
-        scale: Scale | None = None,
+        scale: Transform | None = None,
         process: GaussianProcess | None = None,
         *,
         deviates: bool = False,
@@ -70,7 +70,7 @@ class Belief:
         self._index, self._scale, self._process = index, scale, process
         self._expectation = expectation
         self._deviates = deviates
-        self._outer = Scale("log" if positive else "linear")
+        self._outer = Transform("log" if positive else "linear")
 
     @property
     def exact(self) -> bool:
@@ -82,35 +82,35 @@ class Belief:
         """Whether there is a formula, be it exact or off."""
         return self.exact or self._deviates
 
-    def line(self, sites: Sites) -> tuple[Array, Array, Scale]:
+    def line(self, inputs: ModelInputs) -> tuple[Array, Array, Transform]:
         """Mean and standard deviation ``[n]`` on a line, and the scale that leads there."""
         assert self._process is not None
         assert self._scale is not None
-        mean, deviation = self._process.predict(sites.x)
+        mean, deviation = self._process.predict(inputs.x)
         if self._expectation is not None:
-            mean = mean + self._expectation(sites.units)
+            mean = mean + self._expectation(inputs.units)
         if not self._deviates:
             return mean, deviation, self._scale
-        formula = self._outer.forward(sites.formulas[:, self._index])
+        formula = self._outer.forward(inputs.formulas[:, self._index])
         return (
             formula + mean * self._scale.deviation + self._scale.mean,
             deviation * self._scale.deviation,
             self._outer,
         )
 
-    def values(self, sites: Sites) -> Array:
+    def values(self, inputs: ModelInputs) -> Array:
         """The believed value ``[n]``: the formula's, or the median."""
         if self._process is None:
-            return sites.formulas[:, self._index]
-        mean, _, scale = self.line(sites)
+            return inputs.formulas[:, self._index]
+        mean, _, scale = self.line(inputs)
         return scale.backward(mean)
 
-    def shortfall(self, sites: Sites) -> Shortfall:
+    def shortfall(self, inputs: ModelInputs) -> Shortfall:
         """How far each configuration's objective falls below levels, in expectation."""
         if self._process is None:
-            known = sites.formulas[:, self._index, None]
+            known = inputs.formulas[:, self._index, None]
             return lambda levels: np.maximum(levels - known, 0.0)
-        mean, deviation, scale = self.line(sites)
+        mean, deviation, scale = self.line(inputs)
         return lambda levels: shortfall(levels, mean, deviation, scale)
 
 
@@ -125,7 +125,7 @@ class Prediction:
 
     mean: Array
     deviation: Array
-    scale: Scale
+    scale: Transform
 
     def at(self, z: float, further: Array | float = 0.0) -> Array:
         """Values ``[n]`` so many standard deviations from the median, to be minimised.
@@ -138,7 +138,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Observed:
+class Observations:
     """Observations of one quantity.
 
     Attributes:
@@ -160,13 +160,18 @@ class Observed:
     expected: tuple[Array, Array] | None = None
 
 
-Kernel = Mapping[str, float]
+KernelParameters = Mapping[str, float]
 """Logarithms of hyperparameters by the names of the groups, with ``:signal`` and ``:noise``."""
 
 
 def model(
-    observed: Observed, scale: Scale, kernel: Kernel | None, *, refit: bool, thorough: bool = True
-) -> tuple[GaussianProcess, Kernel]:
+    observed: Observations,
+    scale: Transform,
+    kernel: KernelParameters | None,
+    *,
+    refit: bool,
+    thorough: bool = True,
+) -> tuple[GaussianProcess, KernelParameters]:
     """The process given observations, less what was expected of them; and its hyperparameters.
 
     Trials in flight are taken to come out as expected (posterior-mean fantasies), so that the next
@@ -186,7 +191,7 @@ def model(
     )
     line = told - expected
     x, groups = observed.x, observed.groups
-    start = _from_kernel(kernel, observed.names)
+    start = _from_parameters(kernel, observed.names)
     if refit and len(line) >= 2:
         some = _spread(len(line), _FITTED if thorough else _FITTED // 2)
         cold = Hyperparameters.prior(len(observed.names))
@@ -204,7 +209,7 @@ def model(
         process = GaussianProcess(
             np.concatenate([x, observed.pending]), np.concatenate([line, fantasies]), groups, start
         )
-    return process, _to_kernel(start, observed.names)
+    return process, _to_parameters(start, observed.names)
 
 
 def formula_is_exact(told: Array, formula: Array) -> bool:
@@ -212,7 +217,7 @@ def formula_is_exact(told: Array, formula: Array) -> bool:
     return bool((np.abs(told - formula) <= _EXACT * np.maximum(np.abs(formula), 1e-12)).all())
 
 
-def probably_feasible(mean: Array, deviation: Array, scale: Scale) -> Array:
+def probably_feasible(mean: Array, deviation: Array, scale: Transform) -> Array:
     """Probability ``[c]`` that a learned constraint holds."""
     zero = float(scale.forward(np.zeros(1))[0])
     return np.asarray(ndtr((zero - mean) / deviation))
@@ -223,7 +228,7 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
 
 
-def _from_kernel(kernel: Kernel | None, names: Sequence[str]) -> Hyperparameters:
+def _from_parameters(kernel: KernelParameters | None, names: Sequence[str]) -> Hyperparameters:
     prior = Hyperparameters.prior(len(names))
     if kernel is None:
         return prior
@@ -237,7 +242,7 @@ def _from_kernel(kernel: Kernel | None, names: Sequence[str]) -> Hyperparameters
     )
 
 
-def _to_kernel(found: Hyperparameters, names: Sequence[str]) -> Kernel:
+def _to_parameters(found: Hyperparameters, names: Sequence[str]) -> KernelParameters:
     return {
         **dict(zip(names, found.lengths.tolist(), strict=True)),
         ":signal": found.signal,

@@ -1,4 +1,4 @@
-"""What a study has come to, and where an improvement is looked for."""
+"""Front and reference point of a study, and the region in which improvement is sought."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _OF_FRONT = 0.75
 
 
 @dataclass(frozen=True)
-class Goal:
-    """Where an improvement is looked for.
+class TargetRegion:
+    """A region in which improvement is sought.
 
     Attributes:
         boxes: of what no trial claims there.
@@ -38,8 +38,8 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a study has come to.
+class FrontState:
+    """Front and reference point of a study.
 
     Attributes:
         values: objectives ``[n, m]`` of all that is feasible and was tried or is in flight.
@@ -59,7 +59,7 @@ class Standing:
         feasible: NDArray[np.bool_],
         costs: Array,
         first: Sequence[Array | None],
-    ) -> Standing:
+    ) -> FrontState:
         """From trials measured and in flight.
 
         Args:
@@ -89,7 +89,7 @@ class Standing:
             return 0.0
         return float(moocore.hypervolume(self.values, ref=self.reference))
 
-    def no_worse_than(self, values: Array, most: Array) -> Goal | None:
+    def no_worse_than(self, values: Array, most: Array) -> TargetRegion | None:
         """The goal to be better than some objectives, and in none worse.
 
         To be as good in a known objective is enough, and often all that can be: a model that is
@@ -105,7 +105,7 @@ class Standing:
         beyond = values + _SPARE * (self.reference - self.best)
         reference = np.minimum(np.where(np.isfinite(most), beyond, values), self.reference)
         room = float(np.prod(np.maximum(reference - self.best, 0.0)))
-        return Goal(Boxes.beyond(self.values, reference), most, room) if room > 0 else None
+        return TargetRegion(Boxes.beyond(self.values, reference), most, room) if room > 0 else None
 
 
 def _reference(values: Array, costs: Array, first: Sequence[Array | None]) -> Array:

@@ -1,9 +1,9 @@
 """A sampler for Optuna that models only what is uncertain.
 
-Latency, memory, energy and bytes of a configuration are formulas; its error is not. So the error
-alone gets a model, and the formulas are taken at their word: nothing is proposed that they rule
-out, and the hypervolume that a configuration may be expected to add to the front is computed
-exactly. Astudillo and Frazier 2022, "Thinking inside the box: a tutorial on grey-box Bayesian
+Latency, memory, energy and bytes of a configuration are computed by formulas; its error is not. So
+the error alone is modelled and formulas are treated as exact: nothing is proposed that misses a
+known limit, and the expected hypervolume improvement of a configuration is computed exactly.
+Astudillo and Frazier 2022, "Thinking inside the box: a tutorial on grey-box Bayesian
 optimization", call this a grey box.
 """
 
@@ -21,8 +21,8 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from fieldtune.server.bo.acquisition import Search, Wanted
-from fieldtune.server.bo.candidates import Judge
+from fieldtune.server.bo.acquisition import AcquisitionSearch, Request
+from fieldtune.server.bo.candidates import FormulaEvaluator
 from fieldtune.server.bo.ehvi import MOST_OBJECTIVES
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
@@ -30,7 +30,7 @@ from fieldtune.server.bo.objective_model import Prediction
 from fieldtune.server.bo.structure import Conditions
 from fieldtune.server.bo.threads import one_thread
 from fieldtune.server.bo.transfer import Earlier, Prior
-from fieldtune.server.bo.trial_rows import History, Row
+from fieldtune.server.bo.trial_rows import History, TrialRow
 
 Array = NDArray[np.float64]
 
@@ -43,25 +43,23 @@ class GreySampler(BaseSampler):
     what the limits allow.
 
     Args:
-        known: what formulas say of a configuration, and None of parameters that no trial can have
-            together; without it, everything is learned.
-        seed: of all that is random; None takes any.
+        known: returns the known objectives and constraints of a configuration, or None for
+            parameters that no trial can have together; without it, everything is learned.
+        seed: of all random numbers; by default a random one.
         startup: trials spread evenly before models are used; by default one more than there are
             parameters, at least 4 and at most 10.
         margin: share of each known limit that is kept free until the first trial was measured.
-            None trusts the formulas of limits whatever trials are told.
+            None trusts the formulas of limits whatever trials report.
         space: the parameters, where they are known before the first trial; else the first trial is
             drawn without regard to limits.
         conditions: of parameters that only some configurations have: name -> name of another
             parameter -> values of that with which it exists. Without it, trials show which
             parameters there are, and the first of each kind is drawn without regard to limits.
-        prior: finished studies of something like it, whose word is taken as far as this study's
-            own trials bear it out.
-        within: parameters that may only take some of their values from now on; trials with others
-            are learned from all the same.
-        anew: what was ruled out before the trial of this number may be proposed again.
-        beat: a configuration to be beaten, such as what is in use today: every other trial is
-            for what may be better and no worse in any objective, where there is hope of it.
+        prior: finished related studies, weighted by how well they rank this study's results.
+        within: narrower ranges for some parameters from now on; all trials are still learned from.
+        anew: what was infeasible before the trial of this number may be proposed again.
+        beat: a baseline configuration: every second proposal targets configurations that are
+            better in some objective and no worse in any, while improvement there is expected.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class GreySampler(BaseSampler):
         self._known, self._startup, self._margin = known, startup, margin
         self._seed = int(np.random.default_rng(seed).integers(2**63)) if seed is None else seed
         self._earlier, self._within = prior, dict(within or {})
-        self._anew, self.beat = anew, beat
+        self._retry_from, self.beat = anew, beat
         self._space, self._conditions = dict(space or {}), dict(conditions or {})
         for name, condition in self._conditions.items():
             for each in {name, *condition} - self._space.keys():
@@ -90,8 +88,8 @@ class GreySampler(BaseSampler):
                     "give its distribution there"
                 )
         self.phase: Literal["explore", "refine", "tune", "validate"] | None = None
-        """What the next proposal is for; None leaves it to the sampler, which begins evenly."""
-        self._memory: dict[str, _Memory] = {}
+        """The purpose of the next proposal; None: even exploration first, then improvement."""
+        self._memory: dict[str, _StudyState] = {}
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,7 +134,7 @@ class GreySampler(BaseSampler):
             search = self._search(memory, space)
             fixed = {name: value for name, value in given.items() if name in space}
             with one_thread():
-                values = search.next(study, trial, rows, fixed, rng, self._wanted(space))
+                values = search.next(study, trial, rows, fixed, rng, self._request(space))
             memory.proposed[trial.number] = values
             return {name: value for name, value in values.items() if name in search_space}
 
@@ -145,42 +143,46 @@ class GreySampler(BaseSampler):
     ) -> list[Prediction | None]:
         """What each objective of some trials is predicted to be by the model that proposes.
 
-        Every trial is predicted from all of them, so that the luck of a single result counts for
-        little. It depends on these trials, on what is known and on hyperparameters that are stored
-        with the study; it works for a study of any sampler and any number of objectives.
+        Each prediction uses all trials, which averages out the noise of a single result. It depends
+        on these trials, the known objectives and constraints, and the hyperparameters stored with
+        the study; it works for a study of any sampler and any number of objectives.
 
         Args:
             study: with these trials, finished and with results.
             configurations: parameter values by the number of the trial ``[n]``.
 
         Returns:
-            For each objective ``n`` values, or None where formulas say it all.
+            For each objective ``n`` values, or None where a formula gives it exactly.
         """
         with self._lock, one_thread():
             memory = self._memory_of(study)
             told = {row.number: row for row in memory.rows_of(study, asking=-1)}
             rows = [replace(told[number], params=each) for number, each in configurations.items()]
             space = self._whole_space(memory)
-            return self._search(memory, space).predict(study, rows, self._wanted(space))
+            return self._search(memory, space).predict(study, rows, self._request(space))
 
-    def _whole_space(self, memory: _Memory) -> dict[str, BaseDistribution]:
+    def _whole_space(self, memory: _StudyState) -> dict[str, BaseDistribution]:
         return {**self._space, **memory.history.space}
 
-    def _search(self, memory: _Memory, space: Mapping[str, BaseDistribution]) -> Search:
+    def _search(
+        self, memory: _StudyState, space: Mapping[str, BaseDistribution]
+    ) -> AcquisitionSearch:
         key = (dict(space), memory.history.conditional)
         if memory.search is None or memory.searched != key:
             conditional = memory.history.conditional | self._conditions.keys()
             encoding = Encoding.of(space, conditional, self._within)
             with one_thread():
                 prior = Prior(encoding, space, memory.signs, self._earlier)
-            judge = Judge(encoding, self._known, memory.signs)
-            memory.search = Search(encoding, judge, self._seed, prior, self._conditions)
+            evaluator = FormulaEvaluator(encoding, self._known, memory.signs)
+            memory.search = AcquisitionSearch(
+                encoding, evaluator, self._seed, prior, self._conditions
+            )
             memory.searched = key
         return memory.search
 
-    def _wanted(self, space: Mapping[str, BaseDistribution]) -> Wanted:
+    def _request(self, space: Mapping[str, BaseDistribution]) -> Request:
         startup = self.startup_of(len(space))
-        return Wanted(startup, self._margin, self.phase, self._anew, self.beat)
+        return Request(startup, self._margin, self.phase, self._retry_from, self.beat)
 
     def sample_independent(
         self,
@@ -189,7 +191,7 @@ class GreySampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A value for a parameter that no trial has had yet: any."""
+        """A random value for a parameter that no trial has had yet."""
         name = np.frombuffer(param_name.encode(), dtype=np.uint8).tolist()
         seed = np.random.SeedSequence([self._seed, trial.number, *name]).generate_state(1)[0]
         return RandomSampler(int(seed)).sample_independent(
@@ -200,16 +202,16 @@ class GreySampler(BaseSampler):
         """Trials spread evenly before models are used."""
         return self._startup if self._startup is not None else even_start(parameters)
 
-    def _memory_of(self, study: Study) -> _Memory:
-        return self._memory.setdefault(study.study_name, _Memory(study))
+    def _memory_of(self, study: Study) -> _StudyState:
+        return self._memory.setdefault(study.study_name, _StudyState(study))
 
 
 def even_start(parameters: int) -> int:
-    """Trials that are spread evenly where nobody says how many."""
+    """The default number of trials that are spread evenly."""
     return min(max(parameters + 1, 4), 10)
 
 
-def _fixed_by_another(study: Study, rows: Sequence[Row], names: Set[str]) -> dict[str, Any]:
+def _fixed_by_another(study: Study, rows: Sequence[TrialRow], names: Set[str]) -> dict[str, Any]:
     """Values of parameters that a sampler around this one has taken out of the search space."""
     sampler, values = study.sampler, dict[str, Any]()
     for row in rows:
@@ -221,8 +223,8 @@ def _fixed_by_another(study: Study, rows: Sequence[Row], names: Set[str]) -> dic
     return {name: values[name] for name in names if name in values}
 
 
-class _Memory:
-    """What is kept of a study between asks; all but ``proposed`` could be computed again.
+class _StudyState:
+    """State kept of a study between asks; all but ``proposed`` could be computed again.
 
     Attributes:
         history: of the study's trials.
@@ -236,10 +238,10 @@ class _Memory:
         self.signs = [
             -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
         ]
-        self.search: Search | None = None
+        self.search: AcquisitionSearch | None = None
         self.searched: object = None
 
-    def rows_of(self, study: Study, asking: int) -> list[Row]:
+    def rows_of(self, study: Study, asking: int) -> list[TrialRow]:
         """The study's trials but the one that is asking."""
         rows = self.history.update(study.get_trials(deepcopy=False), asking, self.proposed)
         pending = {row.number for row in rows if row.state == "pending"}

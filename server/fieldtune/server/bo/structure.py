@@ -116,9 +116,9 @@ class Structures:
             for other, values in self._conditions.get(name, {}).items():
                 settle(other)
                 axis = self._encoding.axes[other]
-                places = [axis.unit(value) for value in values]
+                points = [axis.unit(value) for value in values]
                 at = np.round(units[:, self._names.index(other)], _DIGITS)
-                there &= np.isin(at, np.round(places, _DIGITS))
+                there &= np.isin(at, np.round(points, _DIGITS))
             units[~there, self._names.index(name)] = np.nan
 
         for name in self._conditions:

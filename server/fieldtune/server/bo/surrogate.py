@@ -1,4 +1,4 @@
-"""What the trials so far say about configurations not tried, and how much one would add."""
+"""Models of all objectives and learned constraints, and the expected improvement under them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from fieldtune.server.bo.ehvi import expected_improvement
 from fieldtune.server.bo.features import Features
 from fieldtune.server.bo.gp import GaussianProcess
 from fieldtune.server.bo.objective_model import (
-    Belief,
     Expectation,
-    Kernel,
-    Observed,
-    Sites,
+    KernelParameters,
+    ModelInputs,
+    ObjectiveModel,
+    Observations,
     formula_is_exact,
     model,
     probably_feasible,
 )
-from fieldtune.server.bo.reference_point import Goal, Standing
+from fieldtune.server.bo.reference_point import FrontState, TargetRegion
 from fieldtune.server.bo.transfer import TRUSTED, Prior
-from fieldtune.server.bo.transforms import Scale
-from fieldtune.server.bo.trial_points import Places
-from fieldtune.server.bo.trial_rows import Row
+from fieldtune.server.bo.transforms import Transform
+from fieldtune.server.bo.trial_points import TrialPoints
+from fieldtune.server.bo.trial_rows import TrialRow
 
 Array = NDArray[np.float64]
 
-MOST_ROWS = 256
+MOST_TRIALS = 256
 """Trials that models for a search are made of; of more, half as many that are best and an even
 choice of others."""
 
@@ -44,8 +44,8 @@ effort: each limit needs its own."""
 SHARE = ":share"
 
 
-class Posterior:
-    """Beliefs about every objective and learned constraint, given a study's trials.
+class Surrogate:
+    """Models of every objective and learned constraint, given a study's trials.
 
     Args:
         places: of the study's space.
@@ -55,72 +55,74 @@ class Posterior:
         startup: so many first trials were spread evenly.
         kernels: hyperparameters found earlier, by quantity.
         refit: whether to improve on them.
-        margin: share of a limit that is kept free until measurements have borne the formulas out;
-            None trusts the formulas.
-        prior: what earlier studies say of this one.
+        margin: share of a limit that is kept free until the first trial was measured; None trusts
+            the formulas.
+        prior: of earlier studies.
         most: measured trials that the models are made of; of more, as for :data:`MOST_ROWS`.
     """
 
     def __init__(
         self,
-        places: Places,
-        rows: Sequence[Row],
+        points: TrialPoints,
+        rows: Sequence[TrialRow],
         pool: Candidates,
         objectives: int,
         *,
         startup: int,
-        kernels: Mapping[str, Kernel],
+        kernels: Mapping[str, KernelParameters],
         refit: bool,
         margin: float | None,
         prior: Prior | None = None,
-        most: int = MOST_ROWS,
+        most: int = MOST_TRIALS,
     ) -> None:
-        self._places, self._pool, self._startup = places, pool, startup
+        self._points, self._pool, self._startup = points, pool, startup
         self._prior, self._trust = prior, dict[int, float]()
         self._kernels_before, self._refit = kernels, refit
-        self.kernels: dict[str, Kernel] = {}
+        self.kernels: dict[str, KernelParameters] = {}
         measured = [row for row in rows if row.state == "measured"]
         told = {name for row in measured for name in row.constraints}
-        self._learned = sorted(told - set(places.judge.names or ()))
+        self._learned = sorted(told - set(points.evaluator.names or ()))
         self._thorough = len(self._learned) <= _MANY_LIMITS
         if not self._thorough:
             most //= 2
-        self._measured = _most_telling(measured, most)
+        self._measured = _selected(measured, most)
         self._partial = _partial_results(rows, self._measured)
-        self._failed = [row for row in rows if row.state == "failed"][-MOST_ROWS:]
+        self._failed = [row for row in rows if row.state == "failed"][-MOST_TRIALS:]
         pending = [row for row in rows if row.state == "pending"]
         self._pending = [
-            row for row, exists in zip(pending, places.known(pending).exists, strict=True) if exists
+            row for row, exists in zip(pending, points.known(pending).exists, strict=True) if exists
         ]
-        self._columns = Features(places.encoding, pool)
+        self._columns = Features(points.encoding, pool)
         self._names, self._groups = self._columns.names, self._columns.groups
         if self._partial:
             self._groups = [*self._groups, len(self._names)]
             self._names = [*self._names, SHARE]
-        self._known = places.known([*self._measured, *self._pending])
-        self._sites = self.sites(self._known)
-        self.beliefs = [self._belief(index) for index in range(objectives)]
+        self._known = points.known([*self._measured, *self._pending])
+        self._inputs = self.inputs(self._known)
+        self.models = [self._objective_model(index) for index in range(objectives)]
         self._limits = self._learned_limits()
-        names, count = places.judge.names or (), len(self._measured)
+        names, count = points.evaluator.names or (), len(self._measured)
         self._allowance = allowance(names, self._measured, self._known.constraints[:count], margin)
         tried = [row for row in rows if row.state in ("measured", "stopped")]
         self._first = tried[:startup]
 
     @cached_property
-    def believed(self) -> Array:
+    def values_of_trials(self) -> Array:
         """Objectives ``[n + q, m]`` of the measured and pending trials."""
-        return np.stack([belief.values(self._sites) for belief in self.beliefs], axis=1)
+        return np.stack(
+            [objective_model.values(self._inputs) for objective_model in self.models], axis=1
+        )
 
     @cached_property
-    def standing(self) -> Standing:
+    def front_state(self) -> FrontState:
         """The front so far and its reference point; computed only where candidates are compared."""
         allowed = self._pool.take(self.feasible(self._pool))
-        even = self.sites(allowed.take(slice(0, self._startup)))
-        return Standing.of(
-            self.believed,
+        even = self.inputs(allowed.take(slice(0, self._startup)))
+        return FrontState.of(
+            self.values_of_trials,
             self.feasible_rows(),
             allowed.objectives,
-            [self._ordinary(index, even) for index in range(len(self.beliefs))],
+            [self._start_values(index, even) for index in range(len(self.models))],
         )
 
     @property
@@ -129,16 +131,16 @@ class Posterior:
         return min(self._trust.values(), default=0.0)
 
     @property
-    def measured(self) -> list[Row]:
+    def measured(self) -> list[TrialRow]:
         """The trials that the models are made of."""
         return self._measured
 
-    def sites(self, candidates: Candidates) -> Sites:
+    def inputs(self, candidates: Candidates) -> ModelInputs:
         """Candidates as the models read them, after all of their rounds."""
         x = self._columns.of(candidates)
         if self._partial:
             x = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
-        return Sites(x, candidates.objectives, candidates.units)
+        return ModelInputs(x, candidates.objectives, candidates.units)
 
     def feasible(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which of them the known limits allow ``[c]``, with what measurements taught of them."""
@@ -150,90 +152,94 @@ class Posterior:
         over = candidates.constraints - self._allowance
         return np.asarray(np.maximum(over, 0.0).max(axis=1, initial=0.0))
 
-    def improvement(self, candidates: Candidates, goal: Goal | None = None) -> Array:
+    def improvement(self, candidates: Candidates, goal: TargetRegion | None = None) -> Array:
         """Expected hypervolume that each would add to the front, if it is feasible, ``[c]``.
 
         Given a goal, only what it would add there.
         """
         if not len(candidates):
             return np.zeros(0)
-        sites = self.sites(candidates)
+        inputs = self.inputs(candidates)
         gain = expected_improvement(
-            self.standing.unclaimed if goal is None else goal.boxes,
-            [belief.shortfall(sites) for belief in self.beliefs],
+            self.front_state.unclaimed if goal is None else goal.boxes,
+            [objective_model.shortfall(inputs) for objective_model in self.models],
         )
         if goal is not None:
             gain = np.where((candidates.objectives > goal.most).any(axis=1), 0.0, gain)
-        return gain * self._chance(sites)
+        return gain * self._chance(inputs)
 
-    def no_worse_than(self, candidate: Candidates) -> Goal | None:
+    def no_worse_than(self, candidate: Candidates) -> TargetRegion | None:
         """The goal to be better than one candidate, and in no objective worse; None for nowhere."""
-        sites = self.sites(candidate)
-        (values,) = np.stack([belief.values(sites) for belief in self.beliefs], axis=1)
-        known = np.array([belief.known for belief in self.beliefs])
-        return self.standing.no_worse_than(values, np.where(known, candidate.objectives[0], np.inf))
+        inputs = self.inputs(candidate)
+        (values,) = np.stack(
+            [objective_model.values(inputs) for objective_model in self.models], axis=1
+        )
+        known = np.array([objective_model.known for objective_model in self.models])
+        return self.front_state.no_worse_than(
+            values, np.where(known, candidate.objectives[0], np.inf)
+        )
 
     def ignorance(self, candidates: Candidates) -> Array:
         """How little is known of each, ``[c]``: for when nothing promises an improvement."""
-        sites = self.sites(candidates)
+        inputs = self.inputs(candidates)
         unsure = np.zeros(len(candidates))
-        for belief in self.beliefs:
-            if not belief.exact:
-                unsure += belief.line(sites)[1]
-        return unsure * self._chance(sites)
+        for objective_model in self.models:
+            if not objective_model.exact:
+                unsure += objective_model.line(inputs)[1]
+        return unsure * self._chance(inputs)
 
-    def _chance(self, sites: Sites) -> Array:
-        chance = np.ones(len(sites.x))
+    def _chance(self, inputs: ModelInputs) -> Array:
+        chance = np.ones(len(inputs.x))
         for process, scale in self._limits.values():
-            chance *= probably_feasible(*process.predict(sites.x), scale)
+            chance *= probably_feasible(*process.predict(inputs.x), scale)
         return chance
 
-    def _belief(self, index: int) -> Belief:
+    def _objective_model(self, index: int) -> ObjectiveModel:
         count = len(self._measured)
         told = np.array([row.values[index] for row in self._measured])
         formula = self._known.objectives[:, index]
         if len(formula) and not np.isnan(formula).any():
             if formula_is_exact(told, formula[:count]):
-                return Belief(index)
+                return ObjectiveModel(index)
             positive = bool((formula > 0).all() and (told > 0).all())
-            outer = Scale("log" if positive else "linear")
+            outer = Transform("log" if positive else "linear")
             deviation = outer.forward(told) - outer.forward(formula[:count])
             finite = deviation[np.isfinite(deviation)]
             spread = float(finite.std()) if len(finite) else 0.0
             mean = float(finite.mean()) if len(finite) else 0.0
-            scale = Scale("linear", mean=mean, deviation=spread or 1e-6)
+            scale = Transform("linear", mean=mean, deviation=spread or 1e-6)
             process = self._process(f"objective {index}", deviation, scale, partial=None)
-            return Belief(index, scale, process, deviates=True, positive=positive)
+            return ObjectiveModel(index, scale, process, deviates=True, positive=positive)
         partial = [row.values[index] for row in self._partial]
         usable = np.array([value for value in [*told, *partial] if np.isfinite(value)])
-        scale = Scale.of(usable) if len(usable) else Scale("linear")
+        scale = Transform.of(usable) if len(usable) else Transform("linear")
         expectation = self._expectation(index, told, scale)
         process = self._process(f"objective {index}", told, scale, partial, expectation)
-        return Belief(index, scale, process, expectation=expectation)
+        return ObjectiveModel(index, scale, process, expectation=expectation)
 
-    def _expectation(self, index: int, told: Array, scale: Scale) -> Expectation | None:
+    def _expectation(self, index: int, told: Array, scale: Transform) -> Expectation | None:
         """What earlier studies say of an objective, as far as they rank what was told rightly."""
         if not self._prior:
             return None
         stopped = [row for row in self._partial if row.state == "stopped"]
-        line = np.concatenate([scale.forward(told), self._foreseen(index, stopped, scale)])
+        line = np.concatenate([scale.forward(told), self._extrapolated(index, stopped, scale)])
         usable = np.isfinite(line)
         line, rows = line[usable], [*self._measured, *stopped]
         told_of = [rows[i] for i in np.flatnonzero(usable)]
-        sites = self.sites(self._places.known(told_of))
-        none = np.empty((0, sites.x.shape[1]))
+        inputs = self.inputs(self._points.known(told_of))
+        none = np.empty((0, inputs.x.shape[1]))
         own, _ = model(
-            Observed(sites.x, scale.backward(line), none, none, self._groups, self._names),
+            Observations(inputs.x, scale.backward(line), none, none, self._groups, self._names),
             scale,
             self._kernels_before.get(f"objective {index}"),
             refit=False,
         )
-        found = self._prior.expectation(index, sites.units, line, own)
+        found = self._prior.expectation(index, inputs.units, line, own)
         if index in self._prior.says:
             self._trust[index] = found[0] if found else 0.0
         return found[1] if found else None
 
-    def _foreseen(self, index: int, stopped: Sequence[Row], scale: Scale) -> Array:
+    def _extrapolated(self, index: int, stopped: Sequence[TrialRow], scale: Transform) -> Array:
         """Where stopped trials would have come to had they gone on as whole ones did, ``[s]``.
 
         On the line; only the best are trained to their end, and these alone rank no earlier study.
@@ -252,25 +258,25 @@ class Posterior:
         self,
         quantity: str,
         told: Array,
-        scale: Scale,
+        scale: Transform,
         partial: Sequence[float] | None,
         expectation: Expectation | None = None,
     ) -> GaussianProcess:
-        x, count = self._sites.x, len(self._measured)
+        x, count = self._inputs.x, len(self._measured)
         seen, values, pending = x[:count], told, x[count:]
         if partial:
             early = self._features(self._partial)
             early[:, -1] = [1.0 - row.share for row in self._partial]
             seen, values = np.concatenate([seen, early]), np.concatenate([told, partial])
         usable = np.isfinite(values)
-        observed = Observed(
+        observed = Observations(
             seen[usable],
             values[usable],
             self._features(self._failed),
             pending,
             self._groups,
             self._names,
-            self._expected(expectation, usable, with_partial=bool(partial)),
+            self._prior_means(expectation, usable, with_partial=bool(partial)),
         )
         process, self.kernels[quantity] = model(
             observed,
@@ -281,20 +287,20 @@ class Posterior:
         )
         return process
 
-    def _expected(
+    def _prior_means(
         self, expectation: Expectation | None, usable: NDArray[np.bool_], *, with_partial: bool
     ) -> tuple[Array, Array] | None:
         """What earlier studies expect of what was observed, and of what failed."""
         if expectation is None:
             return None
         rows = [*self._measured, *(self._partial if with_partial else [])]
-        units = self._places.units
+        units = self._points.units
         return expectation(units(rows)[usable]), expectation(units(self._failed))
 
-    def _features(self, rows: Sequence[Row]) -> Array:
-        return self.sites(self._places.known(rows)).x
+    def _features(self, rows: Sequence[TrialRow]) -> Array:
+        return self.inputs(self._points.known(rows)).x
 
-    def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Scale]]:
+    def _learned_limits(self) -> dict[str, tuple[GaussianProcess, Transform]]:
         """A model of each constraint that was told and has no formula."""
         limits = {}
         for name in self._learned:
@@ -306,7 +312,7 @@ class Posterior:
             spread = float(np.nanstd(values)) if len(finite) else 0.0
             if not spread:
                 continue
-            scale = Scale("linear", mean=float(np.nanmean(values)), deviation=spread)
+            scale = Transform("linear", mean=float(np.nanmean(values)), deviation=spread)
             limits[name] = self._process(f"limit {name}", values, scale, None), scale
         return limits
 
@@ -320,31 +326,31 @@ class Posterior:
         held = np.array(told, dtype=bool) & ~(self._known.constraints > 0).any(axis=1)
         pending = slice(len(self._measured), None)
         if self._limits and self._pending:
-            sites = Sites(
-                self._sites.x[pending], self._sites.formulas[pending], self._sites.units[pending]
+            inputs = ModelInputs(
+                self._inputs.x[pending], self._inputs.formulas[pending], self._inputs.units[pending]
             )
-            held[pending] &= self._chance(sites) >= 0.5
+            held[pending] &= self._chance(inputs) >= 0.5
         return held
 
-    def _ordinary(self, index: int, even: Sites) -> Array | None:
+    def _start_values(self, index: int, even: ModelInputs) -> Array | None:
         """What evenly spread trials came to in a learned objective; None of a known one."""
-        belief = self.beliefs[index]
-        if belief.known:
+        objective_model = self.models[index]
+        if objective_model.known:
             return None
         if self._trust.get(index, 0.0) >= TRUSTED and len(even.x):
-            return belief.values(even)  # few were spread evenly
-        return self._in_the_end(index, self._first)
+            return objective_model.values(even)  # few were spread evenly
+        return self._final_values(index, self._first)
 
-    def _in_the_end(self, index: int, rows: Sequence[Row]) -> Array:
+    def _final_values(self, index: int, rows: Sequence[TrialRow]) -> Array:
         """An objective of trials after all their rounds; of stopped ones, what is believed."""
         told = np.array([row.values[index] if row.state == "measured" else np.nan for row in rows])
         stopped = [i for i, row in enumerate(rows) if row.state == "stopped"]
-        sites = self.sites(self._places.known([rows[i] for i in stopped]))
-        told[stopped] = self.beliefs[index].values(sites)
+        inputs = self.inputs(self._points.known([rows[i] for i in stopped]))
+        told[stopped] = self.models[index].values(inputs)
         return told
 
 
-def _partial_results(rows: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
+def _partial_results(rows: Sequence[TrialRow], measured: Sequence[TrialRow]) -> list[TrialRow]:
     """What was measured after a share of the rounds, the latest trials' at most.
 
     Of trials that were stopped, and of those that went on to their end: these alone say what a
@@ -354,10 +360,10 @@ def _partial_results(rows: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
     early = [
         replace(row, values=values, share=share) for row in measured for share, values in row.curve
     ]
-    return sorted([*stopped, *early], key=lambda row: row.number)[-MOST_ROWS:]
+    return sorted([*stopped, *early], key=lambda row: row.number)[-MOST_TRIALS:]
 
 
-def _most_telling(rows: Sequence[Row], most: int) -> list[Row]:
+def _selected(rows: Sequence[TrialRow], most: int) -> list[TrialRow]:
     """At most so many trials: the best by rank, and of the others an even choice."""
     if len(rows) <= most:
         return list(rows)

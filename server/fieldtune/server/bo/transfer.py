@@ -1,4 +1,4 @@
-"""What finished studies say of another one: a mean for its models, and where to look first.
+"""Finished studies as prior knowledge: a prior mean for models, and the first configurations.
 
 An earlier study's results become a Gaussian process over the parameters that both studies have.
 How such processes are weighed follows Feurer et al. 2018, "Scalable meta-learning for Bayesian
@@ -26,21 +26,21 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from fieldtune.server.bo.candidates import Candidates, Judge, violation
+from fieldtune.server.bo.candidates import Candidates, FormulaEvaluator, violation
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.gp import GaussianProcess
-from fieldtune.server.bo.objective_model import Expectation, Observed, model
-from fieldtune.server.bo.transforms import Scale
+from fieldtune.server.bo.objective_model import Expectation, Observations, model
+from fieldtune.server.bo.transforms import Transform
 
 Array = NDArray[np.float64]
 
-ECHOES = 3
+TRANSFERRED = 3
 """Of a study's first trials every other may be what earlier ones would have tried; so many at most.
 
 Those between are spread evenly, so that a study which does not rank them rightly is found out after
 one trial."""
 
-FEWEST = 4
+FEWEST_RESULTS = 4
 """Results of this study's own, below which nothing is said of how well earlier ones rank them."""
 
 TRUSTED = 0.5
@@ -124,7 +124,7 @@ class Prior:
             None where no earlier study says anything of this objective, or none is believed.
         """
         sources = [source for source in self._sources if index in source.says]
-        if not sources or len(line) < FEWEST:
+        if not sources or len(line) < FEWEST_RESULTS:
             return None
         said = np.stack([source.mean(index, units) for source in sources])
         weights = _weights(said, line, own.without_each(line))
@@ -137,13 +137,15 @@ class Prior:
         slope = max(0.0, agreement + _RELUCTANCE) / (float(off @ off) + _RELUCTANCE)
         base, middle = float(line.mean()), float(mixed.mean())
 
-        def expected(places: Array) -> Array:
-            each = np.stack([source.mean(index, places) for source in sources])
+        def expected(points: Array) -> Array:
+            each = np.stack([source.mean(index, points) for source in sources])
             return np.asarray(trust * (base + slope * (weights @ each / trust - middle)))
 
         return trust, expected
 
-    def echoes(self, pool: Candidates, judge: Judge, units: Array, told: Array) -> Candidates:
+    def transferred(
+        self, pool: Candidates, evaluator: FormulaEvaluator, units: Array, told: Array
+    ) -> Candidates:
         """What the earlier studies would try first, given what is known here; at most so many.
 
         Each study in turn names a configuration, of the pool or of its own trials, such that all
@@ -152,22 +154,22 @@ class Prior:
 
         Args:
             pool: configurations to choose from.
-            judge: knows the formulas.
+            evaluator: of the formulas.
             units: places ``[n, p]`` of what was tried.
             told: what it came to ``[n, m]``.
         """
         named: list[list[Candidates]] = []
         for source in (each for each in self._sources if each.agrees(units, told)):
-            own = judge.of(source.configurations(pool.units))
+            own = evaluator.of(source.configurations(pool.units))
             known = Candidates.join([pool, own.take(violation(own) <= 0)])
             objectives = known.objectives.copy()
             for index in source.says:
                 learned = np.isnan(objectives[:, index])
                 objectives[learned, index] = source.mean(index, known.units[learned])
-            chosen = _covering(objectives, [*source.says], ECHOES)
+            chosen = _covering(objectives, [*source.says], TRANSFERRED)
             named.append([known.take(np.array([i])) for i in chosen])
-        turns = [each[turn] for turn in range(ECHOES) for each in named if turn < len(each)]
-        return Candidates.join([pool.take(slice(0, 0)), *turns[:ECHOES]])
+        turns = [each[turn] for turn in range(TRANSFERRED) for each in named if turn < len(each)]
+        return Candidates.join([pool.take(slice(0, 0)), *turns[:TRANSFERRED]])
 
 
 class _Source:
@@ -233,10 +235,10 @@ def _processes(
     for index, values in earlier.values.items():
         y = signs[index] * np.array(list(values)[-_MOST:], float)
         usable = np.isfinite(y)
-        if usable.sum() < FEWEST or np.ptp(y[usable]) == 0:
+        if usable.sum() < FEWEST_RESULTS or np.ptp(y[usable]) == 0:
             continue
-        observed = Observed(x[usable], y[usable], none, none, groups, names)
-        found[index], _ = model(observed, Scale.of(y[usable]), None, refit=True)
+        observed = Observations(x[usable], y[usable], none, none, groups, names)
+        found[index], _ = model(observed, Transform.of(y[usable]), None, refit=True)
     return found
 
 

@@ -22,7 +22,7 @@ _BETWEEN = (_AT[:-1] + 4 * ndtr((_Z[:-1] + _Z[1:]) / 2) + _AT[1:]) / 6  # Simpso
 
 
 @dataclass(frozen=True)
-class Scale:
+class Transform:
     """A monotone map of an objective onto a standardised line.
 
     Shares, such as errors (or negated accuracies), go by their logit, so that 2 % and 4 % are as
@@ -42,7 +42,7 @@ class Scale:
     deviation: float = 1.0
 
     @classmethod
-    def of(cls, values: Array) -> Scale:
+    def of(cls, values: Array) -> Transform:
         """The scale that suits values ``[n]`` to be minimised."""
         low, high = float(values.min()), float(values.max())
         scale = cls("linear")
@@ -89,7 +89,7 @@ class Scale:
                 return line
 
 
-def shortfall(levels: Array, mean: Array, deviation: Array, scale: Scale) -> Array:
+def shortfall(levels: Array, mean: Array, deviation: Array, scale: Transform) -> Array:
     """How far an objective falls below each level in expectation: ``E[max(t - Y, 0)]``.
 
     With ``Y = b(M + S Z)``, ``Z`` standard normal, this is the integral of ``P(Y <= y)`` up to

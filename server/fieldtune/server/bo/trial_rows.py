@@ -19,11 +19,11 @@ CURVE_KEY = "fieldtune:curve"
 """User attribute of a trial trained to its end: a list of what ``fieldtune:partial`` is, a rung
 each."""
 
-State = Literal["measured", "pending", "stopped", "failed", "ruled out"]
+State = Literal["measured", "pending", "stopped", "failed", "infeasible"]
 
 
 @dataclass(frozen=True)
-class Row:
+class TrialRow:
     """A trial, with objectives to be minimised."""
 
     number: int
@@ -46,7 +46,7 @@ class History:
         self._signs = [
             -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
         ]
-        self._finished: dict[int, Row] = {}
+        self._finished: dict[int, TrialRow] = {}
         self._names: dict[str, BaseDistribution] = {}
         self._always: set[str] | None = None
 
@@ -55,7 +55,7 @@ class History:
         trials: Sequence[FrozenTrial],
         asking: int,
         proposed: Mapping[int, Mapping[str, Any]] | None = None,
-    ) -> list[Row]:
+    ) -> list[TrialRow]:
         """The rows of these trials but the one that is asking, by number.
 
         Args:
@@ -97,7 +97,7 @@ class History:
         """Parameters that some trials had and others had not, failed ones left out."""
         return frozenset(self._names) - (self._always or set(self._names))
 
-    def _row(self, trial: FrozenTrial, params: Mapping[str, Any]) -> Row:
+    def _row(self, trial: FrozenTrial, params: Mapping[str, Any]) -> TrialRow:
         constraints = trial.constraints
         values, share = self._values(trial)
         state: State
@@ -110,14 +110,14 @@ class History:
                 state = "stopped"
             case _:
                 violated = any(value > 0 for value in constraints.values())
-                state = "ruled out" if violated else "failed"
+                state = "infeasible" if violated else "failed"
         curve = tuple(
             (share, there)
             for partial in trial.user_attrs.get(CURVE_KEY, ())
             for there, share in [self._partial(partial)]
             if there
         )
-        return Row(trial.number, state, params, values, constraints, share, curve)
+        return TrialRow(trial.number, state, params, values, constraints, share, curve)
 
     def _values(self, trial: FrozenTrial) -> tuple[tuple[float, ...], float]:
         """Values to be minimised and the share of the rounds behind them; empty if unusable."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fieldtune.server.bo.candidates import Judge, fill_pool, violation
+from fieldtune.server.bo.candidates import FormulaEvaluator, fill_pool, violation
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
-from fieldtune.server.bo.objective_model import Kernel
+from fieldtune.server.bo.objective_model import KernelParameters
 from fieldtune.server.bo.sampler import GreySampler
-from fieldtune.server.bo.surrogate import Posterior
+from fieldtune.server.bo.surrogate import Surrogate
 from fieldtune.server.bo.threads import one_thread
-from fieldtune.server.bo.trial_points import Places
-from fieldtune.server.bo.trial_rows import Row
+from fieldtune.server.bo.trial_points import TrialPoints
+from fieldtune.server.bo.trial_rows import TrialRow
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Configuration, Space
@@ -48,12 +48,12 @@ class _Model:
         signs = [objective.sign for objective in objectives]
         parameters = space.parameters().items()
         self.encoding = Encoding.of({name: distribution(each) for name, each in parameters})
-        judge = Judge(self.encoding, formulas, signs)
-        self.places = Places(self.encoding, judge)
+        judge = FormulaEvaluator(self.encoding, formulas, signs)
+        self.points = TrialPoints(self.encoding, judge)
         self.pool = fill_pool(self.encoding, judge, seed).candidates
         self._startup = GreySampler(seed=0).startup_of(len(self.encoding.axes))
         self.rows = [
-            Row(
+            TrialRow(
                 outcome.proposal.number,
                 "measured",
                 outcome.proposal.configuration.flat(),
@@ -64,10 +64,10 @@ class _Model:
         ]
 
     def posterior(
-        self, rows: Sequence[Row], kernels: Mapping[str, Kernel], *, refit: bool
-    ) -> Posterior:
-        return Posterior(
-            self.places, rows, self.pool, len(rows[0].values), startup=self._startup,
+        self, rows: Sequence[TrialRow], kernels: Mapping[str, KernelParameters], *, refit: bool
+    ) -> Surrogate:
+        return Surrogate(
+            self.points, rows, self.pool, len(rows[0].values), startup=self._startup,
             kernels=kernels, refit=refit, margin=None,
         )  # fmt: skip
 
@@ -102,15 +102,15 @@ def random_draws(
             replace(model.rows[0], number=-1 - i, params=configuration.flat())
             for i, configuration in enumerate(space.sample(count, seed))
         ]
-        candidates = model.places.known(tried)
-        sites, allowed = posterior.sites(candidates), violation(candidates) <= 0
+        candidates = model.points.known(tried)
+        inputs, allowed = posterior.inputs(candidates), violation(candidates) <= 0
         columns = []
-        for belief in posterior.beliefs:
+        for belief in posterior.models:
             z = rng.standard_normal(count)
             if belief.exact:
-                columns.append(belief.values(sites))
+                columns.append(belief.values(inputs))
             else:
-                mean, deviation, scale = belief.line(sites)
+                mean, deviation, scale = belief.line(inputs)
                 columns.append(scale.backward(mean + z * deviation))
     draws = np.stack(columns, axis=1)
     return [
@@ -134,7 +134,7 @@ def prospects(
     if not outcomes:
         return []
     found: list[Prospect] = []
-    kernels: Mapping[str, Kernel] = {}
+    kernels: Mapping[str, KernelParameters] = {}
     with one_thread():
         model = _Model(space, objectives, outcomes, formulas, seed)
         encoding, pool, rows = model.encoding, model.pool, model.rows
@@ -144,7 +144,7 @@ def prospects(
             allowed = pool.take(posterior.feasible(pool))
             gains = posterior.improvement(allowed)
             best = int(np.argmax(gains)) if len(gains) else -1
-            covered = posterior.standing.covered
+            covered = posterior.front_state.covered
             if best < 0 or gains[best] <= SETTLED * covered:
                 break
             (values,) = encoding.values(allowed.units[best : best + 1])
