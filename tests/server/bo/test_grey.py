@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_study_even_from_its_storage(tmp_path: Any)
 
 
 def test_every_other_proposal_looks_for_what_beats_a_configuration_and_finds_more_of_it() -> None:
-    today = {"width": 16, "epochs": 4, "kind": "b", "lr": 0.01}
+    today = {"width": 16, "epochs": 4, "kind": "b", "lr": 0.02}
 
     def beats(trial: optuna.trial.FrozenTrial) -> bool:
         cheap = energy(trial.params) <= energy(today)
