@@ -145,7 +145,7 @@ def test_report_and_sampler_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert not refit
             asked.append(self)
 
-    monkeypatch.setattr(acquisition, "Posterior", Watched)
+    monkeypatch.setattr(acquisition, "Surrogate", Watched)
     study.ask()
     (surrogate,) = asked
     rows = surrogate.measured
