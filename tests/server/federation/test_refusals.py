@@ -46,3 +46,13 @@ def test_it_sits_out_in_the_next_study_too_and_is_let_in_again_while_one_runs() 
     assert not later.sits_out(7)
     refuse(later)
     assert not later.sits_out(7)
+
+
+def test_simulated_clients_never_sit_out() -> None:
+    notes: list[str] = []
+    refusals = Refusals({}, notes.append)
+    for _ in range(9):
+        refuse(refusals)
+    assert not refusals.sits_out(7)
+    assert refusals.in_trial(3) == {"client 7": {"steps": 9}}
+    assert [note.split(":")[0] for note in notes] == ["client 7, trial 3 round 1"]

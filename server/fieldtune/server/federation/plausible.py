@@ -76,9 +76,10 @@ class Bounds:
         for member in members:
             if member.client not in self._members:
                 self._members[member.client] = member
-                self._names[member.client] = member.name or f"client {member.client}"
+                if member.name:
+                    self._names[member.client] = member.name
                 if over := self._caps.over(member):
-                    self._notes(f"{self._names[member.client]}: {over}")
+                    self._notes(f"{self.refusals.name(member.client)}: {over}")
 
     def ask(self, exchange: Exchange, classes: int | None = None) -> Asked:
         """Note the time at which an exchange is sent: now."""

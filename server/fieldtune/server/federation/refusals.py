@@ -57,7 +57,9 @@ class Refusals:
     """Counts the refused reports of a session.
 
     Args:
-        names: client -> how it is called.
+        names: client -> the device's name. Only devices with a name sit out: simulated clients,
+            which have none, are asked in any case, so that a study does not depend on the order
+            in which its trials are answered.
         notes: prints a sentence: one for each device and reason, and one when it sits out.
         store: of earlier studies.
     """
@@ -104,7 +106,8 @@ class Refusals:
         """
         said = f"report rejected as implausible (said once): {sentence}"
         self.note(client, trial, round, reason, said)
-        name = self.name(client)
+        if (name := self._names.get(client)) is None:
+            return
         before = self._kept.get(name, Refused())
         now = Refused(
             before.count + 1,
