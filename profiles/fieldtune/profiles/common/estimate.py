@@ -163,17 +163,12 @@ class Quantity:
             high = sqrt(sum(up * up for _, up in self.changes.values()))
             return Estimate(self.value, 0.0, self.value + high)
         below = above = 0.0
-        for down, up in self.changes.values():
-            if down < 0:
-                below += log(max(1 + down / self.value, _MIN_RATIO)) ** 2
+        parts = {}
+        for name, (down, up) in self.changes.items():
+            if not (down or up):
+                continue
+            fall = log(max(1 + down / self.value, _MIN_RATIO)) if down < 0 else 0.0
+            below += fall * fall
             above += up * up
-        return Estimate(
-            self.value, self.value * exp(-sqrt(below)), self.value + sqrt(above), self._parts()
-        )
-
-    def _parts(self) -> dict[str, float]:
-        return {
-            name: (log(1 + up / self.value) - log(max(1 + down / self.value, _MIN_RATIO))) / 2
-            for name, (down, up) in self.changes.items()
-            if up or down
-        }
+            parts[name] = (log(1 + up / self.value) - fall) / 2
+        return Estimate(self.value, self.value * exp(-sqrt(below)), self.value + sqrt(above), parts)
