@@ -32,7 +32,7 @@ def test_importing_the_sampler_imports_four_libraries_and_what_these_import() ->
 
 
 def test_the_package_for_optunahub_needs_nothing_of_fieldtune(tmp_path: Path) -> None:
-    build = [sys.executable, "hub/build.py", str(tmp_path)]
+    build = [sys.executable, "simulations/hub/build.py", str(tmp_path)]
     done = subprocess.run(build, capture_output=True, text=True, check=True, cwd=ROOT)
     package = Path(done.stdout.strip())
     assert package == tmp_path / "package/samplers/grey"

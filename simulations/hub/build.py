@@ -1,4 +1,4 @@
-"""Builds the sampler as a package for OptunaHub's registry: ``python hub/build.py FOLDER``.
+"""Builds the sampler as a package for OptunaHub: ``python simulations/hub/build.py FOLDER``.
 
 ``FOLDER/package/samplers/grey`` then holds the modules of ``fieldtune.server.bo``, importing each
 other relatively, with README, licence, requirements, an example and tests: what the registry asks
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOM = HERE.parent / "server/fieldtune/server/bo"
+ROOM = HERE.parents[1] / "server/fieldtune/server/bo"
 
 
 def build(folder: Path) -> Path:
@@ -29,12 +29,12 @@ def build(folder: Path) -> Path:
     shutil.copy(HERE / "README.md", package)
     shutil.copy(HERE / "example.py", package)
     shutil.copy(HERE / "test_sampler.py", package / "tests")
-    shutil.copy(HERE.parent / "LICENSE", package)
+    shutil.copy(HERE.parents[1] / "LICENSE", package)
     (package / "requirements.txt").write_text("optuna>=5.0\nnumpy\nscipy\nmoocore\n")
     return package
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python hub/build.py FOLDER, such as a clone of the registry")
+        sys.exit("usage: python simulations/hub/build.py FOLDER, such as a clone of the registry")
     print(build(Path(sys.argv[1])))  # noqa: T201
