@@ -113,7 +113,8 @@ def retarget_in_simulation(path: Path, device: str, *, as_json: bool = False) ->
             known = known_costs(study, make_cost_model(study, members), artefacts, outcomes)
             known.calibrate(corrections(outcomes))
             predicted = tuner.predict(outcomes, known)
-            found = retarget(study, outcomes, members, device, artefacts, predicted)
+            compared = tuner.predict(outcomes, sampling=False)
+            found = retarget(study, outcomes, members, device, artefacts, predicted, compared)
             if all(outcome.learned.simulated for outcome in completed):
                 bounds = Bounds(members, lambda sentence: None)
                 maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)

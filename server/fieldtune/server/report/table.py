@@ -210,6 +210,7 @@ def _of_fleet(objective: Objective) -> str:
 
 def _heading(summary: Summary, objective: Objective, whose: str, label: str) -> Text:
     """The objective, what it is a figure of, and how it is known."""
+    label = label.replace(" energy", "\nenergy").replace(" memory", "\nmemory")
     return Text.assemble(label, (f"\n{whose}\n{how_known(summary, objective)}", "dim"))
 
 
@@ -249,7 +250,7 @@ def _alternatives(summary: Summary, device: str, chosen: Recommendation) -> Grou
     table = _table(f"{device}: instead of trial {chosen.trial}")
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in objectives(summary):
-        table.add_column(Text(objective.label), justify="right", no_wrap=True)
+        table.add_column(Text(objective.label.replace(" ", "\n", 1)), justify="right", no_wrap=True)
     if any(each.no_worse is not None for each in chosen.alternatives):
         table.add_column("no worse", justify="right", no_wrap=True)
     shown = chosen.alternatives[:_ALTERNATIVES]

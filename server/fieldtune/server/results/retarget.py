@@ -48,6 +48,7 @@ def retarget(
     device: str,
     artefacts: Artefacts,
     predicted: Predictions,
+    compared: Predictions,
 ) -> Retargeted:
     """Re-evaluate a study's trials for a device type.
 
@@ -58,6 +59,7 @@ def retarget(
         device: name of a profile.
         artefacts: of the study.
         predicted: the tuner's predictions of learned objectives.
+        compared: the same with the interval of the model alone.
 
     Raises:
         ProfileError: there is no such profile.
@@ -99,7 +101,7 @@ def retarget(
         most=MOST_PROSPECTS,
     )
     return Retargeted(
-        summarise(target, rescored, {}, predicted),
+        summarise(target, rescored, {}, predicted, compared=compared),
         len(new) / len(fits_now) if fits_now else 0.0,
         wanted,
         [not before.allow(each.configuration.flat()) for each in wanted],

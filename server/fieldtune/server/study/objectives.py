@@ -74,7 +74,7 @@ MEASURES = {
         _more_is_better("metric", "Metric", unit=""),
         _cost("inference_ms", "Inference", worst_of_fleet=True),
         _cost("inference_mj", "Inference energy", worst_of_fleet=True),
-        _cost("energy_j", "Energy"),
+        _cost("energy_j", "Training energy"),
         _cost("memory_mib", "Training memory", worst_of_fleet=True),
         _cost("inference_memory_mib", "Inference memory", worst_of_fleet=True),
         _cost("storage_mib", "Storage", worst_of_fleet=True),
