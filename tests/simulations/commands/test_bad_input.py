@@ -511,7 +511,7 @@ def learned(run: Path) -> list[dict[str, str]]:
     return [{column: line[column] for column in kept} for line in lines]
 
 
-@pytest.mark.parametrize("size_kib", [60, 240, 400])
+@pytest.mark.parametrize("size_kib", [60, 400, 800])
 @pytest.mark.skipif(not can_mount(), reason="a full disk needs the right to mount a small one")
 def test_a_full_disk_is_a_sentence_and_loses_no_finished_trial(
     size_kib: int, small_study: Path, fieldtune: Command, tmp_path: Path
@@ -530,8 +530,8 @@ def test_a_full_disk_is_a_sentence_and_loses_no_finished_trial(
     assert "free some disk space" in done.stderr
     assert "Traceback" not in done.stderr
     # With room again, the study goes on from what it had.
-    before = learned(saved) if size_kib > 60 else []
-    assert len(before) > 0 or size_kib < 400
+    before = learned(saved) if (saved / "trials.csv").exists() else []
+    assert len(before) > 0 or size_kib < 800
     again = fieldtune("tune", small_study, "--out", saved)
     assert again.returncode == 0, again.stderr
     after = learned(saved)
