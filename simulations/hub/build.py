@@ -2,7 +2,7 @@
 
 ``FOLDER/package/samplers/grey`` then holds the modules of ``fieldtune.server.bo``, importing each
 other relatively, with README, licence, requirements, an example and tests: what the registry asks
-of a package (https://optuna.github.io/optunahub-registry).
+of a package (https://hub.optuna.org).
 """
 
 from __future__ import annotations
