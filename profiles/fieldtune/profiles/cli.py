@@ -71,7 +71,8 @@ def list_profiles(format: Format = "table") -> None:
         found = [load_profile(name).model_dump(mode="json") for name in profile_names()]
         typer.echo(json.dumps(found, indent=1))
         return
-    Console().print(overview([load_profile(name) for name in profile_names()]))
+    console = Console()
+    console.print(overview([load_profile(name) for name in profile_names()], console.width))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from fieldtune.profiles.measure.profile_host import Measured
 
 _SLOWEST = 4
 """Kernels named below the table."""
+_WIDE = 110
+"""Characters from which a list of profiles has room for their titles."""
 _BASES: tuple[Basis, ...] = ("measured", "fitted", "published", "estimated")
 
 
@@ -53,34 +56,33 @@ def _rates(rates: KernelRates) -> str:
 
 
 def print_predictions(found: Sequence[FilePrediction], console: Console) -> None:
-    """A row a model and device, and the kernels that take most of the time."""
-    table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 1),
-        caption="Predicted from the device's profile, with 90 % intervals. Memory: of a process "
-        "that runs the model. Energy: of the whole device.",
-        caption_justify="left",
+    """For each model a row a device, and the kernels that take most of the time."""
+    for model, rows in groupby(found, key=lambda each: each.model):
+        console.print(Text(Path(model).name, style="bold"))
+        predictions = list(rows)
+        console.print(_prediction_table(predictions))
+        for each in predictions:
+            total = sum(each.kernels_ms.values()) or 1.0
+            most = list(each.kernels_ms.items())[:_SLOWEST]
+            parts = ", ".join(f"{name} {100 * ms / total:.0f} %" for name, ms in most)
+            console.print(Text(f"{each.device}, {each.signature}: {parts}"))
+    console.print(
+        "Predicted from the device's profile, with 90 % intervals. Memory: of a process that runs "
+        "the model. Energy: of the whole device."
     )
-    table.add_column("model", overflow="fold")
-    table.add_column("device", overflow="fold")
+
+
+def _prediction_table(found: Sequence[FilePrediction]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("device", no_wrap=True)
     for heading in ("threads", "latency (ms)", "memory (MiB)", "energy (mJ)", "file (MiB)"):
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in found:
         numbers = (each.latency_ms, each.peak_memory_mib, each.energy_mj)
         table.add_row(
-            Path(each.model).name,
-            each.device,
-            str(each.threads),
-            *map(_with_interval, numbers),
-            f"{each.storage_mib:.3g}",
+            each.device, str(each.threads), *map(_with_interval, numbers), f"{each.storage_mib:.3g}"
         )
-    console.print(table)
-    for each in found:
-        total = sum(each.kernels_ms.values()) or 1.0
-        most = list(each.kernels_ms.items())[:_SLOWEST]
-        parts = ", ".join(f"{name} {100 * ms / total:.0f} %" for name, ms in most)
-        console.print(Text(f"{Path(each.model).name} on {each.device}, {each.signature}: {parts}"))
+    return table
 
 
 def fit_errors(errors: Mapping[str, NDArray[np.float64]]) -> Table:
@@ -101,7 +103,7 @@ def fit_errors(errors: Mapping[str, NDArray[np.float64]]) -> Table:
 
 
 def _with_interval(found: Estimate | None) -> str:
-    return "-" if found is None else f"{found.value:.3g} ({found.low:.3g}-{found.high:.3g})"
+    return "-" if found is None else f"{found.value:.3g}\n{found.low:.3g} to {found.high:.3g}"
 
 
 def missing_note(measured: Measured, out: Path) -> str:
@@ -115,8 +117,14 @@ def missing_note(measured: Measured, out: Path) -> str:
     )
 
 
-def overview(profiles: list[DeviceProfile]) -> Table:
-    """A table of profiles, one per row: the main values and how many values have which basis."""
+def overview(profiles: list[DeviceProfile], width: int) -> Table:
+    """A table of profiles, one per row: the main values and how many values have which basis.
+
+    Args:
+        profiles: in the order of the rows.
+        width: of the terminal, in characters; titles are left out of a narrow one.
+    """
+    wide = width >= _WIDE
     table = Table(
         caption="GFLOP/s: float32, one thread/all cores. RAM free: MiB. W: idle/loaded, - if "
         "not given. Basis: number of measured/fitted/published/estimated values.",
@@ -126,13 +134,14 @@ def overview(profiles: list[DeviceProfile]) -> Table:
         padding=(0, 1),
     )
     table.add_column("name", no_wrap=True)
-    table.add_column("device", overflow="fold")
+    if wide:
+        table.add_column("device")
     for heading in ("cores", "GFLOP/s", "RAM free", "W", "basis"):
         table.add_column(heading, justify="right", no_wrap=True)
     for profile in profiles:
         table.add_row(
             profile.name,
-            profile.title,
+            *([profile.title] if wide else []),
             _number(profile.cores.value),
             _pair(profile.float32_one_thread_gflop_s, profile.float32_all_cores_gflop_s),
             _number(profile.memory_free_mib.value),

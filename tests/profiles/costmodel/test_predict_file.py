@@ -61,7 +61,8 @@ def test_several_devices_may_follow_one_option(data):
 def test_the_table_names_the_kernels_that_take_the_time(data):
     done = run(data / "mlp_8x8_16_10.tflite", "--device", PI)
     assert done.exit_code == 0
-    assert "mlp_8x8_16_10.tflite on raspberry-pi-4b, infer: " in done.stdout
+    assert "mlp_8x8_16_10.tflite\n" in done.stdout
+    assert "raspberry-pi-4b, infer: " in done.stdout
     assert "matmul.batch_matmul" in done.stdout
 
 

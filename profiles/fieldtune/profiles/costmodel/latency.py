@@ -165,7 +165,7 @@ class LatencyModel:
         """Time of kernels without measured rates, plus dispatch and the Python call."""
         amounts: dict[tuple[str, bool, bool], float] = defaultdict(float)
         moved: dict[tuple[str, bool], float] = defaultdict(float)
-        ops = {"xnnpack": 0, "plain": 0}
+        ops, shared = {"xnnpack": 0, "plain": 0}, 0
         for name, op in kernels.items():
             kind = _kind(name)
             if kind is None:
@@ -176,6 +176,8 @@ class LatencyModel:
             amounts[engine, False, kind.is_int8] += op.moved_bytes * kind.cost.byte
             moved[engine, kind.is_int8] += op.beyond_l2_bytes
             ops[engine] += op.count
+            if not name.startswith("variable."):  # these are done by one thread
+                shared += op.count
         total, changes = 0.0, dict[str, tuple[float, float]]()
         parts = [(self._rates[key[:2]], amount, key[::2]) for key, amount in amounts.items()]
         parts += [(self._memory, amount, key) for key, amount in moved.items()]
@@ -191,7 +193,7 @@ class LatencyModel:
                 changes[factor] = (down + spent * (low - 1), up + spent * (high - 1))
         fixed = self._dispatch * (ops["xnnpack"] + PLAIN_DISPATCH * ops["plain"]) + self._python
         if self.threads > 1:
-            fixed += self._sync * float(ops["xnnpack"] + ops["plain"])
+            fixed += self._sync * float(shared)
         return (Quantity(total, changes) + fixed) * self._heat
 
 
