@@ -53,8 +53,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     made.init()
     add_devices(made, digits(folder, clients=2, trials=1, rounds=1))
     (folder / "hungry.py").write_text(HUNGRY)
-    for device in made.devices.values():
+    for name, device in made.devices.items():
         device.environment["PYTHONPATH"] = str(folder)
+        with (made.folder / name / "data/data.toml").open("a") as owner:
+            owner.write('\n[privacy]\nmetrics = ["accuracy", "hungry:metric"]\n')
     with made.running():
         yield made
 

@@ -59,6 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 8, 8, 1)).astype(np.float32)
     np.savez(folder / "samples.npz", x=x, y=np.arange(40) % 10)
+    (folder / "data.toml").write_text('[privacy]\nmetrics = ["accuracy", "hungry:metric"]\n')
     return folder
 
 

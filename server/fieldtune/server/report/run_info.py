@@ -27,7 +27,7 @@ class RunInfo:
     study: StudyConfig | None = None
     """None where the folder holds no study file that this version reads."""
     written: str = ""
-    """When the results were written, in UTC to the minute."""
+    """The date on which the results were written, in UTC."""
     versions: tuple[tuple[str, str], ...] = ()
     """Packages that the results depend on, and their versions."""
 
@@ -71,7 +71,7 @@ def _written(folder: Path) -> str:
         seconds = (folder / "pareto.json").stat().st_mtime
     except OSError:
         return ""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
 def progress(summary: Summary, run: RunInfo) -> str:
