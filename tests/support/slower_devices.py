@@ -81,7 +81,8 @@ class SlowFleet:
         if isinstance(request, VariantRequest):
             ms = 1.0
         else:
-            ms = call_ms(load_profile(profile), work_of(asked.model)[kind]).value * SLOWER[profile]
+            work, lasting = work_of(asked.model)[kind], kind == "train"
+            ms = call_ms(load_profile(profile), work, lasting=lasting).value * SLOWER[profile]
         common: dict[str, Any] = {
             "trial": request.trial,
             "round": request.round,
