@@ -16,7 +16,7 @@ from fieldtune.profiles.common.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Device profiles: what each device type can do, and the source of every value.",
+    help="Device profiles: what each device type can do.",
 )
 
 
@@ -35,7 +35,10 @@ def predict(
     ] = "xnnpack",
     format: Format = "table",
 ) -> None:  # fmt: skip
-    """Predict latency, memory, energy and storage of .tflite files on device types."""
+    """Predict what .tflite files cost on device types.
+
+    Latency, memory, energy and storage.
+    """
     import json
 
     from fieldtune.profiles.costmodel.predict_file import predict_files
@@ -80,7 +83,10 @@ def show(
     name: Annotated[str, typer.Argument(help="A name from `list`, or the path of a .toml file.")],
     format: Format = "table",
 ) -> None:
-    """Show every value of one profile, with its interval, unit, basis and source."""
+    """Show every value of one profile.
+
+    Each with its interval, unit, basis and source.
+    """
     from fieldtune.profiles import tables
     from fieldtune.profiles.device.load import load_profile
 
@@ -128,21 +134,34 @@ def fit_profile(
     profile: Annotated[str, typer.Option(help="The profile to start from: a name, or a file.")],
     models: Annotated[Path, typer.Option(help="Folder of the models' .tflite files.")],
     out: Annotated[Path, typer.Option(help="Where to write the profile.")],
+    format: Format = "table",
 ) -> None:
     """Fit a profile's rates to measured latencies, own or published."""
+    import json
+
     from fieldtune.profiles.common.files import write_atomically, writing
     from fieldtune.profiles.common.toml import to_toml
     from fieldtune.profiles.device.load import load_profile
-    from fieldtune.profiles.measure.fit_table import fit_table, fitted_profile, read_table
-    from fieldtune.profiles.tables import fit_errors
+    from fieldtune.profiles.measure.fit_table import fit_table, fitted_profile
+    from fieldtune.profiles.measure.latency_table import read_table
+    from fieldtune.profiles.tables import held_out_rows, held_out_table
 
     if out.suffix != ".toml" or not out.parent.is_dir():
         raise UsageError(f"--out {out}: give a .toml file in a folder that exists")
     base = load_profile(profile)
-    rows = read_table(table, models)
-    found = fit_table(base, rows, f"fieldtune profiles fit {table.name}")
+    rows, absent = read_table(table, models)
+    if absent:
+        named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        Console(stderr=True).print(
+            Text(f"Left out: rows of {len(absent)} models that {models} does not have ({named}).")
+        )
+    how = f"fieldtune profiles fit, {len(rows)} latencies of {table.name}"
+    found = fit_table(base, rows, how)
     with writing(out, "fit again"):
         write_atomically(out, to_toml(fitted_profile(base, profile, found)))
     load_profile(out)
-    Console().print(fit_errors(found.errors))
+    if format == "json":
+        typer.echo(json.dumps(held_out_rows(found.held_out), indent=1))
+        return
+    Console().print(held_out_table(found.held_out))
     Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))

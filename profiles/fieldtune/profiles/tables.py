@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -15,18 +14,17 @@ from rich.text import Text
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.predict_file import FilePrediction
-from fieldtune.profiles.device.profile import (
-    Basis,
-    DeviceProfile,
-    KernelRates,
-    ProfileValue,
-    value_fields,
-)
-from fieldtune.profiles.measure.fit_table import stated_error
+from fieldtune.profiles.device.kernel_rates import KernelRates
+from fieldtune.profiles.device.load import load_profile, profile_names
+from fieldtune.profiles.device.profile import DeviceProfile, HeldOut, value_fields
+from fieldtune.profiles.device.value import Basis, ProfileValue
+from fieldtune.profiles.measure.held_out import judges
 from fieldtune.profiles.measure.profile_host import Measured
 
 _SLOWEST = 4
 """Kernels named below the table."""
+_SINGLE = r" \*"
+"""Marks kinds of latency for which single models were left out, not families."""
 _WIDE = 110
 """Characters from which a list of profiles has room for their titles."""
 _BASES: tuple[Basis, ...] = ("measured", "fitted", "published", "estimated")
@@ -42,10 +40,25 @@ def print_profile(profile: DeviceProfile, console: Console) -> None:
             continue
         console.print(Text(_line(field, entry)))
         console.print(Padding(Text(entry.source, style="dim"), (0, 0, 0, 4)))
+        if entry.basis == "fitted" and (error := _held_out(profile, field)):
+            console.print(Padding(Text(error, style="dim"), (0, 0, 0, 4)))
+    if profile.held_out:
+        console.print(Text("how true the fitted values are", style="bold"))
+        console.print(held_out_table(profile.held_out))
     if profile.classes:
         console.print(Text("measured kernels", style="bold"))
         for kernel, rates in profile.classes.items():
             console.print(Text(f"{kernel:<40} {_rates(rates)}"))
+
+
+def _held_out(profile: DeviceProfile, field: str) -> str:
+    """How far predictions by a fitted value are off for models that the fit had not seen."""
+    parts = [
+        f"{kind} {100 * found.median:.0f} % (90 % within {100 * found.most:.0f} %)"
+        for kind in judges(field, profile.held_out)
+        for found in (profile.held_out[kind],)
+    ]
+    return f"error for models left out: {', '.join(parts)}" if parts else ""
 
 
 def _rates(rates: KernelRates) -> str:
@@ -66,6 +79,7 @@ def print_predictions(found: Sequence[FilePrediction], console: Console) -> None
             most = list(each.kernels_ms.items())[:_SLOWEST]
             parts = ", ".join(f"{name} {100 * ms / total:.0f} %" for name, ms in most)
             console.print(Text(f"{each.device}, {each.signature}: {parts}"))
+            console.print(Padding(Text(f"latency: {each.latency_basis}"), (0, 0, 0, 4)))
     console.print(
         "Predicted from the device's profile, with 90 % intervals. Memory: of a process that runs "
         "the model. Energy: of the whole device."
@@ -75,7 +89,7 @@ def print_predictions(found: Sequence[FilePrediction], console: Console) -> None
 def _prediction_table(found: Sequence[FilePrediction]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("device", no_wrap=True)
-    for heading in ("threads", "latency (ms)", "memory (MiB)", "energy (mJ)", "file (MiB)"):
+    for heading in ("threads", "latency\n(ms)", "memory\n(MiB)", "energy\n(mJ)", "file\n(MiB)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in found:
         numbers = (each.latency_ms, each.peak_memory_mib, each.energy_mj)
@@ -85,25 +99,80 @@ def _prediction_table(found: Sequence[FilePrediction]) -> Table:
     return table
 
 
-def fit_errors(errors: Mapping[str, NDArray[np.float64]]) -> Table:
-    """How far predictions were off for families of models that the fit had not seen."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for heading in ("latencies", "number", "median error", "90 % within", "predicted/measured"):
-        table.add_column(heading, justify="left" if heading == "latencies" else "right")
-    for kind, found in sorted(errors.items()):
-        middle, most = stated_error(found)
+def held_out_rows(held_out: Mapping[str, HeldOut]) -> list[dict[str, object]]:
+    """What :func:`held_out_table` shows, as JSON values: shares within 0..1."""
+    return [
+        {
+            "latencies": kind,
+            "number": found.rows,
+            "median_error": found.median,
+            "within_90": found.most,
+            "predicted_by_measured": found.ratio,
+            "interval_holds": found.holds,
+            "interval_width": found.width,
+        }
+        for kind, found in sorted(held_out.items())
+    ]
+
+
+def held_out_table(held_out: Mapping[str, HeldOut]) -> Table:
+    """How far predictions were off for models that the fit had not seen."""
+    table = Table(
+        caption="Predictions for models that the fit had not seen. Errors: median, and what 90 % "
+        "are within; ratio: predicted / measured; holds: share of latencies within the stated "
+        "90 % interval; width: its high / low.",
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    table.add_column("latencies", no_wrap=True)
+    for heading in ("rows", "median", "90 %", "ratio", "holds", "width"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind, found in sorted(held_out.items()):
         table.add_row(
             kind,
-            str(len(found)),
-            f"{100 * middle:.0f} %",
-            f"{100 * most:.0f} %",
-            f"{np.exp(np.median(found)):.2f}",
+            str(found.rows),
+            f"{100 * found.median:.0f} %",
+            f"{100 * found.most:.0f} %",
+            f"{found.ratio:.2f}",
+            f"{100 * found.holds:.0f} %",
+            f"{found.width:.2f}",
         )
     return table
 
 
+def accuracy() -> list[str]:
+    """Lines of a Markdown table: how true the catalogue's fitted profiles are."""
+    lines = [
+        "| device type | latencies | rows | median error | 90 % within | interval holds | width |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    seen: list[Mapping[str, HeldOut]] = []
+    for name in profile_names():
+        profile = load_profile(name)
+        if profile.held_out in seen:  # a variant of a board
+            continue
+        seen.append(profile.held_out)
+        for kind, found in sorted(profile.held_out.items()):
+            mark = "" if found.left_out == "families" else _SINGLE
+            lines.append(
+                f"| {name} | {kind}{mark} | {found.rows} | "
+                f"{100 * found.median:.0f} % | {100 * found.most:.0f} % | "
+                f"{100 * found.holds:.0f} % | {found.width:.2f} |"
+            )
+    for kind in sorted({kind for found in seen for kind in found}):
+        all_types = [found[kind] for found in seen if kind in found]
+        rows = sum(found.rows for found in all_types)
+        holds = sum(found.holds * found.rows for found in all_types) / rows
+        width = median(found.width for found in all_types for _ in range(found.rows))
+        lines.append(f"| all of them | {kind} | {rows} | | | {100 * holds:.0f} % | {width:.2f} |")
+    return lines
+
+
 def _with_interval(found: Estimate | None) -> str:
-    return "-" if found is None else f"{found.value:.3g}\n{found.low:.3g} to {found.high:.3g}"
+    # In three lines, so that the table fits into 80 columns.
+    return "-" if found is None else f"{found.value:.3g}\nfrom {found.low:.3g}\nto {found.high:.3g}"
 
 
 def missing_note(measured: Measured, out: Path) -> str:

@@ -95,6 +95,14 @@ def test_a_file_that_does_not_fit_leaves_the_old_one_and_nothing_else(tmp_path: 
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"x": "old"}
 
 
+def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    file.touch()
+    for wanted in (file, file / "x"):
+        with pytest.raises(StorageError, match="a file where a folder is"), writing(wanted):
+            wanted.mkdir(parents=True)
+
+
 def test_a_folder_that_is_missing_is_made_only_where_that_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "typo/x", "text")

@@ -34,7 +34,8 @@ def test_an_object_is_found_also_inside_a_class(module: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "sentence"),
     [
-        ("def laod(): pass", "load", "module 'MODULE' has no 'load' (did you mean 'laod'?)"),
+        ("def laod(): pass", "load", "module 'MODULE' has no 'load' (did you mean 'laod'?); it has "
+                                     "laod"),
         ("x = 1\ndef load(:\n", "load", "syntax error in FILE, line 2: invalid syntax"),
         ("import no_such_package", "load", "module 'MODULE' imports 'no_such_package', which is "
                                            "not installed"),

@@ -52,6 +52,14 @@ def said(given: dict[str, Any], **more: Any) -> str:
         ),
         ({"name": "x", "trials": 0}, "trials = 0: must be greater than or equal to 1"),
         ({"name": "x" * 9}, "name 'xxxxxxxxx' is too long: 8 letters at most"),
+        (
+            {"name": "x", "trials": "3 x"},
+            "trials = '3 x': must be a number, without quotes and unit",
+        ),
+        (
+            {"name": "x", "devices": ["pi"]},
+            "devices = ['pi']: must be a table, such as { name = value }",
+        ),
         ({"name": ["x" * 99]}, f"name = ['{'x' * 55}...: must be a valid string"),
     ],
 )

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from fieldtune.profiles.common.estimate import ratio
-from fieldtune.profiles.costmodel.latency import call_ms, rate_spans
+from fieldtune.profiles.costmodel.latency import call_ms
+from fieldtune.profiles.costmodel.rate_spans import rate_spans
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.profiles.device.profile import DeviceProfile
@@ -25,16 +26,19 @@ def only(work, **options):
     ("name", "op", "ms"),
     [
         ("conv", OpWork(0, 8e6, 0), 8),
-        # In tiles of 6 x 16: as many multiply-adds as steps say, not as the shapes do.
-        ("conv.conv_2d", OpWork(0, 8e6, 0, runs=1e5), 19.2),
-        ("conv", OpWork(5, 8e6, 1e6), 8.07 + 0.005),
-        ("depthwise", OpWork(0, 1e6, 0), 3.3),
-        ("elementwise.binary", OpWork(0, 1e6, 1e6), 3),
+        # In tiles of 6 x 8: as many multiply-adds as steps say, not as the shapes do.
+        ("conv.conv_2d", OpWork(0, 8e6, 0, neon=2e5), 19.2),
+        ("conv", OpWork(5, 8e6, 1e6), 8.09 + 0.005),
+        ("depthwise", OpWork(0, 1e6, 0), 5.5),
+        ("elementwise.binary", OpWork(0, 1e6, 1e6), 3.2),
         ("conv.conv_2d.int8", OpWork(0, 8e6, 0), 4),  # at 2 GOP/s
-        ("depthwise.depthwise_conv_2d.int8", OpWork(0, 1e6, 0), 3.6),  # at the rate of float32
+        ("depthwise.depthwise_conv_2d.int8", OpWork(0, 1e6, 0), 8),  # at 2 GOP/s as well
         ("conv.conv_2d.dynamic", OpWork(0, 8e6, 1e6), 5),
-        ("conv.conv_2d.plain", OpWork(0, 1e6, 1e6, runs=1e9), 4.5 / 0.65),
-        ("conv.conv_2d.int8.plain", OpWork(1, 2e6, 0), 1 / 0.65 + 0.003),
+        ("conv.conv_2d.plain", OpWork(0, 1e6, 1e6, runs=1e9), 5.1 / 0.65),
+        # Gathering the input of 1000 pixels is as much as 2400 operations each.
+        ("conv.conv_2d.plain", OpWork(0, 0, 0, starts=1e3), 2.4 / 0.65),
+        ("conv.conv_2d.pointwise.plain", OpWork(0, 0, 0, starts=1e3), 0),
+        ("conv.conv_2d.int8.plain", OpWork(1, 2e6, 0), 1 / 0.65 + 0.0024),
         # Beyond the L2 cache: 1000 MB/s copied are 1500 MB/s of traffic.
         ("conv", OpWork(0, 0, 0, beyond_l2_bytes=3e6), 2),
         ("call.feed", OpWork(1, 0, 1e9), 0),
@@ -48,8 +52,24 @@ def test_threads_share_arithmetic_but_not_the_memory(make_profile):
     profile = make_profile(sync_us={"value": 10, "low": 10, "high": 10},
                            float32_all_cores_gflop_s={"value": 2, "low": 2, "high": 2})  # fmt: skip
     work = conv(8e6, beyond_l2_bytes=3e6)
-    assert only(work, profile=profile, threads="all") == pytest.approx(8 / 2 + 2)
-    assert only(work, profile=profile, threads=2) == pytest.approx(8 / 2**0.5 + 2)
+
+    def both(arithmetic, memory):
+        """Each is spent in part during the other."""
+        return (arithmetic**1.5 + memory**1.5) ** (1 / 1.5)
+
+    assert only(work, profile=profile, threads="all") == pytest.approx(both(8 / 2, 2))
+    # Four threads are twice as fast as one, and two 12/7 times: they hinder each other less.
+    assert only(work, profile=profile, threads=2) == pytest.approx(both(8 / (12 / 7), 2))
+    # Half of the time of four threads they wait: in a depthwise convolution 0.7 times as long
+    # again, in a product of large weights 1.5 times.
+    depthwise = Work({"depthwise": OpWork(0, 1e6, 0)})
+    assert only(depthwise, profile=profile, threads=4) == pytest.approx(5.5 / 2 * (1 + 0.7 / 2))
+    heavy = conv(0, neon=1e5, heavy=1e5)
+    assert only(heavy, profile=profile, threads=4) == pytest.approx(9.6 / 2 * (1 + 1.5 / 2))
+    assert only(heavy, profile=profile, threads=1) == pytest.approx(9.6)
+    gathered = Work({"conv.conv_2d.plain": OpWork(0, 0, 0, starts=1e3)})
+    one, four = (only(gathered, profile=profile, threads=n) for n in (1, 4))
+    assert one == pytest.approx(four)
     ops = Work({"conv": OpWork(5, 0, 0)})
     # Each op waits for each further thread.
     assert only(ops, profile=profile, threads=4) == pytest.approx(5 * (0.001 + 3 * 0.01))
@@ -62,9 +82,17 @@ def test_an_interval_is_the_root_of_the_squares_of_what_each_figure_changes(make
     )
     estimate = call_ms(profile, conv(8e6))
     assert estimate.value == pytest.approx(8.1)
-    own = 8 * (math.exp(0.10) - 1)
-    # Half the speed adds 8 ms, slow Python 3 ms, and the model's own error is 10 %.
+    own = 8 * (math.exp(0.05) - 1)
+    # Half the speed adds 8 ms, slow Python 3 ms, and the model's own error is 5 %.
     assert estimate.high == pytest.approx(8.1 + math.sqrt(8**2 + 3**2 + own**2))
+
+
+def test_the_rate_outside_xnnpack_is_as_unsure_as_its_share_says(make_profile):
+    share = {"value": 0.5, "low": 0.45, "high": 0.55}
+    profile = make_profile(float32_one_thread_gflop_s={"low": 0.1, "high": 10}, plain_share=share)
+    found = call_ms(profile, Work({"conv.conv_2d.plain": OpWork(0, 8e8, 0)}))
+    assert found.value == pytest.approx(1600, rel=0.01)
+    assert found.high / found.low < 1.6
 
 
 def test_two_models_on_a_device_are_compared_better_than_either_is_known(make_profile):

@@ -1,7 +1,8 @@
 import pytest
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.costmodel.cost import Cost, Estimate
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.costmodel.cost import Cost
 from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits, slack
 
 

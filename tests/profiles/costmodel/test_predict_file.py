@@ -36,8 +36,8 @@ def test_one_entry_a_model_and_device_in_the_order_given(data, tmp_path):
     assert [(each["model"], each["device"]) for each in entries] == pairs
     for each in entries:
         assert set(each) == {
-            "model", "device", "threads", "latency_ms", "peak_memory_mib", "energy_mj",
-            "storage_mib",
+            "model", "device", "threads", "latency_ms", "latency_basis", "peak_memory_mib",
+            "energy_mj", "storage_mib",
         }  # fmt: skip
         assert each["threads"] == 4
         assert each["storage_mib"] == first.stat().st_size / 2**20
@@ -59,11 +59,12 @@ def test_several_devices_may_follow_one_option(data):
 
 
 def test_the_table_names_the_kernels_that_take_the_time(data):
-    done = run(data / "mlp_8x8_16_10.tflite", "--device", PI)
+    done = run(data / "mlp_8x8_16_10.tflite", "--device", PI, "raspberry-pi-3b-plus")
     assert done.exit_code == 0
     assert "mlp_8x8_16_10.tflite\n" in done.stdout
     assert "raspberry-pi-4b, infer: " in done.stdout
     assert "matmul.batch_matmul" in done.stdout
+    assert "…" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,31 @@ def convolution(weights, activations, unpacked=False):
         stored = whole
     result = builder.tensor((1, 8, 8, 8), activations)
     builder.op("CONV_2D", [first, stored], [result], ("Conv2DOptions", {}))
-    return TfliteFile(builder.finish([first], [result]))
+    return builder.finish([first], [result])
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "device", "said"),
+    [
+        ("float32", "FLOAT32", PI, "fitted (one thread; families left out: nine in ten within "),
+        ("int8", "INT8", PI, "fitted (int8 one thread; models left out: nine in ten within "),
+        ("int8", "FLOAT32", PI, "not fitted: estimate (dynamic-range kernels have no published"),
+        (
+            "float32",
+            "FLOAT32",
+            "rk3588",
+            "not fitted: estimate (no latency of the kind 'one thread' was fitted)",
+        ),
+    ],
+)
+def test_how_a_latency_is_known_is_said(tmp_path, weights, activations, device, said):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convolution(weights, activations))
+    entry = json.loads(run(path, "--device", device, "--format", "json").stdout)[0]
+    assert entry["latency_basis"].startswith(said)
+    # A single small convolution is mostly a call from Python.
+    assert entry["latency_basis"].endswith("; mostly overheads, which are estimates")
+    assert said.partition("(")[0] in run(path, "--device", device).stdout
 
 
 @pytest.mark.parametrize(
@@ -128,6 +153,7 @@ def convolution(weights, activations, unpacked=False):
 )
 def test_kernels_are_told_apart_by_precision_and_runtime(file, kernel):
     # Weights in half precision are unpacked once, when the model loads, by either runtime.
+    file = TfliteFile(file)
     assert {n for n in file.work("main").classes if not n.startswith("call")} == {kernel}
     plain = {n for n in file.work("main", "plain").classes if not n.startswith("call")}
     assert plain == {f"{kernel}.plain"}
@@ -139,3 +165,38 @@ def test_an_op_without_known_shapes_counts_by_its_bytes(build_model, graph, op):
     names = {name for name in work.classes if not name.startswith("call")}
     assert names == {"other.unknown", "other.custom.plain"}
     assert work.moved_bytes == 4 * (1 + 1 + 7) + 4 * (12 + 5)
+
+
+def test_the_body_of_a_loop_counts_as_often_as_it_runs(data):
+    """The file multiplies matrices of 64 x 64 ten times."""
+    file = TfliteFile((data / "while_10x.tflite").read_bytes())
+    products = [n for n in file.work("main").classes if n.startswith("matmul")]
+    assert sum(file.work("main").classes[n].count for n in products) == 10
+    assert file.work("main").flops == pytest.approx(10 * 2 * 64**3, rel=0.01)
+
+
+def test_a_loop_of_which_the_file_does_not_say_how_often_it_runs_is_unsure(data):
+    found = predicted(data / "while_dynamic.tflite")
+    assert "a loop counts once" in found.latency_basis
+    assert found.latency_ms.high > 9 * found.latency_ms.value
+
+
+def test_a_custom_op_is_named_and_unsure(data):
+    found = predicted(data / "custom.tflite")
+    assert "not known" in found.latency_basis
+    assert "custom_betainc" in found.latency_basis
+    known = predicted(data / "while_10x.tflite")
+    assert "not known" not in known.latency_basis
+
+
+def test_kernels_that_no_published_latency_has_are_named_and_unsure(tmp_path):
+    """Softmax takes most of this one."""
+    builder = GraphBuilder()
+    first, result = builder.tensor((1000, 1000)), builder.tensor((1000, 1000))
+    builder.op("SOFTMAX", [first], [result], ("SoftmaxOptions", {"beta": 1.0}))
+    path = tmp_path / "softmax.tflite"
+    path.write_bytes(builder.finish([first], [result]))
+    found = predicted(path)
+    assert "unsure: softmax" in found.latency_basis
+    assert found.latency_ms.high > 1.9 * found.latency_ms.value
+    assert found.latency_ms.low < 0.6 * found.latency_ms.value

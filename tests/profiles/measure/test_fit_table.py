@@ -11,7 +11,15 @@ from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.costmodel.latency import call_ms
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.device.load import load_profile
-from fieldtune.profiles.measure.fit_table import Row, fit_table, read_table, with_rates
+from fieldtune.profiles.measure.fit_table import fit_table, with_rates
+from fieldtune.profiles.measure.held_out import (
+    HALVES,
+    Group,
+    HeldOutRow,
+    calibrated_half,
+    summaries,
+)
+from fieldtune.profiles.measure.latency_table import Row, read_table
 from fieldtune.profiles.measure.tflite_graphs import GraphBuilder
 
 TRUE = {
@@ -50,12 +58,58 @@ def test_the_rates_of_a_board_are_found_from_its_latencies(works):
         off = 0.6 if name == "memory_traffic_mb_s" else 0.2
         assert value.value == pytest.approx(TRUE[name], rel=off), name
         assert value.basis == "fitted"
-        assert value.source.startswith("bench; error for families of models left out: one thread")
+        assert value.source == "bench"
     rate = found.values["float32_one_thread_gflop_s"]
     assert rate.value == pytest.approx(14, rel=0.1)
     assert rate.low < rate.value < rate.high
-    assert set(found.errors) == {"one thread", "several threads"}
-    assert np.abs(found.errors["one thread"]).max() < 0.2
+    assert set(found.held_out) == {"one thread", "several threads"}
+    for kind, number in (("one thread", 8), ("several threads", 16)):
+        left = found.held_out[kind]
+        assert (left.rows, left.left_out, left.sources) == (number, "families", "a bench")
+        assert left.most < 0.2
+        assert 0.8 <= left.holds <= 1.0
+        assert 1.0 < left.width < 1.5
+
+
+def left_out(works, errors):
+    """Rows of one thread, and predictions that are off by the errors (log) of their families."""
+    rows = [row for row in measured(works, threads=(1,)) if row.family in errors]
+    groups = {
+        name: Group(
+            "families", frozenset((name,)), tuple(row for row in rows if row.family == name)
+        )
+        for name in errors
+    }
+    return [HeldOutRow(r, groups[r.family], r.ms * np.exp(errors[r.family])) for r in rows]
+
+
+def test_coverage_and_width_of_a_family_come_from_the_other_families_alone(works):
+    board = with_rates(load_profile("raspberry-pi-4b"), TRUE)
+    halves = dict.fromkeys(TRUE, 0.01)
+    families = sorted({row.family for row in measured(works)})
+    exact = dict.fromkeys(families, 0.0)
+
+    def stated(errors):
+        return summaries(board, halves, left_out(works, errors))["one thread"]
+
+    before, wrong = stated(exact), families[0]
+    of_it = sum(row.family == wrong for row in measured(works, threads=(1,)))
+    # A family that is far off is not held: its own error has no part in its interval, and the
+    # predictions are those that were left out, not those of the whole fit (which are exact here).
+    after = stated(exact | {wrong: 1.0})
+    assert before.holds == 1.0
+    assert after.holds == pytest.approx(1 - of_it / after.rows, abs=1e-3)
+    # But the intervals of all others become wider.
+    assert after.width > 1.2 * before.width
+
+
+def test_intervals_hold_about_nine_in_ten_of_the_errors_that_were_left_out():
+    errors = np.random.default_rng(0).normal(0, 0.2, 400)
+    ends = np.stack([np.tile([-half, half], (400, 1)) for half in HALVES])
+    half = calibrated_half(ends, errors, np.full(400, 0.1))
+    assert 0.90 <= np.mean(np.abs(errors) <= half) <= 0.96
+    # Where a few rows have no error at all, errors are still believed to be as usual.
+    assert 0.05 < calibrated_half(ends[:, :3], np.zeros(3), np.full(3, 0.1)) < 0.12
 
 
 def test_a_rate_of_which_the_table_says_nothing_stays_out_of_the_fit(works):
@@ -70,8 +124,14 @@ def test_an_outlier_does_not_decide(works):
     assert found["float32_one_thread_gflop_s"].value == pytest.approx(14, rel=0.1)
 
 
+def test_more_threads_than_cores_are_refused(works):
+    rows = measured(works, threads=(4,))
+    with pytest.raises(UsageError, match=r"it has 4 cores, and a row has 9 threads$"):
+        fit_table(load_profile("raspberry-pi-4b"), [*rows, replace(rows[0], threads=9)], "bench")
+
+
 def test_fewer_rows_than_rates_are_refused(works):
-    with pytest.raises(UsageError, match="raspberry-pi-4b cannot be fitted: 2 rows for 3 rates"):
+    with pytest.raises(UsageError, match="raspberry-pi-4b cannot be fitted: 2 rows for 4 rates"):
         fit_table(load_profile("raspberry-pi-4b"), measured(works, threads=(4,))[:2], "bench")
 
 
@@ -102,10 +162,10 @@ def write(path, *lines):
         (["model,mss", "net1,1"], r"column 'mss' is unknown \(did you mean 'ms'\?\)"),
         (["model", "net1"], "column 'ms' is missing"),
         (["model,ms", "other,1"], "no usable row; .* has none of its models"),
-        (["model,ms"], "no usable row"),
+        (["model,ms"], "no usable row; there is none below"),
         (["model,ms", "net1,-3"], "line 2: ms = '-3' must be a number above 0"),
         (["model,ms", "net1,fast"], "line 2: ms = 'fast' must be a number above 0"),
-        (["model,ms,threads", "net1,1,0.5"], "threads = '0.5' must be a number above 0"),
+        (["model,ms,threads", "net1,1,0.5"], "threads = '0.5' must be a whole number above 0"),
         (["model,ms,runtime", "net1,1,onnx"], "runtime 'onnx' is unknown: xnnpack or plain"),
         (["model,ms", "../models/net1,1"], "no usable row"),
         (["model,ms", "broken,1"], "broken.tflite: not a TFLite file"),
@@ -118,13 +178,17 @@ def test_a_table_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, models, 
 
 def test_the_command_writes_a_profile_that_extends_its_base(tmp_path, models):
     table = write(tmp_path / "bench.csv", "model,ms,source",
-                  *(f"net{n},{4**n * 0.4},mine" for n in (1, 2, 3, 4)))  # fmt: skip
+                  *(f"net{n},{4**n * 0.4},mine" for n in (1, 2, 3, 4)), "net9,3,mine")  # fmt: skip
     out = tmp_path / "mine.toml"
     options = ["--profile", "raspberry-pi-4b", "--models", str(models), "--out", str(out)]
     done = CliRunner().invoke(app, ["fit", str(table), *options])
     assert done.exit_code == 0, (done.output, done.exception)
     assert "one thread" in done.stdout
+    assert "Left out: rows of 1 models that" in done.stderr
+    assert "(net9)" in done.stderr
     profile = load_profile(out)
+    assert profile.held_out["one thread"].rows == 4
+    assert profile.held_out["one thread"].left_out == "models"
     fitted = profile.float32_one_thread_gflop_s
     assert fitted.basis == "fitted"
     assert "bench.csv" in fitted.source

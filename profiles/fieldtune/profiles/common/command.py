@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Collection
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import click
 import typer
 import typer.core
+import typer.main
 from rich.console import Console
 from rich.text import Text
 
@@ -28,6 +29,27 @@ _CLOSED_PIPE = 128 + signal.SIGPIPE
 """The exit code of a process that a closed pipe ends."""
 
 
+class _Argument(typer.core.TyperArgument):
+    """An argument that keeps its help: click 8.5 clears it in those of typer 0.20, which flwr pins.
+
+    Only Typer gets to see it: what has a help, click lists in a second table of its own.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._kept = settings.get("help")
+        self.help = None
+
+    def get_help_record(  # type: ignore[override]  # as in Typer
+        self, ctx: click.Context
+    ) -> tuple[str, str] | None:
+        self.help = self._kept
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.help = None
+
+
 def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> NoReturn:
     """Run an app on this process's arguments and exit.
 
@@ -38,6 +60,7 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
     """
     # Otherwise Typer writes "\[required]", escaped for Rich, into help that Rich does not render.
     typer.core.HAS_RICH = False
+    typer.main.TyperArgument = _Argument  # type: ignore[attr-defined]  # see there
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

@@ -11,6 +11,7 @@
     │   ├── DeploymentError                 a coordinator's folder: missing, damaged, wrong name
     │   └── MissingExtraError               a command whose optional packages are not installed
     ├── InfeasibleError            exit 3   no configuration satisfies the limits
+    │   └── NoModelFitsError                no model of any kind does, so none was compiled
     ├── RunFolderError             exit 4   a run folder belongs to another study or is incomplete
     ├── StorageError               exit 5   the disk is full or a file cannot be written
     ├── CompileError               exit 6   a model cannot be compiled or fails verification
@@ -73,6 +74,10 @@ class InfeasibleError(FieldtuneError):
     """No configuration satisfies the limits."""
 
     exit_code = 3
+
+
+class NoModelFitsError(InfeasibleError):
+    """No model of any kind satisfies the limits, so none was compiled to find that out."""
 
 
 class RunFolderError(FieldtuneError):

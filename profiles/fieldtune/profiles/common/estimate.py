@@ -83,16 +83,17 @@ def ratio(a: Estimate, b: Estimate) -> Estimate:
     """
     if a.value <= 0 or b.value <= 0:
         raise ValueError(f"{a.value} / {b.value}: only values above 0 have a ratio")
-    mine, other = _parts(a), _parts(b)
+    mine, other = parts(a), parts(b)
     names = sorted({*mine, *other})
     shared = [mine.get(n, 0.0) - other.get(n, 0.0) for n in names if not n.startswith(OWN)]
-    own = [part for parts in (mine, other) for name, part in parts.items() if name.startswith(OWN)]
+    own = [by for each in (mine, other) for name, by in each.items() if name.startswith(OWN)]
     half = exp(hypot(*shared, *own))
     value = a.value / b.value
     return Estimate(value, value / half, value * half)
 
 
-def _parts(estimate: Estimate) -> Mapping[str, float]:
+def parts(estimate: Estimate) -> Mapping[str, float]:
+    """What it is unsure of; all of it is its own where nothing is known of its factors."""
     return estimate.factors or {OWN: estimate.half_width}
 
 

@@ -57,7 +57,7 @@ def write_atomically(
         part.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def remove_parts(folder: Path) -> None:
@@ -77,10 +77,10 @@ def _make_folder(folder: Path, *, durable: bool) -> None:
     _make_folder(folder.parent, durable=durable)
     folder.mkdir(exist_ok=True)
     if durable:
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Fsync a folder, so that the names of new files survive a power cut."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -96,6 +96,11 @@ def writing(
     """Turn an OSError into a StorageError whose message ends with the remedy."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError):
+        raise StorageError(
+            f"{path} cannot be written: there is a file where a folder is needed; choose another "
+            "folder, or move that file"
+        ) from None
     except OSError as failed:
         raise StorageError(
             f"{path} cannot be written ({failed.strerror}): free some disk space or check its "

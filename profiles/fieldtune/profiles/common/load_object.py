@@ -11,6 +11,9 @@ from typing import Any
 
 from fieldtune.profiles.common.errors import FieldtuneError, did_you_mean
 
+_SHOWN = 8
+"""Names of a module that a message lists."""
+
 
 def load_object(
     name: str,
@@ -46,9 +49,13 @@ def load_object(
     try:
         return pkgutil.resolve_name(name)
     except AttributeError:
-        public = [each for each in vars(sys.modules[module]) if not each.startswith("_")]
-        hint = did_you_mean(attribute, public)
-        raise error(f"{cannot}: module {module!r} has no {attribute!r}{hint}") from None
+        public = {n: each for n, each in vars(sys.modules[module]).items() if n[:1] != "_"}
+        own = [n for n, each in public.items() if getattr(each, "__module__", None) == module]
+        has = f"; it has {', '.join(own[:_SHOWN])}{'...' if len(own) > _SHOWN else ''}"
+        raise error(
+            f"{cannot}: module {module!r} has no {attribute!r}{did_you_mean(attribute, public)}"
+            + (has if own else "")
+        ) from None
 
 
 def _why(module: str, raised: BaseException, quotes: bool) -> str:

@@ -9,4 +9,7 @@ def printable(text: str, most: int | None = None) -> str:
     Otherwise escape sequences and line breaks in a device's text could change what a terminal or a
     log shows. At most ``most`` characters are kept.
     """
-    return "".join(each if each.isprintable() else " " for each in text[:most])
+    text = text[:most]
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -12,6 +12,17 @@ from fieldtune.profiles.common.errors import did_you_mean
 
 _Location = tuple[int | str, ...]
 
+_NUMBER = "must be a number, without quotes and unit"
+_TABLE = "must be a table, such as { name = value }"
+_OWN_WORDS = {
+    "float_parsing": _NUMBER,
+    "int_parsing": _NUMBER,
+    "dict_type": _TABLE,
+    "model_type": _TABLE,
+    "model_attributes_type": _TABLE,
+}
+"""Type of an error -> what is said of it in place of pydantic's words for programmers."""
+
 
 def dotted(location: _Location) -> str:
     """A key as shown in messages, for example ``fleet.clients``."""
@@ -56,7 +67,10 @@ def first_error(
             return f"{name} is missing"
         case "value_error":
             return f"{name} {error['ctx']['error']}".lstrip()
-    said = error["msg"].replace("Input should ", "must ", 1)
+        case "too_short":
+            least = error["ctx"]["min_length"]
+            return f"{name} must have at least {least} {'entry' if least == 1 else 'entries'}"
+    said = _OWN_WORDS.get(error["type"], error["msg"]).replace("Input should ", "must ", 1)
     value = f" = {_shown(error['input'])}" if quotes else ""
     return f"{name}{value}: {said[0].lower()}{said[1:]}"
 

@@ -21,6 +21,12 @@ REMOTE_BYTES = 16 * 2.0**20
 of which other programs use. Training steps of 170 random models were predicted best with 16 to 20
 MiB.
 """
+HEAVY_BYTES = 2.0**21
+"""Weights of a product beyond which the L2 cache of no board holds them."""
+WEIGHT_TRAFFIC = 0.55
+"""Cost of a byte of weights that is read from main memory, relative to one of activations: a core
+fetches them ahead, as they are read in order and never written. By published latencies of boards.
+"""
 
 Tensors = Sequence[tuple[int, float]]
 """Index and size in bytes of each tensor."""
@@ -36,11 +42,14 @@ class CacheMisses(NamedTuple):
     remote: float
     """Traffic of main memory: bytes read, plus twice the bytes written."""
     beyond_l2: float
-    """The same for a device without an L3 cache."""
+    """The same for a device without an L3 cache, in bytes of activations."""
 
 
 def cache_misses(
-    reads: Sequence[Tensors], writes: Sequence[Tensors], kept: Collection[int] = ()
+    reads: Sequence[Tensors],
+    writes: Sequence[Tensors],
+    kept: Collection[int] = (),
+    weights: Collection[int] = (),
 ) -> list[CacheMisses]:
     """The cache misses of each op of a graph.
 
@@ -49,6 +58,7 @@ def cache_misses(
         writes: for each op in order, the tensors that it writes. Each written byte counts twice in
             memory traffic, because its cache line is fetched before it is modified.
         kept: tensors that stay allocated until the end of the graph.
+        weights: tensors that are stored in the file.
     """
     position, starts = 0.0, list[float]()
     written, last_read, last_use = dict[int, float](), dict[int, float](), dict[int, float]()
@@ -71,9 +81,15 @@ def cache_misses(
             remote_writes += size * (away > REMOTE_BYTES)
             far_writes += size * (away > FAR_BYTES)
         near = sum(size for distance, size in distances if distance > NEAR_BYTES)
-        far = sum(size for distance, size in distances if distance > FAR_BYTES)
+        beyond = [
+            (tensor, size)
+            for (distance, size), (tensor, _) in zip(distances, ins, strict=True)
+            if distance > FAR_BYTES
+        ]
+        far = sum(size for _, size in beyond)
+        beyond_l2 = sum(size * (WEIGHT_TRAFFIC if t in weights else 1.0) for t, size in beyond)
         found.append(
-            CacheMisses(near, far, remote_reads + 2.0 * remote_writes, far + 2.0 * far_writes)
+            CacheMisses(near, far, remote_reads + 2.0 * remote_writes, beyond_l2 + 2.0 * far_writes)
         )
         after = now + sum(size for _, size in (*ins, *outs))
         used.update((tensor, after) for tensor, _ in (*ins, *outs))

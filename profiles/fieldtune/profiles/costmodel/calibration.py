@@ -9,7 +9,7 @@ that it was too narrow: the prior is then as wide as they are far away (its widt
 likelihood, section 5.4), so that a device type whose catalogue figures are wrong is soon corrected.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
 
@@ -22,6 +22,7 @@ from fieldtune.profiles.costmodel.cost import Cost
 _SCATTER = 0.3
 # Lower bound, since a prediction with a zero-width interval would ignore all reports.
 _MIN_PRIOR = 0.02
+_ONE = 2**60
 
 
 @dataclass(frozen=True)
@@ -120,48 +121,55 @@ def correction(pairs: Iterable[tuple[Estimate, float]], *, simulated: bool = Fal
     Returns:
         posterior mean and 90 % interval of the factor; independent of the order of the pairs.
     """
-    usable = (usable_pair(*pair) for pair in pairs)
-    return fitted(sorted(each for each in usable if each is not None), simulated=simulated)
+    reports = Reports()
+    for predicted, reported in pairs:
+        reports.add(predicted, reported)
+    return reports.correction(simulated=simulated)
 
 
-def usable_pair(predicted: Estimate, reported: float) -> tuple[float, float] | None:
-    """What :func:`fitted` needs of a pair: logarithm of its ratio, standard deviation of the prior.
+class Reports:
+    """What a fleet reported of one quantity; a report takes the same time however many there are.
 
-    None if a value is 0 or not finite.
+    Sums are exact, since they are of whole numbers: of multiples of 2**-60. So the order of the
+    reports does not matter.
     """
-    if not (_is_positive(predicted.value) and _is_positive(reported)):
-        return None
-    return log(reported / predicted.value), _prior_deviation(predicted)
 
+    def __init__(self) -> None:
+        self._count = self._ratios = self._squares = self._deviations = 0
 
-def fitted(usable: Sequence[tuple[float, float]], *, simulated: bool = False) -> Correction:
-    """The correction from sorted results of :func:`usable_pair`; see :func:`correction`."""
-    if not usable:
-        return IDENTITY
-    ratios = [ratio for ratio, _ in usable]
-    count = len(ratios)
-    mean = sum(ratios) / count
-    # The errors of one profile's predictions are correlated, so the prior is as wide as they are.
-    prior = sum(deviation for _, deviation in usable) / count
-    scatter = _scatter(ratios, mean)
-    weight = count / scatter**2
-    prior = sqrt(max(prior**2, mean**2 - 1 / weight))
-    precision = weight + 1 / prior**2
-    # Posterior of the factor, and the scatter of a single report around it (Gelman et al.,
-    # section 2.5: the variance of the posterior predictive distribution is the sum of both).
-    centre, deviation = mean * weight / precision, sqrt(1 / precision + scatter**2)
-    return Correction(
-        factor=exp(centre),
-        low=exp(centre - Z90 * deviation),
-        high=exp(centre + Z90 * deviation),
-        reports=count,
-        simulated=simulated,
-    )
+    def add(self, predicted: Estimate, reported: float) -> None:
+        """Add a report, unless its value or the predicted one is 0 or not finite."""
+        if _is_positive(predicted.value) and _is_positive(reported):
+            ratio = int(log(reported / predicted.value) * _ONE)
+            self._count += 1
+            self._ratios += ratio
+            self._squares += ratio * ratio
+            self._deviations += int(_prior_deviation(predicted) * _ONE)
 
-
-def _scatter(ratios: Sequence[float], mean: float) -> float:
-    squares = sum((ratio - mean) ** 2 for ratio in ratios)
-    return sqrt((squares + _SCATTER**2) / len(ratios))
+    def correction(self, *, simulated: bool = False) -> Correction:
+        """The correction; see :func:`correction`."""
+        count = self._count
+        if not count:
+            return IDENTITY
+        mean = self._ratios / (count * _ONE)
+        # The errors of one profile's predictions are correlated, so the prior is as wide as they
+        # are.
+        prior = self._deviations / (count * _ONE)
+        squares = (count * self._squares - self._ratios**2) / (count * _ONE**2)
+        scatter = sqrt((squares + _SCATTER**2) / count)
+        weight = count / scatter**2
+        prior = sqrt(max(prior**2, mean**2 - 1 / weight))
+        precision = weight + 1 / prior**2
+        # Posterior of the factor, and the scatter of a single report around it (Gelman et al.,
+        # section 2.5: the variance of the posterior predictive distribution is the sum of both).
+        centre, deviation = mean * weight / precision, sqrt(1 / precision + scatter**2)
+        return Correction(
+            factor=exp(centre),
+            low=exp(centre - Z90 * deviation),
+            high=exp(centre + Z90 * deviation),
+            reports=count,
+            simulated=simulated,
+        )
 
 
 def _prior_deviation(predicted: Estimate) -> float:

@@ -51,6 +51,8 @@ _WIDE_ROWS, _WIDE_LANES = 7, 32
 # overlaps with the start of the next by this many additions, but at most by this share of the sum.
 _HALF_LANES, _HALF_TILE = _LANES // 2, 0.6
 _OVERLAP, _OVERLAPPING = 20.0, 1 / 3
+# Tiles of XNNPACK's NEON kernels, whatever the shape, and of a product of one row.
+_NEON_ROWS, _NEON_LANES = 6, 8
 # Eigen's tiles, and the time of a leftover column as a share of a panel's time.
 _PLAIN_ROWS, _PLAIN_LANES, _PLAIN_REST = 4, 8, 0.2
 _WINDOW = 36  # taps
@@ -68,6 +70,7 @@ class Runs(NamedTuple):
     outer: float = 0.0  # taps of tiles; packing steps; values gathered by im2col; leftover taps
     starts: float = 0.0  # tiles, or panels of channels at a pixel
     variant: str = ""  # distinguishes the kernels of one op
+    neon: float = 0.0  # steps over tiles of XNNPACK's kernels for ARM
 
 
 def kernel(
@@ -186,6 +189,9 @@ def _product_runs(
         return Runs()
     if not delegated:
         return _plain_runs(batches * rows, columns, depth, variant, gathered)
+    # A product of one row has a kernel of one row.
+    down = -(-rows // _NEON_ROWS) if rows > 1 else 1 / _NEON_ROWS
+    neon = batches * down * -(-columns // _NEON_LANES) * float(depth)
     panels = -(-columns // _LANES)
     halves = -(-columns // _HALF_LANES)
     share = 1.0
@@ -196,13 +202,13 @@ def _product_runs(
             overlap = min(_OVERLAP, _OVERLAPPING * depth)
             steps = panels * (depth - overlap) + overlap
             variant = f"{variant}.row" if variant else "row"  # a matrix times a vector
-            return Runs(steps, outer=float(panels * taps), variant=variant)
+            return Runs(steps, outer=float(panels * taps), variant=variant, neon=neon)
     tiles = batches * -(-rows // (_ROWS if taps == 1 else _WINDOW_ROWS)) * panels
     steps = tiles * share * depth
     wide = float(batches * -(-rows // _WIDE_ROWS) * -(-columns // _WIDE_LANES) * depth)
     # If both operands are computed, the right-hand side is packed in each call.
     outer = batches * panels * depth if name == "BATCH_MATMUL" else tiles * taps * (taps > 1)
-    return Runs(steps, wide, float(outer), float(tiles), variant)
+    return Runs(steps, wide, float(outer), float(tiles), variant, neon)
 
 
 def _plain_runs(rows: int, columns: int, depth: int, variant: str, gathered: bool) -> Runs:

@@ -8,17 +8,22 @@ Otherwise all device types share one table of what kernels cost in proportion to
 a device type has few figures of its own: dense rate, speed-up by threads, memory traffic, and the
 overheads. For an interpreter with ``n`` threads on a device with ``c`` cores::
 
-    call = python + sum over ops of dense operations / (rate * n^e)
-                                  + bytes beyond the L2 cache / memory traffic
-                                  + dispatch + (n - 1) * sync
-    e = log(rate of all cores / rate of one thread) / log c
+    call = python + (a^p + m^p)^(1 / p) + ops * (dispatch + (n - 1) * sync)
+    a = sum over ops of dense operations / rate * (1 + r k n (n - 1)) / n
+    m = bytes beyond the L2 cache / memory traffic
 
 The memory term does not shrink with threads: one core nearly saturates the memory of a board, which
-is why MobileNet or EfficientDet gain a factor of 2 from four cores and not 4. That overheads
+is why MobileNet or EfficientDet gain a factor of 2 from four cores and not 4. Beside that, cores
+that share a cache hinder each other, by the law of Gunther ("A general theory of computational
+scalability based on rational functions", arXiv:0808.1431, equation 4 without its serial part);
+``k`` follows from the rates of one thread and of all cores, and ``r`` is 1 for a product, more for
+a depthwise convolution and for a product whose weights no L2 cache holds. So a fourth thread gains
+nothing on a Pi 4B, where a power of ``n`` would let it gain a tenth. That overheads
 dominate small models, and that classes of ops differ, is nn-Meter's finding (Zhang et al.,
 "nn-Meter: towards accurate latency prediction of deep-learning model inference on diverse edge
-devices", MobiSys 2021); a sum of arithmetic and memory terms fits the published tables better than
-their maximum (the roofline of Williams, Waterman and Patterson, CACM 52(4), 2009).
+devices", MobiSys 2021). With ``p`` = 1.5 arithmetic and memory are between their sum and their
+maximum (the roofline of Williams, Waterman and Patterson, CACM 52(4), 2009). Kernels outside
+XNNPACK, whose arithmetic is far slower, are plain sums.
 
 The shared table is fitted to published latencies of 18 device types with processors from a
 Cortex-A53 to a Neoverse V1 and an Intel N100 (``simulations/benchmarks/published_latency.py``).
@@ -27,43 +32,35 @@ Cortex-A53 to a Neoverse V1 and an Intel N100 (``simulations/benchmarks/publishe
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
-from math import exp, hypot, log
+from math import exp, hypot
 from typing import Literal, NamedTuple
 
 from fieldtune.profiles.common.estimate import OWN, Estimate, Quantity, Span
 from fieldtune.profiles.costmodel.kernel_costs import (
     COSTS,
+    GATHER,
+    HEAVY,
+    OVERLAP,
     OWN_ERROR,
-    OWN_INT8_ERROR,
+    OWN_ERROR_OF,
     PLAIN_DISPATCH,
     PLAIN_EXPONENT,
-    PLAIN_SHARE,
     STEP,
     KernelCost,
 )
+from fieldtune.profiles.costmodel.rate_spans import (
+    higher_is_worse,
+    rate_spans,
+)
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
-from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue
-
-__all__ = ["Estimate", "LatencyModel", "Threads", "call_ms", "higher_is_better", "higher_is_worse"]
+from fieldtune.profiles.device.profile import DeviceProfile
 
 Threads = int | Literal["one", "all"]
 """Number of the interpreter's threads; ``all`` cores of the device."""
 
 
-# Where a profile does not state them: memory traffic relative to the rate of memcpy, and the time
-# of a further thread on a core of 10 GFLOP/s, in us an op.
-TRAFFIC_PER_COPY = Span(3.0, 1.5, 0.55)
-SYNC_US_AT_10_GFLOP_S = Span(3.0, 7.0, 18.0)
-
-
-def higher_is_worse(entry: ProfileValue) -> Span:
-    """Span of a profile value that increases costs (power, overhead)."""
-    return Span(entry.low, entry.value, entry.high)
-
-
-def higher_is_better(entry: ProfileValue) -> Span:
-    """Span of a profile value that reduces costs (speed, bandwidth)."""
-    return Span(entry.high, entry.value, entry.low)
+_PRODUCTS = ("conv", "matmul")
+_UNGATHERED = {"pointwise", "row"}
 
 
 def thread_count(profile: DeviceProfile, threads: Threads) -> int:
@@ -71,6 +68,13 @@ def thread_count(profile: DeviceProfile, threads: Threads) -> int:
     if isinstance(threads, int):
         return min(threads, int(profile.cores.value))
     return 1 if threads == "one" else int(profile.cores.value)
+
+
+def latency_kind(work: Work, threads: int, runtime: str) -> str:
+    """Latencies whose errors are alike, such as ``int8 plain several threads``."""
+    precision = "int8 " if any("int8" in name for name in work.classes) else ""
+    plain = "plain " if runtime == "plain" else ""
+    return f"{precision}{plain}{'one thread' if threads == 1 else 'several threads'}"
 
 
 class _Rate(NamedTuple):
@@ -103,6 +107,9 @@ class LatencyModel:
         dense = self._span(one, rates["float32_all_cores_gflop_s"])
         # Kernel rates are for one thread; with more they are scaled like the dense rate.
         self._speedup = dense.value / one.value
+        # The share of the time that threads hinder each other.
+        self._waiting = 1 - self._speedup / self.threads
+        self._alone = self._plain(_Rate.of("dense", one), rates["plain_share"], 1)
         self._rates = {
             ("xnnpack", False): _Rate.of("dense", dense),
             ("xnnpack", True): _Rate.of("int8", self._span(small, rates["int8_all_cores_gop_s"])),
@@ -113,6 +120,12 @@ class LatencyModel:
         self._dispatch = Quantity.of("dispatch", higher_is_worse(profile.op_dispatch_us)) * 1e-3
         self._sync = Quantity.of("sync", rates["sync_us"]) * (1e-3 * (self.threads - 1))
         self._python = Quantity.of("python", higher_is_worse(profile.python_call_us)) * 1e-3
+        if self.threads > 1:
+            # How cores share the memory, and wait for each other, is as unsure as how they share
+            # the arithmetic.
+            shared = self._rates["xnnpack", False].factors
+            self._memory = self._memory._replace(factors=(*self._memory.factors, *shared))
+            self._sync *= Quantity(1.0, {name: (low - 1, high - 1) for name, low, high in shared})
         heat = profile.sustained_share if lasting else None
         # Throttling slows the cores, and so dispatch and Python.
         self._heat = Quantity(1.0)
@@ -120,15 +133,21 @@ class LatencyModel:
             self._heat = Quantity.of("heat", (1 / heat.high, 1 / heat.value, 1 / heat.low))
 
     def _span(self, one: Span, every: Span) -> Span:
-        """Between one thread and all cores, the rate is a power of the number of threads."""
-        cores = int(self._profile.cores.value)
-        part = log(self.threads) / log(cores) if cores > 1 else 0.0
-        return Span(*(a ** (1 - part) * b**part for a, b in zip(one, every, strict=True)))
+        """The rate with this number of threads, by those of one thread and of all cores."""
+        cores, n = int(self._profile.cores.value), self.threads
+        if n == 1:
+            return one
+        crowding = (cores * one.value / every.value - 1) / (cores * (cores - 1))
+        value = one.value * n / (1 + crowding * n * (n - 1))
+        # Two threads are predicted as badly as four (published latencies of families left out).
+        return Span(value * every.best / every.value, value, value * every.worst / every.value)
 
-    def _plain(self, full: _Rate, share: Span) -> _Rate:
+    def _plain(self, full: _Rate, share: Span, threads: int | None = None) -> _Rate:
         part = _Rate.of("plain", share)
-        speedup = self.threads**PLAIN_EXPONENT
-        return _Rate(full.ms * part.ms * 1e6 / speedup, full.factors + part.factors)
+        speedup = (threads or self.threads) ** PLAIN_EXPONENT
+        # The share's interval is that of this rate: latencies without XNNPACK tell the rate, and
+        # only together with others what share of the dense rate it is.
+        return _Rate(full.ms * part.ms * 1e6 / speedup, part.factors)
 
     def kernel_ms(self, name: str, op: OpWork) -> float:
         """Milliseconds of one kernel's ops, without the call from Python."""
@@ -163,30 +182,41 @@ class LatencyModel:
 
     def _predicted_ms(self, kernels: Mapping[str, OpWork]) -> Quantity:
         """Time of kernels without measured rates, plus dispatch and the Python call."""
-        amounts: dict[tuple[str, bool, bool], float] = defaultdict(float)
-        moved: dict[tuple[str, bool], float] = defaultdict(float)
-        ops, shared = {"xnnpack": 0, "plain": 0}, 0
+        amounts: dict[tuple[str, bool, str], float] = defaultdict(float)
+        moved: dict[tuple[str, str], float] = defaultdict(float)
+        ops, shared, gathered = {"xnnpack": 0, "plain": 0}, 0, 0.0
         for name, op in kernels.items():
             kind = _kind(name)
             if kind is None:
                 continue
             engine = kind.engine
-            operations = op.runs * STEP if kind.counts_steps and op.runs else op.flops
-            amounts[engine, kind.at_int8_rate, kind.is_int8] += operations * kind.cost.operation
-            amounts[engine, False, kind.is_int8] += op.moved_bytes * kind.cost.byte
-            moved[engine, kind.is_int8] += op.beyond_l2_bytes
+            operations = op.neon * STEP if kind.counts_steps and op.neon else op.flops
+            operations *= kind.cost.operation * (1 + kind.cost.crowding * self._waiting)
+            operations += op.heavy * STEP * HEAVY * self._waiting
+            amounts[engine, kind.at_int8_rate, kind.precision] += operations
+            at_rate = engine, kind.bytes_at_int8_rate, kind.precision
+            amounts[at_rate] += op.moved_bytes * kind.cost.byte
+            moved[engine, kind.precision] += op.beyond_l2_bytes
+            if kind.gathers:
+                gathered += op.starts
             ops[engine] += op.count
             if not name.startswith("variable."):  # these are done by one thread
                 shared += op.count
         total, changes = 0.0, dict[str, tuple[float, float]]()
         parts = [(self._rates[key[:2]], amount, key[::2]) for key, amount in amounts.items()]
-        parts += [(self._memory, amount, key) for key, amount in moved.items()]
-        for rate, amount, (engine, small) in parts:
+        memory = [(self._memory, amount, key) for key, amount in moved.items()]
+        shares = _overlapping(
+            *(sum(r.ms * amount for r, amount, key in each if key[0] == "xnnpack")
+              for each in (parts, memory))
+        )  # fmt: skip
+        if gathered:
+            parts.append((self._alone, gathered * GATHER, ("plain", "float32")))
+        for rate, amount, (engine, precision) in (*parts, *memory):
             spent = amount * rate.ms
+            if engine == "xnnpack":
+                spent *= shares[rate is self._memory]
             total += spent
-            error = OWN_ERROR[engine, self.threads > 1]
-            if small:
-                error = hypot(error, OWN_INT8_ERROR)
+            error = hypot(OWN_ERROR[engine, self.threads > 1], OWN_ERROR_OF[precision])
             own = (f"{OWN} {engine}", exp(-error), exp(error))
             for factor, low, high in (*rate.factors, own):
                 down, up = changes.get(factor, (0.0, 0.0))
@@ -197,12 +227,22 @@ class LatencyModel:
         return (Quantity(total, changes) + fixed) * self._heat
 
 
+def _overlapping(arithmetic: float, memory: float) -> tuple[float, float]:
+    """The shares of two times that remain where either is spent in part during the other."""
+    both = (arithmetic**OVERLAP + memory**OVERLAP) ** (1 / OVERLAP)
+    if not both:
+        return 1.0, 1.0
+    return (arithmetic / both) ** (OVERLAP - 1), (memory / both) ** (OVERLAP - 1)
+
+
 class _Kind(NamedTuple):
     cost: KernelCost
     engine: str
     at_int8_rate: bool
-    is_int8: bool
+    bytes_at_int8_rate: bool
+    precision: str
     counts_steps: bool
+    gathers: bool  # its ``starts`` are the output pixels whose inputs are gathered
 
 
 @lru_cache(maxsize=4096)
@@ -213,41 +253,17 @@ def _kind(name: str) -> _Kind | None:
     cost = COSTS[engine, precision].get(op_class)
     if cost is None:
         return None
-    product = op_class in ("conv", "matmul")
-    small = precision != "float32"
-    return _Kind(cost, engine, product and small, small, product and engine == "xnnpack")
-
-
-def rate_spans(profile: DeviceProfile) -> dict[str, Span]:
-    """The rates that make a device type's latencies: as stated, else as derived from others."""
-    one, every = profile.float32_one_thread_gflop_s, profile.float32_all_cores_gflop_s
-    spans = {
-        "float32_one_thread_gflop_s": higher_is_better(one),
-        "float32_all_cores_gflop_s": higher_is_better(every),
-        "int8_one_thread_gop_s": higher_is_better(profile.int8_one_thread_gop_s or one),
-        "int8_all_cores_gop_s": higher_is_better(profile.int8_all_cores_gop_s or every),
-        "plain_share": PLAIN_SHARE,
-        "memory_traffic_mb_s": _derived(profile.memory_copy_mb_s, TRAFFIC_PER_COPY),
-        "sync_us": _slower(one, SYNC_US_AT_10_GFLOP_S),
-    }
-    for name in ("plain_share", "memory_traffic_mb_s"):
-        if (stated := getattr(profile, name)) is not None:
-            spans[name] = higher_is_better(stated)
-    if profile.sync_us is not None:
-        spans["sync_us"] = higher_is_worse(profile.sync_us)
-    return spans
-
-
-def _derived(entry: ProfileValue, share: Span) -> Span:
-    """A rate that is a share of another one."""
-    up = hypot(log(entry.high / entry.value), log(share.best / share.value))
-    down = hypot(log(entry.value / entry.low), log(share.value / share.worst))
-    value = entry.value * share.value
-    return Span(value * exp(up), value, value * exp(-down))
-
-
-def _slower(rate: ProfileValue, us: Span) -> Span:
-    return Span(*(each * 10.0 / rate.value for each in us))
+    product, xnnpack, small = op_class in _PRODUCTS, engine == "xnnpack", precision != "float32"
+    quantized = precision == "int8" and xnnpack
+    return _Kind(
+        cost,
+        engine,
+        at_int8_rate=quantized or (product and small),
+        bytes_at_int8_rate=quantized,
+        precision=precision,
+        counts_steps=product and xnnpack,
+        gathers=op_class == "conv" and not (xnnpack or small or _UNGATHERED & {*parts}),
+    )
 
 
 def call_ms(

@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 from math import isfinite
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.costmodel.cost import Cost, Estimate
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.costmodel.cost import Cost
 from fieldtune.profiles.device.profile import DeviceProfile
 
 

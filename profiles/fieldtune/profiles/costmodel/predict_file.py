@@ -5,18 +5,28 @@ The file is only read. A file with several signatures is predicted by the one th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.common.estimate import OWN, Estimate, Quantity
 from fieldtune.profiles.costmodel.cost import MIB, inference_memory, inference_mj
-from fieldtune.profiles.costmodel.latency import LatencyModel
-from fieldtune.profiles.costmodel.tflite_reader import Runtime, TfliteFile
+from fieldtune.profiles.costmodel.kernel_costs import PUBLISHED, UNKNOWN, UNPUBLISHED
+from fieldtune.profiles.costmodel.latency import LatencyModel, latency_kind
+from fieldtune.profiles.costmodel.tflite_reader import UNCOUNTED, Runtime, TfliteFile
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.profile import DeviceProfile
+
+_LOOP = "other.while"
+_CONTROL = (_LOOP, "other.if", "other.call")
+"""Kernels whose work is that of other subgraphs."""
+_MATRIX_VECTOR = "matmul.fully_connected.row"
+"""Published networks have one at their end, of a few per cent."""
+_MENTIONED = 0.05
+"""Share of a latency from which a kernel is named."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class FilePrediction:
     threads: int
     signature: str
     latency_ms: Estimate
+    latency_basis: str
+    """How the latency is known: measured, fitted (and its error for models left out), estimated."""
     peak_memory_mib: Estimate
     """Of the process that runs the model."""
     energy_mj: Estimate | None
@@ -43,6 +55,7 @@ class FilePrediction:
             "device": self.device,
             "threads": self.threads,
             "latency_ms": _interval(self.latency_ms),
+            "latency_basis": self.latency_basis,
             "peak_memory_mib": _interval(self.peak_memory_mib),
             "energy_mj": None if self.energy_mj is None else _interval(self.energy_mj),
             "storage_mib": self.storage_mib,
@@ -87,7 +100,7 @@ def predict_files(
             raise UsageError(f"{model}: {error}") from None
         for name, profile in devices.items():
             count = int(profile.cores.value) if threads == "all" else threads
-            latency, kernels = _latency(profile, work, count)
+            latency, kernels, unpublished = _latency(profile, work, count)
             energy = inference_mj(profile, latency, count)
             yield FilePrediction(
                 model=model,
@@ -95,6 +108,7 @@ def predict_files(
                 threads=count,
                 signature=signature,
                 latency_ms=latency.estimate(),
+                latency_basis=_basis(profile, work, count, runtime, latency.value) + unpublished,
                 peak_memory_mib=inference_memory(profile, len(content), arena).estimate(),
                 energy_mj=None if energy is None else energy.estimate(),
                 storage_mib=len(content) / MIB,
@@ -102,10 +116,61 @@ def predict_files(
             )
 
 
-def _latency(profile: DeviceProfile, work: Work, threads: int) -> tuple[Any, dict[str, float]]:
+def _latency(
+    profile: DeviceProfile, work: Work, threads: int
+) -> tuple[Quantity, dict[str, float], str]:
+    """The latency, each kernel's part of it, and what is said of kernels without a measurement."""
     model = LatencyModel(profile, threads)
     each = {name: model.kernel_ms(name, op) for name, op in work.classes.items()}
-    return model.call_ms(work), dict(sorted(each.items(), key=lambda pair: -pair[1]))
+    latency = model.call_ms(work)
+    parts: dict[float, float] = defaultdict(float)
+    unsure, unknown = list[str](), list[str]()
+    for name, ms in each.items():
+        if profile.classes and profile.rates[name] is not None:
+            continue
+        op = ".".join(name.split(".")[1:2])
+        if name.startswith("other.") and not name.startswith(_CONTROL):
+            parts[UNKNOWN] += ms
+            unknown.append(op)
+        elif name.startswith(_MATRIX_VECTOR) or not name.startswith(("call", *PUBLISHED)):
+            parts[UNPUBLISHED] += ms
+            if ms > _MENTIONED * latency.value or name.startswith(_LOOP):
+                unsure.append(op)
+    # What runs in a loop is not in any published latency either.
+    if any(name.startswith(_LOOP) for name in each):
+        parts[UNKNOWN if UNCOUNTED in each else UNPUBLISHED] = latency.value
+    for factor, ms in parts.items():
+        ends = min(ms, latency.value) * (1 / factor - 1), ms * (factor - 1)
+        latency += Quantity(0.0, {f"{OWN} unpublished {factor:g}": ends})
+    said = ""
+    if unsure:
+        said += f"; without a published latency, and unsure: {', '.join(dict.fromkeys(unsure))}"
+    if unknown:
+        names = ", ".join(dict.fromkeys(unknown))
+        said += f"; not known, and counted as an operation an element of the results: {names}"
+    if UNCOUNTED in each:
+        said += "; a loop counts once, as the file does not say how often it runs"
+    return latency, dict(sorted(each.items(), key=lambda pair: -pair[1])), said
+
+
+def _basis(
+    profile: DeviceProfile, work: Work, threads: int, runtime: Runtime, latency_ms: float
+) -> str:
+    overheads_us = profile.python_call_us.value + profile.op_dispatch_us.value * work.ops
+    mostly = "; mostly overheads, which are estimates" if overheads_us > 500 * latency_ms else ""
+    if profile.classes:
+        held_out = profile.held_out.get(latency_kind(work, threads, runtime))
+        if held_out is None:
+            return "measured kernels"
+        return f"measured kernels (nine in ten graphs left out within {100 * held_out.most:.0f} %)"
+    if any("dynamic" in name for name in work.classes):
+        return f"not fitted: estimate (dynamic-range kernels have no published latency){mostly}"
+    kind = latency_kind(work, threads, runtime)
+    held_out = profile.held_out.get(kind)
+    if held_out is None:
+        return f"not fitted: estimate (no latency of the kind {kind!r} was fitted){mostly}"
+    within = f"nine in ten within {100 * held_out.most:.0f} %"
+    return f"fitted ({kind}; {held_out.left_out} left out: {within}){mostly}"
 
 
 def _read(model: str) -> bytes:

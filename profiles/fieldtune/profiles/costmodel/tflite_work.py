@@ -9,7 +9,7 @@ from a file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import get_args
 
 from fieldtune.profiles.common.errors import UsageError
@@ -45,6 +45,12 @@ class OpWork:
     far_bytes: float = 0.0  # of the bytes read, those that miss the L2 cache
     remote_bytes: float = 0.0  # main memory traffic: reads, and writes twice
     beyond_l2_bytes: float = 0.0  # the same, of a device without an L3 cache
+    neon: float = 0.0  # steps over tiles of products, of XNNPACK's kernels for ARM
+    heavy: float = 0.0  # of these, those of products whose weights no L2 cache holds
+
+    def __mul__(self, times: int) -> OpWork:
+        """The work of as many calls; ``count`` and all else."""
+        return OpWork(*(number * times for number in astuple(self)))
 
     def __add__(self, other: OpWork) -> OpWork:
         return OpWork(
@@ -59,6 +65,8 @@ class OpWork:
             self.far_bytes + other.far_bytes,
             self.remote_bytes + other.remote_bytes,
             self.beyond_l2_bytes + other.beyond_l2_bytes,
+            self.neon + other.neon,
+            self.heavy + other.heavy,
         )
 
 
@@ -103,9 +111,10 @@ class Work:
                 raise UsageError(f"work of class {name!r} is unknown: expected one of {OP_CLASSES}")
             try:
                 numbers = {key: float(work[key]) for key in FEATURES[1:]}
-                # Files of earlier versions do not have it.
-                traffic = float(work.get("beyond_l2_bytes", work["far_bytes"]))
-                classes[name] = OpWork(int(work["count"]), beyond_l2_bytes=traffic, **numbers)
+                # Files of earlier versions do not have these.
+                numbers["beyond_l2_bytes"] = float(work.get("beyond_l2_bytes", work["far_bytes"]))
+                numbers |= {key: float(work.get(key, 0.0)) for key in ("neon", "heavy")}
+                classes[name] = OpWork(int(work["count"]), **numbers)
             except KeyError as missing:
                 raise UsageError(f"work of class {name!r} lacks {missing}") from None
         return cls(classes)

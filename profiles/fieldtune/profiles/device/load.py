@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 from fieldtune.profiles.common.errors import ProfileError, did_you_mean
 from fieldtune.profiles.common.toml import from_toml
 from fieldtune.profiles.common.validation import dotted, first_error
-from fieldtune.profiles.device.profile import DeviceProfile, ProfileValue, value_fields
+from fieldtune.profiles.device.profile import RATES, DeviceProfile, value_fields
+from fieldtune.profiles.device.value import ProfileValue
 
 _CATALOGUE = Path(__file__).parent / "catalogue"
 
@@ -79,9 +80,11 @@ def _table(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     if base in (path, *extended_by):
         raise ProfileError(f"{path}: extends = {base_name!r} leads back to itself; break the cycle")
     # The name and title of the base are not inherited; a value's table is replaced as a whole.
-    inherited = {
-        k: v for k, v in _table(base, (path, *extended_by)).items() if k not in ("name", "title")
-    }
+    left = {"name", "title"}
+    if own.keys() & {*RATES, "classes"}:
+        # How true the base's predictions are says nothing about other rates.
+        left.add("held_out")
+    inherited = {k: v for k, v in _table(base, (path, *extended_by)).items() if k not in left}
     return inherited | own
 
 

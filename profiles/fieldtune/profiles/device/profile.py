@@ -6,135 +6,33 @@ the uncertainty is propagated to every prediction.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
+from pydantic import BaseModel, ConfigDict, Field
 
-Basis = Literal["measured", "fitted", "published", "estimated"]
+from fieldtune.profiles.device.kernel_rates import KernelRates, RatesByKernel
+from fieldtune.profiles.device.value import ProfileValue, ValueSpec
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class ProfileValue(BaseModel):
-    """One value of a device profile and its 90 % interval.
+class HeldOut(BaseModel):
+    """How far predictions were off for models that a fit had not seen.
 
-    ``basis`` is ``measured`` (by the profile's author on a device of the type), ``fitted`` (by
-    ``fieldtune profiles fit`` to the latencies that ``source`` names), ``published`` (in the work
-    that ``source`` names) or ``estimated`` (by the reasoning that ``source`` gives).
+    ``profiles fit`` writes one for each kind of latency (``one thread``, ``int8 several threads``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float
-    low: float
-    high: float
-    unit: str
-    basis: Basis
-    source: str
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "ProfileValue":
-        for name in ("low", "value", "high"):
-            number = getattr(self, name)
-            if not isfinite(number) or number < 0:
-                raise PydanticCustomError(
-                    "profile_value",
-                    "{name} = {number} is not a finite number of at least 0",
-                    {"name": name, "number": number},
-                )
-        if not self.low <= self.value <= self.high:
-            raise PydanticCustomError(
-                "profile_value",
-                "value = {value} lies outside its interval, low = {low} to high = {high}; "
-                "low <= value <= high must hold",
-                {"value": self.value, "low": self.low, "high": self.high},
-            )
-        if not self.source.strip():
-            raise PydanticCustomError(
-                "profile_value", "source = '' is empty; name the publication or give the reasoning"
-            )
-        return self
-
-
-@dataclass(frozen=True)
-class ValueSpec:
-    """Annotation of a profile's field: unit, meaning and bounds."""
-
-    unit: str
-    meaning: str
-    above_zero: bool = True
-    at_most: float | None = None
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Have pydantic check the value after validation."""
-        return no_info_after_validator_function(self._check, handler(source))
-
-    def _check(self, entry: ProfileValue | None) -> ProfileValue | None:
-        if entry is None:
-            return None
-        if entry.unit != self.unit:
-            raise PydanticCustomError(
-                "profile_value",
-                "unit = '{unit}' is not the unit of this value; state it in '{expected}'",
-                {"unit": entry.unit, "expected": self.unit},
-            )
-        if self.above_zero and entry.low <= 0:
-            raise PydanticCustomError(
-                "profile_value", "low = {low} must be above 0 for this value", {"low": entry.low}
-            )
-        if self.at_most is not None and entry.high > self.at_most:
-            raise PydanticCustomError(
-                "profile_value",
-                "high = {high} must be at most {at_most} for this value",
-                {"high": entry.high, "at_most": self.at_most},
-            )
-        return entry
-
-
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class KernelRates(BaseModel):
-    """Measured time of a kernel: microseconds per unit of each feature of its work.
-
-    ``low`` and ``high`` are the ends of the 90 % interval, as factors of the predicted time.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    op_us: Rate = 0.0  # per op
-    mflop_us: Rate = 0.0  # per million floating-point operations
-    mb_us: Rate = 0.0  # per million bytes read or written
-    mrun_us: Rate = 0.0  # per million iterations of the inner loop
-    mwide_us: Rate = 0.0  # per million steps over wide tiles
-    mouter_us: Rate = 0.0  # per million iterations of the outer loop
-    mstart_us: Rate = 0.0  # per million starts of the inner loop
-    near_mb_us: Rate = 0.0  # extra, per million bytes that miss the L1 cache
-    far_mb_us: Rate = 0.0  # extra, per million bytes that also miss the L2 cache
-    remote_mb_us: Rate = 0.0  # extra, per million bytes of main memory traffic
-    low: Annotated[float, Field(gt=0, le=1)]
-    high: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    basis: Basis
-    source: Annotated[str, Field(min_length=1)]
-
-    @cached_property
-    def us(self) -> tuple[float, ...]:
-        """Microseconds per unit of each feature, in the order of the fields of an OpWork."""
-        moved = (self.mflop_us, self.mb_us)
-        loops = (self.mrun_us, self.mwide_us, self.mouter_us, self.mstart_us)
-        misses = (self.near_mb_us, self.far_mb_us, self.remote_mb_us)
-        return (self.op_us, *(us * 1e-6 for us in (*moved, *loops, *misses)))
+    left_out: Literal["families", "models"]  # at a time: all MobileNet v2, or one model
+    rows: Annotated[int, Field(ge=1)]
+    ratio: Share  # median of predicted / measured
+    median: Share  # median of the relative errors
+    most: Share  # nine in ten relative errors are at most this
+    holds: Annotated[float, Field(ge=0, le=1)]  # share of rows within the stated 90 % interval
+    width: Annotated[float, Field(ge=1, allow_inf_nan=False)]  # median of its high / low
+    sources: Annotated[str, Field(min_length=1)]
 
 
 class DeviceProfile(BaseModel):
@@ -142,7 +40,7 @@ class DeviceProfile(BaseModel):
 
     Optional values are ``None`` if not given. ``classes`` maps the name of a kernel or of a class
     of ops to its measured rates; for these the cost model uses the rates instead of assumed shares
-    of the dense arithmetic rate.
+    of the dense arithmetic rate. ``held_out`` says how true the fitted values are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -239,6 +137,7 @@ class DeviceProfile(BaseModel):
         ProfileValue | None, ValueSpec("MiB", "resident memory of a process that only runs a model")
     ] = None
     classes: dict[str, KernelRates] = Field(default_factory=dict)
+    held_out: dict[str, HeldOut] = Field(default_factory=dict)
 
     @cached_property
     def rates(self) -> Mapping[str, KernelRates | None]:
@@ -247,31 +146,19 @@ class DeviceProfile(BaseModel):
         For ``conv.conv_2d.plain`` the fallbacks are ``conv.conv_2d``, ``conv``, and last the
         slowest kernel of its class. None if no kernel of the class was measured.
         """
-        return _RatesByKernel(self.classes)
+        return RatesByKernel(self.classes)
 
 
-class _RatesByKernel(dict[str, KernelRates | None]):
-    """Rates by kernel name, each resolved once: the cost model looks them up thousands of times."""
-
-    def __init__(self, classes: Mapping[str, KernelRates]) -> None:
-        super().__init__(classes)
-        self._classes = classes
-
-    def __missing__(self, kernel: str) -> KernelRates | None:
-        self[kernel] = found = self._find(kernel.split("."))
-        return found
-
-    def _find(self, parts: list[str]) -> KernelRates | None:
-        for length in range(len(parts), 0, -1):
-            found = self._classes.get(".".join(parts[:length]))
-            if found is not None:
-                return found
-        for length in range(len(parts) - 1, 0, -1):
-            start = ".".join(parts[:length]) + "."
-            similar = [rates for name, rates in self._classes.items() if name.startswith(start)]
-            if similar:
-                return max(similar, key=lambda rates: (rates.op_us, rates.mb_us))
-        return None
+RATES = (
+    "float32_one_thread_gflop_s",
+    "float32_all_cores_gflop_s",
+    "int8_one_thread_gop_s",
+    "int8_all_cores_gop_s",
+    "plain_share",
+    "memory_traffic_mb_s",
+    "sync_us",
+)
+"""The values that ``fieldtune profiles fit`` can fit."""
 
 
 def value_fields() -> dict[str, ValueSpec]:

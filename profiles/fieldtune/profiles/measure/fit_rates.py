@@ -8,13 +8,12 @@ the squared relative errors, with Huber weights against outliers.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.common.estimate import Z90
 from fieldtune.profiles.costmodel.tflite_work import FEATURES, OpWork
 from fieldtune.profiles.measure.microbench import FAR_CLASSES, Readings, Timing
 
@@ -25,6 +24,7 @@ _HUBER, _REWEIGHTINGS = 0.15, 3
 _MAX_ITERATIONS = 4
 # Penalty per nonzero rate, as a share of the squared error: fewer rates generalise better.
 _PARSIMONY = 0.02
+_PARTS = 4  # of the readings, each of which is left out of a fit
 _VARIABLE = "variable"
 _ADDITIONS = ("elementwise.binary", "elementwise.add_n.plain")
 _MISSES = [FEATURES.index(name) for name in ("near_bytes", "far_bytes", "remote_bytes")]
@@ -45,7 +45,7 @@ class Fit:
     kernels: dict[str, Fitted]  # by kernel name, ``call.*`` among them
     python_us: float  # overhead of a call, without copying its tensors
     dispatch_us: float  # per op of the runtime's built-in kernels
-    mix_error: float  # relative error of graphs of many ops
+    base_us: float  # of an invocation
 
 
 def features(work: OpWork) -> Vector:
@@ -126,8 +126,34 @@ def fit(readings: Readings) -> Fit:
         kernels=kernels,
         python_us=python_us + base_us,
         dispatch_us=float(np.median(dispatch)),
-        mix_error=_mix_error(readings.mixes, kernels, base_us),
+        base_us=base_us,
     )
+
+
+def left_out_errors(readings: Readings) -> list[Vector]:
+    """log(predicted / measured) of graphs of many ops, for each part that is left out of a fit.
+
+    Each part has every fourth of these graphs, and every fourth shape of each kernel.
+    """
+    found = []
+    parts = min(_PARTS, len(readings.mixes))
+    for part in range(parts if parts > 1 else 0):
+        seen: dict[frozenset[str], int] = defaultdict(int)
+        kernels = []
+        for timing in readings.kernels:
+            names = frozenset(timing.work.classes)
+            seen[names] += 1
+            if seen[names] % _PARTS != part:
+                kernels.append(timing)
+        mixes = [mix for n, mix in enumerate(readings.mixes) if n % parts != part]
+        known = fit(replace(readings, kernels=tuple(kernels), mixes=tuple(mixes)))
+        found.append(
+            np.array([
+                np.log(_predicted(mix, known.kernels, known.base_us) / mix.us)
+                for mix in readings.mixes[part::parts]
+            ])
+        )  # fmt: skip
+    return found
 
 
 def _kernel(
@@ -239,12 +265,6 @@ def _predicted(timing: Timing, kernels: dict[str, Fitted], base_us: float) -> fl
         if name in kernels and name not in ("call.feed", "call.fetch"):
             total += float(features(work) @ kernels[name].us)
     return total
-
-
-def _mix_error(mixes: Sequence[Timing], kernels: dict[str, Fitted], base_us: float) -> float:
-    """Relative prediction error of mixed graphs: the 90th percentile over ``Z90``."""
-    off = [abs(np.log(_predicted(mix, kernels, base_us) / mix.us)) for mix in mixes]
-    return float(np.quantile(off, 0.9)) / Z90 if off else 0.0
 
 
 def _calls(calls: Sequence[Timing]) -> tuple[Fitted, Fitted, float]:

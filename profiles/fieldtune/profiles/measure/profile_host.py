@@ -6,7 +6,7 @@ from its profile; otherwise they are left out, never guessed, and costs that dep
 predicted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import exp
@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import ProfileError
 from fieldtune.profiles.common.estimate import Z90
-from fieldtune.profiles.device.profile import value_fields
+from fieldtune.profiles.device.profile import HeldOut, value_fields
 from fieldtune.profiles.host.detect import detect_profile
 from fieldtune.profiles.host.probe import Host, probe
 from fieldtune.profiles.measure import host_figures as here
-from fieldtune.profiles.measure.fit_rates import Fit, Fitted, fit
+from fieldtune.profiles.measure.fit_rates import Fit, Fitted, fit, left_out_errors
+from fieldtune.profiles.measure.held_out import factor_half, summary
 from fieldtune.profiles.measure.microbench import Progress, Readings, dense_gflop_s, run, speedup
 
 # Speed ratio above which a slowdown is noise; assumed speed ratio under lasting thermal load.
 _NOISE_RATIO, _HOT_RATIO = 0.95, 0.9
 _MIN_ERROR = 0.04  # run-to-run variation from clocks and other load
+_USUAL_ERROR = 0.2  # nine in ten graphs of many ops are predicted within it, as a logarithm
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def measure(
             powers.append(watts)
 
     readings = benchmark(seconds, sample_power)
-    found = fit(readings)
+    found, left = fit(readings), left_out_errors(readings)
     how = f"fieldtune profiles measure, {readings.runtime}, {(today or date.today()).isoformat()}"
     throttled = _throttled(before, probe(root))
     if throttled:
@@ -83,7 +86,7 @@ def measure(
         write.add("idle_w", idle_w, idle_w * 0.9, idle_w * 1.2, "before the benchmark")
         loaded = sorted(powers)
         write.add("loaded_w", float(np.median(loaded)), loaded[0], loaded[-1], "one core busy")
-    return _finished(write, before, found)
+    return _finished(write, before, found, left)
 
 
 def _throttled(before: Host, after: Host) -> tuple[str, ...]:
@@ -177,7 +180,9 @@ def _sizes(write: _Writer, host: Host, package: str) -> None:
             write.add_with_error(name, resident, 0.0, why)
 
 
-def _finished(write: _Writer, host: Host, found: Fit) -> Measured:
+def _finished(
+    write: _Writer, host: Host, found: Fit, left: Sequence[NDArray[np.float64]]
+) -> Measured:
     board = detect_profile(host)
     missing = tuple(name for name in value_fields() if name not in write.values)
     if board is None and "memory_total_mib" in missing:
@@ -188,11 +193,24 @@ def _finished(write: _Writer, host: Host, found: Fit) -> Measured:
     if board is not None:
         tables["extends"] = board
     tables |= {name: write.values[name] for name in value_fields() if name in write.values}
+    half = factor_half(np.concatenate(left), _USUAL_ERROR) if left else _USUAL_ERROR
     tables["classes"] = {
-        name: _rates(kernel, found.mix_error, write.how)
-        for name, kernel in sorted(found.kernels.items())
+        name: _rates(kernel, half, write.how) for name, kernel in sorted(found.kernels.items())
     }
+    if len(left) > 1:
+        tables["held_out"] = {"one thread": _held_out(left, write.how).model_dump()}
     return Measured(tables, missing, board)
+
+
+def _held_out(left: Sequence[NDArray[np.float64]], how: str) -> HeldOut:
+    """How far graphs left out were off; the interval of each part is that of the others."""
+    held, wide = list[bool](), list[float]()
+    for part, errors in enumerate(left):
+        others = np.concatenate([*left[:part], *left[part + 1 :]])
+        half = factor_half(others, _USUAL_ERROR)
+        held += [abs(error) <= half for error in errors.tolist()]
+        wide += [exp(2 * half)] * len(errors)
+    return summary("models", np.concatenate(left).tolist(), held, wide, how)
 
 
 def _rates(kernel: Fitted, least: float, how: str) -> Mapping[str, Any]:
@@ -204,7 +222,7 @@ def _rates(kernel: Fitted, least: float, how: str) -> Mapping[str, Any]:
     rates = {"op_us": _rounded(op)} | {
         name: _rounded(us * 1e6) for name, us in zip(names, others, strict=True)
     }
-    factor = exp(Z90 * max(kernel.error, least, _MIN_ERROR))
+    factor = exp(max(Z90 * max(kernel.error, _MIN_ERROR), least))
     return {
         **{name: rate for name, rate in rates.items() if rate > 0},
         "low": _rounded(1 / factor),
