@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldtune.profiles.common.command import Format
+
 if TYPE_CHECKING:
     from fieldtune.client.contract.bundle import Bundle
     from fieldtune.client.service.systemd import Service
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Take part in studies as a device, with the coordinator's bundle and its own data.",
+    help="Take part in studies as a device, with its own data.",
 )
 
 BundleFile = Annotated[
@@ -43,10 +45,19 @@ Profile = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Device profile.  [default: detected]"),
 ]
+Allowed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--privacy",
+        metavar="KEY=VALUE",
+        help="What the coordinator may do, over [privacy] in data.toml, such as clip_norm=1.0; "
+        "may be repeated.",
+    ),
+]
 
 
 @app.command()
-def run(bundle: BundleFile, data: Data, profile: Profile = None) -> None:
+def run(bundle: BundleFile, data: Data, profile: Profile = None, privacy: Allowed = None) -> None:
     """Serve the coordinator in the foreground until Ctrl-C."""
     from fieldtune.client.node.no_grpc import without_grpc
 
@@ -54,7 +65,7 @@ def run(bundle: BundleFile, data: Data, profile: Profile = None) -> None:
     from fieldtune.client.node.run import run_client
 
     _log_to_stderr()
-    run_client(bundle, data, profile=profile)
+    run_client(bundle, data, profile=profile, privacy=privacy or ())
 
 
 @app.command()
@@ -72,14 +83,26 @@ def install(
         str | None,
         typer.Option(metavar="NAME", help="User to run as.  [default: the owner of the data]"),
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="HTTP proxy between device and coordinator, such as http://proxy.local:3128; it "
+            "must allow CONNECT.  [default: $HTTPS_PROXY]",
+        ),
+    ] = None,
+    privacy: Allowed = None,
     show: Annotated[
         bool, typer.Option("--print", help="Print the systemd unit and install nothing.")
     ] = False,
 ) -> None:
-    """Install the client as a systemd service that starts with the board, and start it."""
+    """Install the client as a systemd service, and start it.
+
+    It starts with the board from then on.
+    """
     from fieldtune.client.service.systemd import install as install_service
 
-    service, read = _service(bundle, data, profile, memory_mib, user)
+    service, read = _service(bundle, data, profile, memory_mib, user, proxy, privacy or [])
     if show:
         typer.echo(service.text(), nl=False)
         return
@@ -89,11 +112,55 @@ def install(
 
 
 @app.command()
-def status() -> None:
-    """Show the clients of this machine: whether they are connected, and their last message."""
+def status(format: Format = "table") -> None:
+    """Show this machine's clients, and whether they are connected."""
     from fieldtune.client.service.status import print_statuses
 
-    print_statuses()
+    print_statuses(as_json=format == "json")
+
+
+@app.command()
+def predict(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="[FILE|-]",
+            help="Raw samples: .csv, .npy, .npz or an image; -: lines of numbers on stdin.",
+        ),
+    ] = "-",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Whose model.  [default: that of the only one on this machine]"
+        ),
+    ] = None,
+    format: Format = "table",
+) -> None:
+    """Run the deployed model on samples.
+
+    Prints a line for each, with its class and the probability.
+    """
+    import json
+
+    from fieldtune.client.deployed.model import load
+    from fieldtune.client.deployed.samples import lines_of, samples_of
+    from fieldtune.client.service.quiet import without_notices
+
+    with without_notices():
+        model = load(device)
+    samples = (
+        lines_of(sys.stdin, "stdin") if file == "-" else samples_of(Path(file), model.input_shape)
+    )
+    for sample in samples:
+        found = model.predict(sample)
+        if model.card.reconstructs:
+            told: dict[str, object] = {"distance": found.distance}
+            line = f"{found.distance:.4g}"
+        else:
+            told = {"label": found.label, "index": found.index, "probability": found.probability}
+            line = f"{found.label}  {100 * found.probability:.1f} %"
+        typer.echo(json.dumps(told) if format == "json" else line)
+        sys.stdout.flush()
 
 
 @app.command()
@@ -104,21 +171,35 @@ def doctor(
         typer.Option(metavar="PATH", help="The device's data, to check it too."),
     ] = None,
     profile: Profile = None,
+    format: Format = "table",
 ) -> None:
-    """Check all that a client needs and suggest fixes; exit code 7 if it cannot take part."""
+    """Check all that a client needs, and suggest fixes.
+
+    The exit code is 7 if it cannot take part.
+    """
     from fieldtune.client.service.doctor import examine
+    from fieldtune.client.service.quiet import without_notices
     from fieldtune.client.service.status import print_findings
 
     sys.path.insert(0, str(Path.cwd()))
-    print_findings(examine(bundle, data, profile))
+    with without_notices():
+        findings = examine(bundle, data, profile)
+    print_findings(findings, as_json=format == "json")
 
 
 def _service(
-    file: Path, data: str, profile: str | None, memory_mib: int | None, user: str | None
+    file: Path,
+    data: str,
+    profile: str | None,
+    memory_mib: int | None,
+    user: str | None,
+    proxy: str | None,
+    privacy: list[str],
 ) -> tuple[Service, Bundle]:
     """The service to install, with all inputs checked before anything is written."""
     from fieldtune.client.contract.bundle import Bundle
-    from fieldtune.client.data.files import load_device_data
+    from fieldtune.client.data.files import DeviceData
+    from fieldtune.client.node.proxy import proxy_to_install
     from fieldtune.client.node.run import chosen_profile
     from fieldtune.client.service.systemd import (
         Service,
@@ -131,7 +212,9 @@ def _service(
     bundle, host = Bundle.read(file), probe()
     name = chosen_profile(profile, host)
     sys.path.insert(0, str(Path.cwd()))
-    load_device_data(data)
+    read = DeviceData(data, privacy)
+    read()
+    read.privacy()
     is_folder = Path(data).exists()
     service = Service(
         name=bundle.name,
@@ -143,6 +226,8 @@ def _service(
         directory=None if is_folder else Path.cwd(),
         reports_power=host.reports_power,
         systemd=systemd_version(),
+        privacy=tuple(privacy),
+        proxy=proxy_to_install(proxy),
     )
     return service, bundle
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from itertools import takewhile
@@ -14,8 +13,8 @@ from PIL import Image
 
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.files import DeviceData, load_device_data, summary
-from fieldtune.client.data.images import read_image
 from fieldtune.profiles.common.errors import DataError
+from support.images import image_bytes
 
 RNG = np.random.default_rng(0)
 
@@ -23,14 +22,6 @@ RNG = np.random.default_rng(0)
 def npz(file: Path, n: int = 8, **changes: np.ndarray) -> None:
     arrays = {"x": RNG.normal(size=(n, 4, 4, 1)), "y": np.arange(n) % 3}
     np.savez(file, **(arrays | changes))
-
-
-def image_bytes(pixels: np.ndarray, kind: str = "png", mode: str | None = None) -> bytes:
-    """A file of ``[height, width, 1 or 3]`` or ``[height, width]``; converted to the mode first."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
-    file = io.BytesIO()
-    (image.convert(mode) if mode else image).save(file, kind)
-    return file.getvalue()
 
 
 def test_npz_files_are_joined_and_split_the_same_way_each_time(tmp_path: Path) -> None:
@@ -89,116 +80,6 @@ def test_images_lie_in_a_folder_a_label(tmp_path: Path) -> None:
     data = load_device_data(str(tmp_path))
     assert (data.input_shape, data.classes) == ((3, 2, 3), 3)
     assert sorted(np.concatenate([data.train_y, data.test_y]).tolist()) == [0, 0, 1, 1]
-
-
-@pytest.mark.parametrize("kind", ["png", "bmp", "ppm"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_is_read_as_it_was_written(tmp_path: Path, kind: str, channels: int) -> None:
-    pixels = RNG.integers(0, 256, (7, 5, channels), np.uint8)
-    (tmp_path / "a").write_bytes(image_bytes(pixels, kind))
-    seen = read_image(tmp_path / "a")
-    assert seen.dtype == np.float32
-    assert (seen == pixels.astype(np.float32) / np.float32(255)).all()
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("LA", 1), ("RGBA", 3), ("P", 3), ("1", 1)])
-def test_a_palette_is_read_in_its_colours_and_transparency_is_dropped(
-    tmp_path: Path, mode: str, channels: int
-) -> None:
-    pixels = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
-    (tmp_path / "a.png").write_bytes(image_bytes(pixels, mode=mode))
-    assert read_image(tmp_path / "a.png").tolist() == [[[0.0] * channels, [1.0] * channels]]
-
-
-@pytest.mark.parametrize("kind", ["png", "ppm"])
-def test_sixteen_bits_of_grey_are_read_as_a_share_of_their_range(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "a").write_bytes(image_bytes(np.array([[0, 13107, 65535]], np.uint16), kind))
-    assert read_image(tmp_path / "a").ravel() == pytest.approx([0, 0.2, 1])
-
-
-def test_a_jpeg_is_read(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(image_bytes(np.full((8, 8, 3), 51, np.uint8), "jpeg"))
-    assert read_image(tmp_path / "a.jpg") == pytest.approx(np.full((8, 8, 3), 0.2), abs=0.01)
-
-
-def test_an_image_that_would_fill_the_memory_is_not_decoded(tmp_path: Path) -> None:
-    Image.new("1", (8192, 4096)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="has 8192 x 4096 pixels: make it smaller"):
-        read_image(tmp_path / "a.png")
-
-
-def test_a_function_gives_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_device_data.py").write_text(
-        "import numpy as np\n"
-        "x, y = np.ones((8, 3)), np.arange(8) % 2\n"
-        "def pair(): return x, y\n"
-        "def study(): return x, y, np.zeros(8)\n"
-        "def four(): return x, y, x[:2], y[:2]\n"
-        "def none(): return None\n"
-        "def broken(): raise RuntimeError('secret sample 4711')\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert len(load_device_data("my_device_data:pair").test_y) == 2
-    assert len(load_device_data("my_device_data:study").test_y) == 2
-    assert len(load_device_data("my_device_data:four").train_y) == 8
-    for name, sentence in (
-        ("none", "must return"),
-        ("missing", "cannot be imported"),
-        ("broken", "raised RuntimeError"),
-    ):
-        with pytest.raises(DataError, match=sentence) as refused:
-            load_device_data(f"my_device_data:{name}")
-        assert "4711" not in str(refused.value)
-
-
-def test_what_a_function_gives_is_described_in_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "named_device_data.py").write_text(
-        "import numpy as np\ndef load(): return np.ones((8, 3)), np.array(['on', 'off'] * 4)\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(DataError, match=r"list them in order in data\.toml"):
-        load_device_data("named_device_data:load")
-    (tmp_path / "data.toml").write_text('labels = ["off", "on", "broken"]\ntest_share = 0.5\n')
-    data = load_device_data("named_device_data:load")
-    assert (data.classes, len(data.test_y)) == (3, 4)
-    assert sorted({*data.train_y, *data.test_y}) == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("module", "text", "sentence"),
-    [
-        (
-            "unfinished",
-            "x = 1\ndef data(:\n",
-            r"cannot be imported: syntax error in .*unfinished\.py, line 2$",
-        ),
-        (
-            "raises",
-            "raise KeyError('sample 4711')",
-            "cannot be imported: importing it raised KeyError; import",
-        ),
-        ("ends", "raise SystemExit('4711')", "cannot be imported: importing it raised SystemExit"),
-        ("ragged", "data = lambda: ([[1, 2], [4711]], [0, 1])", "give all samples the same shape"),
-        ("nothing", "data = lambda: ([[]], [], [[]], [])", "x has shape"),
-        (
-            "no_samples",
-            "import numpy as np\nx, y = np.zeros((0, 2)), np.zeros(0)\ndata = lambda: (x, y, x, y)",
-            "has no training samples: provide at least one",
-        ),
-    ],
-)
-def test_a_module_that_cannot_be_used_is_named_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str, sentence: str
-) -> None:
-    (tmp_path / f"device_data_{module}.py").write_text(text)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(DataError, match=f"device_data_{module}:data.*{sentence}") as refused:
-        load_device_data(f"device_data_{module}:data")
-    assert "\n" not in str(refused.value)
-    assert "4711" not in str(refused.value)
 
 
 def empty(folder: Path) -> None:
@@ -329,11 +210,6 @@ def test_a_folder_that_is_not_there_is_named() -> None:
         load_device_data("/no/such")
 
 
-def test_an_image_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.png: cannot be read: No such file"):
-        read_image(tmp_path / "a.png")
-
-
 def test_data_can_be_mended_while_the_client_runs(tmp_path: Path) -> None:
     source = DeviceData(str(tmp_path))
     with pytest.raises(DataError):
@@ -365,3 +241,47 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, unreadable: str)
         os.seteuid(user)
         target.chmod(0o755)
     assert "\n" not in str(refused.value)
+
+
+def test_raw_values_are_scaled_as_the_description_says(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "a.csv").write_text("a,b,label\n1,21,1\n")
+    (tmp_path / "data.toml").write_text("offset = 1\nscale = 10\n")
+    data = load_device_data(str(tmp_path))
+    assert (data.train_x.tolist(), data.test_x.tolist()) == ([[0, 2]], [[0, 2]])
+    assert (data.scaling.offset, data.scaling.scale) == (1, 10)
+
+
+def test_images_are_pixels_of_0_to_255(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for name in "xy":
+            (tmp_path / label / f"{name}.png").write_bytes(
+                image_bytes(np.full((2, 2), 255, np.uint8))
+            )
+    (tmp_path / "data.toml").write_text('labels = ["a", "b"]')
+    data = load_device_data(str(tmp_path))
+    assert (data.train_x.max(), data.scaling.scale, data.labels) == (1, 255, ("a", "b"))
+    (tmp_path / "data.toml").write_text('labels = ["a", "b"]\nscale = 255')
+    with pytest.raises(DataError, match="images are always read as 0"):
+        load_device_data(str(tmp_path))
+
+
+def test_fresh_samples_are_read_anew_and_never_trained_on(tmp_path: Path) -> None:
+    npz(tmp_path / "a.npz")
+    (tmp_path / "data.toml").write_text("classes = 4\nscale = 2")
+    data = DeviceData(str(tmp_path))
+    assert data.fresh() is None
+    (tmp_path / "fresh").mkdir()
+    stamps = {data.fresh_stamp()}
+    assert data.fresh() is None
+    npz(tmp_path / "fresh/1.npz", n=3, x=np.full((3, 4, 4, 1), 4.0))
+    stamps.add(data.fresh_stamp())
+    fresh = data.fresh()
+    assert fresh is not None
+    assert (fresh.test_x.max(), len(fresh.test_y), fresh.classes) == (2, 3, 4)
+    assert len(data().train_y) + len(data().test_y) == 8
+    npz(tmp_path / "fresh/2.npz", n=5)
+    stamps.add(data.fresh_stamp())
+    assert len(stamps) == 3

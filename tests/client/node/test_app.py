@@ -23,7 +23,8 @@ from fieldtune.client.contract.messages import (
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.node.client_app import failed_reply, make_client_app
 from fieldtune.client.node.fleet_api import identify_process, message_from_bytes, message_to_bytes
-from fieldtune.client.training.meter import WARM_UP, HostMeter
+from fieldtune.client.training.measurement import WARM_UP
+from fieldtune.client.training.meter import HostMeter
 from fieldtune.client.training.runtime import Inference, Session
 from fieldtune.client.training.trainer import evaluate_variant, train
 from fieldtune.profiles.common.errors import DataError
@@ -75,7 +76,7 @@ def mlp_gradient_step(artefact: Artefact, data: ClientData, rate: float) -> np.n
 def ask(
     app: Any,
     kind: str,
-    message: TrainRequest | EvaluateRequest | None,
+    message: TrainRequest | EvaluateRequest | VariantRequest | None,
     add: Callable[[RecordDict], None] = lambda _: None,
 ) -> Message:
     """Send a message, to which something may be added, the way it travels: as bytes."""
@@ -83,6 +84,7 @@ def ask(
     content = RecordDict()
     if message is not None:
         content["message"] = ConfigRecord(message.scalars())
+    if isinstance(message, (TrainRequest, EvaluateRequest)):
         content["weights"] = ArrayRecord({"all": Array(message.weights)})
     add(content)
     sent = message_from_bytes(message_to_bytes(Message(content, 1, kind)))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
-from fieldtune.client.node.fleet_api import (
+from fieldtune.client.node.fleet_api import Link
+from fieldtune.client.node.link_errors import (
     KeyRefusedError,
-    Link,
     LinkError,
     NotActivatedError,
     RunEndedError,
+    TooLargeError,
     UnreachableError,
     UntrustedError,
     WrongClockError,
@@ -72,6 +74,44 @@ def test_each_refusal_has_its_kind(
         refused = refusal(port)
     assert type(refused) is kind
     assert sentence in str(refused)
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0\0\1\xff", b"\0\0\0\0" * 3, b"x"])
+def test_a_malformed_answer_to_a_combined_call_is_not_from_a_superlink(
+    tmp_path: Path, body: bytes
+) -> None:
+    with answering(tmp_path, 200, body) as port:
+        link = Link(f"localhost:{port}", server().ca_certificate, key_pair()[0], timeout_s=5)
+        try:
+            with pytest.raises(UnreachableError, match="invalid response, not from a SuperLink"):
+                link.wait(1, 0.0)
+            if body != b"\0\0\0\0" * 3:  # no message, and two objects that are empty
+                with pytest.raises(UnreachableError, match="not from a SuperLink"):
+                    link.pull(1)
+        finally:
+            link.close()
+
+
+def test_an_answer_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with answering(tmp_path, 200, bytes(3 * 2**20)) as port:
+        link = Link(f"localhost:{port}", server().ca_certificate, key_pair()[0], most_mib=lambda: 2)
+        try:
+            with pytest.raises(TooLargeError, match="3 MiB or more were sent, 2 MiB are taken"):
+                link.activate()
+        finally:
+            link.close()
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content-Length": "21", "Content-Encoding": "gzip"}], ids=["length", "gzip"]
+)
+def test_an_answer_of_unknown_size_is_refused_before_it_is_read(headers: dict[str, str]) -> None:
+    link = Link("localhost:1", server().ca_certificate, key_pair()[0])
+    try:
+        with pytest.raises(UnreachableError, match="its size is not known"):
+            link._check_size(httpx.Response(200, headers=headers))
+    finally:
+        link.close()
 
 
 @pytest.mark.parametrize(("ahead_s", "side"), [(3600, "behind"), (-3600, "ahead of")])

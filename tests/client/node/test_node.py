@@ -10,18 +10,29 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fieldtune.client.contract.combined_calls import LONGEST_WAIT_S
 from fieldtune.client.contract.messages import group_of
 from fieldtune.client.node.fleet_api import (
-    ContentPendingError,
+    HEARTBEAT_S,
     Link,
     PendingMessage,
-    RunEndedError,
-    UnreachableError,
+    Waited,
     identify_process,
     set_message_id,
 )
-from fieldtune.client.node.node import Backoff, LightNode
+from fieldtune.client.node.link_errors import (
+    ContentPendingError,
+    LinkError,
+    NotOfferedError,
+    RunEndedError,
+    TooLargeError,
+    UnreachableError,
+)
+from fieldtune.client.node.node import LightNode
 from fieldtune.client.node.state import ClientFolders, Status
+from fieldtune.client.node.waiting import Backoff, held_call_s
+
+pytestmark = pytest.mark.integration  # waits for real connections
 
 
 class SlowCoordinator(Link):
@@ -54,6 +65,9 @@ class SlowCoordinator(Link):
         self.replies.append(reply)
         assert self.node is not None
         self.node.stop()
+
+    def wait(self, node_id: int, seconds: float) -> Waited:
+        return Waited.MESSAGE
 
     def deactivate(self, node_id: int) -> None: ...
 
@@ -100,6 +114,22 @@ def test_an_outage_is_said_once_when_it_begins_and_once_when_it_ends(
     assert caplog.text.count("got through") == 1
 
 
+def test_a_message_that_is_too_large_is_answered_in_a_sentence_and_not_tried_again(
+    tmp_path: Path,
+) -> None:
+    link = SlowCoordinator([TooLargeError("999 MiB were sent")], "train")
+    serve(link, tmp_path)
+    told = link.replies[0].content.config_records["message"]
+    assert (told["trial"], told["round"]) == (3, 2)
+    assert (told["failure"], told["detail"]) == ("error", "999 MiB were sent")
+
+
+def test_an_order_that_is_too_large_is_answered_with_an_error(tmp_path: Path) -> None:
+    link = SlowCoordinator([TooLargeError("999 MiB were sent")], "query.deploy")
+    serve(link, tmp_path)
+    assert link.replies[0].error.reason == "999 MiB were sent"
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing but what is on disk outlives it."""
 
@@ -117,6 +147,79 @@ def test_a_device_that_is_killed_while_a_message_is_fetched_reports_it(
     assert link.replies[0].metadata.reply_to_message_id == "m1"
 
 
+class Patient(SlowCoordinator):
+    """Has its message only once the node has waited for it in each of these ways."""
+
+    def __init__(self, waits: Sequence[Waited | LinkError]) -> None:
+        super().__init__([])
+        self.waits, self.announced = list(waits), list[float]()
+        self.pulls = 0
+        self.activated = self.deactivated = 0
+
+    def activate(self) -> int:
+        self.activated += 1
+        return super().activate()
+
+    def deactivate(self, node_id: int) -> None:
+        self.deactivated += 1
+
+    def heartbeat(self, node_id: int) -> bool:
+        return False  # for a node that has just been told that it is unknown
+
+    def pull(self, node_id: int) -> PendingMessage | None:
+        self.pulls += 1
+        return None if self.waits else super().pull(node_id)
+
+    def wait(self, node_id: int, seconds: float) -> Waited:
+        self.announced.append(seconds)
+        outcome = self.waits.pop(0)
+        if isinstance(outcome, LinkError):
+            raise outcome
+        return outcome
+
+
+def test_a_node_without_a_message_waits_at_the_coordinator(tmp_path: Path) -> None:
+    link = Patient([Waited.NOTHING, Waited.NOTHING, Waited.MESSAGE])
+    serve(link, tmp_path)
+    assert len(link.replies) == link.activated == link.deactivated == 1
+    assert link.announced == [20.0] * 3
+    assert link.pulls == 2
+
+
+def test_a_node_that_is_told_that_it_is_unknown_connects_anew(tmp_path: Path) -> None:
+    link = Patient([Waited.UNKNOWN_NODE, Waited.MESSAGE])
+    serve(link, tmp_path)
+    assert len(link.replies) == 1
+    assert link.activated == 2
+
+
+def test_a_node_polls_where_the_coordinator_cannot_hold_a_call(tmp_path: Path) -> None:
+    link = Patient([NotOfferedError(""), NotOfferedError("")])
+    serve(link, tmp_path)
+    assert len(link.replies) == link.activated == 1
+
+
+class StoppedAsItWaits(Patient):
+    """A signal to stop comes while the call is held."""
+
+    def wait(self, node_id: int, seconds: float) -> Waited:
+        assert self.node is not None
+        self.node.stop()
+        raise AssertionError("it goes on waiting")
+
+
+def test_a_signal_to_stop_ends_the_wait(tmp_path: Path) -> None:
+    link = StoppedAsItWaits([Waited.MESSAGE])
+    serve(link, tmp_path)
+    assert link.deactivated == 1
+
+
+@pytest.mark.parametrize("idle_s", [0.0, 119.0, 121.0, 1e6])
+def test_a_node_that_waits_is_never_taken_for_offline(idle_s: float) -> None:
+    assert held_call_s(idle_s) <= LONGEST_WAIT_S
+    assert held_call_s(idle_s) + 20 <= 2 * HEARTBEAT_S  # the call after it may take as long
+
+
 class EndedRun(SlowCoordinator):
     """Has nothing more once its errors are used up."""
 
@@ -126,6 +229,15 @@ class EndedRun(SlowCoordinator):
         assert self.node is not None
         self.node.stop()
         return None
+
+
+def test_what_a_power_cut_has_left_of_an_interrupted_message_is_passed_over(tmp_path: Path) -> None:
+    folders = ClientFolders("kitchen", tmp_path, tmp_path)
+    folders.begin(b"\xff", 1, 2)
+    link = SlowCoordinator([])
+    serve(link, tmp_path)
+    assert len(link.replies) == 1
+    assert folders.unfinished() is None
 
 
 def test_an_interrupted_message_of_an_ended_run_needs_no_report(tmp_path: Path) -> None:

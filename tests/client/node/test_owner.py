@@ -17,17 +17,26 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from client.node.test_app import ask, data, report_of, request
-from fieldtune.client.contract.messages import EvaluateRequest, TrainReport
+from fieldtune.client.contract.messages import (
+    EvaluateReport,
+    EvaluateRequest,
+    TrainReport,
+    VariantRequest,
+)
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.files import DeviceData
 from fieldtune.client.data.privacy import Privacy
 from fieldtune.client.node.client_app import make_client_app
 from fieldtune.client.node.signatures import Signer
+from fieldtune.client.training import trainer
+from fieldtune.client.training.privacy_budget import PrivacyBudget
 from fieldtune.client.training.runtime import BadArtefactError, Session, Sessions
+from fieldtune.client.training.trainer import Trained
 from fieldtune.client.training.trial_run import try_first
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.deployment.certificates import Pair, make_authority
+from fieldtune.server.federation.evaluation import inconsistent
 
 __all__ = ["data"]
 
@@ -117,6 +126,21 @@ def test_an_update_leaves_the_device_clipped_and_with_noise(
     assert spread == pytest.approx(2.0 * 0.01, rel=0.15)
 
 
+def test_what_an_update_spends_is_counted_before_it_leaves(
+    mlp_artefact: Artefact, data: ClientData, tmp_path: Path
+) -> None:
+    budget = PrivacyBudget(tmp_path / "privacy.json")
+    privacy = Privacy(clip_norm=1.0, noise=10.0, max_epsilon=1.5)
+    app = make_client_app(lambda _: data, privacy_of=lambda _: privacy, budget=budget)
+    spent = []
+    for _ in range(3):
+        report = report_of(ask(app, "train", request(mlp_artefact)))
+        spent.append(budget.spent())
+    assert spent == pytest.approx([0.02, 0.04, 0.04])
+    assert report.failure == "error"
+    assert "privacy.max_epsilon = 1.5" in report.detail
+
+
 @given(arrays(np.float32, 6, elements=st.floats(-(2.0**60), 2.0**60, width=32)),
        st.floats(1e-6, 1e6))  # fmt: skip
 def test_no_update_is_longer_than_the_owner_allows(trained: np.ndarray, most: float) -> None:
@@ -124,12 +148,22 @@ def test_no_update_is_longer_than_the_owner_allows(trained: np.ndarray, most: fl
     assert np.linalg.norm(released.astype(float)) <= most * (1 + 1e-5)
 
 
-def test_a_malicious_model_returns_noise_instead_of_samples(data: ClientData) -> None:
+def test_a_malicious_model_returns_noise_instead_of_samples(
+    mlp_artefact: Artefact, data: ClientData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The "weights" of a crafted model are the samples themselves."""
-    samples = data.train_x.ravel()
-    privacy = Privacy(clip_norm=1.0, noise=1.0)
-    released = privacy.released(np.zeros(samples.size, np.float32), samples)
-    assert abs(np.corrcoef(released, samples)[0, 1]) < 0.2
+    message = request(mlp_artefact)
+    samples = np.resize(data.train_x.ravel(), message.weights.size)
+    crafted = Trained(weights=samples, samples=len(data.train_y), steps=1, loss=0.0)
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: crafted)
+
+    def stolen(privacy: Privacy) -> float:
+        weights = answer(privacy, data, message).weights
+        assert weights is not None
+        return float(abs(np.corrcoef(weights - message.weights, samples)[0, 1]))
+
+    assert stolen(Privacy()) > 0.9
+    assert stolen(Privacy(clip_norm=1.0, noise=1.0)) < 0.2
 
 
 def test_the_owners_table_stands_beside_the_data(tmp_path: Path) -> None:
@@ -189,3 +223,39 @@ def test_an_artefact_that_the_coordinator_has_not_signed_is_refused(
     assert answer(ours).failure is None
     again = report_of(ask(app, "train", request(mlp_artefact, model=None)))
     assert again.failure is None  # it holds the artefact: no signature is sent again
+
+
+class AlwaysZero:
+    """A file to deploy that answers class 0."""
+
+    input_shape, classes, micro_batch = (8, 8, 1), 10, 1
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+
+    def try_once(self) -> None: ...
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        return np.eye(1, self.classes, dtype=np.float32)[0]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_confusion_matrix_is_reported_unless_the_owner_forbids_it(
+    allowed: bool, data: ClientData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fieldtune.client.training.answer.Inference", AlwaysZero)
+    asked = VariantRequest(
+        trial=0, round=0, artefact=hashlib.sha256(b"x").hexdigest(), model=b"x",
+        metric="accuracy", loss="sparse_categorical_crossentropy",
+    )  # fmt: skip
+    app = make_client_app(lambda _: data, privacy_of=lambda _: Privacy(confusion=allowed))
+    reply = ask(app, "evaluate.variant", asked)
+    said = EvaluateReport.parse(dict(reply.content.config_records["message"]))
+    assert said.failure is None, said.detail
+    if not allowed:
+        assert said.confusion is None
+        return
+    matrix = np.reshape(said.confusion, (10, 10))
+    assert tuple(matrix.sum(axis=1)) == said.actual == tuple(np.bincount(data.test_y, None, 10))
+    assert tuple(matrix[:, 0]) == said.actual
+    assert inconsistent(said, 10) is None

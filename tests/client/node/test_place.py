@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -101,8 +103,12 @@ def test_a_status_is_there_for_others_to_read(
     (found,) = statuses()
     assert (found.name, found.state, found.last) == ("kitchen", "connecting", "train: done")
     assert (folders.run / "status.json").stat().st_mode & 0o777 == 0o644
-    (folders.run / "status.json").write_text("{")
-    assert statuses() == []
+    forged = asdict(Status("kitchen", "host:1", "raspberry-pi-5", 7, last="\x1b[2J\nall is well"))
+    (folders.run / "status.json").write_text(json.dumps(forged))
+    assert statuses()[0].last == " [2J all is well"
+    for damaged in ("{", "[]", json.dumps(forged | {"pid": "x"}), '{"changed": Infinity}'):
+        (folders.run / "status.json").write_text(damaged)
+        assert statuses() == []
 
 
 def test_a_service_uses_the_folders_that_systemd_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +14,11 @@ import pytest
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.state import Status
-from fieldtune.client.service.doctor import Finding, examine
+from fieldtune.client.service.doctor import examine
+from fieldtune.client.service.finding import Finding
 from support.answering import answering
+from support.commandline import in_this_process
+from support.connect_proxy import connect_proxy
 from support.identities import Server, key_pair, make_server, server
 
 
@@ -51,10 +53,7 @@ def found(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 
 def client(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fieldtune.client", *map(str, arguments)],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    return in_this_process("client", *arguments)
 
 
 def test_a_device_with_nobody_to_talk_to_is_told_so(tmp_path: Path, data: str) -> None:
@@ -103,6 +102,38 @@ def test_a_board_whose_clock_stood_still_is_told_so_and_not_that_the_certificate
     assert "certificate" not in said
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_behind_a_proxy_the_coordinator_is_examined_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    unknown = b'{"code": 2004}'
+    with answering(tmp_path, 412, unknown) as port, connect_proxy(refuses=refuses) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        said = found(examine(bundle_for(port, tmp_path), None, "raspberry-pi-5"))
+    assert set(proxy.asked) == {f"localhost:{port}"}
+    if refuses:
+        why = f"the HTTP proxy does not connect to localhost:{port}: 403 Forbidden"
+        assert said["network"].message == why
+        assert said["network"].remedy == "have it allow CONNECT to there, or check $HTTPS_PROXY"
+        assert "admission" not in said
+    else:
+        assert said["network"].message.startswith("the HTTP proxy 127.0.0.1:")
+        assert said["clock"].remedy is None
+        assert "does not accept this device" in said["admission"].message
+
+
+def test_what_is_no_proxy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.local:1080")
+    file = bundle_for(1, tmp_path)
+    said = found(examine(file, None, "raspberry-pi-5"))
+    assert said["network"].remedy is not None
+    assert said["network"].remedy.startswith("give the URL of an HTTP proxy")
+    done = client("run", file, "--data", tmp_path, "--profile", "raspberry-pi-5")
+    assert done.returncode == 2
+    assert "'socks5://proxy.local:1080': give the URL of an HTTP proxy" in done.stderr
+
+
 def test_bad_data_a_short_board_and_a_readable_bundle_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,10 +151,17 @@ def test_bad_data_a_short_board_and_a_readable_bundle_are_told(
 def test_the_doctor_ends_with_what_keeps_the_device_out(tmp_path: Path, data: str) -> None:
     file = bundle_for(1, tmp_path)
     done = client("doctor", file, "--data", data, "--profile", "raspberry-pi-5")
+    assert "INFO" not in done.stderr
     assert done.returncode == 7
     assert "✗ network" in done.stdout
     assert "1 problem prevents this device from taking part" in done.stderr
     assert "Traceback" not in done.stderr
+    done = client("doctor", file, "--data", data, "--profile", "raspberry-pi-5", "--format", "json")
+    assert done.returncode == 7
+    failed = [
+        each["topic"] for each in json.loads(done.stdout) if not each["ok"] and each["blocking"]
+    ]
+    assert failed == ["network"]
 
 
 def test_install_can_show_its_unit_and_touch_nothing(tmp_path: Path, data: str) -> None:
@@ -165,3 +203,5 @@ def test_status_tells_the_living_from_the_dead(tmp_path: Path) -> None:
     assert "alive connected" in said
     assert "dead ended unexpectedly" in said
     assert "train: done" in said
+    told = json.loads(client("status", "--format", "json").stdout)
+    assert [(each["name"], each["ended"]) for each in told] == [("alive", False), ("dead", True)]

@@ -13,8 +13,14 @@ from pathlib import Path
 import pytest
 
 from fieldtune.client.contract.bundle import Bundle
+from fieldtune.client.node.proxy import checked_proxy, proxy_to, proxy_to_install
 from fieldtune.client.service import systemd as service_module
-from fieldtune.client.service.systemd import Service, install, memory_limit_mib, systemd_version
+from fieldtune.client.service.systemd import (
+    Service,
+    install,
+    memory_limit_mib,
+    systemd_version,
+)
 from fieldtune.profiles.common.errors import FleetError, UsageError
 from fieldtune.profiles.host.probe import probe
 from support.identities import key_pair, server
@@ -55,8 +61,9 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
         {"user": "daemon"},
         {"reports_power": True},
         {"data": "my.module:load", "directory": Path("/tmp")},
+        {"proxy": "http://user:100%25@proxy.local:3128"},
     ],
-    ids=["made-up user", "user", "power", "function"],
+    ids=["made-up user", "user", "power", "function", "proxy"],
 )
 def test_systemd_finds_nothing_wrong_with_the_unit(
     service: Service, tmp_path: Path, changes: dict[str, object]
@@ -161,3 +168,78 @@ def test_without_systemd_the_command_that_starts_the_client_is_said_whole(
     kept, data = f"{tmp_path}/etc/kitchen.bundle.toml", f"'{service.data}'"
     command = f"client run {kept} --data {data} --profile raspberry-pi-zero-2w"
     assert str(refused.value).endswith(command)
+
+
+def test_a_proxys_password_reaches_the_service_in_a_file_that_others_cannot_read(
+    service: Service, bundle: Bundle, tmp_path: Path
+) -> None:
+    secret = "http://user:pa%25ss$word@proxy.local:3128"
+    unit = install(replace(service, proxy=secret), bundle, tmp_path)
+    assert "ss$word" not in unit.read_text()
+    assert "\nEnvironmentFile=/etc/fieldtune/kitchen.env\n" in unit.read_text()
+    kept = tmp_path / "etc/fieldtune/kitchen.env"
+    assert kept.read_text() == f"HTTPS_PROXY='{secret}'\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    unit = install(service, bundle, tmp_path)  # without a proxy
+    assert "EnvironmentFile" not in unit.read_text()
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["proxy.local:3128", "socks5://p:1", "ftp://p", "http://p:port", "http://", "http://a b"]
+)
+def test_what_is_no_http_proxy_is_a_sentence(url: str) -> None:
+    with pytest.raises(UsageError, match="give the URL of an HTTP proxy"):
+        checked_proxy(url, "--proxy")
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "named"),
+    [
+        ("socks5://u:secret@p:1", "http://p:1", "--proxy"),
+        ("u:secret@p:1", "http://p:1", "--proxy"),
+        ("http://u:pa/secret@p:1", "http://p:1", "--proxy"),
+        (None, "socks5://p:1", "$HTTPS_PROXY"),
+    ],
+)
+def test_a_wrong_proxy_is_said_to_be_of_where_it_comes_from_and_without_its_password(
+    option: str | None, variable: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", variable)
+    with pytest.raises(UsageError) as refused:
+        proxy_to_install(option)
+    assert str(refused.value).startswith(f"{named} is '")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_a_wrong_variable_is_named(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(variable, "socks5://p:1")
+    with pytest.raises(UsageError, match=re.escape(f"${variable} is 'socks5://p:1'")):
+        proxy_to("coordinator.local")
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("http://proxy.local:3128", ("proxy.local", 3128)),
+        ("proxy.local:3128", ("proxy.local", 3128)),  # as curl takes it
+        ("https://u:p@proxy.local/", ("proxy.local", 443)),
+        ("", None),
+    ],
+)
+def test_the_proxy_is_that_of_the_environment(
+    url: str, found: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"HTTPS_PROXY": url, "NO_PROXY": "coordinator.local"})
+    assert proxy_to("elsewhere.local") == found
+    assert bool(proxy_to_install(None)) == bool(found)
+    assert proxy_to("coordinator.local") is None
+
+
+def test_what_the_owner_allows_is_in_the_unit(service: Service) -> None:
+    allowed = replace(service, privacy=("noise=3", "metrics=accuracy, auc"))
+    (start,) = [line for line in allowed.text().splitlines() if line.startswith("ExecStart=")]
+    assert start.endswith('--privacy noise=3 --privacy "metrics=accuracy, auc"')

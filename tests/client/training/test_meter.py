@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from fieldtune.client.training.meter import HostMeter, Latency, Measurement, latency
+from fieldtune.client.training.measurement import Latency, Measurement, latency
+from fieldtune.client.training.meter import HostMeter
 from fieldtune.profiles.host.probe import Host
 
 STATUS = "Name: x\nVmHWM:\t  {peak} kB\nVmSwap:\t  {swap} kB\n"

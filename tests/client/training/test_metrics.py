@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from fieldtune.client.training.metrics import auc
-from fieldtune.client.training.trainer import metric_function, own_metric
+from fieldtune.client.training.metrics import auc, metric_function, own_metric
 from fieldtune.profiles.common.errors import UsageError
 
 

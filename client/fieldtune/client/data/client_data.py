@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import DataError
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a raw value becomes what a model is trained on: ``(value - offset) / scale``."""
+
+    offset: float = 0.0
+    scale: float = 1.0
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Raw values of any shape, scaled; as they are where there is nothing to do."""
+        found = np.asarray(values, np.float32)
+        if self.offset:
+            found = found - np.float32(self.offset)
+        return found / np.float32(self.scale) if self.scale != 1 else found
+
+
+PIXELS = Scaling(0.0, 255.0)
+"""Of images, whose pixels are 0..255."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +39,8 @@ class ClientData:
         train_x: float32 ``[n, *input_shape]``; ``test_x`` likewise.
         train_y: int32 ``[n]`` in ``0..classes - 1``; ``test_y`` likewise.
         classes: number of classes in the whole task, not on this client.
+        labels: names of the classes in the order of their numbers; empty where none are given.
+        scaling: that was applied to the raw samples.
 
     Raises:
         DataError: a shape, dtype or label is invalid.
@@ -29,6 +51,8 @@ class ClientData:
     test_x: NDArray[np.float32]
     test_y: NDArray[np.int32]
     classes: int
+    labels: tuple[str, ...] = ()
+    scaling: Scaling = Scaling()
 
     def __post_init__(self) -> None:
         if len(self.train_y) == 0:

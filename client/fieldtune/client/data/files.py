@@ -1,60 +1,35 @@
 """Reading a device's data from a folder or a function; it never leaves the device.
 
-A folder contains files of one kind: ``.npz`` (arrays ``x`` and ``y``), ``.csv`` (a header, one
-sample per line) or images (one folder per label). ``docs/device.md`` describes them. An error
-message is one sentence that names the file and never includes a sample, because it is sent to the
-coordinator.
+``docs/device.md`` describes what may be in the folder. An error message is one sentence that never
+includes a sample, because it is sent to the coordinator.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import tomllib
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fieldtune.client.data.arrays import check_arrays, read_npz
-from fieldtune.client.data.client_data import ClientData
-from fieldtune.client.data.images import SUFFIXES, read_image
+from fieldtune.client.data.client_data import PIXELS, ClientData, Scaling
+from fieldtune.client.data.description import DESCRIPTION, DataDescription, read_description
+from fieldtune.client.data.formats import (
+    FRESH,
+    Samples,
+    checked_samples,
+    included_test_part,
+    kind_of,
+    read_part,
+)
 from fieldtune.client.data.privacy import Privacy
-from fieldtune.profiles.common.errors import DataError, did_you_mean
+from fieldtune.profiles.common.errors import DataError
 from fieldtune.profiles.common.load_object import load_object
-from fieldtune.profiles.common.toml import from_toml
-from fieldtune.profiles.common.validation import first_error
 
 _LOG = logging.getLogger(__name__)
-DESCRIPTION = "data.toml"
-_Samples = tuple[NDArray[np.float32], NDArray[Any]]
-
-
-class DataDescription(BaseModel):
-    """The content of ``data.toml``, in the data folder or, for a function, the working directory.
-
-    Args:
-        classes: number of classes of the whole task, the same on every device.
-        labels: names of the classes in the order of their numbers, the same on every device.
-        label_column: name of the label column of a ``.csv``; default: the last column.
-        shape: shape of one sample of a ``.csv``; default: a flat row.
-        test_share: share of the samples used for testing if there is no separate test data.
-        privacy: what the device's owner allows the coordinator.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: int | None = Field(default=None, ge=2)
-    labels: tuple[str, ...] | None = Field(default=None, min_length=2)
-    label_column: str | None = None
-    shape: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    test_share: float = Field(default=0.25, gt=0, lt=1)
-    privacy: Privacy = Privacy()
 
 
 class DeviceData:
@@ -65,10 +40,11 @@ class DeviceData:
 
     Args:
         where: a folder, or ``package.module:function``.
+        allowed: ``KEY=VALUE`` entries that override those of ``[privacy]``.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, where: str, allowed: Sequence[str] = ()) -> None:
+        self._where, self._allowed = where, allowed
         self._data: ClientData | None = None
         self._privacy: Privacy | None = None
 
@@ -78,11 +54,32 @@ class DeviceData:
             self._data = load_device_data(self._where)
         return self._data
 
+    def fresh(self) -> ClientData | None:
+        """The samples in the folder ``fresh`` as they are now (:func:`load_fresh`)."""
+        return load_fresh(self._where)
+
+    def fresh_stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes when a file in the folder ``fresh`` does, or ``data.toml``; empty without."""
+        folder = Path(self._where)
+        try:
+            fresh = [file for file in sorted((folder / FRESH).rglob("*")) if file.is_file()]
+            described = [folder / DESCRIPTION] if (folder / DESCRIPTION).is_file() else []
+            files = [(file, file.stat()) for file in (*fresh, *(described if fresh else ()))]
+        except OSError:
+            return ()
+        return tuple((str(file), about.st_size, about.st_mtime_ns) for file, about in files)
+
     def privacy(self, node_config: Mapping[str, object] | None = None) -> Privacy:
-        """What the owner allows; raises DataError if ``data.toml`` is invalid."""
+        """What the owner allows.
+
+        Raises:
+            DataError: ``data.toml`` is invalid.
+            UsageError: an entry of ``allowed`` is.
+        """
         if self._privacy is None:
             folder = Path(self._where)
-            self._privacy = _description(folder if folder.is_dir() else Path()).privacy
+            described = read_description(folder if folder.is_dir() else Path()).privacy
+            self._privacy = Privacy.given(self._allowed, described)
         return self._privacy
 
 
@@ -104,151 +101,61 @@ def load_device_data(where: str) -> ClientData:
         raise DataError(f"{where} does not fit into memory: give this device less data") from None
 
 
+def load_fresh(where: str) -> ClientData | None:
+    """The samples in the folder ``fresh`` beside the data, as training and as test part alike.
+
+    None where there is no such folder, or it is empty.
+
+    Raises:
+        DataError: they do not fit ``data.toml``.
+    """
+    folder = Path(where)
+    fresh = folder / FRESH
+    if not (fresh.is_dir() and any(fresh.iterdir())):
+        return None
+    try:
+        about = read_description(folder)
+        samples = read_part(fresh, about)
+        return _client_data(str(fresh), samples, samples, about, _scaling(folder, about))
+    except OSError as failed:
+        raise DataError(f"{failed.filename or fresh} cannot be read: {failed.strerror}") from None
+    except (MemoryError, RecursionError):
+        raise DataError(f"{fresh} does not fit into memory: keep fewer samples in it") from None
+
+
 def _from_folder(where: str, folder: Path) -> ClientData:
     if not folder.is_dir():
         raise DataError(
             f"the data folder {where} does not exist: give a folder, or package.module:function"
         )
-    about = _description(folder)
+    about = read_description(folder)
     if (folder / "train").is_dir() and (folder / "test").is_dir():
-        train, test = _read_part(folder / "train", about), _read_part(folder / "test", about)
+        train, test = read_part(folder / "train", about), read_part(folder / "test", about)
     else:
         train, test = _read_split(folder, about)
-    return _client_data(where, train, test, about)
+    return _client_data(where, train, test, about, _scaling(folder, about))
 
 
-def _description(folder: Path) -> DataDescription:
-    file = folder / DESCRIPTION
-    if not file.exists():
-        return DataDescription()
-    try:
-        return DataDescription.model_validate(from_toml(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failed:
-        raise DataError(f"{file} cannot be read: {failed}") from None
-    except ValidationError as wrong:
-        raise DataError(f"{file}: {first_error(wrong, DataDescription, quotes=False)}") from None
+def _scaling(folder: Path, about: DataDescription) -> Scaling:
+    """What a raw value is: of images a pixel in 0..255, which is read as 0..1."""
+    part = folder / "train" if (folder / "train").is_dir() else folder
+    if kind_of(part) != "images":
+        return Scaling(about.offset, about.scale)
+    if about.offset != 0 or about.scale != 1:
+        raise DataError(
+            f"{DESCRIPTION} has offset or scale, but images are always read as 0..1: remove them"
+        )
+    return PIXELS
 
 
-def _read_split(folder: Path, about: DataDescription) -> tuple[_Samples, _Samples]:
+def _read_split(folder: Path, about: DataDescription) -> tuple[Samples, Samples]:
     """Training and test data; ``.npz`` files may contain the test data themselves."""
-    if files := sorted(folder.glob("*.npz")):
-        _check_one_kind(folder)
-        tests = [_npz(file, "x_test", "y_test") for file in files if _has_test(file)]
-        if tests:
-            return _joined(folder, [_npz(file) for file in files]), _joined(folder, tests)
-    return _split(_read_part(folder, about), about.test_share)
+    test = included_test_part(folder)
+    samples = read_part(folder, about)
+    return _split(samples, about.test_share) if test is None else (samples, test)
 
 
-def _read_part(folder: Path, about: DataDescription) -> _Samples:
-    kind = _check_one_kind(folder)
-    if kind == "npz":
-        return _joined(folder, [_npz(file) for file in sorted(folder.glob("*.npz"))])
-    if kind == "csv":
-        return _joined(folder, [_csv(file, about) for file in sorted(folder.glob("*.csv"))])
-    return _images(folder)
-
-
-def _check_one_kind(folder: Path) -> str:
-    kinds = [kind for kind in ("npz", "csv") if any(folder.glob(f"*.{kind}"))]
-    if any(each.is_dir() and each.name not in ("train", "test") for each in folder.iterdir()):
-        kinds.append("images")
-    if not kinds:
-        raise DataError(
-            f"{folder} contains no data: put .npz or .csv files in it, or a folder of images per "
-            "label"
-        )
-    if len(kinds) > 1:
-        raise DataError(
-            f"{folder} contains {' and '.join(kinds)}: keep only one kind of data in it"
-        )
-    return kinds[0]
-
-
-def _joined(folder: Path, parts: Sequence[_Samples]) -> _Samples:
-    shapes = {x.shape[1:] for x, _ in parts}
-    if len(shapes) > 1:
-        raise DataError(f"{folder}: samples of different shapes: {sorted(shapes)}")
-    return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
-
-
-def _has_test(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return "x_test.npy" in archive.namelist()
-    except Exception:  # zipfile raises almost anything over damaged bytes
-        return False  # reading the training data will report the error
-
-
-def _npz(file: Path, x_name: str = "x", y_name: str = "y") -> _Samples:
-    arrays = read_npz(file, (x_name, y_name))
-    if len(arrays) < 2:
-        raise DataError(f"{file} must hold the arrays {x_name} and {y_name}")
-    return _samples(str(file), arrays[x_name], arrays[y_name], (x_name, y_name))
-
-
-def _samples(
-    where: str, x: NDArray[Any], y: NDArray[Any], names: tuple[str, str] = ("x", "y")
-) -> _Samples:
-    samples = check_arrays(where, x, y, names)
-    if y.dtype.kind not in "biufUSO":
-        raise DataError(f"{where}: y holds {y.dtype}, not labels: number the classes 0, 1, 2, ...")
-    return samples, y
-
-
-def _csv(file: Path, about: DataDescription) -> _Samples:
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            names = [name.strip().strip('"') for name in lines.readline().split(",")]
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"{file} cannot be read as text: write it again as UTF-8") from None
-    label = about.label_column or names[-1]
-    if label not in names:
-        raise DataError(f"{file} has no column {label!r}{did_you_mean(label, names)}")
-    at = names.index(label)
-    others = [column for column in range(len(names)) if column != at]
-    if not others:
-        raise DataError(f"{file} has one column: features and a label are needed")
-    read: dict[str, Any] = {
-        "delimiter": ",", "skiprows": 1, "ndmin": 2, "encoding": "utf-8-sig", "quotechar": '"',
-    }  # fmt: skip
-    try:
-        with warnings.catch_warnings(action="ignore"):  # empty lines, which are skipped
-            x = np.loadtxt(file, np.float32, usecols=others, **read)
-            y = np.loadtxt(file, np.str_, usecols=[at], **read)[:, 0]
-    except OSError as failed:
-        raise DataError(f"{file} cannot be read: {failed.strerror}") from None
-    except ValueError as failed:
-        place = re.search(r"at row (\d+)(?:, column (\d+))?", str(failed))
-        row = f" in line {int(place[1]) + 2}" if place else ""
-        column = f", column {place[2]}" if place and place[2] else ""
-        raise DataError(f"{file}{row}{column}: not a number, or a column is missing") from None
-    if about.shape is not None:
-        if int(np.prod(about.shape)) != x.shape[1]:
-            raise DataError(
-                f"{file} has {x.shape[1]} features, {DESCRIPTION} has shape = {list(about.shape)}"
-            )
-        x = x.reshape(len(x), *about.shape)
-    return check_arrays(str(file), x, np.char.strip(y)), np.char.strip(y)
-
-
-def _images(folder: Path) -> _Samples:
-    images: list[NDArray[np.float32]] = []
-    names: list[str] = []
-    for label in sorted(each for each in folder.iterdir() if each.is_dir()):
-        for file in sorted(each for each in label.iterdir() if each.suffix.lower() in SUFFIXES):
-            images.append(read_image(file))
-            names.append(label.name)
-            if images[-1].shape != images[0].shape:
-                raise DataError(
-                    f"{file} has shape {images[-1].shape}, others {images[0].shape}: convert all "
-                    "images to the same size and number of channels"
-                )
-    if not images:
-        raise DataError(f"{folder}: its folders contain no images ({', '.join(SUFFIXES)})")
-    return np.stack(images), np.array(names)
-
-
-def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
+def _split(samples: Samples, test_share: float) -> tuple[Samples, Samples]:
     """A deterministic split with at least one sample on either side."""
     x, y = samples
     if len(y) < 2:
@@ -261,7 +168,9 @@ def _split(samples: _Samples, test_share: float) -> tuple[_Samples, _Samples]:
     return (x[train], y[train]), (x[test], y[test])
 
 
-def _client_data(where: str, train: _Samples, test: _Samples, about: DataDescription) -> ClientData:
+def _client_data(
+    where: str, train: Samples, test: Samples, about: DataDescription, scaling: Scaling
+) -> ClientData:
     if not len(train[1]):
         raise DataError(f"{where} has no training samples: provide at least one")
     if about.labels is not None and about.classes not in (None, len(about.labels)):
@@ -273,7 +182,12 @@ def _client_data(where: str, train: _Samples, test: _Samples, about: DataDescrip
     if not classes:
         classes = max(2, 1 + max(int(part.max()) for part in (train_y, test_y) if len(part)))
         _LOG.info("found %d classes in the labels; %s can set the number", classes, DESCRIPTION)
-    return ClientData(train[0], train_y, test[0], test_y, classes=classes)
+    if scaling != PIXELS:  # images are read as 0..1 already
+        train, test = ((scaling.apply(x), y) for x, y in (train, test))
+    return ClientData(
+        train[0], train_y, test[0], test_y, classes=classes, labels=about.labels or (),
+        scaling=scaling,
+    )  # fmt: skip
 
 
 def _numbers(y: NDArray[Any], labels: tuple[str, ...] | None) -> NDArray[np.int32]:
@@ -310,15 +224,16 @@ def _from_function(where: str) -> ClientData:
         returned = function()
     except DataError:
         raise
-    except Exception as failed:  # a user's function may raise anything
+    except (Exception, SystemExit) as failed:  # a user's function may raise anything
         raise DataError(f"{where} raised {type(failed).__name__}") from failed
     if isinstance(returned, ClientData):
         return returned
-    about = _description(Path.cwd())
-    return _client_data(where, *_returned(where, returned, about.test_share), about)
+    about = read_description(Path.cwd())
+    train, test = _returned(where, returned, about.test_share)
+    return _client_data(where, train, test, about, Scaling(about.offset, about.scale))
 
 
-def _returned(where: str, returned: Any, test_share: float) -> tuple[_Samples, _Samples]:
+def _returned(where: str, returned: Any, test_share: float) -> tuple[Samples, Samples]:
     """Training and test data from a function's ``(x, y)``, ``(x, y, owner)`` or 4-tuple.
 
     ``(x, y, owner)`` is what the function of a study returns; the 4-tuple is
@@ -332,9 +247,9 @@ def _returned(where: str, returned: Any, test_share: float) -> tuple[_Samples, _
         raise DataError(
             f"{where} returned something that is not an array: give all samples the same shape"
         ) from None
-    train = _samples(where, arrays[0], arrays[1])
+    train = checked_samples(where, arrays[0], arrays[1])
     if len(arrays) == 4:
-        return train, _samples(where, arrays[2], arrays[3])
+        return train, checked_samples(where, arrays[2], arrays[3])
     return _split(train, test_share)
 
 

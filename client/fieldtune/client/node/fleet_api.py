@@ -1,34 +1,23 @@
 """Everything that devices and message builders use of Flower beyond its public API.
 
-Valid for :data:`FLOWER_VERSION`; ``tests/client/node/test_flower.py`` checks the assumptions. It
+Valid for :data:`FLOWER_VERSIONS`; ``tests/client/node/test_flower.py`` checks the assumptions. It
 has two parts: functions for processes that create messages without a SuperLink (identity, message
 ids, serialisation); and :class:`Link`, the device's side of the Fleet API, the protocol of Flower's
-own SuperNode (protobuf over HTTP, each request signed by the device).
-
-::
-
-    LinkError
-    ├── UnreachableError           the network, the proxy or the SuperLink is down: try again
-    │   └── ContentPendingError    the coordinator is still uploading the content: try again soon
-    ├── UntrustedError             the coordinator's certificate is not valid for this device
-    ├── WrongClockError            the device's clock differs too much from the coordinator's
-    ├── KeyRefusedError            the device's key is unknown
-    ├── NotActivatedError          Flower's error 2004: the key is unknown or already connected
-    └── RunEndedError              the run has ended, or the message has been deleted
+own SuperNode (protobuf over HTTP, each request signed by the device), and of the combined calls
+(:mod:`fieldtune.client.contract.combined_calls`).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
+import secrets
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -46,9 +35,11 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
     PullMessagesRequest,
+    PullMessagesResponse,
     PushMessagesRequest,
+    PushMessagesResponse,
 )
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     PullObjectRequest,
@@ -67,22 +58,30 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
-from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-FLOWER_VERSION = "1.41"
-"""The major and minor version of Flower that this module was written for."""
+from fieldtune.client.contract.combined_calls import NEWS, REPLY, TAKE, WAIT, Parts, that_fit
+from fieldtune.client.node.clock import clock_error, server_date
+from fieldtune.client.node.link_errors import (
+    ContentPendingError,
+    NotOfferedError,
+    RunEndedError,
+    TooLargeError,
+    UnreachableError,
+    UntrustedError,
+    WrongClockError,
+    checked,
+)
+
+FLOWER_VERSIONS = ("1.41", "1.42")
+"""The versions of Flower, major and minor, that this module is tested with."""
 HEARTBEAT_S = 30.0
 """Heartbeat interval; Flower considers a node offline after twice this time without one."""
 NODE_UNAVAILABLE = 5
 """Flower's error code for a node that is currently unavailable; the request is then repeated."""
-_NOT_ACTIVATED = 2004
-"""Flower's FLEET_NODE_ACTIVATION_FAILED; importing its error module would import fastapi."""
-_CLOCK_TOLERANCE_S = 5.0
-_IGNORE_TIME = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME."""
-_SUPERLINK_DOWN = (502, 503, 504)
+_KEEP_ALIVE_S = 70.0
+"""An unused connection is kept this long; the coordinator's proxy closes it after 75 s."""
 _Result = TypeVar("_Result")
 
 
@@ -111,49 +110,25 @@ def head_to_bytes(message: Message) -> bytes:
     return message_to_bytes(remove_content_from_message(message))
 
 
-def empty_run(run_id: int) -> Run:
-    """A run without a SuperLink."""
-    return Run.create_empty(run_id)
-
-
-class LinkError(Exception):
-    """A request to the coordinator failed; the message gives the reason."""
-
-
-class UnreachableError(LinkError):
-    """The network, the proxy or the SuperLink is down."""
-
-
-class ContentPendingError(UnreachableError):
-    """A message's metadata has arrived, but the coordinator is still uploading its content."""
-
-
-class UntrustedError(LinkError):
-    """The coordinator's certificate is not valid for this device."""
-
-
-class WrongClockError(LinkError):
-    """The device's clock differs too much: signatures or certificates are refused for that."""
-
-
-class KeyRefusedError(LinkError):
-    """The coordinator does not accept the device's signature."""
-
-
-class NotActivatedError(LinkError):
-    """Flower's error 2004."""
-
-
-class RunEndedError(LinkError):
-    """The run has ended or the message has been deleted: no reply is needed."""
-
-
 @dataclass(frozen=True)
 class PendingMessage:
-    """A message assigned to the device whose content has not been fetched yet."""
+    """A message assigned to the device whose content has not been fetched completely yet."""
 
     head: Message
     object_ids: tuple[str, ...]
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """Objects that have been fetched, or came with the head."""
+    confirmed: bool = False
+    """Whether all came with the head, and the SuperLink knows that they have arrived."""
+
+
+class Waited(Enum):
+    """What came of waiting for a message."""
+
+    MESSAGE = auto()
+    NOTHING = auto()
+    UNKNOWN_NODE = auto()
+    """The SuperLink does not know the node."""
 
 
 class Link:
@@ -165,8 +140,10 @@ class Link:
         private_key: OpenSSH format (PEM); it identifies the device.
         certificate: PEM, for the private key; None: it has none.
         timeout_s: timeout of one request.
+        most_mib: of a message, and of a single answer; a larger one is not received.
 
-    Methods raise subclasses of :class:`LinkError`. Thread-safe.
+    Methods raise subclasses of :class:`~fieldtune.client.node.link_errors.LinkError`. Thread-safe,
+    apart from :meth:`pull`.
     """
 
     def __init__(
@@ -176,6 +153,7 @@ class Link:
         private_key: str,
         certificate: str | None = None,
         timeout_s: float = 30.0,
+        most_mib: Callable[[], float] = lambda: 200.0,
     ) -> None:
         key = load_ssh_private_key(private_key.encode(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -186,12 +164,19 @@ class Link:
         context.load_verify_locations(cadata=ca_certificate)
         if certificate is not None:
             show_certificate(context, certificate, private_key)
-        self._client = FleetHttpClient(
-            f"https://{address}",
-            interceptors=[_Signature(key)],
+        self._client = FleetHttpClient(f"https://{address}", interceptors=[_Signature(key)])
+        self._client._client.close()
+        self._client._client = httpx.Client(
             verify=context,
             timeout=timeout_s,
+            limits=httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S),
+            event_hooks={"response": [self._check_size]},
         )
+        self._timeout_s, self._most_mib = timeout_s, most_mib
+        self._offered = True
+        """Whether combined calls are offered, as far as known."""
+        self._process, self._takes = secrets.token_hex(4), 0
+        """Together the number of the next call TAKE."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -209,6 +194,18 @@ class Link:
         )
         return bool(self._call(lambda: self._client.SendNodeHeartbeat(request)).success)
 
+    def wait(self, node_id: int, seconds: float) -> Waited:
+        """Send a heartbeat, and wait until a message comes in, or so many seconds.
+
+        Raises:
+            NotOfferedError: the coordinator cannot hold a call until a message comes in.
+        """
+        request = SendNodeHeartbeatRequest(
+            node=ProtoNode(node_id=node_id), heartbeat_interval=HEARTBEAT_S
+        )
+        parts = request.SerializeToString(), f"{seconds:.0f}".encode()
+        return self._combined(WAIT, _outcome, *parts, wait_s=seconds)
+
     def deactivate(self, node_id: int) -> None:
         """Register the device as offline."""
         self._call(lambda: self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id)))
@@ -216,19 +213,34 @@ class Link:
     def pull(self, node_id: int) -> PendingMessage | None:
         """The next message for the device, or None. The SuperLink delivers each only once."""
         request = PullMessagesRequest(node=ProtoNode(node_id=node_id))
-        pulled = self._call(lambda: self._client.PullMessages(request))
+        number = f"{self._process} {self._takes}".encode()
+        try:
+            pulled, contents = self._combined(TAKE, _pulled, request.SerializeToString(), number)
+            self._takes += 1
+        except NotOfferedError:
+            pulled, contents = self._call(lambda: self._client.PullMessages(request)), {}
         if not pulled.messages_list:
             return None
         trees = iterate_object_tree(pulled.message_object_trees[0])
+        object_ids = tuple(tree.object_id for tree in trees)
         return PendingMessage(
-            message_from_proto(pulled.messages_list[0]), tuple(tree.object_id for tree in trees)
+            message_from_proto(pulled.messages_list[0]),
+            object_ids,
+            contents,
+            confirmed=contents.keys() >= set(object_ids),
         )
 
     def fetch(self, node_id: int, pending: PendingMessage) -> Message:
-        """Fetch the message's content; may be repeated."""
+        """Fetch what is missing of the message's content; may be repeated.
+
+        Raises:
+            TooLargeError: it is larger than the device takes; it need not be tried again.
+        """
         node, run_id = ProtoNode(node_id=node_id), pending.head.metadata.run_id
-        message_id, contents = pending.head.metadata.message_id, {}
+        message_id, contents = pending.head.metadata.message_id, pending.contents
         for object_id in pending.object_ids:
+            if object_id in contents:
+                continue
             wanted = PullObjectRequest(node=node, run_id=run_id, object_id=object_id)
             got = self._call(partial(self._client.PullObject, wanted))
             if not got.object_found:
@@ -236,10 +248,12 @@ class Link:
             if not got.object_available:
                 raise ContentPendingError("the message's content has not arrived yet")
             contents[object_id] = got.object_content
-        received = ConfirmMessageReceivedRequest(
-            node=node, run_id=run_id, message_object_id=message_id
-        )
-        self._call(lambda: self._client.ConfirmMessageReceived(received))
+            self._check(sum(map(len, contents.values())))
+        if not pending.confirmed:
+            received = ConfirmMessageReceivedRequest(
+                node=node, run_id=run_id, message_object_id=message_id
+            )
+            self._call(lambda: self._client.ConfirmMessageReceived(received))
         try:
             message = inflate_object_from_contents(message_id, contents)
         except Exception as malformed:  # the bytes may make Flower or protobuf raise anything
@@ -260,44 +274,102 @@ class Link:
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[runtime_s],
             )
+            contents = {
+                object_id: part.deflate()
+                for object_id, part in get_all_nested_objects(reply).items()
+            }
+        objects = (
+            PushObjectRequest(object_id=object_id, object_content=content).SerializeToString()
+            for object_id, content in that_fit(contents.items())
+        )
+        try:
+            pushed = self._combined(REPLY, _pushed, request.SerializeToString(), *objects)
+        except NotOfferedError:
             pushed = self._call(lambda: self._client.PushMessages(request))
-            wanted = set(pushed.objects_to_push)
-            for object_id, part in get_all_nested_objects(reply).items():
-                if object_id in wanted:
-                    content = PushObjectRequest(
-                        node=node,
-                        run_id=reply.metadata.run_id,
-                        object_id=object_id,
-                        object_content=part.deflate(),
-                        session_id=pushed.session_id,
-                    )
-                    self._call(partial(self._client.PushObject, content))
+        for object_id in pushed.objects_to_push:
+            content = PushObjectRequest(
+                node=node,
+                run_id=reply.metadata.run_id,
+                object_id=object_id,
+                object_content=contents[object_id],
+                session_id=pushed.session_id,
+            )
+            self._call(partial(self._client.PushObject, content))
+
+    def _combined(
+        self,
+        path: str,
+        read: Callable[[list[bytes]], _Result],
+        *parts: bytes,
+        wait_s: float = 0.0,
+    ) -> _Result:
+        """Make a combined call, and read the parts of its answer."""
+        if not self._offered:
+            raise NotOfferedError(path)
+        call: Any = self._client._unary_unary  # for protobuf messages; Parts has their methods
+
+        def request() -> _Result:
+            answer: Parts = call(
+                path=path,
+                rpc_method=path,
+                request=Parts(*parts),
+                response_type=Parts,
+                timeout=self._timeout_s + wait_s,
+            )
+            return read(answer.parts)
+
+        try:
+            return self._call(request)
+        except NotOfferedError:
+            self._offered = False
+            raise
+
+    def _check_size(self, response: httpx.Response) -> None:
+        """Refuse an answer that is too large, or of unknown size, before its body is read."""
+        size = response.headers.get("content-length")
+        if size is None or "content-encoding" in response.headers:
+            raise UnreachableError("invalid response, not from a SuperLink: its size is not known")
+        self._check(int(size))
+
+    def _check(self, size: int) -> None:
+        if size > (most_mib := self._most_mib()) * 2**20:
+            raise TooLargeError(
+                f"{size / 2**20:.0f} MiB or more were sent, {most_mib:.0f} MiB are taken "
+                "(privacy.max_model_mib)"
+            )
 
     def _call(self, request: Callable[[], _Result]) -> _Result:
         try:
-            return _call(request)
+            return checked(request)
+        except UnreachableError:
+            self._offered = True  # there may be another coordinator next time
+            raise
         except UntrustedError as untrusted:
             if wrong := clock_error(server_date(self._address, self._ca_certificate)):
                 raise WrongClockError(f"{wrong} ({untrusted})") from None
             raise
 
 
-def _call(request: Callable[[], _Result]) -> _Result:
-    """Make a request and convert its exceptions to :class:`LinkError`."""
-    try:
-        return request()
-    except httpx.HTTPStatusError as refused:
-        raise _http_error(refused.response) from None
-    except httpx.TransportError as failed:
-        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(failed)) or type(failed).__name__
-        if "WRONG_VERSION_NUMBER" in reason:
-            reason = "the server there does not use TLS, so it is not the coordinator"
-        if "CERTIFICATE_VERIFY_FAILED" in reason:
-            why = reason.partition("failed: ")[2].partition(" (_ssl")[0]
-            raise UntrustedError(why) from None
-        raise UnreachableError(reason) from None
-    except (ValueError, httpx.HTTPError) as error:
-        raise UnreachableError(f"invalid response, not from a SuperLink: {error}") from None
+def _outcome(parts: list[bytes]) -> Waited:
+    beaten, news = parts
+    if not SendNodeHeartbeatResponse.FromString(beaten).success:
+        return Waited.UNKNOWN_NODE
+    return Waited.MESSAGE if news == NEWS else Waited.NOTHING
+
+
+def _pulled(parts: list[bytes]) -> tuple[PullMessagesResponse, dict[str, bytes]]:
+    """The answer to TAKE, and the objects that came with it."""
+    answer, *objects = parts
+    contents = {
+        each.object_id: each.object_content for each in map(PushObjectRequest.FromString, objects)
+    }
+    return PullMessagesResponse.FromString(answer), contents
+
+
+def _pushed(parts: list[bytes]) -> PushMessagesResponse:
+    (answer,) = parts
+    pushed: PushMessagesResponse = PushMessagesResponse.FromString(answer)
+    return pushed
 
 
 def show_certificate(context: ssl.SSLContext, certificate: str, private_key: str) -> None:
@@ -320,8 +392,12 @@ def show_certificate(context: ssl.SSLContext, certificate: str, private_key: str
         os.close(file)
 
 
+_IDLE_HEADERS = ("user-agent", "accept-encoding", "connection")
+"""Of httpx: they say nothing that SuperLink uses."""
+
+
 class _Signature:
-    """Signs each request, like Flower's NodeAuthHttpInterceptor.
+    """Signs each request, like Flower's NodeAuthHttpInterceptor, and leaves out idle headers.
 
     That one is not used because it imports ``requests``, which takes 7 MB of memory.
     """
@@ -336,72 +412,6 @@ class _Signature:
         context.request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER] = self._public
         context.request.headers[TIMESTAMP_HEADER] = stamp
         context.request.headers[FLEET_HTTP_SIGNATURE_HEADER] = b64encode(signature).decode("ascii")
+        for name in _IDLE_HEADERS:
+            context.request.headers.pop(name, None)
         return call_next(context)
-
-
-def _http_error(response: httpx.Response) -> LinkError:
-    status, code = response.status_code, _flower_code(response)
-    if status == httpx.codes.UNAUTHORIZED:
-        if wrong := clock_error(response.headers.get("date")):
-            return WrongClockError(wrong)
-        return KeyRefusedError("the coordinator does not know its key")
-    if code == _NOT_ACTIVATED:
-        return NotActivatedError(f"Flower error {code}")
-    if status == httpx.codes.FORBIDDEN and code is not None:
-        return RunEndedError(f"Flower error {code}")
-    if status in _SUPERLINK_DOWN:
-        return UnreachableError(f"its SuperLink does not answer the proxy (HTTP status {status})")
-    return UnreachableError(f"HTTP status {status} at {response.request.url.path}")
-
-
-def _flower_code(response: httpx.Response) -> int | None:
-    """The code of a Flower error; None if the response is from something else, such as a proxy."""
-    try:
-        body = json.loads(response.text)
-    except ValueError:
-        return None
-    code = body.get("code") if isinstance(body, dict) else None
-    return code if isinstance(code, int) else None
-
-
-def server_date(address: str, ca_certificate: str) -> str | None:
-    """The HTTP ``Date`` of a server, whose certificate may be expired or not valid yet.
-
-    None if it does not answer, or its certificate is not of this authority.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=ca_certificate)
-    context.verify_flags |= _IGNORE_TIME
-    try:
-        answer = httpx.get(f"https://{address}", verify=context, timeout=10.0)
-    except httpx.HTTPError:
-        return None
-    return str(answer.headers.get("date"))
-
-
-def clock_error(date: str | None) -> str:
-    """A sentence if the clock differs too much from an HTTP ``Date``; empty if it does not."""
-    behind_s = clock_behind_s(date)
-    if behind_s is None or abs(behind_s) < _CLOCK_TOLERANCE_S:
-        return ""
-    side = "behind" if behind_s > 0 else "ahead of"
-    return (
-        f"its clock is {lasting(abs(behind_s))} {side} the coordinator's: start NTP with "
-        "'timedatectl set-ntp true', or set it"
-    )
-
-
-def lasting(seconds: float) -> str:
-    """A time of this length in words: ``90 s``, ``12 minutes``, ``30 hours``, ``12 days``."""
-    for unit, unit_s in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * unit_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def clock_behind_s(date: str | None) -> float | None:
-    """Seconds by which this device's clock is behind an HTTP ``Date``; None if it is missing."""
-    try:
-        return None if date is None else (parsedate_to_datetime(date) - now()).total_seconds()
-    except (TypeError, ValueError):
-        return None

@@ -3,6 +3,8 @@
 Flower's own SuperNode starts a second process, and a third for every message, which is too much for
 a board with 512 MB. The light node uses the same protocol; a SuperLink sees no difference.
 
+While it has nothing to do, one call waits at the coordinator for the next message.
+
 It runs until it is stopped. After temporary failures (network or SuperLink down, key not enrolled
 yet, certificate expired) it retries with exponential back-off and jitter (Brooker 2015,
 "Exponential Backoff And Jitter": equal jitter), and logs one line when the failure begins and one
@@ -22,73 +24,47 @@ from typing import TypeVar
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 
+from fieldtune.client.contract.deployment import STATUS
 from fieldtune.client.contract.messages import Failure, numbers_of
 from fieldtune.client.node.client_app import failed_reply
 from fieldtune.client.node.fleet_api import (
     HEARTBEAT_S,
     NODE_UNAVAILABLE,
-    ContentPendingError,
-    KeyRefusedError,
     Link,
-    LinkError,
-    NotActivatedError,
     PendingMessage,
-    RunEndedError,
-    UntrustedError,
+    Waited,
     head_to_bytes,
     message_from_bytes,
 )
-from fieldtune.client.node.sd_notify import notify
+from fieldtune.client.node.link_errors import (
+    ContentPendingError,
+    KeyRefusedError,
+    LinkError,
+    NotActivatedError,
+    NotOfferedError,
+    RunEndedError,
+    TooLargeError,
+    UntrustedError,
+)
 from fieldtune.client.node.state import ClientFolders, Status
+from fieldtune.client.node.waiting import Backoff, held_call_s, poll_interval_s
+from fieldtune.profiles.common.sd_notify import notify
 
 _LOG = logging.getLogger(__name__)
 _Done = TypeVar("_Done")
-_MIN_POLL_S, _ACTIVE_POLL_S, _IDLE_POLL_S = 0.05, 1.0, 2.0
-"""Poll intervals: right after a message, during a study, and after ``_IDLE_AFTER_S`` without
-messages. A poll takes about 3 ms of a slow core."""
-_IDLE_AFTER_S = 120.0
-_POLL_SHARE_OF_IDLE_TIME = 0.12
-"""Poll interval as a share of the time since the last message, to limit the added latency."""
 GOODBYE_DELAY_S = 2.0
 """Minimum time between the last reply and deactivation: a SuperLink does not deliver replies of a
 node that is offline."""
 _TIMED_OUT_AFTER_S = 2 * HEARTBEAT_S + 15
 _CONTENT_GRACE_S = 10.0
 """Time to wait for a message's content, which often arrives after its metadata, before logging."""
+_RECONNECT_S = 1.0, 10.0
+"""Upper bounds of the first waiting time between attempts to connect, and of all."""
 _CLIENT_ERROR = 2  # Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
-class Backoff:
-    """Exponential back-off: waiting times that double, with equal jitter.
-
-    Args:
-        first_s: upper bound of the first waiting time, in seconds.
-        max_s: upper bound of all waiting times, in seconds.
-        rng: draws the jitter, so that not all devices of a fleet reconnect at once.
-    """
-
-    def __init__(self, first_s: float, max_s: float, rng: random.Random) -> None:
-        self._first_s, self._max_s, self._rng = first_s, max_s, rng
-        self._next_s = first_s
-
-    def next_s(self) -> float:
-        """The next waiting time in seconds."""
-        wait_s, self._next_s = self._next_s, min(2 * self._next_s, self._max_s)
-        return wait_s * self._rng.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        """Start again with the first waiting time, after a success."""
-        self._next_s = self._first_s
-
-
-def poll_interval_s(idle_s: float) -> float:
-    """Seconds between two polls, ``idle_s`` seconds after the last message."""
-    longest_s = _ACTIVE_POLL_S if idle_s < _IDLE_AFTER_S else _IDLE_POLL_S
-    return min(max(_POLL_SHARE_OF_IDLE_TIME * idle_s, _MIN_POLL_S), longest_s)
-
-
 class _StopError(BaseException):
-    """Raised during work when the node is asked to stop."""
+    """Raised during work, or while waiting for a message, when the node is asked to stop."""
 
 
 class LightNode:
@@ -115,12 +91,14 @@ class LightNode:
     ) -> None:
         self._link, self._app, self._folders, self._status = link, app, folders, status
         self._node_config: UserConfig = dict(node_config)
-        self._rng = rng or random.Random()
-        self._backoff = Backoff(1.0, 20.0, self._rng)
+        self._rng = rng or random.Random()  # noqa: S311 - spreads reconnections
+        self._backoff = Backoff(*_RECONNECT_S, self._rng)
         self._stop = threading.Event()
         self._unregistered = threading.Event()
         """Set when the SuperLink no longer knows this node."""
-        self._working = False
+        self._interruptible = False
+        self._waits = False
+        """Whether a call waits at the coordinator, which began with a heartbeat."""
         self._node_id = folders.saved_node_id()
         self._context: Context | None = None
         self._refused_since: float | None = None
@@ -129,8 +107,8 @@ class LightNode:
     def stop(self) -> None:
         """Stop soon; may be called in a signal handler of the thread that runs the node."""
         self._stop.set()
-        if self._working:
-            self._working = False
+        if self._interruptible:
+            self._interruptible = False
             raise _StopError
 
     def run(self) -> None:
@@ -160,16 +138,33 @@ class LightNode:
         _LOG.info("connected to %s as node %d", self._status.address, node_id)
         self._set_state("connected")
         self._report_interrupted(node_id)
-        last = time.monotonic()
+        last, may_have_message = time.monotonic(), True
         while not self._stop.is_set() and not self._unregistered.is_set():
-            pending = self._link.pull(node_id)
-            if pending is None:
-                self._stop.wait(
-                    poll_interval_s(time.monotonic() - last) * self._rng.uniform(0.9, 1.1)
-                )
-            else:
+            if may_have_message and (pending := self._link.pull(node_id)) is not None:
                 self._process(node_id, pending)
                 last = time.monotonic()
+            may_have_message = self._wait_for_message(node_id, time.monotonic() - last)
+
+    def _wait_for_message(self, node_id: int, idle_s: float) -> bool:
+        """Wait at the coordinator, or until it is time for the next poll.
+
+        Returns:
+            Whether there may be a message.
+        """
+        self._interruptible = self._waits = True
+        try:
+            if self._stop.is_set():
+                return False
+            outcome = self._link.wait(node_id, held_call_s(idle_s))
+            if outcome is Waited.UNKNOWN_NODE:
+                self._unregistered.set()
+            return outcome is Waited.MESSAGE
+        except NotOfferedError:
+            self._waits = False
+            self._stop.wait(poll_interval_s(idle_s) * self._rng.uniform(0.9, 1.1))
+            return True
+        finally:
+            self._interruptible = self._waits = False
 
     def _connect(self) -> int:
         """Activate the node, or resume as the previous node if the SuperLink still knows it."""
@@ -190,10 +185,15 @@ class LightNode:
         interrupted = self._folders.unfinished()
         if interrupted is None:
             return
+        try:
+            message = message_from_bytes(interrupted.head)
+        except Exception:  # damaged by a power cut; protobuf and Flower raise several types
+            self._folders.finish()
+            return
         failure: Failure = "out_of_memory" if interrupted.out_of_memory else "error"
         why = "out of memory" if interrupted.out_of_memory else "its process was killed"
         reply = failed_reply(
-            message_from_bytes(interrupted.head),
+            message,
             interrupted.trial,
             interrupted.round,
             failure,
@@ -214,14 +214,25 @@ class LightNode:
         request = numbers_of(head.group_id)
         if request:  # before fetching its content: the SuperLink delivers it only once
             self._folders.begin(head_to_bytes(pending.head), *request)
-        message = self._retry(node_id, lambda: self._link.fetch(node_id, pending), expires, what)
-        if message is None:
-            if not self._stop.is_set():  # else the next process reports it as interrupted
-                self._folders.finish()
-            return
-        self._set_state("working", what)
         began = time.monotonic()
-        reply = self._work(message)
+        try:
+            message = self._retry(
+                node_id, lambda: self._link.fetch(node_id, pending), expires, what
+            )
+        except TooLargeError as large:
+            reply = (
+                failed_reply(pending.head, *request, "error", str(large))
+                if request
+                else Message(Error(_CLIENT_ERROR, str(large)), reply_to=pending.head)
+            )
+        else:
+            if message is None:
+                if not self._stop.is_set():  # else the next process reports it as interrupted
+                    self._folders.finish()
+                return
+            self._set_state("working", what)
+            began = time.monotonic()
+            reply = self._work(message)
         took_s = time.monotonic() - began
         outcome = _outcome(reply)
 
@@ -237,7 +248,11 @@ class LightNode:
         self._status.last = f"{what}: {outcome}, {took_s:.2f} s"
         if sent is None:
             self._status.last += ", not sent"
-        _LOG.log(logging.INFO if outcome == "done" else logging.WARNING, "%s", self._status.last)
+        if outcome != "done":
+            self._status.last_failure = self._status.last
+        # A watched device is asked every minute: that is not worth a line on its SD card.
+        done = logging.DEBUG if head.message_type == STATUS else logging.INFO
+        _LOG.log(done if outcome == "done" else logging.WARNING, "%s", self._status.last)
         self._set_state("connected")
 
     def _work(self, message: Message) -> Message:
@@ -246,9 +261,9 @@ class LightNode:
             self._context = Context(
                 run_id, self._node_id or 0, self._node_config, RecordDict(), run_config={}
             )  # fmt: skip
-        self._working = True
+        self._interruptible = True
         try:
-            if self._stop.is_set():  # the signal arrived before _working was set
+            if self._stop.is_set():  # the signal arrived before _interruptible was set
                 raise _StopError
             return self._app(message, self._context)
         except _StopError:
@@ -258,7 +273,7 @@ class LightNode:
             reason = f"{type(bug).__name__}: {bug}"[:500]
             return Message(Error(_CLIENT_ERROR, reason), reply_to=message)
         finally:
-            self._working = False
+            self._interruptible = False
 
     def _retry(
         self, node_id: int, request: Callable[[], _Done], expires: float, what: str
@@ -278,6 +293,8 @@ class LightNode:
             except RunEndedError as ended:
                 _LOG.info("%s is dropped: %s", what, ended)
                 return None
+            except TooLargeError:
+                raise
             except LinkError as error:
                 early = isinstance(error, ContentPendingError) and time.monotonic() < quiet_until
                 if not warned and not early:
@@ -320,7 +337,7 @@ class LightNode:
         """Send heartbeats, also during work, so that the SuperLink considers the node online."""
         while not self._stop.wait(HEARTBEAT_S * self._rng.uniform(0.6, 0.8)):
             node_id = self._node_id
-            if node_id is None or self._status.state == "connecting":
+            if node_id is None or self._waits or self._status.state == "connecting":
                 continue
             try:
                 known = self._link.heartbeat(node_id)

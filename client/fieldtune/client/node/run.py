@@ -7,12 +7,16 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.data.files import DeviceData, summary
+from fieldtune.client.data.privacy import Privacy
 from fieldtune.client.node.artefact_cache import ArtefactFolder
+from fieldtune.client.node.proxy import proxy_to
 from fieldtune.client.node.state import ClientFolders, Status
 from fieldtune.profiles.common.errors import DataError, ProfileError
 from fieldtune.profiles.device.load import load_profile
@@ -46,6 +50,7 @@ def run_client(
     data: str,
     *,
     profile: str | None = None,
+    privacy: Sequence[str] = (),
     cache: Path | None = None,
     root: Path = Path("/"),
 ) -> None:
@@ -55,8 +60,12 @@ def run_client(
         file: path of the bundle.
         data: a folder, or ``package.module:function``, relative to the working directory.
         profile: name in the catalogue; None: detected.
+        privacy: ``KEY=VALUE`` entries that override those of ``[privacy]`` in ``data.toml``.
         cache: folder for artefacts; None: the default one.
         root: folder that contains ``proc`` and ``sys``; not ``/`` for a recorded tree.
+
+    Raises:
+        UsageError: ``HTTPS_PROXY`` is not the URL of an HTTP proxy.
     """
     _return_freed_memory()
     bundle = Bundle.read(file)
@@ -65,15 +74,26 @@ def run_client(
     host = probe(root)
     name = chosen_profile(profile, host)
     sys.path.insert(0, str(Path.cwd()))  # to find the function that returns the data
-    device_data = DeviceData(data)
+    device_data = DeviceData(data, privacy)
     folders = ClientFolders.of(bundle.name)
     with folders.locked():
         _LOG.info("%s, a %s", bundle.name, name)
+        if proxy := proxy_to(bundle.host):
+            _LOG.info("connects through the HTTP proxy %s:%d", *proxy)
+        _most_mib(device_data)  # entries of --privacy that are wrong end the client here
         try:
             _LOG.info("data: %s", summary(device_data()))
         except DataError as bad:
             _LOG.warning("cannot take part: %s; this can be fixed while the client runs", bad)
         _serve(bundle, device_data, name, host, folders, cache or folders.cache)
+
+
+def _most_mib(data: DeviceData) -> float:
+    """Of a message: a model, its weights, and SCAFFOLD's correction of them."""
+    privacy = Privacy()
+    with suppress(DataError):  # it has been said, and can be mended while the client runs
+        privacy = data.privacy()
+    return 3 * privacy.max_model_mib + 8
 
 
 def _return_freed_memory() -> None:
@@ -87,27 +107,49 @@ def _return_freed_memory() -> None:
 
 
 def _serve(
-    bundle: Bundle, data: DeviceData, profile: str, host: Host, folders: ClientFolders, cache: Path
+    bundle: Bundle,
+    data: DeviceData,
+    profile: str,
+    host: Host,
+    folders: ClientFolders,
+    cache: Path,
 ) -> None:
+    from fieldtune.client.deployed.candidate import Candidates
+    from fieldtune.client.deployed.slots import Slots
     from fieldtune.client.node.client_app import make_client_app
     from fieldtune.client.node.fleet_api import Link
     from fieldtune.client.node.node import LightNode
+    from fieldtune.client.node.operations import add_operations
+    from fieldtune.client.training.privacy_budget import PrivacyBudget
     from fieldtune.client.training.runtime import Sessions
     from fieldtune.client.training.trial_run import try_first
 
+    app = make_client_app(
+        data,
+        sessions=Sessions(_SESSIONS, ArtefactFolder(cache), try_first),
+        board=host,
+        privacy_of=data.privacy,
+        budget=PrivacyBudget(folders.state / "privacy.json"),
+        # A bundle with a certificate is from a coordinator that signs.
+        ca_certificate=bundle.ca_certificate if bundle.certificate else None,
+    )
+    slots = Slots(folders.state)
+    slots.recover()
+    status = Status(bundle.name, bundle.address, profile, os.getpid())
+    candidates = Candidates(bundle.name, slots, data, data.privacy, try_first)
+    add_operations(app, candidates, data, status, bundle.ca_certificate)
     node = LightNode(
-        Link(bundle.address, bundle.ca_certificate, bundle.private_key, bundle.certificate),
-        make_client_app(
-            data,
-            sessions=Sessions(_SESSIONS, ArtefactFolder(cache), try_first),
-            board=host,
-            privacy_of=data.privacy,
-            # A bundle with a certificate is from a coordinator that signs.
-            ca_certificate=bundle.ca_certificate if bundle.certificate else None,
+        Link(
+            bundle.address,
+            bundle.ca_certificate,
+            bundle.private_key,
+            bundle.certificate,
+            most_mib=lambda: _most_mib(data),
         ),
+        app,
         {"name": bundle.name, "profile": profile},
         folders,
-        Status(bundle.name, bundle.address, profile, os.getpid()),
+        status,
     )
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,8 @@
 """A client's state on disk: its status, its lock, its node id and the message in progress.
 
 All of it is small and short-lived, so it is kept in memory (``/run``) if possible, to avoid wear of
-an SD card. A service gets its folders from systemd; a client in the foreground uses the user's
-folders.
+an SD card. Deployed models have a folder of their own, which lasts. A service gets its folders from
+systemd; a client in the foreground uses the user's folders.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from fieldtune.client.deployed.slots import user_state
 from fieldtune.profiles.common.errors import FleetError, StorageError
 from fieldtune.profiles.common.files import locked, write_atomically
+from fieldtune.profiles.common.text import printable
 
 SERVICE_RUN = Path("/run/fieldtune")
 _VMSTAT = Path("/proc/vmstat")
@@ -42,8 +46,14 @@ class Status:
     """Number of messages that were answered with a failure."""
     last: str = ""
     """The last message and its outcome."""
-    changed: float = 0.0
+    last_failure: str = ""
+    """The latest message that was answered with a failure."""
+    changed: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Unix time of the last change."""
+
+
+_STATUS = TypeAdapter(Status)
+_NODE = TypeAdapter(int)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,15 @@ class Unfinished:
     """Whether the kernel's OOM killer has killed a process since."""
 
 
+class _Working(BaseModel):
+    """``working.json``."""
+
+    head: str
+    trial: int
+    round: int
+    killed: int | None
+
+
 class ClientFolders:
     """The folders of one client.
 
@@ -64,19 +83,23 @@ class ClientFolders:
         name: name of the device.
         run: folder for state that is lost on reboot.
         cache: folder for artefacts.
+        state: folder for deployed models; None: that of artefacts.
     """
 
-    def __init__(self, name: str, run: Path, cache: Path) -> None:
-        self.name, self.run, self.cache = name, run, cache
+    def __init__(self, name: str, run: Path, cache: Path, state: Path | None = None) -> None:
+        self.name, self.run, self.cache, self.state = name, run, cache, state or cache
 
     @classmethod
     def of(cls, name: str) -> ClientFolders:
         """The folders that systemd gives the service, or else the user's folders."""
         given = os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("CACHE_DIRECTORY")
         if given[0] and given[1]:
-            return cls(name, Path(given[0].split(":")[0]), Path(given[1].split(":")[0]))
+            # Units from before models were deployed have no state folder.
+            state = os.environ.get("STATE_DIRECTORY") or given[1]
+            return cls(name, *(Path(each.split(":")[0]) for each in (given[0], given[1], state)))
         home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return cls(name, user_run() / name, Path(home) / "fieldtune" / name)
+        cache = Path(home) / "fieldtune" / name
+        return cls(name, user_run() / name, cache, user_state() / name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -118,12 +141,12 @@ class ClientFolders:
     def unfinished(self) -> Unfinished | None:
         """The message that a previous process was working on, or None."""
         try:
-            record = json.loads((self.run / "working.json").read_text())
-            head = base64.b64decode(record["head"])
-            killed = record["killed"] is not None and (_oom_kills() or 0) > record["killed"]
-            return Unfinished(head, int(record["trial"]), int(record["round"]), killed)
-        except (OSError, ValueError, KeyError, TypeError):
+            record = _Working.model_validate_json((self.run / "working.json").read_bytes())
+            head = base64.b64decode(record.head)
+        except (OSError, ValueError):  # also that of pydantic and of base64
             return None
+        killed = record.killed is not None and (_oom_kills() or 0) > record.killed
+        return Unfinished(head, record.trial, record.round, killed)
 
     def save_node_id(self, node_id: int | None) -> None:
         """Save the connected node's id, so that a killed client can resume. None: delete it."""
@@ -135,8 +158,8 @@ class ClientFolders:
     def saved_node_id(self) -> int | None:
         """The node id of a client that did not shut down cleanly, or None."""
         try:
-            return int(json.loads((self.run / "node").read_text()))
-        except (OSError, ValueError, TypeError):
+            return _NODE.validate_json((self.run / "node").read_bytes())
+        except (OSError, ValidationError):
             return None
 
     def write_status(self, status: Status) -> None:
@@ -149,7 +172,7 @@ def user_run() -> Path:
     """The runtime folder of a user's clients that run in the foreground."""
     if given := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(given) / "fieldtune"
-    return Path(f"/tmp/fieldtune-{os.getuid()}")
+    return Path(f"/tmp/fieldtune-{os.getuid()}")  # noqa: S108 - its owner is checked
 
 
 def statuses() -> list[Status]:
@@ -157,11 +180,21 @@ def statuses() -> list[Status]:
     found = []
     for folder in (SERVICE_RUN, user_run()):
         for file in sorted(folder.glob("*/status.json")):
-            try:
-                found.append(Status(**json.loads(file.read_text())))
-            except (OSError, ValueError, TypeError):
-                continue
+            if (status := read_status(file)) is not None:
+                found.append(status)
     return found
+
+
+def read_status(file: Path) -> Status | None:
+    """The status in a file, whose texts are safe to show; None where it is not readable."""
+    try:
+        status = _STATUS.validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    for name, value in vars(status).items():
+        if isinstance(value, str):
+            setattr(status, name, printable(value))
+    return status
 
 
 def _replace(file: Path, value: Any) -> None:

@@ -2,6 +2,8 @@
 
 systemd.exec(5) and systemd.resource-control(5) describe the settings. The bundle is owned by root
 and passed to the service as a credential. Of the home folders it sees only its program and data.
+Every user may read a unit, so the URL of the proxy, which may hold a password, is in a file beside
+the bundle.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from fieldtune.client.contract.bundle import SUFFIX, Bundle
 from fieldtune.profiles.common.errors import FleetError, StorageError, UsageError
+from fieldtune.profiles.common.files import write_atomically
 from fieldtune.profiles.host.probe import Host
 
 _SETTINGS = Path("etc/fieldtune")
@@ -45,6 +48,8 @@ class Service:
         directory: working directory, to find a function that returns the data.
         reports_power: whether the board reports its power, which needs access to a device file.
         systemd: version of systemd.
+        proxy: URL of the HTTP proxy to the coordinator.
+        privacy: ``KEY=VALUE`` entries over ``[privacy]``.
     """
 
     name: str
@@ -56,17 +61,25 @@ class Service:
     directory: Path | None = None
     reports_power: bool = False
     systemd: int = 252
+    proxy: str | None = None
+    privacy: tuple[str, ...] = ()
 
     @property
     def unit(self) -> str:
         """Name of the unit."""
         return f"fieldtune-client-{self.name}.service"
 
+    @property
+    def environment_file(self) -> str:
+        """Name of the file that holds the URL of the proxy."""
+        return f"{self.name}.env"
+
     def text(self) -> str:
         """The unit file."""
         command = [
             str(self.python), "-m", "fieldtune.client", "run", "%d/bundle",
             "--data", self.data.replace("%", "%%"), "--profile", self.profile,
+            *(word.replace("%", "%%") for each in self.privacy for word in ("--privacy", each)),
         ]  # fmt: skip
         who = ["DynamicUser=yes"] if self.user is None else [f"User={self.user}"]
         devices = (
@@ -94,6 +107,7 @@ class Service:
             *([f"WorkingDirectory={_path(self.directory)}"] if self.directory else []),
             # Artefacts train with one thread; more threads would only use memory.
             "Environment=OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1",
+            *([f"EnvironmentFile=/{_SETTINGS}/{self.environment_file}"] if self.proxy else []),
             "Restart=always",
             "RestartSec=5",
             *steps,
@@ -110,6 +124,7 @@ class Service:
             f"RuntimeDirectory=fieldtune/{self.name}",
             "RuntimeDirectoryPreserve=restart",
             f"CacheDirectory=fieldtune/{self.name}",
+            f"StateDirectory=fieldtune/{self.name}",  # deployed models, for applications to read
             *self._homes(),
             *devices,
             *_SANDBOX,
@@ -189,7 +204,7 @@ def systemd_version() -> int:
 
 
 def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
-    """Write bundle and unit below ``root``; if that is ``/``, also start the service.
+    """Write bundle, proxy and unit below ``root``; if that is ``/``, also start the service.
 
     Returns:
         The unit file.
@@ -214,6 +229,10 @@ def install(service: Service, bundle: Bundle, root: Path = Path("/")) -> Path:
         kept = settings / f"{service.name}{SUFFIX}"
         kept.unlink(missing_ok=True)
         bundle.write(kept)
+        environment = settings / service.environment_file
+        environment.unlink(missing_ok=True)
+        if service.proxy:
+            write_atomically(environment, f"HTTPS_PROXY='{service.proxy}'\n", mode=0o600)
         unit.write_text(service.text(), encoding="utf-8")
     except OSError as failed:
         raise StorageError(f"{failed.filename}: cannot be written: {failed.strerror}") from None

@@ -35,5 +35,14 @@ def check(
             raise NotAllowedError(
                 f"{request.local_epochs} local epochs, privacy.max_epochs = {privacy.max_epochs}"
             )
-    elif request.metric not in (METRICS if privacy.metrics is None else privacy.metrics):
+        return
+    personal = request.personal if isinstance(request, EvaluateRequest) else None
+    if personal and privacy.max_epochs is not None:
+        most = privacy.max_epochs * max(1, -(-len(data.train_y) // personal.batch_size))
+        if personal.steps > most:
+            raise NotAllowedError(
+                f"{personal.steps} personal steps, privacy.max_epochs = {privacy.max_epochs} are "
+                f"{most} of them"
+            )
+    if request.metric not in (METRICS if privacy.metrics is None else privacy.metrics):
         raise NotAllowedError(f"the metric {request.metric!r}, which privacy.metrics lacks")

@@ -10,55 +10,16 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from fieldtune.client.training.measurement import Measurement, latency
 from fieldtune.client.training.runtime import Inference, Session
 from fieldtune.profiles.host.probe import Host, pmic_power_w, probe
 
-# Calls excluded from latencies: caches, branch predictors and lazy allocation warm up in them.
-WARM_UP = 2
 _POWER_EVERY_S = 0.5
 _POWER_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Percentiles of the duration of calls after warm-up, in milliseconds."""
-
-    median_ms: float
-    p90_ms: float
-    p99_ms: float
-    calls: int
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The resources that the device used for one message.
-
-    ``throttled`` and ``swapping`` mark a measurement that is not representative of the device type:
-    the device throttled (heat or voltage), or memory was swapped meanwhile; None if not available.
-    """
-
-    wall_s: float
-    cpu_s: float | None = None
-    peak_memory_mib: float | None = None
-    energy_j: float | None = None
-    inference_ms: float | None = None
-    simulated: bool = False
-    latency: Latency | None = None
-    temperature_before_c: float | None = None
-    temperature_after_c: float | None = None
-    throttled: bool | None = None
-    swapping: bool | None = None
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the measurement is valid: no known throttling or swapping."""
-        return not self.throttled and not self.swapping
 
 
 class Meter(Protocol):
@@ -71,14 +32,20 @@ class Meter(Protocol):
         """Record that a call of the model has just ended."""
 
     def stop(
-        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+        self,
+        session: Session | Inference,
+        *,
+        train_steps: int = 0,
+        samples: int = 0,
+        corrections: int = 0,
     ) -> Measurement:
         """Stop measuring.
 
         Args:
             session: the model that was used.
             train_steps: number of calls of ``train``; 0 for an evaluation.
-            samples: number of evaluated test samples; 0 for training.
+            samples: number of evaluated samples; 0 for training.
+            corrections: of all weights, between calls of ``train``.
         """
 
 
@@ -130,7 +97,12 @@ class HostMeter:
         self._marks.append(self._clock())
 
     def stop(
-        self, session: Session | Inference, *, train_steps: int = 0, samples: int = 0
+        self,
+        session: Session | Inference,
+        *,
+        train_steps: int = 0,
+        samples: int = 0,
+        corrections: int = 0,
     ) -> Measurement:
         """Read the clocks again and compute the measurement.
 
@@ -172,25 +144,6 @@ class HostMeter:
         pages = [_number(vmstat, name) for name in ("pswpin", "pswpout")]
         known = [number for number in pages if number is not None]
         return _number(self._root / "proc/self/status", "VmSwap:"), sum(known) if known else None
-
-
-def latency(ends: Sequence[float], warm_up: int = WARM_UP) -> Latency | None:
-    """Latency percentiles from the end times of consecutive calls.
-
-    Args:
-        ends: times in seconds: the start of the first call, then the end of each call.
-        warm_up: number of calls to exclude at the start.
-
-    Returns:
-        percentiles (nearest rank), or None if there is no call after warm-up.
-    """
-    spans = sorted(
-        1e3 * (end - begin) for begin, end in zip(ends[warm_up:], ends[warm_up + 1 :], strict=False)
-    )
-    if not spans:
-        return None
-    median, p90, p99 = (spans[ceil(share * len(spans)) - 1] for share in (0.5, 0.9, 0.99))
-    return Latency(median, p90, p99, len(spans))
 
 
 class _PowerSampler:

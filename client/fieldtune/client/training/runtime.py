@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Weights
+from fieldtune.client.training.signature import Signature
 
 _RUNTIMES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
 _ONE = np.ones(1, np.float32)
 _ZERO = np.zeros(1, np.float32)
 _FIXED_INPUTS = {"x", "y", "sample_weight", "apply"}
+_COUNTS = ("hits", "predicted", "actual")
 
 
 class ArtefactMissingError(Exception):
@@ -56,8 +59,8 @@ class Evaluation(NamedTuple):
 
     loss: float
     """Weighted sum of the samples' losses."""
-    logits: NDArray[np.float32]
-    """``[micro_batch, *output_shape]``."""
+    logits: NDArray[np.float32] | None
+    """``[micro_batch, *output_shape]``; None where they were not asked for."""
     counts: NDArray[np.int64]
     """``[3, classes]``: hits, predicted, actual; ``[3, 0]`` if the model is not a classifier."""
 
@@ -77,24 +80,29 @@ class Session:
         self.model = model
         try:
             self._interpreter = interpreter(model_content=model, num_threads=1)
-            self._train = self._interpreter.get_signature_runner("train")
-            self._evaluate = self._interpreter.get_signature_runner("evaluate")
-            self._load = self._interpreter.get_signature_runner("load")
-            self._weights = self._interpreter.get_signature_runner("weights")
+            self._train = Signature(self._interpreter, "train")
+            self._evaluate = Signature(self._interpreter, "evaluate")
+            self._load = Signature(self._interpreter, "load")
+            self._weights = Signature(self._interpreter, "weights")
         except (ValueError, RuntimeError) as refused:
             raise BadArtefactError(str(refused)) from refused
-        inputs = self._train.get_input_details()
+        inputs = self._train.inputs
         self.micro_batch = int(inputs["x"]["shape"][0])
         self.input_shape = tuple(int(n) for n in inputs["x"]["shape"][1:])
-        self.classes = int(self._evaluate.get_output_details()["logits"]["shape"][-1])
+        self.classes = int(self._evaluate.outputs["logits"]["shape"][-1])
         self.hyperparameters = frozenset(inputs) - _FIXED_INPUTS
         self.reconstructs = bool(inputs["y"]["dtype"] == np.float32)
         """Whether the model reconstructs its input, rather than predicting a label."""
-        self._layout = [
-            (name, tuple(int(n) for n in details["shape"]))
-            for name, details in sorted(self._load.get_input_details().items())
-        ]
-        self.weight_count = sum(int(np.prod(shape)) for _, shape in self._layout)
+        self._counts = [name for name in _COUNTS if name in self._evaluate.outputs]
+        self._layout: list[tuple[str, slice, tuple[int, ...]]] = []
+        """Of each tensor of weights: name, part of the vector, shape."""
+        self.weight_count = 0
+        for name, details in sorted(self._load.inputs.items()):
+            shape = tuple(int(n) for n in details["shape"])
+            end = self.weight_count + math.prod(shape)
+            self._layout.append((name, slice(self.weight_count, end), shape))
+            self.weight_count = end
+        self.tensor_count = len(self._layout)
 
     def try_once(self) -> None:
         """Run each signature once, on zeros."""
@@ -102,7 +110,9 @@ class Session:
         y = x if self.reconstructs else np.zeros(self.micro_batch, np.int32)
         ones = np.ones(self.micro_batch, np.float32)
         self.load(np.zeros(self.weight_count, np.float32))
-        self.train_step(x, y, ones, dict.fromkeys(self.hyperparameters, _ZERO), apply=True)
+        self.set_hyperparameters(dict.fromkeys(self.hyperparameters, 0.0))
+        self.train_step(x, y, ones, apply=True)
+        self.loss()
         self.evaluate(x, y, ones)
         self.weights()
 
@@ -112,56 +122,83 @@ class Session:
             raise BadArtefactError(
                 f"{weights.size} weights were sent for an artefact with {self.weight_count}"
             )
-        tensors, at = {}, 0
-        for name, shape in self._layout:
-            size = int(np.prod(shape))
-            tensors[name] = weights[at : at + size].reshape(shape)
-            at += size
-        self._load(**tensors)
+        for name, part, shape in self._layout:
+            self._load.set(name, weights[part].reshape(shape))
+        self._load.run()
 
     def weights(self) -> Weights:
         """All weights, as one vector."""
-        tensors = self._weights()
-        return np.concatenate([tensors[name].ravel() for name, _ in self._layout])
+        self._weights.run()
+        return np.concatenate([self._weights.get(name).ravel() for name, _, _ in self._layout])
+
+    def set_hyperparameters(self, values: Mapping[str, float]) -> None:
+        """Set all of :attr:`hyperparameters`, for the training steps that follow.
+
+        Raises:
+            ValueError: one is missing, or the model has no such hyperparameter.
+        """
+        if values.keys() != self.hyperparameters:
+            raise ValueError(
+                f"hyperparameters {sorted(values)} were sent for an artefact with "
+                f"{sorted(self.hyperparameters)}"
+            )
+        for name, value in values.items():
+            # Of shape [1]: with inputs of rank 0, aarch64 wheels crash.
+            self._train.set(name, np.array([value], np.float32))
+
+    def subtract(self, vector: Weights) -> None:
+        """Subtract a vector from the weights; the optimizer state is reset to zero."""
+        self.load(self.weights() - vector)
 
     def train_step(
         self,
         x: NDArray[np.float32],
         y: NDArray[Any],
-        sample_weight: NDArray[np.float32],
-        hyperparameters: Mapping[str, NDArray[np.float32]],
+        sample_weight: NDArray[np.float32] | None = None,
         *,
-        apply: bool,
-    ) -> float:
+        apply: bool | None = None,
+    ) -> None:
         """Accumulate the gradient of one micro-batch and, with ``apply``, take an optimizer step.
 
         Args:
             x: ``[micro_batch, *input_shape]``.
             y: int32 ``[micro_batch]``, or float32 like ``x`` where the model reconstructs.
-            sample_weight: ``[micro_batch]``, 0 for padding.
-            hyperparameters: each of shape ``[1]`` (no rank-0 input: aarch64 wheels crash).
-            apply: whether this is the last micro-batch of the batch.
-
-        Returns:
-            The weighted sum of the samples' losses.
+            sample_weight: ``[micro_batch]``, 0 for padding; None: as in the step before.
+            apply: whether this is the last micro-batch of the batch; None: as in the step before.
         """
-        out = self._train(
-            x=x,
-            y=y,
-            sample_weight=sample_weight,
-            apply=_ONE if apply else _ZERO,
-            **hyperparameters,
-        )
-        return float(out["loss"][0])
+        step = self._train
+        step.set("x", x)
+        step.set("y", y)
+        if sample_weight is not None:
+            step.set("sample_weight", sample_weight)
+        if apply is not None:
+            step.set("apply", _ONE if apply else _ZERO)
+        step.run()
+
+    def loss(self) -> float:
+        """The weighted sum of the samples' losses in the last training step."""
+        return float(self._train.get("loss")[0])
 
     def evaluate(
-        self, x: NDArray[np.float32], y: NDArray[Any], sample_weight: NDArray[np.float32]
+        self,
+        x: NDArray[np.float32],
+        y: NDArray[Any],
+        sample_weight: NDArray[np.float32],
+        *,
+        with_logits: bool = True,
     ) -> Evaluation:
         """Evaluate one micro-batch; shapes and dtypes as of :meth:`train_step`."""
-        out = self._evaluate(x=x, y=y, sample_weight=sample_weight)
-        named = [out[name] for name in ("hits", "predicted", "actual") if name in out]
-        counts = np.array(named) if named else np.zeros((3, 0))
-        return Evaluation(float(out["loss"][0]), out["logits"], np.rint(counts).astype(np.int64))
+        run = self._evaluate
+        run.set("x", x)
+        run.set("y", y)
+        run.set("sample_weight", sample_weight)
+        run.run()
+        counts = np.array([run.get(name) for name in self._counts] or np.zeros((3, 0)))
+        return Evaluation(
+            float(run.get("loss")[0]),
+            run.get("logits") if with_logits else None,
+            np.rint(counts).astype(np.int64),
+        )
 
 
 class Inference:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import (
+    MOST_CONFUSED,
     RECONSTRUCTION,
     EvaluateRequest,
+    PersonalSteps,
     TrainRequest,
     VariantRequest,
     Weights,
 )
 from fieldtune.client.data.client_data import ClientData
-from fieldtune.client.training.metrics import auc
-from fieldtune.client.training.runtime import Inference, Session
-from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.common.load_object import load_object
-
-Metric = Callable[[NDArray[np.int32], NDArray[np.float32]], tuple[float, float]]
-"""``(y_true, logits) -> (value, weight)`` on one client's data."""
+from fieldtune.client.training.epoch import calls_of, run_epoch
+from fieldtune.client.training.metrics import metric_function, own_metric
+from fieldtune.client.training.runtime import Evaluation, Inference, Session
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,8 @@ class Trained:
     samples: int
     steps: int
     loss: float
+    corrections: int = 0
+    """Of all weights, between the steps."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,8 @@ class Evaluated:
     actual: NDArray[np.int64]
     value: float | None
     weight: float | None
+    confusion: NDArray[np.int64] | None = None
+    """Samples ``[class, predicted class]``; None where that is not counted."""
 
 
 def _ignore_call() -> None:
@@ -70,29 +70,91 @@ def train(
     A batch larger than the artefact's micro-batch is accumulated over several calls; each sample
     of a batch of ``n`` has weight ``1/n`` and padding has weight 0, so that in a short last batch
     no sample is lost or counted twice. ``on_call`` is called after every call of the model.
+
+    With a correction, each step of SGD is followed by ``weights -= learning_rate * correction``
+    (SCAFFOLD; Karimireddy et al. 2020, equation 3). That resets the optimizer's state, of which
+    SGD without momentum has none.
     """
     session.load(request.weights)
     order = np.random.default_rng(request.seed)
-    hyperparameters = {
-        name: np.array([value], np.float32) for name, value in request.hyperparameters.items()
-    }
-    if "seed" in session.hyperparameters:  # the model draws random numbers: dropout, noise
-        hyperparameters["seed"] = np.array([request.seed % 2**20], np.float32)
+    _set_inputs(session, request.hyperparameters, request.seed)
+    shift = None
+    if request.correction is not None:
+        shift = np.float32(request.hyperparameters["learning_rate"]) * request.correction
+    calls, samples = calls_of(session, data, request.batch_size), len(data.train_y)
+    loss, corrections = 0.0, 0
+    for epoch in range(request.local_epochs):
+        last = epoch == request.local_epochs - 1  # of the others nobody asks for the loss
+        for size, applied in run_epoch(session, data, calls, order.permutation(samples)):
+            on_call()
+            if last:
+                loss += session.loss() * size / samples
+            if shift is not None and applied:
+                session.subtract(shift)
+                corrections += 1
+                # The model begins anew, and would draw the same random numbers at each step.
+                _set_inputs(session, request.hyperparameters, request.seed + corrections)
+    steps = request.local_epochs * len(calls.inputs)
+    return Trained(session.weights(), samples, steps, loss, corrections)
+
+
+def fine_tune(
+    session: Session,
+    data: ClientData,
+    weights: Weights,
+    personal: PersonalSteps,
+    *,
+    on_call: Callable[[], None] = _ignore_call,
+) -> tuple[Weights, int]:
+    """Steps on the client's own training samples, shuffled (seeded) in each epoch.
+
+    Returns:
+        The weights afterwards, or those given where they are not finite any more, as a device keeps
+        the better ones; and the number of calls of the model.
+    """
+    session.load(weights)
+    order = np.random.default_rng(personal.seed)
+    _set_inputs(session, personal.hyperparameters, personal.seed)
+    steps = calls = 0
+    samples = len(data.train_y)
+    if not samples:
+        return weights, 0
+    each = calls_of(session, data, personal.batch_size)
+    while steps < personal.steps:
+        for _, applied in run_epoch(session, data, each, order.permutation(samples)):
+            on_call()
+            calls += 1
+            steps += applied
+            if steps == personal.steps:
+                break
+    tuned = session.weights()
+    return (tuned if np.isfinite(tuned).all() else weights), calls
+
+
+def mean_loss(
+    session: Session,
+    data: ClientData,
+    weights: Weights,
+    *,
+    on_call: Callable[[], None] = _ignore_call,
+) -> float:
+    """Mean loss of weights on the client's training samples."""
+    session.load(weights)
     targets = data.train_x if session.reconstructs else data.train_y
-    steps, samples, loss = 0, len(data.train_y), 0.0
-    for _ in range(request.local_epochs):
-        loss, shuffled = 0.0, order.permutation(samples)
-        for start in range(0, samples, request.batch_size):
-            batch = shuffled[start : start + request.batch_size]
-            batches = list(_micro_batches(session, data.train_x, targets, batch))
-            for index, (x, y, real) in enumerate(batches):
-                last = index == len(batches) - 1
-                weight = real / np.float32(len(batch))
-                batch_loss = session.train_step(x, y, weight, hyperparameters, apply=last)
-                on_call()
-                loss += batch_loss * len(batch) / samples
-                steps += 1
-    return Trained(session.weights(), samples, steps, loss)
+    parts = _evaluations(session, data.train_x, targets, with_logits=False)
+    total = 0.0
+    for batch, _ in parts:
+        on_call()
+        total += batch.loss
+    return total / max(len(targets), 1)
+
+
+def _set_inputs(session: Session, hyperparameters: Mapping[str, float], seed: int) -> None:
+    """Set the inputs of the artefact that stay the same over several calls."""
+    values = dict(hyperparameters)
+    if "seed" in session.hyperparameters:  # the model draws random numbers: dropout, noise
+        values["seed"] = seed % 2**20
+    session.set_hyperparameters(values)
 
 
 def evaluate(
@@ -105,16 +167,33 @@ def evaluate(
     """Loss and per-class counts of the weights on the client's test samples."""
     session.load(request.weights)
     targets = data.test_x if session.reconstructs else data.test_y
-    everything = np.arange(len(data.test_y))
-    loss_sum, counts = 0.0, np.zeros((3, 0), np.int64)
+    loss_sum, counts = 0.0, None
     outputs: list[NDArray[np.float32]] = []
-    for x, y, real in _micro_batches(session, data.test_x, targets, everything):
-        batch = session.evaluate(x, y, real)
+    with_logits = metric_function(request.metric) is not None
+    for batch, real in _evaluations(session, data.test_x, targets, with_logits=with_logits):
         on_call()
         loss_sum += batch.loss
-        counts = counts + batch.counts if outputs else batch.counts
-        outputs.append(batch.logits[: int(real.sum())])
+        counts = batch.counts if counts is None else counts + batch.counts
+        if batch.logits is not None:
+            outputs.append(batch.logits[:real])
+    if counts is None:
+        counts = np.zeros((3, 0), np.int64)
     return _evaluated(data, outputs, loss_sum, counts, request.metric)
+
+
+def _evaluations(
+    session: Session, samples: NDArray[np.float32], targets: NDArray[Any], *, with_logits: bool
+) -> Iterator[tuple[Evaluation, int]]:
+    """Evaluations of all samples in micro-batches, and how many samples each has."""
+    size = session.micro_batch
+    for first in range(0, len(targets), size):
+        x, y, real = samples[first : first + size], targets[first : first + size], size
+        if len(x) < size:  # padded with sample 0 at weight 0
+            real, chosen = len(x), np.zeros(size, np.intp)
+            chosen[:real] = np.arange(first, len(targets))
+            x, y = samples[chosen], targets[chosen]
+        weight = (np.arange(size) < real).astype(np.float32)
+        yield session.evaluate(x, y, weight, with_logits=with_logits), real
 
 
 def evaluate_variant(
@@ -131,22 +210,22 @@ def evaluate_variant(
         on_call()
     if request.loss in RECONSTRUCTION:
         losses = (
-            _reconstruction_loss(request.loss, output[0], x)
+            reconstruction_loss(request.loss, output[0], x)
             for output, x in zip(outputs, data.test_x, strict=True)
         )
         return _evaluated(data, outputs, sum(losses), np.zeros((3, 0), np.int64), request.metric)
-    loss_sum, counts = 0.0, np.zeros((3, data.classes), np.int64)
+    classes = outputs[0].shape[-1] if outputs else data.classes
+    loss_sum, confusion = 0.0, np.zeros((classes, classes), np.int64)
     for row, label in zip(outputs, data.test_y, strict=True):
         shifted = row[0].astype(np.float64) - row[0].max()
         loss_sum += float(np.log(np.exp(shifted).sum()) - shifted[label])
-        chosen = int(row[0].argmax())
-        counts[0, label] += chosen == label
-        counts[1, chosen] += 1
-        counts[2, label] += 1
-    return _evaluated(data, outputs, loss_sum, counts, request.metric)
+        confusion[label, int(row[0].argmax())] += 1
+    counts = np.stack([confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)])
+    counted = _evaluated(data, outputs, loss_sum, counts, request.metric)
+    return replace(counted, confusion=confusion) if classes <= MOST_CONFUSED else counted
 
 
-def _reconstruction_loss(loss: str, output: NDArray[np.float32], x: NDArray[np.float32]) -> float:
+def reconstruction_loss(loss: str, output: NDArray[np.float32], x: NDArray[np.float32]) -> float:
     """The loss of one sample, as defined by the compiler's ``losses``: a mean over its elements."""
     size = np.abs(output.astype(np.float64) - x)
     if loss == "mse":
@@ -170,68 +249,3 @@ def _evaluated(
         value, weight = own_metric(metric, function, data.test_y, np.concatenate(outputs))
     hits, predicted, actual = counts
     return Evaluated(samples, loss_sum, hits, predicted, actual, value, weight)
-
-
-def own_metric(
-    name: str, function: Metric, y_true: NDArray[np.int32], logits: NDArray[np.float32]
-) -> tuple[float, float]:
-    """A metric's value and weight.
-
-    Raises:
-        UsageError: the function raises, or returns something else.
-    """
-    metric = f"task.metric = {name!r}"
-    try:
-        returned = function(y_true, logits)
-    except (Exception, SystemExit) as raised:  # a user's function may raise anything
-        raise UsageError(f"{metric} raised {type(raised).__name__}: {raised}") from raised
-    try:
-        value, weight = (float(number) for number in returned)
-    except (TypeError, ValueError, OverflowError):
-        raise UsageError(
-            f"{metric} returned {_kind(returned)}: return (value, weight), two numbers: the "
-            "metric on this client's samples, and the weight with which it counts"
-        ) from None
-    if not 0 <= weight < math.inf:
-        raise UsageError(
-            f"{metric} returned the weight {weight:g}: return a weight of at least 0, such as the "
-            "number of samples"
-        )
-    return value, weight
-
-
-def _kind(returned: object) -> str:
-    """What a function returned, in a few words."""
-    if isinstance(returned, (int, float, np.number)):
-        return f"a single number, {returned:g}"
-    if isinstance(returned, (tuple, list)) or (isinstance(returned, np.ndarray) and returned.ndim):
-        return (
-            f"{len(returned)} values of which not all are numbers"
-            if len(returned) == 2
-            else (f"{len(returned)} values")
-        )
-    return f"{type(returned).__name__}"
-
-
-@cache
-def metric_function(name: str) -> Metric | None:
-    """The function that computes a metric on one client; None if counts are sufficient."""
-    if name == "auc":
-        return auc
-    if ":" not in name:
-        return None
-    return cast(Metric, load_object(name, setting="task.metric", error=UsageError))
-
-
-def _micro_batches(
-    session: Session, x: NDArray[np.float32], y: NDArray[Any], chosen: NDArray[np.int_]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float32]]]:
-    """The chosen samples in micro-batches, the last padded with sample 0 at weight 0."""
-    size = session.micro_batch
-    for start in range(0, len(chosen), size):
-        part = chosen[start : start + size]
-        real = np.zeros(size, np.float32)
-        real[: len(part)] = 1
-        padded = np.zeros(size, np.intp)
-        padded[: len(part)] = part
-        yield x[padded], y[padded], real

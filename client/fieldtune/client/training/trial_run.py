@@ -14,6 +14,7 @@ from collections.abc import Callable
 from fieldtune.client.training.runtime import BadArtefactError
 
 LONGEST_S = 60.0
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 0.01
 
 
@@ -24,19 +25,27 @@ def try_first(run: Callable[[], object], longest_s: float = LONGEST_S) -> None:
         BadArtefactError: the child crashed, or took longer than ``longest_s`` seconds.
         MemoryError: the child was killed, as the system does when memory runs out.
     """
-    pid = os.fork()
+    # What their handlers raise would be lost in what Python does around a fork.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        raise
     if pid == 0:
         status = 1
         try:
             faulthandler.disable()  # whoever waits says what happened
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             run()
             status = 0
         finally:
             os._exit(status)
     give_up = time.monotonic() + longest_s
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:

@@ -1,0 +1,61 @@
+"""How much a device's clock differs from its coordinator's, by the ``Date`` of an HTTP response."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+_TOLERANCE_S = 5.0
+_IGNORE_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME."""
+
+
+def server_date(address: str, ca_certificate: str) -> str | None:
+    """The HTTP ``Date`` of a server, whose certificate may be expired or not valid yet.
+
+    None if it does not answer, or its certificate is not of this authority.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca_certificate)
+    context.verify_flags |= _IGNORE_TIME
+    try:
+        answer = httpx.get(f"https://{address}", verify=context, timeout=10.0)
+    except httpx.HTTPError:
+        return None
+    date: str | None = answer.headers.get("date")
+    return date
+
+
+def clock_error(date: str | None) -> str:
+    """A sentence if the clock differs too much from an HTTP ``Date``; empty if it does not."""
+    behind_s = clock_behind_s(date)
+    if behind_s is None or abs(behind_s) < _TOLERANCE_S:
+        return ""
+    side = "behind" if behind_s > 0 else "ahead of"
+    return (
+        f"its clock is {lasting(abs(behind_s))} {side} the coordinator's: start NTP with "
+        "'timedatectl set-ntp true', or set it"
+    )
+
+
+def lasting(seconds: float) -> str:
+    """A time of this length in words: ``90 s``, ``12 minutes``, ``30 hours``, ``12 days``."""
+    for unit, unit_s in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def clock_behind_s(date: str | None) -> float | None:
+    """Seconds by which this device's clock is behind an HTTP ``Date``; None if it is missing."""
+    try:
+        return (
+            None
+            if date is None
+            else (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+        )
+    except (TypeError, ValueError):
+        return None
