@@ -29,6 +29,20 @@ def pool(*formulas: object) -> Candidates:
     ).candidates
 
 
+def test_only_formulas_that_prepare_many_are_asked_to():
+    class Formulas:
+        """Has a method of its own whose name is a common one."""
+
+        def prepare(self): ...
+
+        def __call__(self, values):
+            return Known({0: values["x"]})
+
+    units = np.array([[0.25, 0.0], [0.5, 1.0]])
+    found = FormulaEvaluator(ENCODING, Formulas(), [1.0]).of(units)
+    assert found.objectives[:, 0].tolist() == [0.25, 0.5]
+
+
 def test_a_positive_cost_is_a_column_by_its_logarithm():
     candidates = pool(None, lambda x: 10.0 ** (3 * x))
     features = Features(ENCODING, candidates)

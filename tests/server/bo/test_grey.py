@@ -11,9 +11,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fieldtune.server.bo import GreySampler, Known
 from fieldtune.server.bo.encoding import Encoding
-from fieldtune.server.bo.surrogate import MOST_TRIALS
-from fieldtune.server.tuner import GreySampler, Known
+from fieldtune.server.bo.trial_choice import MOST_TRIALS
+
+pytestmark = pytest.mark.integration  # runs studies
 
 SPACE = {
     "width": optuna.distributions.CategoricalDistribution([8, 16, 32, 64]),

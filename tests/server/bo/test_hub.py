@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.integration  # starts processes of their own
+
 ROOT = Path(__file__).resolve().parents[3]
 LIBRARIES = {"numpy", "scipy", "moocore", "optuna"}
 

@@ -22,6 +22,7 @@ from fieldtune.server.bo.gp import (
     GaussianProcess,
     Hyperparameters,
     _negative_log_posterior,
+    _Pairs,
     fit,
 )
 
@@ -78,10 +79,10 @@ def test_a_perturbed_configuration_differs_in_few_parameters() -> None:
 def test_the_gradient_of_the_likelihood_is_right() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.random((12, 3)), rng.standard_normal(12)
-    squares = np.stack([(x[:, None, i] - x[None, :, i]) ** 2 for i in range(3)])
+    pairs = _Pairs.of(x, [0, 1, 2], 3)
     at = np.array([0.1, -0.5, 0.7, 0.2, -2.0])
-    _, gradient = _negative_log_posterior(at, squares, y)
-    numeric = approx_fprime(at, lambda v: _negative_log_posterior(v, squares, y)[0], 1e-6)
+    _, gradient = _negative_log_posterior(at, pairs, y)
+    numeric = approx_fprime(at, lambda v: _negative_log_posterior(v, pairs, y)[0], 1e-6)
     assert gradient == pytest.approx(numeric, rel=1e-3, abs=1e-4)
 
 

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fieldtune.server.bo import GreySampler, Known
 from fieldtune.server.bo.acquisition import AcquisitionSearch
 from fieldtune.server.bo.candidates import ENOUGH, FormulaEvaluator, fill_pool, violation
 from fieldtune.server.bo.encoding import Encoding
@@ -19,7 +20,6 @@ from fieldtune.server.bo.surrogate import Surrogate
 from fieldtune.server.bo.transfer import Prior
 from fieldtune.server.bo.trial_points import TrialPoints
 from fieldtune.server.bo.trial_rows import History
-from fieldtune.server.tuner import GreySampler, Known
 
 SPACE = {"lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)}
 

@@ -19,11 +19,12 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from fieldtune.server.bo import GreySampler, Known
 from fieldtune.server.bo.candidates import FormulaEvaluator, fill_pool
 from fieldtune.server.bo.encoding import Encoding, ParameterAxis
 from fieldtune.server.bo.gp import GaussianProcess, Hyperparameters
-from fieldtune.server.bo.transfer import TRANSFERRED, Earlier, Prior, shared
-from fieldtune.server.tuner import GreySampler, Known
+from fieldtune.server.bo.shared_space import shared
+from fieldtune.server.bo.transfer import TRANSFERRED, Earlier, Prior
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,9 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
+from fieldtune.server.bo import GreySampler, Known
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.structure import Structures
-from fieldtune.server.tuner import GreySampler, Known
 
 KINDS = {"mlp": "units", "cnn": "filters", "tree": "depth"}
 SPACE: dict[str, BaseDistribution] = {

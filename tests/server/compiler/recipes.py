@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import keras
+import numpy as np
 
 _COMPOSITES = ("residual", "nested", "shared", "attention")
 
@@ -71,6 +72,20 @@ def _attention(heads: int, size: int, dropout: float, causal: bool) -> Any:
     return lambda h: layer(h, h, use_causal_mask=causal)
 
 
+def positional(
+    size: int = 1, /, *more: int, width: int = 2, input_shape: tuple[int, ...], classes: int
+) -> Any:
+    """A parameter that a study cannot give, and one that it can."""
+    raise NotImplementedError
+
+
+class Described(keras.Model):
+    """Has a text among its weights."""
+
+    def get_weights(self) -> list[Any]:
+        return [*super().get_weights(), np.array(["a text"])]
+
+
 def zoo(*, input_shape: tuple[int, ...], classes: int, what: str) -> Any:
     """Models that are to be refused, or that show one thing."""
     layers = keras.layers
@@ -88,6 +103,8 @@ def zoo(*, input_shape: tuple[int, ...], classes: int, what: str) -> Any:
         h = keras.ops.stop_gradient(h)
     elif what == "long sequence":
         h = layers.GRU(2, name="slow")(inputs)
+    elif what == "text":
+        return Described(inputs, layers.Dense(classes)(inputs))
     elif what == "spectral":
         h = layers.SpectralNormalization(layers.Dense(3), name="spectral")(inputs)
     elif what == "frozen":

@@ -80,8 +80,21 @@ def test_an_unknown_built_in_names_the_others_which_are_those_that_study_files_m
 
 
 def test_an_unknown_knob_names_the_model(compiler):
-    with pytest.raises(CompileError, match=r"'mlp' with .* raised TypeError: .*'widht'"):
+    says = (
+        r"^model 'mlp' takes no 'widht' \(did you mean 'width'\?\): "
+        r"\[space.model\] may have width, depth, dropout$"
+    )
+    with pytest.raises(CompileError, match=says):
         compiler.submit(ModelSpec("mlp", {"widht": 3}, (4,), 3)).result()
+
+
+def test_parameters_that_cannot_be_given_by_name_are_not_offered(compiler):
+    with pytest.raises(CompileError, match=r"takes no 'size'.*: \[space.model\] may have width$"):
+        compiler.submit(ModelSpec("recipes:positional", {"size": 3}, (4,), 3)).result()
+
+
+def test_weights_that_are_not_numbers_are_not_asked_whether_they_are_finite(compiler):
+    compiler.submit(ModelSpec("recipes:zoo", {"what": "text"}, (4,), 3)).result()
 
 
 def test_the_gate_stops_a_wrong_gradient_and_names_the_weight():

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError, UsageError
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import ModelSpec
-from fieldtune.server.compiler.sources import source_hashes
+from fieldtune.server.compiler.sources import check_defines, source_hashes
 
 FILES = {
     "own.py": "import numpy\nimport helper\n\ndef f():\n    from pack.deep import thing\n",
@@ -48,3 +48,38 @@ def test_an_artefact_is_not_taken_from_the_cache_once_a_helper_has_changed(folde
     assert cache.key(spec, [str(folder)]) == before
     (folder / "pack/beside.py").write_text("x = 2")
     assert cache.key(spec, [str(folder)]) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("mine:modle", "module 'mine' has no 'modle' (did you mean 'model'?); it has model, Other"),
+        ("mine:x", r"module 'mine' has no 'x'; it has model, Other"),
+        ("mien:model", "there is no module 'mien': put it beside the study file, or install it"),
+        ("broken:f", "broken.py, line 1: invalid syntax"),
+        ("pack.nothing:f", "there is no module 'pack.nothing'"),
+    ],
+)
+def test_a_name_that_a_module_does_not_have_is_refused(
+    folder: Path, name: str, sentence: str
+) -> None:
+    (folder / "mine.py").write_text(
+        "import json as j\ntry:\n    from pack import *\nexcept ImportError:\n    a = b, c = 1, 2\n"
+        "def model(): ...\nclass Other: ...\ndef _own(): ...\n".replace("import *", "import d")
+    )
+    path = [str(folder), *sys.path]
+    for known in ("mine:model", "mine:Other.method", "mine:j", "mine:d", "mine:b", "mine:_own"):
+        check_defines(known, "task.model", path)
+    with pytest.raises(UsageError) as refused:
+        check_defines(name, "task.model", path)
+    assert str(refused.value).startswith(f"task.model = {name!r} cannot be imported: ")
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["from json import *", "globals()['f'] = 1", "def __getattr__(name): ..."]
+)
+def test_names_that_only_importing_shows_are_not_refused(folder: Path, source: str) -> None:
+    (folder / "mine.py").write_text(source)
+    check_defines("mine:f", "task.model", [str(folder)])
+    check_defines("sys:path", "task.model", [str(folder)])

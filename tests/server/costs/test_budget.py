@@ -10,15 +10,15 @@ import pytest
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.common.errors import StudyError
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES
+from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES, PROTOCOL_FACTOR
 from fieldtune.server.costs.budget import Account, Budget
 from fieldtune.server.costs.calibration import Expected
 from fieldtune.server.costs.usage import UsageMeter, by_device
 from fieldtune.server.outcomes.trial import Expense, Failed, Forecast, Infeasible, Proposal
 from fieldtune.server.report.format import budget_used
-from fieldtune.server.study.config import StudySection
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
+from fieldtune.server.study.study_options import StudySection
 
 ONE = Estimate(1.0, 1.0, 1.0)
 FIVE_WATTS = Estimate(5.0, 2.0, 7.0)
@@ -70,6 +70,19 @@ def test_weights_that_come_back_count_in_bytes() -> None:
     heavy.take({0: trained(weights=np.zeros(1000, np.float32))})
     more = heavy.total()["pi"].sent_bytes - light.total()["pi"].sent_bytes
     assert 4000 <= more <= 4500
+
+
+def test_an_encoded_update_counts_with_its_own_bytes() -> None:
+    made = bill(c0=expected("pi"))
+    made.take({0: trained(weights=np.zeros(1000, np.float32), encoded=bytes(500))})
+    expected_bytes = 500 * PROTOCOL_FACTOR.value + MESSAGE_BYTES.value
+    assert made.total()["pi"].sent_bytes == expected_bytes
+
+
+def test_personal_steps_count_in_what_an_evaluation_may_take() -> None:
+    made = bill(c0=expected("pi"))
+    made.take({0: EvaluateReport(trial=0, round=1, wall_s=1e9, samples=8, steps=500)})
+    assert made.total()["pi"].device_s == pytest.approx(10 * (0.001 + 0.5) + 1)
 
 
 def test_what_a_device_does_not_say_is_taken_from_its_profile() -> None:

@@ -95,6 +95,15 @@ def test_without_narrow_limits_everyone_takes_part() -> None:
     assert seen.participants == tuple(range(10))
 
 
+def test_who_is_asked_beyond_those_waited_for_costs_as_much() -> None:
+    study, costs = cost_model("")
+    few = of_defaults(study, costs).measures["energy_j"]
+    more = replace(study.space.defaults(), server={"clients_per_round": 5, "over_selection": 1.3})
+    expected = replace(study.space.defaults(), server={"clients_per_round": 7})
+    found = costs.forecast(more).measures["energy_j"]
+    assert found == costs.forecast(expected).measures["energy_j"] > few
+
+
 def test_devices_on_which_it_does_not_fit_take_no_part() -> None:
     between = (ZERO_MS + FIVE_MS) / 2
     seen = forecast(f"inference_ms = {between}\ncoverage = 0.5")
@@ -297,3 +306,32 @@ def test_device_types_come_in_the_same_order_in_every_process() -> None:
     ]  # fmt: skip
     made = make_cost_model(parse_study(STUDY.format(limits=""), "s"), members)
     assert made.fleet.types == sorted(names)
+
+
+CALIBRATED = {
+    "raspberry-pi-5": Corrections(
+        training=Correction(factor=1.5, low=1.4, high=1.6, reports=3, simulated=False),
+        inference=Correction(factor=0.8, low=0.7, high=0.9, reports=3, simulated=False),
+    )
+}
+
+
+@pytest.mark.parametrize("calibration", [{}, CALIBRATED])
+def test_what_a_client_needs_follows_from_its_samples_and_calls(calibration: Calibration) -> None:
+    every = "memory_mib = 200\nstorage_mib = 9\nround_s = 30\ninference_ms = 9\nenergy_j = 9"
+    study, members, profiles = fleet(every)
+    members = [
+        member.model_copy(update={"train_samples": 7 + 3 * member.client}) for member in members
+    ]
+    costs, configuration = CostModel(study, members, profiles), study.space.defaults()
+    costs.learn(configuration, MANIFEST)
+    architecture = costs.of_architecture(study.architecture(configuration), calibration)
+    needs, gaps = architecture.needs(configuration), architecture.of(configuration).gaps
+    fleet_groups = costs.fleet
+    for index, group in enumerate(fleet_groups.groups):
+        calls = calls_per_round(group.samples, 8, 1, MANIFEST.micro_batch)
+        for limit, gap in zip(fleet_groups.limit_names, gaps[:, index], strict=True):
+            constant, call, sample = needs[group.profile][limit]
+            used = constant + call * calls + sample * group.samples
+            cap = getattr(fleet_groups.limits[group.profile], limit)
+            assert used == pytest.approx((1 + gap) * cap, rel=1e-9)

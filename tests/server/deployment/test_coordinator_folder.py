@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
+import json
 import re
-import shutil
 import socket
 import ssl
 import stat
-import subprocess
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -30,12 +27,12 @@ from fieldtune.server.deployment.certificates import (
     make_server,
 )
 from fieldtune.server.deployment.cli import app
-from fieldtune.server.deployment.folder import CoordinatorFolder, Settings
+from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.deployment.nginx import nginx_configuration
-from fieldtune.server.deployment.superlink_process import ControlKey
+from fieldtune.server.deployment.settings import Settings
 from fieldtune.server.deployment.supervisor import serve
-from fieldtune.server.deployment.systemd import UNIT, systemd_unit
 from fieldtune.server.federation.refusals import Refused
+from fieldtune.simulations import cli
 
 SETTINGS = Settings(hosts=("coordinator.local",), port=8443, superlink_port=18443)
 
@@ -165,9 +162,14 @@ def test_a_device_that_sits_out_is_shown_and_let_in_again(folder: CoordinatorFol
         folder.enroll(name)
     folder.keep_refused("attic", Refused(5, {"train": 3}, "it reports steps = 9"))
     folder.keep_refused("kitchen", Refused(1, {"train": 1}, "its counts do not add up"))
-    shown = CliRunner().invoke(app, ["devices", str(folder.path)]).stdout.splitlines()
-    assert "no: it reports steps = 9" in shown[1]
-    assert shown[2].split()[-2:] == ["1", "yes"]
+    command = ["coordinator", "devices", str(folder.path)]
+    shown = CliRunner().invoke(cli.app, command).stdout
+    assert "attic: it takes no part after 5 refused reports: it reports steps = 9" in shown
+    assert "kitchen: 1 report was refused, the latest: its counts do not add up" in shown
+    told = json.loads(CliRunner().invoke(cli.app, [*command, "--format", "json"]).stdout)
+    assert [(row["device"], row["takes_part"], row["refused_reports"]) for row in told] == [
+        ("attic", False, 5), ("kitchen", True, 1),
+    ]  # fmt: skip
     for said in ("takes part again", "nothing is changed"):
         assert said in CliRunner().invoke(app, ["readmit", str(folder.path), "attic"]).stdout
     assert folder.refused()["attic"] == Refused(5, {}, "it reports steps = 9")
@@ -253,62 +255,6 @@ def test_two_studies_do_not_have_the_devices_at_once(folder: CoordinatorFolder) 
         pass
     with folder.in_use():
         pass
-
-
-@pytest.mark.skipif(
-    shutil.which("nginx", path="/usr/sbin:/usr/bin") is None,
-    reason="nginx is not installed (apt-get install nginx-light), so its configuration is unread",
-)
-def test_nginx_understands_its_configuration(folder: CoordinatorFolder) -> None:
-    file = folder.path / "nginx.conf"
-    file.write_text(nginx_configuration(folder.path, SETTINGS, ipv6=False))
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
-    done = subprocess.run(
-        [str(nginx), "-t", "-e", str(folder.path / "logs/x"), "-c", str(file)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None,
-    reason="systemd-analyze is not installed, so the unit is unread",
-)
-@pytest.mark.parametrize("port", [443, 8443])
-def test_systemd_understands_the_unit(folder: CoordinatorFolder, port: int) -> None:
-    command = shutil.which("true")
-    assert command is not None
-    unit = folder.path / UNIT
-    unit.write_text(systemd_unit(folder.path, command=Path(command), user="root", port=port))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
-    )
-    assert UNIT not in done.stderr, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("scope", "status"),
-    [
-        ({"path": "/v1/control/list-nodes", "headers": []}, 403),
-        ({"path": "/v1/control/list-nodes", "headers": [(b"x-fieldtune-control-key", b"no")]}, 403),
-        ({"path": "/v1/control/list-nodes", "headers": [(b"x-fieldtune-control-key", b"k")]}, 200),
-        ({"path": "/v1/fleet/pull-messages", "headers": []}, 200),
-        ({"path": "/v1/runtime/acquire-task", "headers": []}, 200),
-        ({"path": "/v1/fleet", "headers": []}, 403),
-        ({"path": "/", "headers": []}, 403),
-    ],
-)
-def test_superlinks_control_calls_need_the_folders_key(scope: dict[str, Any], status: int) -> None:
-    said: list[int] = []
-
-    async def inside(scope: Any, receive: Any, send: Any) -> None:
-        said.append(200)
-
-    async def send(event: Any) -> None:
-        said.append(event.get("status", 0))
-
-    asyncio.run(ControlKey(inside, "k")({"type": "http", **scope}, inside, send))  # type: ignore[arg-type]
-    assert said[0] == status
 
 
 def test_a_device_shows_a_certificate_of_its_own_coordinator(folder: CoordinatorFolder) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from flwr.app import Error, Message, RecordDict
 
+from fieldtune.client.contract.version import CONTRACT
 from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.devices.device_fleet import DeviceFleet
+from fieldtune.server.devices.needs import needed_contract
+from fieldtune.server.study.load import parse_study
 from support.scripted_devices import (
     NUMBERS,
     PROFILES,
@@ -19,6 +23,18 @@ from support.scripted_devices import (
     description,
     good,
 )
+
+
+def members(
+    run: ScriptedRun, wanted: int = 2, time: Time | None = None, **options: Any
+) -> tuple[list[str], list[str]]:
+    """Who takes part, by name, and what was said."""
+    notes, time = list[str](), time or Time()
+    fleet = DeviceFleet(
+        lambda: run, profiles=PROFILES, wanted=wanted, notes=notes.append, clock=time.clock,
+        sleep=time.sleep, **{"numbers": NUMBERS, **options},
+    )  # fmt: skip
+    return [member.name for member in fleet.members()], notes
 
 
 @pytest.mark.parametrize(
@@ -35,30 +51,69 @@ def test_a_device_that_cannot_take_part_is_left_out_and_why_is_said(
     def answer(message: Message) -> RecordDict:
         return description(message, **(changes if message.metadata.dst_node_id == 101 else {}))
 
-    run, notes, time = ScriptedRun(answer), [], Time()  # type: ScriptedRun, list[str], Time
-    fleet = DeviceFleet(
-        lambda: run,
-        NUMBERS,
-        profiles=PROFILES,
-        wanted=1,
-        notes=notes.append,
-        clock=time.clock,
-        sleep=time.sleep,
-    )
-    assert [member.name for member in fleet.members()] == ["pi-a"]
+    there, notes = members(ScriptedRun(answer), wanted=1)
+    assert there == ["pi-a"]
     assert any(re.match(sentence, note) for note in notes), notes
+
+
+STUDY = """
+[study]
+name = "s"
+trials = 3
+rounds = 2
+[task]
+model = "mlp"
+[fleet]
+clients = 1
+devices = { "raspberry-pi-4b" = 1 }
+[space.client]
+"""
+
+
+@pytest.mark.parametrize(
+    ("asks", "needed"),
+    [
+        ("learning_rate = { low = 0.01, high = 1.0 }", 1),
+        ('update = { choices = ["int8"] }', 2),
+        ("personal_steps = { low = 0, high = 5 }", 2),
+        ('[space.server]\naggregation = { choices = ["mean", "qfedavg"] }', 2),
+    ],
+)
+def test_only_what_a_study_asks_for_needs_a_newer_device(asks: str, needed: int) -> None:
+    assert needed_contract(parse_study(STUDY + asks, "s")) == needed
+
+
+@pytest.mark.parametrize(
+    ("stated", "needs", "sentence"),
+    [
+        ({}, 1, None),  # fieldtune 0.1 states no contract
+        ({"contract": 2, "version": "0.2.3"}, 2, None),
+        ({}, 2, "pi-b is left out: its fieldtune is 0.1, and this study needs >= 0.2: upgrade it"),
+        (
+            {"contract": CONTRACT + 1, "version": "0.7.0"},
+            1,
+            "pi-b is left out: its fieldtune is 0.7.0, which is newer than the coordinator's",
+        ),
+    ],
+)
+def test_a_device_of_another_version_takes_part_if_it_knows_what_the_study_asks(
+    stated: dict[str, object], needs: int, sentence: str | None
+) -> None:
+    def answer(message: Message) -> RecordDict:
+        new = {"contract": CONTRACT, "version": "0.2.0", "a field of a later version": 1.0}
+        return description(message, **(stated if message.metadata.dst_node_id == 101 else new))
+
+    names, notes = members(ScriptedRun(answer), wanted=1, needs=needs)
+    assert names == (["pi-a", "pi-b"] if sentence is None else ["pi-a"])
+    assert sentence is None or any(note.startswith(sentence) for note in notes), notes
 
 
 def members_of(kinds: dict[int, dict[str, object]], wanted: int) -> tuple[list[str], list[str]]:
     """Who takes part of devices 100, 101, 102 of such data, and what was said."""
-    run, notes, time = ScriptedRun(description), [], Time()  # type: ScriptedRun, list[str], Time
+    run = ScriptedRun(description)
     run.answer = lambda message: description(message, **kinds.get(message.metadata.dst_node_id, {}))
     run.there.append(ConnectedDevice(102, "pi-c", "t0"))
-    fleet = DeviceFleet(
-        lambda: run, {**NUMBERS, "pi-c": 2}, profiles=PROFILES, wanted=wanted, notes=notes.append,
-        clock=time.clock, sleep=time.sleep,
-    )  # fmt: skip
-    return [member.name for member in fleet.members()], notes
+    return members(run, wanted, numbers={**NUMBERS, "pi-c": 2})
 
 
 @pytest.mark.parametrize(
@@ -103,34 +158,15 @@ def test_a_device_whose_data_was_mended_joins_while_others_are_waited_for(
             super().sleep(seconds)
             mended = self.now > 5
 
-    run, time = ScriptedRun(answer), Mending()
-    fleet = DeviceFleet(
-        lambda: run,
-        NUMBERS,
-        profiles=PROFILES,
-        wanted=2,
-        notes=lambda _: None,
-        clock=time.clock,
-        sleep=time.sleep,
-    )
-    assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
+    there, _ = members(ScriptedRun(answer), time=Mending())
+    assert there == ["pi-a", "pi-b"]
 
 
 def test_a_device_that_is_not_enrolled_takes_no_part() -> None:
-    notes: list[str] = []
-    time = Time()
     run = ScriptedRun(description)
     run.there.append(ConnectedDevice(102, "stranger", "t0"))
-    fleet = DeviceFleet(
-        lambda: run,
-        NUMBERS,
-        profiles=PROFILES,
-        wanted=2,
-        notes=notes.append,
-        clock=time.clock,
-        sleep=time.sleep,
-    )
-    assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
+    there, notes = members(run)
+    assert there == ["pi-a", "pi-b"]
     assert "stranger is not enrolled here: left out" in notes
 
 
@@ -143,12 +179,8 @@ def test_a_wait_for_devices_says_who_is_missing() -> None:
             if self.now > 60 and len(run.there) == 1:
                 run.there.append(ConnectedDevice(101, "pi-b", "t0"))
 
-    time = Arriving()
-    fleet = DeviceFleet(
-        lambda: run, NUMBERS, profiles=PROFILES, wanted=2, notes=lambda _: None,
-        waiting=waits.append, clock=time.clock, sleep=time.sleep,
-    )  # fmt: skip
-    assert [member.name for member in fleet.members()] == ["pi-a", "pi-b"]
+    there, _ = members(run, time=Arriving(), waiting=waits.append)
+    assert there == ["pi-a", "pi-b"]
     assert "waiting for 1 more of pi-b (no time limit)" in waits
     assert waits[-1] == ""
 

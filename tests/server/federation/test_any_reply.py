@@ -16,9 +16,11 @@ from fieldtune.client.contract.messages import (
     TrainRequest,
 )
 from fieldtune.client.node.fleet_api import identify_process
-from fieldtune.server.federation.fedavg import Plan, Report, Request, federated_averaging
+from fieldtune.server.federation.exchange import Report, Request
+from fieldtune.server.federation.fedavg import federated_averaging
 from fieldtune.server.federation.fleet import Addressed
-from fieldtune.server.federation.grid_fleet import reported, request_message
+from fieldtune.server.federation.flower_messages import reported, request_message
+from fieldtune.server.federation.plan import Plan
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.federation.robust import CLIP_ABOVE
 from fieldtune.server.study.space import Configuration

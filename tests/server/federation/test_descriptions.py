@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from fieldtune.server.federation.descriptions import (
     SampleCaps,
     implausible,
     other_board,
+    other_meaning,
     outliers,
 )
-from fieldtune.server.federation.fedavg import inconsistent
+from fieldtune.server.federation.evaluation import inconsistent
 
 
 def member(client: int = 0, **changes: Any) -> Description:
@@ -34,6 +37,13 @@ def test_more_samples_than_a_board_of_that_type_has_memory_for_are_implausible()
     assert implausible(member(train_samples=9_000_000, profile="of-my-own")) == ""
 
 
+def test_a_device_type_is_not_taken_for_the_path_of_a_file(tmp_path: Path) -> None:
+    """Such as ``/dev/zero``, which has no end."""
+    os.mkfifo(tmp_path / "never.toml")
+    for path in (tmp_path / "never.toml", Path("/dev/zero"), Path("/dev/../dev/zero")):
+        assert implausible(member(train_samples=9_000_000, profile=str(path))) == ""
+
+
 def test_a_device_with_far_more_samples_than_the_others_is_an_outlier() -> None:
     fleet = {client: member(client) for client in range(4)}
     assert outliers(fleet) == {}
@@ -41,6 +51,24 @@ def test_a_device_with_far_more_samples_than_the_others_is_an_outlier() -> None:
     (why,) = outliers(fleet).values()
     assert "2001 test samples, more than 100 times the fleet's median of 20" in why
     assert outliers({3: fleet[3], 0: fleet[0]}) == {}  # of two, either may be usual
+
+
+def test_devices_agree_on_the_names_of_classes_and_on_scaling() -> None:
+    fleet = {
+        0: member(0, labels=("cat", "dog"), scale=255.0),
+        1: member(1, labels=("cat", "dog"), scale=255.0),
+        2: member(2, scale=255.0),
+    }
+    assert other_meaning(fleet) == {}
+    assert other_meaning({}) == {}
+    fleet[3] = member(3, labels=("dog", "cat"), scale=255.0)
+    fleet[4] = member(4)
+    assert other_meaning(fleet) == {
+        3: "its classes are dog, cat, those of the others cat, dog; give labels in data.toml the "
+        "same order on every device",
+        4: "its values are (value - 0) / 1, those of the others (value - 0) / 255; set offset and "
+        "scale in data.toml alike on every device",
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport, TrainRequest
-from fieldtune.server.federation.fedavg import (
-    NothingLearnedError,
-    Plan,
-    Report,
-    federated_averaging,
-)
-from fieldtune.server.outcomes.trial import Learned
+from fieldtune.server.federation.exchange import Report
+from fieldtune.server.federation.tally import NothingLearnedError
+from fieldtune.server.study.server_options import ServerSection
 from fieldtune.server.study.space import Configuration
-
-Client = Callable[[int, Any], Report]
-
-
-def plan(**changes: Any) -> Plan:
-    values: dict[str, Any] = {
-        "trial": 1,
-        "configuration": Configuration(
-            {}, {"learning_rate": 0.1}, {"clients_per_round": 3, "server_momentum": 0.0}
-        ),
-        "artefact": "a" * 64,
-        "hyperparameters": ("learning_rate",),
-        "initial_weights": np.zeros(2, np.float32),
-        "participants": tuple(range(10)),
-        "classes": 2,
-        "rounds": 4,
-        "metric": "accuracy",
-        "deadline_s": {},
-        "seed": 5,
-    }
-    return Plan(**(values | changes))
-
-
-def honest(client: int, request: Any) -> Report:
-    """Moves each weight by 1; classifies 3 of 4 samples rightly."""
-    if isinstance(request, TrainRequest):
-        return TrainReport(
-            trial=1, round=request.round, weights=request.weights + 1, samples=client + 1,
-            wall_s=2.0,
-        )  # fmt: skip
-    return EvaluateReport(
-        trial=1, round=request.round, samples=4, loss_sum=2.0,
-        hits=(2, 1), predicted=(3, 1), actual=(2, 2),
-    )  # fmt: skip
-
-
-def converse(
-    made: Plan, client: Client = honest
-) -> tuple[np.ndarray, Learned, list[dict[int, Any]]]:
-    steps, exchanges, answers = federated_averaging(made), [], None
-    while True:
-        try:
-            exchange = steps.send(answers)  # type: ignore[arg-type]
-        except StopIteration as end:
-            weights, learned = end.value
-            return weights, learned, exchanges
-        exchanges.append(dict(exchange))
-        answers = {number: client(number, request) for number, request in exchange.items()}
+from support.conversation import converse, honest, plan
 
 
 def test_each_round_asks_some_and_the_end_evaluates_all() -> None:
@@ -92,6 +41,44 @@ def test_failures_are_counted_and_do_not_count_in_the_average() -> None:
     weights, learned, _ = converse(plan(configuration=everyone), client)
     assert weights.tolist() == [4, 4]
     assert learned.failures == {"out_of_memory": 20}
+
+
+def test_a_client_whose_updates_point_against_the_others_is_left_out() -> None:
+    def client(number: int, request: Any) -> Report:
+        report = honest(number, request)
+        if number == 4 and isinstance(request, TrainRequest):
+            return report.model_copy(update={"weights": request.weights - 1})
+        return report
+
+    out: list[tuple[int, int]] = []
+    everyone = Configuration({}, {}, {"clients_per_round": 10})
+    weights, _, _ = converse(
+        plan(
+            configuration=everyone,
+            on_opposed=lambda client, round, evidence: out.append((client, round)),
+            rounds=9,
+        ),
+        client,
+    )
+    first = out[0][1]
+    assert out == [(4, round) for round in range(first, 9)]
+    share = (55 - 2 * 5) / 55  # of the samples, until it is left out
+    assert weights == pytest.approx(first * share + 9 - first)
+    unchecked = ServerSection(check_direction=False)
+    all_in = plan(configuration=everyone, rounds=9, server=unchecked)
+    assert converse(all_in, client)[0] == pytest.approx(9 * share)
+
+
+def test_one_device_cannot_have_a_measured_trial_count_as_simulated() -> None:
+    def client(number: int, request: Any) -> Report:
+        report = honest(number, request)
+        return report.model_copy(update={"simulated": True}) if number in liars else report
+
+    everyone = plan(configuration=Configuration({}, {}, {"clients_per_round": 10}))
+    liars = {7}
+    assert not converse(everyone, client)[1].simulated
+    liars = {*range(10)}
+    assert converse(everyone, client)[1].simulated
 
 
 def test_each_rounds_loss_is_that_of_the_median_client() -> None:

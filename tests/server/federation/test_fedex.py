@@ -18,9 +18,11 @@ from fieldtune.client.contract.messages import (
     TrainRequest,
 )
 from fieldtune.profiles.common.errors import StudyError
-from fieldtune.server.federation.fedavg import NothingLearnedError, Plan, Report
+from fieldtune.server.federation.exchange import Report
 from fieldtune.server.federation.fedex import ClientResult, Theta, fedex
 from fieldtune.server.federation.fedex_candidates import Candidate
+from fieldtune.server.federation.plan import Plan
+from fieldtune.server.federation.tally import NothingLearnedError
 from fieldtune.server.outcomes.trial import Choice, Forecast, Learned
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration

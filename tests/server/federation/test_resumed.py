@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fieldtune.client.contract.encoding import compressed
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport, TrainRequest
-from fieldtune.server.federation.fedavg import Keep, Plan, Report, State, federated_averaging
+from fieldtune.server.federation.exchange import Keep, Report, State
+from fieldtune.server.federation.fedavg import federated_averaging
 from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate
+from fieldtune.server.federation.plan import Plan
+from fieldtune.server.federation.report_checks import decoded
 from fieldtune.server.outcomes.trial import Forecast
 from fieldtune.server.results.checkpoints import pack, unpack
+from fieldtune.server.study.server_options import ServerSection
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Fedex
 
@@ -29,8 +34,18 @@ def noisy(client: int, request: Any) -> Report:
         if rng.random() < 0.2:
             return TrainReport(**common, failure="out_of_memory")
         moved = rng.normal(size=request.weights.size) + request.seed / 2**32
+        samples, loss = client + 1, {"start_loss": rng.random()} if request.measure_loss else {}
         weights = request.weights + moved.astype(np.float32)
-        return TrainReport(**common, weights=weights, samples=client + 1)
+        if request.correction is not None:
+            weights = weights - request.correction
+        if request.update is None:
+            return TrainReport(**common, weights=weights, samples=samples, **loss)
+        encoded, left = compressed(
+            request.weights, weights, request.residual, request.update, request.seed,
+            request.topk_share or 1.0,
+        )  # fmt: skip
+        report = TrainReport(**common, encoded=encoded, residual=left, samples=samples, **loss)
+        return decoded(report, request)[0]
     hits = int(rng.integers(17))
     return EvaluateReport(
         **common, samples=16, loss_sum=rng.random(), hits=(hits, 0), predicted=(16, 0),
@@ -42,16 +57,17 @@ CLIENTS = tuple(range(10))
 SERVER = {"clients_per_round": 5, "server_momentum": 0.9}
 
 
-def configuration(rate: float) -> Configuration:
-    return Configuration({}, {"learning_rate": rate}, SERVER)
+def configuration(rate: float, **client: Any) -> Configuration:
+    return Configuration({}, {"learning_rate": rate, **client}, SERVER)
 
 
 def plan(**changes: Any) -> Plan:
+    told = {"configuration": configuration(0.1), **changes}
     return Plan(
-        trial=1, configuration=configuration(0.1), artefact="a" * 64,
+        trial=1, artefact="a" * 64,
         hyperparameters=("learning_rate",), initial_weights=np.zeros(2, np.float32),
         participants=CLIENTS, classes=2, rounds=5, metric="accuracy", deadline_s={}, seed=5,
-        **changes,
+        **told,
     )  # fmt: skip
 
 
@@ -67,12 +83,24 @@ def exploring(schedule: Any) -> Algorithm:
     return lambda resumed, keep: fedex(plan(), among, options, resumed, keep)
 
 
+SCAFFOLD = configuration(
+    0.1, drift_correction="scaffold", update="topk", topk_share=0.5, download="float16"
+)
+FAIR = configuration(0.1, update="int8", personal_steps=3)
+
 ALGORITHMS = {
     "fedavg": averaging(),
+    "scaffold, top-k": averaging(configuration=SCAFFOLD),
+    "q-fedavg, int8": averaging(configuration=FAIR, server=ServerSection(aggregation="qfedavg")),
     "stopped at a rung": averaging(goes_on=lambda rounds, measures: rounds < 3),
     "fedex, adaptive": exploring("adaptive"),
     "fedex, aggressive": exploring("aggressive"),
 }
+
+
+def vectors(request: Any) -> list[np.ndarray]:
+    found = (getattr(request, name, None) for name in ("weights", "correction", "residual"))
+    return [each for each in found if each is not None]
 
 
 def converse(
@@ -88,7 +116,12 @@ def converse(
             weights, learned = end.value
             return [*asked, f"{weights.tobytes().hex()} {learned}"], kept
         asked.append(
-            str([(c, r.scalars(), r.weights.tobytes().hex()) for c, r in exchange.items()])
+            str(
+                [
+                    (c, r.scalars(), [v.tobytes().hex() for v in vectors(r)])
+                    for c, r in exchange.items()
+                ]
+            )
         )
         answers = {client: noisy(client, request) for client, request in exchange.items()}
 

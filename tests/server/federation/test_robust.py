@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, MultiKrum
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.client.node.fleet_api import identify_process
-from fieldtune.server.federation.robust import CLIP_ABOVE, aggregation, clipped
-from fieldtune.server.federation.server_optimizer import weighted_mean
-from fieldtune.server.study.config import ServerSection
+from fieldtune.server.federation.aggregation import aggregate_of
+from fieldtune.server.federation.robust import CLIP_ABOVE, clipped
+from fieldtune.server.federation.server_optimizer import Update, weighted_mean
+from fieldtune.server.study.server_options import ServerSection
+from fieldtune.server.study.space import Configuration
+from support.flower_strategies import flowers_answer
 
 SHARE = 0.2
 FLOWER: dict[str, Callable[[int], Any]] = {
@@ -29,31 +29,19 @@ FLOWER: dict[str, Callable[[int], Any]] = {
 }
 
 
-def updates_of(count: int, size: int, seed: int) -> list[tuple[np.ndarray, int]]:
+def updates_of(count: int, size: int, seed: int) -> list[Update]:
     rng = np.random.default_rng(seed)
     scales = np.where(rng.random(count) < SHARE, -8.0, 1.0)
     return [
-        ((scale * rng.normal(1, 1, size)).astype(np.float32), int(rng.integers(1, 90)))
+        Update((scale * rng.normal(1, 1, size)).astype(np.float32), int(rng.integers(1, 90)))
         for scale in scales
     ]
 
 
-def flowers_answer(strategy: Any, updates: list[tuple[np.ndarray, int]]) -> np.ndarray:
-    """What Flower's strategy makes of the same updates."""
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    identify_process(1, 1)
-    replies = []
-    for node, (weights, samples) in enumerate(updates):
-        asked = Message(RecordDict(), node, "train")
-        content = RecordDict(
-            {
-                "arrays": ArrayRecord({"all": Array(weights)}),
-                "metrics": MetricRecord({"num-examples": samples}),
-            }
-        )
-        replies.append(Message(content, reply_to=asked))
-    arrays, _ = strategy.aggregate_train(1, replies)
-    return np.asarray(arrays["all"].numpy())
+def aggregated(rule: str, updates: list[Update]) -> np.ndarray:
+    section = ServerSection(aggregation=rule, malicious_share=SHARE)
+    rule_of = aggregate_of(section, Configuration({}, {}, {}))
+    return rule_of(np.zeros_like(updates[0].weights), updates)
 
 
 @pytest.mark.parametrize("rule", FLOWER)
@@ -61,18 +49,32 @@ def flowers_answer(strategy: Any, updates: list[tuple[np.ndarray, int]]) -> np.n
 def test_a_rule_gives_what_flowers_strategy_gives(rule: Any, count: int) -> None:
     for seed in range(5):
         updates = updates_of(count, 300, seed)
-        ours = aggregation(ServerSection(aggregation=rule, malicious_share=SHARE))(updates)
+        ours = aggregated(rule, updates)
         theirs = flowers_answer(FLOWER[rule](count), updates)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_latest_norms_are_kept() -> None:
+    norms = {"a": [1.0] * 4096}
+    start, updates = np.zeros(1, np.float32), {c: np.full(1, 5.0, np.float32) for c in range(3000)}
+    clipped(start, updates, dict.fromkeys(updates, "a"), norms)
+    assert norms["a"] == [1.0] * 1096 + [5.0] * 3000
+    assert not clipped(start, {0: updates[0]}, {0: "a"}, norms)
+
+
+def test_multi_krum_leaves_flipped_updates_out_at_once() -> None:
+    honest = [Update(np.full(9, size, np.float32), 10) for size in (0.9, 1.0, 1.1, 1.0, 1.0, 0.95)]
+    flipped = [Update(np.full(9, -1, np.float32), 90)] * 2
+    assert aggregated("multi_krum", [*honest, *flipped]).min() > 0.9
 
 
 def test_more_weights_than_are_sorted_at_a_time_make_no_difference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     updates = updates_of(7, 100, 0)
-    whole = aggregation(ServerSection(aggregation="median"))(updates)
+    whole = aggregated("median", updates)
     monkeypatch.setattr("fieldtune.server.federation.robust._COLUMNS", 9)
-    assert (aggregation(ServerSection(aggregation="median"))(updates) == whole).all()
+    assert (aggregated("median", updates) == whole).all()
 
 
 def sized(sizes: list[float]) -> dict[int, np.ndarray]:
@@ -137,7 +139,7 @@ def test_attackers_move_the_mean_by_at_most_the_stated_bound(
     norms: dict[str, list[float]] = {}
     found = clipped(start, updates, dict.fromkeys(updates, "a"), norms)
     assert all(client >= len(honest) for client in found)  # honest ones stay as they are
-    taken = [(found[c][0] if c in found else updates[c], 1) for c in updates]
+    taken = [Update(found[c][0] if c in found else updates[c], 1) for c in updates]
     moved = weighted_mean(taken) - weighted_mean(taken[: len(honest)])
     share = len(attacks) / len(sizes)
     reference = sorted(norms["a"])[(len(sizes) - 1) // 2]

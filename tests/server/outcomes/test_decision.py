@@ -11,7 +11,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.outcomes.decision import Candidate, Decision, decide, gain, promised
+from fieldtune.server.outcomes.decision import (
+    Candidate,
+    Decision,
+    balanced,
+    decide,
+    gain,
+    next_run,
+    promised,
+)
 from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import MEASURES
 
@@ -156,6 +164,33 @@ def test_without_defaults_the_knee_is_taken_and_not_an_end() -> None:
     assert not decided(*front, defaults=None).against_defaults
 
 
+def test_of_what_differs_where_the_weight_is_0_only_the_better_one_is_taken() -> None:
+    weights = {"energy_j": 0.0}
+    assert chosen(candidate(1, 0.05, 5, 80), candidate(2, 0.05, 5, 40), weights=weights) == 2
+    some, other = candidate(1, 0.05, 5, 80), candidate(2, 0.05, 5, 40)
+    third = candidate(3, 0.3, 1, 90)
+    assert chosen(some, other, third, defaults=None, weights={**weights, "error": 5.0}) == 2
+
+
+def test_without_defaults_a_range_counts_as_far_as_it_exceeds_its_noise() -> None:
+    """So no hair's breadth decides whether an objective counts."""
+    shares = [
+        balanced(LATENCY, [1.0, math.exp(size)], [{"own": 0.1}, {}])[1]
+        for size in (0.05, 0.1 - 1e-9, 0.1 + 1e-9, 0.2, 10)
+    ]
+    full = math.log(0.1 / 1.1)
+    assert shares == pytest.approx([each * full for each in (0.001, 0.001, 0.001, 0.75, 1)], 1e-3)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_without_defaults_the_order_of_equal_candidates_changes_nothing(order: int) -> None:
+    """Two have no error at all, one of them by a single run: the range is known as it knows it."""
+    values, unsure = [0.0, 0.0, 0.2], [{"own": 0.1}, {"own": 4.0}, {"own": 0.1}]
+    shares = balanced(ERROR, values[::order], unsure[::order])[::order]
+    range_, noise = math.log(0.2 / 1e-4), math.hypot(4.0, 0.1)
+    assert shares[2] == pytest.approx((1 - (noise / range_) ** 2) * math.log(0.1 / 1.1))
+
+
 # Properties. Candidates are drawn around the defaults; what is known of each is the same.
 
 factors = st.floats(0.3, 3.0)
@@ -265,3 +300,32 @@ def test_without_defaults_a_convex_front_gives_no_end(places: list[float]) -> No
         for n, (e, ms) in enumerate([*ends, *front])
     ]
     assert chosen(*every, defaults=None) >= 2
+
+
+def again(*candidates: Candidate, last: bool = False, **pending: int) -> int | None:
+    """The trial to repeat; ``t1=2`` says that two repetitions of trial 1 are being trained."""
+    found = next_run(
+        candidates, candidates[-1], OBJECTIVES, DecisionSection(),
+        {int(name[1:]): count for name, count in pending.items()}, last=last,
+    )  # fmt: skip
+    return None if found is None else found[1]
+
+
+def test_a_single_run_is_not_recommended_beside_one_that_was_repeated() -> None:
+    once = candidate(1, 0.05, 10, 10, runs=1)
+    twice = candidate(2, 0.06, 10, 20, runs=2)
+    defaults = candidate(0, 0.10, 10, 100, runs=3)
+    assert chosen(once, defaults=defaults) == 1  # the budget allowed no repetition
+    found = decided(once, twice, defaults=defaults)
+    ranks = [(rated.candidate.trial, rated.allowed) for rated in found.rated]
+    assert ranks == [(2, True), (0, True), (1, False)]
+    assert again(once, twice, defaults) == 1
+    assert again(once, twice, defaults, t1=2) is None  # being repeated
+
+
+def test_the_last_trials_repeat_what_comes_next_best() -> None:
+    best, second = candidate(1, 0.05, 10, 10, runs=2), candidate(2, 0.06, 10, 20, runs=1)
+    defaults = candidate(0, 0.10, 10, 100, runs=3)
+    assert again(best, second, defaults) is None
+    assert again(best, second, defaults, last=True) == 2
+    assert again(best, second, defaults, last=True, t2=1) == 1  # all have run twice

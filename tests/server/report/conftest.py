@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 
 from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.common.shares import wilson
+from fieldtune.profiles.costmodel.limits import DeviceLimits
+from fieldtune.server.outcomes.trial import worst_constraint
 from fieldtune.server.results.recommend import recommend
-from fieldtune.server.results.schema import (
-    Attempt,
-    ClassCounts,
-    OnDevice,
-    Point,
-    Recommendation,
-    Summary,
-    VariantFile,
-)
-from fieldtune.server.results.summarize import wilson, worst_constraint
+from fieldtune.server.results.schema import Attempt, OnDevice, Point, Summary
+from fieldtune.server.results.stored_choices import Recommendation
+from fieldtune.server.results.stored_files import ClassCounts, VariantFile
 from fieldtune.server.study.decision_options import DecisionSection
+from fieldtune.server.study.load import with_device_tables
 from fieldtune.server.study.objectives import Objective, parse_objective
 from fieldtune.server.study.space import Value
 
@@ -114,18 +111,26 @@ def _summary(
         points = {trial: _with_files(point) for trial, point in points.items()}
     front = _front(list(points.values()), goals)
     defaults = points.get(0) if with_defaults else None
+    shown = {each.trial for each in [*front, *([defaults] if defaults else [])]}
+    behind = [each for trial, each in points.items() if trial not in shown and trial < 500]
     return Summary(
         study=study,
         seed=0,
         objectives=goals,
         metric="accuracy",
         devices=CLIENTS if points else {},
+        samples={
+            name: [(12, count // 2), (36, count - count // 2)] for name, count in CLIENTS.items()
+        },
+        coverage=0.5,
+        labels=("left", "right", "up", "down") if with_files else (),
         simulated=True,
         trials=sum(attempt.state != "infeasible" for attempt in made),
         infeasible=sum(attempt.state == "infeasible" for attempt in made),
         failed=sum(attempt.state == "failed" for attempt in made),
         front=front,
-        recommended=recommended(front, defaults, goals, DecisionSection()),
+        dominated=behind,
+        recommended=recommended(front, defaults, goals, DecisionSection(), behind),
         defaults=defaults,
         attempts=made,
     )
@@ -136,19 +141,21 @@ def recommended(
     defaults: Point | None,
     goals: Sequence[Objective],
     options: DecisionSection,
+    behind: Sequence[Point] = (),
 ) -> dict[str, Recommendation]:
     """The rule's choice for each device type; learned values are known to one per cent."""
     compared = {
         goal.name: {
             point.trial: Estimate(value, value * 0.99, value * 1.01)
-            for point in [*front, *([defaults] if defaults else [])]
+            for point in [*front, *([defaults] if defaults else []), *behind]
             for value in [point.measures[goal.name]]
         }
         for goal in goals
         if goal.learned
     }
     found = {
-        device: recommend(front, defaults, goals, device, options, compared) for device in CLIENTS
+        device: recommend(front, defaults, goals, device, options, compared, behind)
+        for device in CLIENTS
     }
     return {device: chosen for device, chosen in found.items() if chosen}
 
@@ -158,25 +165,68 @@ def decide_again() -> Callable[[Summary, str], dict[str, int]]:
     """What the rule chooses for each device type with these lines of a study file."""
 
     def decide(summary: Summary, lines: str) -> dict[str, int]:
-        tree = tomllib.loads(lines)
-        caps: dict[str, dict[str, float]] = tree.get("limits", {})
+        tree = with_device_tables(tomllib.loads(lines))
+        caps: dict[str, dict[str, float]] = tree.get("limits", {}).get("devices", {})
+
+        def fitting(point: Point, device: str) -> int:
+            """How many clients keep the limits, each by what it needs itself."""
+            batch, epochs, most = point.calls or (1, 1, 1)
+            count = 0
+            for samples, clients in summary.samples[device]:
+                parts = [min(batch, samples - n) for n in range(0, samples, batch)]
+                calls = epochs * sum(-(-part // most) for part in parts)
+                used = {
+                    name: constant + call * calls + sample * samples
+                    for name, (constant, call, sample) in point.devices[device].needs.items()
+                }
+                kept = all(used[name] <= cap for name, cap in caps.get(device, {}).items())
+                count += clients * kept
+            return count
 
         def within(point: Point) -> Point:
+            """The point with what fits now, and its objectives over the devices that it fits."""
+            found = {name: fitting(point, name) for name in point.devices}
             seen = {
-                name: device.model_copy(update={"fitting": 0})
-                if any(device.costs[n].value > cap for n, cap in caps.get(name, {}).items())
-                else device
+                name: device.model_copy(update={"fitting": found[name]})
                 for name, device in point.devices.items()
             }
-            return point.model_copy(update={"devices": seen})
+            kept = {
+                each.name: value
+                for each in summary.objectives
+                if (value := _over_fleet(point, each, found)) is not None
+            }
+            return point.model_copy(
+                update={"devices": seen, "objectives": {**point.objectives, **kept}}
+            )
 
-        front = [within(point) for point in summary.front]
-        defaults = summary.defaults and within(summary.defaults)
+        def trainable(point: Point) -> bool:
+            """Whether enough of the fleet can train it."""
+            clients = sum(device.fitting for device in point.devices.values())
+            return clients >= summary.coverage * sum(CLIENTS.values()) - 1e-9
+
+        points = sorted((within(each) for each in summary.stored), key=lambda each: each.trial)
+        front = _front([each for each in points if trainable(each)], summary.objectives)
+        own = next((p for p in points if summary.defaults and p.trial == 0), None)
+        fits = own is not None and any(device.fitting for device in own.devices.values())
         options = DecisionSection.model_validate(tree.get("decision", {}))
-        found = recommended(front, defaults, summary.objectives, options)
+        found = recommended(front, own if fits else None, summary.objectives, options)
         return {device: chosen.trial for device, chosen in found.items()}
 
     return decide
+
+
+def _over_fleet(point: Point, objective: Objective, fitting: Mapping[str, int]) -> Estimate | None:
+    """A cost over the device types on which it fits; None for what is learned."""
+    costs = {n: d.costs[objective.name].value for n, d in point.devices.items()
+             if fitting[n] and objective.name in d.costs}  # fmt: skip
+    if not costs:
+        return None
+    value = (
+        max(costs.values())
+        if objective.worst_of_fleet
+        else sum(fitting[n] * cost for n, cost in costs.items()) / sum(fitting[n] for n in costs)
+    )
+    return Estimate(value, value, value)
 
 
 def _configuration(rng: np.random.Generator, choice: str) -> dict[str, Value]:
@@ -195,6 +245,7 @@ def _point(trial: int, configuration: Mapping[str, Value], rng: np.random.Genera
     width, depth = int(configuration["width"]), int(configuration["depth"])
     epochs, clients = int(configuration["local_epochs"]), int(configuration["clients_per_round"])
     size = width * depth * (1.6 if configuration["model"] == "cnn" else 0.7)
+    memory = 90.0 + 23 * trial % 40  # unlike anything else, so that dominated trials need least
     rate = abs(np.log10(float(configuration["learning_rate"])) + 0.7)
     error = 0.025 + 0.4 / size + 0.09 * rate**2 + 0.12 / (epochs * clients) ** 0.5
     error = round((error + abs(rng.normal(0, 0.006))) * SAMPLES) / SAMPLES
@@ -204,10 +255,10 @@ def _point(trial: int, configuration: Mapping[str, Value], rng: np.random.Genera
             fitting=count,
             costs={
                 name: Estimate(value, 0.75 * value, 1.45 * value, {"clock": 0.33})
-                for name, value in _costs(size, epochs, clients, device).items()
+                for name, value in _costs(size, memory, epochs, clients, device).items()
             },
             slack={
-                "memory_mib": (90 + size / 3) / 160 - 1,
+                "memory_mib": memory / 160 - 1,
                 "round_s": epochs * (1 + size / 30) * SLOWNESS[device] / 30 - 1,
                 "storage_mib": -0.995,
                 **(
@@ -234,16 +285,31 @@ def _point(trial: int, configuration: Mapping[str, Value], rng: np.random.Genera
             **{name: cost.value for name, cost in worst.items() if name != "energy_j"},
         },
         test_samples=SAMPLES,
-        devices=devices,
+        runs=2 - (trial % 4 == 1),
+        calls=(int(configuration["batch_size"]), epochs, 8),
+        devices={name: _with_needs(seen, epochs) for name, seen in devices.items()},
     )
 
 
-def _costs(size: float, epochs: int, clients: int, device: str) -> dict[str, float]:
+def _with_needs(seen: OnDevice, epochs: int) -> OnDevice:
+    """Clients of a type have 12 or 36 samples; the costs are those of a client with 24, in 3 calls
+    of ``train`` an epoch."""
+    needs = {
+        name: (0.5 * cost.value, 0.5 * cost.value / (3 * epochs), 0.0)
+        if name in ("energy_j", "round_s")
+        else (cost.value - 0.024 * (name == "storage_mib"), 0.0, 0.001 * (name == "storage_mib"))
+        for name, cost in seen.costs.items()
+        if cost and name in DeviceLimits.__dataclass_fields__
+    }
+    return seen.model_copy(update={"needs": needs})
+
+
+def _costs(size: float, memory: float, epochs: int, clients: int, device: str) -> dict[str, float]:
     slow = SLOWNESS[device]
     return {
         "inference_ms": (0.05 + size / 160) * slow,
         "energy_j": (0.1 + size / 60) * epochs * clients / 30 * POWER[device] * slow * 1.5,
-        "memory_mib": 90 + size / 3,
+        "memory_mib": memory,
         "inference_memory_mib": 45 + size / 40,
         "storage_mib": 0.1 + size / 800,
         "round_s": epochs * (1 + size / 30) * slow,
@@ -287,6 +353,10 @@ def _with_files(point: Point) -> Point:
             hits=hits,
             predicted=[*hits[:-1], sum(actual) - sum(hits[:-1])],
             actual=actual,
+            confusion=[
+                [hit if to == own else count - hit if to == 3 else 0 for to in range(4)]
+                for own, (hit, count) in enumerate(zip(hits, [*actual[:3], hits[3]], strict=True))
+            ],
         ),
     )
     return point.model_copy(

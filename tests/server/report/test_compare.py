@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,9 +43,20 @@ def test_runs_stand_side_by_side_by_the_objectives_they_share(folders: list[Path
         shares = [step["share"] for step in drawn["attainment"]]
         assert shares == sorted(shares)
         assert shares[-1] > 0
+    assert "Error simulated" in page.text
+    assert "Training energy predicted" in page.text
     assert HOSTILE in page.text
     assert not page.all("img")
     assert compare_html(read_runs(folders)) == html
+
+
+def test_runs_that_know_a_figure_in_other_ways_say_so_beside_each(folders: list[Path]) -> None:
+    first, second = read_runs(folders)
+    measured = {**second.summary.known_by, "error": "measured"}
+    known = second.summary.model_copy(update={"simulated": False, "known_by": measured})
+    text = Parsed(compare_html([first, replace(second, summary=known)])).text
+    assert "Error simulated" not in text
+    assert re.search(r"Error [\d.]+ % [\d.–]+ simulated [\d.]+ % [\d.–]+ measured", text)  # noqa: RUF001
 
 
 def test_the_command_writes_the_page(folders: list[Path], fieldtune: Command) -> None:
@@ -57,7 +70,7 @@ def test_the_command_writes_the_page(folders: list[Path], fieldtune: Command) ->
 def test_what_cannot_be_compared_is_refused(
     folders: list[Path], make_summary: MakeSummary, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="2 to 6 run folders; 1 are given"):
+    with pytest.raises(UsageError, match="2 to 6 run folders, not 1"):
         read_runs(folders[:1])
     folder = tmp_path / "three"
     folder.mkdir()

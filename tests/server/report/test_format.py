@@ -54,6 +54,7 @@ IN_BASE = {"inference_mj": 1e-3, "inference_ms": 1e-3, "memory_mib": 2.0**20,
         ("loss", 0.3456, "0.35"),
         ("metric", -12.34, "−12.3"),  # noqa: RUF001
         ("energy_j", math.inf, "∞ J"),
+        ("energy_j", 5e-324, "4.9e−318 µJ"),  # noqa: RUF001
     ],
 )
 def test_figures_have_a_unit_that_suits_them(name: str, value: float, text: str) -> None:

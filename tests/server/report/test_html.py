@@ -12,8 +12,11 @@ import pytest
 
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import RunInfo
+from fieldtune.server.report.view import promises
 from fieldtune.server.results.schema import Outlook, Summary
+from fieldtune.server.results.stored_choices import GainOf
 from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.objectives import MEASURES
 from support.commandline import ROOT
 from support.pages import HOSTILE, Parsed
 
@@ -106,6 +109,11 @@ def test_a_limit_says_which_value_would_have_sufficed(make_summary: MakeSummary)
     text = Parsed(render_html(summary.model_copy(update={"attempts": [one]}), RunInfo(study=study)))
     # The study's limit of 0.6 J, and 0.6 * 1.234 = 0.7404 J rounded up.
     assert "600 mJ on raspberry-pi-zero-2w 1 1 750 mJ 750 mJ" in text.text
+    both = one.model_copy(update={"constraints": {**one.constraints, "memory_mib": 0.1}})
+    text = Parsed(
+        render_html(summary.model_copy(update={"attempts": [both]}), RunInfo(study=study))
+    )
+    assert "600 mJ on raspberry-pi-zero-2w 1 1 not alone not alone" in text.text
 
 
 @pytest.mark.parametrize(
@@ -128,6 +136,25 @@ def test_the_page_says_what_more_trials_and_random_search_would_bring(
     each = sum(spent) / len(spent)
     times = [when for when, _ in page.data["random"]["device_s"]]
     assert times == pytest.approx([0.0, each, 2 * each], rel=1e-4)
+
+
+def test_a_promise_is_a_change_of_the_value_or_of_what_it_lacks(make_summary: MakeSummary) -> None:
+    text = Parsed(render_html(make_summary(("macro_f1", "energy_j")))).text
+    promises = text[text.index("What is promised") :]
+    assert re.search(r"Macro F1, gap to 100 % simulated −\d+ % ± \d+ %", promises)  # noqa: RUF001
+    assert re.search(r"Training energy predicted −\d+ % ± \d+ %", promises)  # noqa: RUF001
+
+
+@pytest.mark.parametrize(("gain", "text"), [(0.25, "+25 %"), (-0.5, "−50 %")])  # noqa: RUF001
+def test_of_a_metric_of_ones_own_a_gain_is_a_share_of_the_default(
+    summary: Summary, gain: float, text: str
+) -> None:
+    chosen = summary.recommended["raspberry-pi-5"]
+    own = GainOf(log=gain, noise=0.01, counted=gain, within_noise=False)
+    changed = {"raspberry-pi-5": chosen.model_copy(update={"gains": {"metric": own}})}
+    goals = (MEASURES["metric"],)
+    rows = promises(summary.model_copy(update={"recommended": changed, "objectives": goals}))
+    assert [cells for _, _, _, cells in rows] == [[text, "± 1 %", text]]
 
 
 def test_a_choice_that_was_never_trained_is_named(make_summary: MakeSummary) -> None:

@@ -1,15 +1,18 @@
-"""How far the answer for another device can be trusted, as it is printed."""
+"""The answer for another device: how far it can be trusted, and which of its files are measured."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.server.report.prospects import print_prospects
+from fieldtune.server.results.export import retargeted_file, to_measure
 from fieldtune.server.results.retarget import MOST_PROSPECTS, Retargeted
-from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.tuner.suggestions import Prospect
 
@@ -56,3 +59,21 @@ def test_trials_that_the_studys_own_fleet_ruled_out_are_marked(summary: Summary)
 
 def test_a_settled_front_needs_no_further_trial(summary: Summary) -> None:
     assert "No further trial is expected to add 1 %" in printed(Retargeted(summary, 0.0, [], []))
+
+
+def test_the_studys_command_measures_what_is_recommended_for_other_device_types_too(
+    summary: Summary, tmp_path: Path
+) -> None:
+    (device, chosen), *_ = summary.recommended.items()
+    own = {each.trial for each in summary.exported}
+    assert own == {each.trial for each in summary.recommended.values()} | {0}
+    other = next(each for each in summary.front if each.trial not in own)
+    assert to_measure(tmp_path, summary) == summary.exported
+    moved = {device: chosen.model_copy(update={"trial": other.trial})}
+    file = tmp_path / retargeted_file(device)
+    file.parent.mkdir()
+    file.write_text(to_json(summary.model_copy(update={"recommended": moved})))
+    assert to_measure(tmp_path, summary) == [*summary.exported, other]
+    file.write_text("{}")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        to_measure(tmp_path, summary)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import fieldtune.api as ft
 from fieldtune.profiles.common.errors import RunFolderError, UsageError
-from fieldtune.server.results.schema import DecisionRule, Summary, VariantFile, to_json
+from fieldtune.server.results.schema import Summary, to_json
+from fieldtune.server.results.stored_choices import DecisionRule
+from fieldtune.server.results.stored_files import VariantFile
 
 pytest.importorskip("pandas", reason="needs the extra notebook")
 pytest.importorskip("plotly", reason="needs the extra notebook")
-CSV = "number,state,width,objective:error\n0,completed,32,0.25\n1,infeasible,64,\n"
+CSV = "number,state,phase,width,objective:error\n0,completed,explore,32,0.25\n1,infeasible,,64,\n"
+NOTEBOOK = Path(__file__).parents[3] / "docs/explore.ipynb"
 CURVE = {5: {"error": 0.4}, 20: {"error": 0.25}}
 
 
@@ -36,6 +40,15 @@ def run(complete: Summary, tmp_path: Path) -> ft.Run:
     (tmp_path / "pareto.json").write_text(to_json(complete))
     (tmp_path / "trials.csv").write_text(CSV)
     return ft.load(tmp_path)
+
+
+def test_the_notebook_runs_cell_by_cell(run: ft.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    monkeypatch.setattr(ft, "load", lambda folder: run)
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)  # noqa: S102 - the repository's own notebook
 
 
 def test_frames_hold_what_the_files_hold(run: ft.Run, complete: Summary) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.results.card import card_json, card_md
-from fieldtune.server.results.schema import OnDevice, Point, Recommendation, Summary, VariantFile
+from fieldtune.server.results.card import card_data, card_json, card_md
+from fieldtune.server.results.schema import OnDevice, Point, Summary
+from fieldtune.server.results.stored_choices import Recommendation
+from fieldtune.server.results.stored_files import VariantFile
 from fieldtune.server.study.load import parse_study
 
 STUDY = parse_study(
@@ -59,6 +62,11 @@ POINT = Point(
     },
     variants={"fp32": FILE},
 )
+MEMBER = Description(
+    client=0, profile="raspberry-pi-5", train_samples=30, test_samples=10, input_shape=(8, 8, 1),
+    classes=2, runtime="x",
+)  # fmt: skip
+DATA = card_data(STUDY, [MEMBER])
 SUMMARY = Summary(
     study="s",
     seed=0,
@@ -77,7 +85,7 @@ SUMMARY = Summary(
 
 
 def test_the_header_of_a_card_is_a_model_index() -> None:
-    header = card_md(STUDY, SUMMARY, POINT).split("---")[1]
+    header = card_md(STUDY, SUMMARY, POINT, DATA).split("---")[1]
     facts: dict[str, Any] = {
         key: json.loads(value)
         for key, _, value in (line.partition(": ") for line in header.strip().splitlines())
@@ -94,7 +102,7 @@ def test_the_header_of_a_card_is_a_model_index() -> None:
         "Recommended for raspberry-pi-5.",
         "- Model: `cnn`: width = 8",
         "- learning_rate: 0.1",
-        "- Data: `digits`, partition as the data says",
+        "- Data: `digits`, partition natural, else dirichlet",
         "- Runs of this configuration: 2",
         "| `fp32.tflite` | recall 0.9 (0.8256 to 0.9448) | raspberry-pi-5 0.5 ms |",
         "on the clients (simulated)",
@@ -104,12 +112,38 @@ def test_the_header_of_a_card_is_a_model_index() -> None:
     ],
 )
 def test_a_card_says_task_data_metric_figures_limits_hashes_and_how_to_run(words: str) -> None:
-    assert words in card_md(STUDY, SUMMARY, POINT)
+    assert words in card_md(STUDY, SUMMARY, POINT, DATA)
+
+
+def test_a_card_says_what_a_trial_is_for() -> None:
+    for update, said in (
+        ({"recommended": {}}, "On the study's front."),
+        ({"recommended": {}, "front": [], "defaults": POINT}, "The study's defaults."),
+        ({"defaults": POINT}, "Recommended for raspberry-pi-5. The study's defaults."),
+    ):
+        text = card_md(STUDY, SUMMARY.model_copy(update=update), POINT, DATA)
+        assert f"\n\n{said} Federated training over 7 rounds" in text
 
 
 def test_the_same_is_in_json() -> None:
-    card = json.loads(card_json(STUDY, POINT, POINT.variants))
+    card = json.loads(card_json(STUDY, POINT, POINT.variants, DATA))
     assert card["variants"]["fp32"]["sha256"] == FILE.sha256
     assert card["objectives"]["error"] == {"value": 0.12, "low": 0.1, "high": 0.15}
     assert (card["seed"], card["rounds"], card["runs"]) == (0, 7, 2)
     assert card["limits"]["inference_ms"] == 20
+
+
+def test_the_card_of_a_real_fleet_names_its_own_data_and_not_the_simulators() -> None:
+    named = MEMBER.model_copy(update={"name": "pi-a", "labels": ("cat", "dog"), "scale": 255.0})
+    data = card_data(STUDY, [MEMBER.model_copy(update={"name": "pi-b", "scale": 255.0}), named])
+    card = json.loads(card_json(STUDY, POINT, POINT.variants, data))
+    assert card["data"] == {
+        "source": "the devices' own data", "devices": 2, "train_samples": 60, "test_samples": 20,
+        "input_shape": [8, 8, 1], "classes": 2, "labels": ["cat", "dog"], "offset": 0.0,
+        "scale": 255.0,
+    }  # fmt: skip
+    text = card_md(STUDY, SUMMARY, POINT, data)
+    for words in ("Classes: `cat`, `dog`", "(value - 0) / 255", "own data: 2 devices, 60 training"):
+        assert words in text
+    assert "digits" not in json.dumps(card) + text
+    assert card_data(STUDY, [MEMBER]).source == "digits"

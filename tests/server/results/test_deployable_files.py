@@ -14,11 +14,13 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fieldtune.client.contract.messages import EvaluateReport
+from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
+from fieldtune.server.results.model_files import read_card, with_variants, write_cards
 from fieldtune.server.results.run_folder import RunFolder
-from fieldtune.server.results.schema import Point
-from fieldtune.server.results.variants import VariantMaker, read_card
+from fieldtune.server.results.schema import Point, Summary
+from fieldtune.server.results.variants import VariantMaker
 from fieldtune.server.study.space import Configuration
 from support.scripted_devices import Answer, Scene
 
@@ -57,8 +59,10 @@ def counted(message: Message) -> RecordDict:
     right = message.metadata.dst_node_id - 99
     report = EvaluateReport(
         trial=int(str(asked["trial"])), round=int(str(asked["round"])), samples=3, loss_sum=1.0,
-        hits=(right, *[0] * 9), predicted=(3, *[0] * 9), actual=(3, *[0] * 9), inference_ms=2.0,
+        hits=(right, *[0] * 9), predicted=(right, 3 - right, *[0] * 8), actual=(3, *[0] * 9),
+        inference_ms=2.0,
         energy_j=0.012,
+        confusion=(right, 3 - right, *[0] * 98) if message.metadata.dst_node_id == 100 else None,
     )  # fmt: skip
     return RecordDict({"message": ConfigRecord(report.scalars())})
 
@@ -121,17 +125,48 @@ def test_files_are_measured_on_the_participants_that_are_there_else_on_the_whole
         assert samples(folder, trial) == {"fp32": measured, "fp16": measured}
 
 
+def test_cards_say_what_is_known_when_a_study_goes_on(folder: RunFolder) -> None:
+    """Another run of a configuration, or names of classes, and the files are the same."""
+    assert make(folder, Scene(counted), [0, 1]) == []
+    before = read_card(folder.path, 0)
+    error = {"error": Estimate(0.2, 0.1, 0.3)}
+    point = Point(trial=0, configuration={"width": 8}, objectives=error, measures={"error": 0.2},
+                  test_samples=9, runs=3, devices={})  # fmt: skip
+    summary = Summary(
+        study="s", seed=0, objectives=folder.study.study.objectives, metric="accuracy",
+        devices={}, simulated=True, trials=1, infeasible=0, failed=0, front=[point],
+        recommended={}, defaults=None, attempts=[],
+    )  # fmt: skip
+    write_cards(folder, with_variants(folder, summary), tuple("0123456789"))
+    card = json.loads((folder.path / "models/trial-0000/card.json").read_text())
+    assert (card["runs"], card["test_samples"], card["objectives"]["error"]["value"]) == (3, 9, 0.2)
+    assert read_card(folder.path, 0).variants == before.variants
+    assert (
+        "Runs of this configuration: 3" in (folder.path / "models/trial-0000/card.md").read_text()
+    )
+    assert with_variants(folder, summary).labels == tuple("0123456789")
+    write_cards(folder, with_variants(folder, summary))
+    assert with_variants(folder, summary).labels == tuple("0123456789")
+    write_cards(folder, with_variants(folder, summary), ())
+    assert with_variants(folder, summary).labels == ()
+
+
 def test_errors_are_kept_client_by_client_and_counts_class_by_class(folder: RunFolder) -> None:
     assert make(folder, Scene(counted), [0, 1]) == []
-    file = read_card(folder.path, 0)["fp16"]
+    file = read_card(folder.path, 0).variants["fp16"]
     (errors,) = file.client_errors.values()
     assert errors == pytest.approx([1 / 3, 2 / 3], abs=1e-6)
     assert list(file.inference_mj.values()) == [4.0]
+    assert {name: (each.error, each.samples) for name, each in file.device_errors.items()} == {
+        "pi-a": (pytest.approx(2 / 3, abs=1e-6), 3),
+        "pi-b": (pytest.approx(1 / 3, abs=1e-6), 3),
+    }
     assert file.classes is not None
     nine = [0] * 9
-    assert file.classes.model_dump() == {
-        "hits": [3, *nine], "predicted": [6, *nine], "actual": [6, *nine],
-    }  # fmt: skip
+    counts = file.classes.model_dump()
+    # Device 101 is of an earlier version, or its owner does not allow it.
+    assert counts.pop("confusion") == [[1, 2, *nine[1:]], *[[0, *nine]] * 9]
+    assert counts == {"hits": [3, *nine], "predicted": [3, 3, *nine[1:]], "actual": [6, *nine]}
 
 
 def test_a_device_that_is_off_is_not_waited_for(folder: RunFolder) -> None:

@@ -31,7 +31,8 @@ devices = { "raspberry-pi-5" = 1.0 }
 learning_rate = 0.1
 """
 BEGUN = Fingerprint(
-    data="d" * 64, partition="p" * 64, sources={"metric": {"own": "m" * 64}},
+    data="d" * 64, partition="p" * 64, trace="t" * 64,
+    sources={"metric": {"own": "m" * 64}, "server.aggregation": {"own": "a" * 64}},
     versions={"numpy": "2.1"},
 )  # fmt: skip
 
@@ -41,10 +42,15 @@ BEGUN = Fingerprint(
     [
         ({"data": "e" * 64}, "data: dddddddddddd → eeeeeeeeeeee"),
         ({"partition": "q" * 64}, "partition: pppppppppppp → qqqqqqqqqqqq"),
+        ({"trace": "u" * 64}, "fleet.availability.file: tttttttttttt → uuuuuuuuuuuu"),
         ({"sources": {"metric": {"own": "n" * 64}}}, "source of task.metric (own): mmmmmmmmmmmm"),
         (
             {"sources": {"metric": {**BEGUN.sources["metric"], "helper": "h" * 64}}},
             "source of task.metric (helper): absent → hhhhhhhhhhhh",
+        ),
+        (
+            {"sources": {"server.aggregation": {"own": "b" * 64}}},
+            "source of server.aggregation (own): aaaaaaaaaaaa → bbbbbbbbbbbb",
         ),
         ({"versions": {"numpy": "2.2"}}, "version of numpy: 2.1 → 2.2"),
     ],

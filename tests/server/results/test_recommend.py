@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.common.shares import wilson
 from fieldtune.server.results.recommend import recommend
-from fieldtune.server.results.schema import OnDevice, Point, Recommendation
-from fieldtune.server.results.summarize import wilson
-from fieldtune.server.study.decision_options import DecisionSection
+from fieldtune.server.results.rerank import choose
+from fieldtune.server.results.schema import OnDevice, Point, Summary
+from fieldtune.server.results.stored_choices import Recommendation
+from fieldtune.server.study.decision_options import DecisionSection, DeviceWeights
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 
 OBJECTIVES = (MEASURES["error"], MEASURES["inference_ms"])
@@ -60,20 +62,20 @@ def recommended(*points: Point, defaults: Point | None = DEFAULTS) -> Recommenda
         (
             [point(1, 0.05, 2.5), point(2, 0.19, 1.9)],
             1,
-            "beats the defaults on error, is worse on inference_ms; no worse on error with "
-            "probability 1.00; the largest joint gain of 2 such points",
+            "beats the defaults on error, is worse on inference; no worse on error with "
+            "probability above 0.99; the largest joint gain of 2 such points",
         ),
         (
             [point(1, 0.05, 2.01), point(2, 0.9, 1.99)],
             1,
-            "beats the defaults on error, is as good on inference_ms; no worse on error with "
-            "probability 1.00; of no other point is that sure enough",
+            "beats the defaults on error, is as good on inference; no worse on error with "
+            "probability above 0.99; of no other point is that sure enough",
         ),
         (
             [DEFAULTS, point(1, 0.9, 0.1)],
             0,
-            "these are the study's defaults: of no other point is it sure enough that it predicts "
-            "as well",
+            "these are the study's defaults: for no other point is it certain enough that it "
+            "predicts as well",
         ),
         (
             [point(1, 0.2, 2.5)],
@@ -111,26 +113,13 @@ def test_alternatives_have_their_price_against_the_recommended_point() -> None:
     assert near.gains["inference_ms"].within_noise
     assert cheaper.gains["inference_ms"].log == pytest.approx(np.log(1 / 0.8))
     assert cheaper.gains["error"].log == pytest.approx(np.log(0.1 / 0.15))
-    assert cheaper.why_not == "better on inference_ms, which does not make up for error"
-    assert defaults.why_not == "worse on error and inference_ms"
+    assert cheaper.why_not == "better on inference, which does not make up for error"
+    assert defaults.why_not == "worse on error and inference"
     assert cheapest.no_worse == pytest.approx(0)
     assert cheapest.why_not == (
-        "no worse than the defaults on what is learned with probability 0.00 only; 0.9 is asked for"
+        "no worse than the defaults on what is learned with probability below 0.01 only; 0.9 is "
+        "asked for"
     )
-
-
-def test_other_weights_choose_by_the_standings_what_the_rule_chooses() -> None:
-    points = [point(1, 0.10, 1.0), point(2, 0.15, 0.7), point(3, 0.05, 1.9)]
-    standings = recommended(*points).standings
-    for weights in ({"error": 3.0}, {"inference_ms": 3.0}, {"error": 0.0}):
-        options = DecisionSection(weights=weights)
-        found = recommend(points, DEFAULTS, OBJECTIVES, "pi", options)
-        best = max(
-            (each for each in standings if (each.no_worse or 0) >= options.confidence),
-            key=lambda each: sum(options.weight(n) * c for n, c in each.counted.items()),
-        )
-        assert found is not None
-        assert best.trial == found.trial
 
 
 def test_a_learned_value_is_compared_with_the_interval_of_the_model_alone() -> None:
@@ -185,3 +174,42 @@ def test_for_a_device_type_that_nobody_is_of_what_is_predicted_decides(
     )
     seen = made.model_copy(update={"devices": {"pi": absent}})
     assert (recommend([seen], None, OBJECTIVES, "pi") is not None) == fits
+
+
+def test_a_device_type_may_have_weights_of_its_own() -> None:
+    points = [point(1, 0.10, 1.0), point(2, 0.15, 0.7), point(3, 0.05, 1.9)]
+    options = DecisionSection(
+        weights={"error": 3.0}, devices={"pi": DeviceWeights(weights={"error": 0.0})}
+    )
+    on_its_own = recommend(
+        points, DEFAULTS, OBJECTIVES, "pi", DecisionSection(weights={"error": 0})
+    )
+    general = recommend(points, DEFAULTS, OBJECTIVES, "pi", DecisionSection(weights={"error": 3}))
+    found = recommend(points, DEFAULTS, OBJECTIVES, "pi", options)
+    assert found == on_its_own != general
+    assert found is not None
+    assert found.why.endswith(" (weights: error 0)")
+
+
+def test_another_confidence_compares_with_defaults_that_do_not_fit_as_a_study_with_it() -> None:
+    def unsure(trial: int, error: float, inference_ms: float, fitting: int = 1) -> Point:
+        made = point(trial, error, inference_ms, fitting)
+        values = {**made.objectives, "error": Estimate(error, error * 0.8, error * 1.2)}
+        return made.model_copy(update={"objectives": values})
+
+    front, own = [unsure(1, 0.2, 1.9), unsure(2, 0.21, 1.0)], unsure(0, 0.2, 2.0, fitting=0)
+    chosen = {
+        confidence: recommend(front, own, OBJECTIVES, "pi", DecisionSection(confidence=confidence))
+        for confidence in (0.5, 0.9)
+    }
+    studies = {confidence: each.trial for confidence, each in chosen.items() if each}
+    assert studies == {0.5: 1, 0.9: 2}
+    for each in chosen.values():
+        assert each
+        summary = Summary(
+            study="s", seed=0, objectives=OBJECTIVES, metric="accuracy", devices={"pi": 1},
+            simulated=True, trials=3, infeasible=0, failed=0, front=front,
+            recommended={"pi": each}, defaults=own, attempts=[],
+        )  # fmt: skip
+        for confidence, trial in studies.items():
+            assert choose(summary, {"pi": {}}, confidence) == {"pi": trial}

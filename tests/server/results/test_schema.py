@@ -25,9 +25,12 @@ WRITTEN: dict[str, Any] = {
             "fitting": 4,
             "costs": {"inference_ms": {"value": 1.0, "low": 0.5, "high": 2.0}, "energy_j": None},
             "slack": {"memory_mib": -0.5},
+            "needs": {},
+            "used": {},
         }
     },
     "losses": [],
+    "calls": None,
     "variants": {},
 }
 

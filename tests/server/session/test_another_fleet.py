@@ -85,7 +85,7 @@ def test_a_study_killed_in_the_middle_of_trials_ends_with_another_fleet(
     assert (summary.trials, summary.failed) == (TRIALS, 0)
     after = {outcome.proposal.number: outcome for outcome in history}
     assert {number: after[number] for number in before} == before
-    for point in summary.front:
+    for point in summary.exported:
         trained = after[point.trial]
         assert isinstance(trained, Completed)
         there = set(trained.forecast.participants) & {member.client for member in members}
@@ -112,7 +112,7 @@ def test_files_that_no_device_could_measure_are_a_sentence_after_all_else_is_wri
     assert (folder / "report.html").exists()
     assert len(told(folder, text)) >= TRIALS
     summary, _ = session(folder, text, service, SlowFleet(math.inf, newest_first=False))
-    assert all(point.variants for point in summary.front)
+    assert all(point.variants for point in summary.exported)
 
 
 class GrowingFleet(SlowFleet):

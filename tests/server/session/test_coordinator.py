@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fieldtune.profiles.costmodel.latency import call_ms
+from fieldtune.profiles.costmodel.tflite_work import Work
+from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.costs.calibration import corrections
 from fieldtune.server.costs.usage import total_usage
 from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
@@ -19,6 +23,7 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.tuner import OptunaTuner
+from support.artefacts import read
 from support.slow_studies import (
     LARGE,
     PARALLEL,
@@ -29,7 +34,7 @@ from support.slow_studies import (
     study_text,
     width,
 )
-from support.slower_devices import FIVE, ZERO
+from support.slower_devices import FIVE, SLOWER, ZERO
 
 pytestmark = pytest.mark.integration
 
@@ -149,6 +154,13 @@ def test_who_answers_first_changes_nothing(
     run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
 ) -> None:
     assert run(tmp_path / "slow", newest_first=True)[1] == finished[1]
+
+
+def test_a_study_that_is_all_repetitions_begins_with_its_defaults(run: Run, tmp_path: Path) -> None:
+    keys = {"tuner_name": "random", "tuner_keys": "phases = { validate = 1.0 }"}
+    outcomes, _ = run(tmp_path / "slow", trials=3, wider=100.0, **keys)
+    assert width(outcomes[0]) == LARGE
+    assert len(sent(outcomes)) == 3
 
 
 def test_a_model_that_is_refused_fails_its_trial_in_a_study_that_goes_on_too(
@@ -297,3 +309,23 @@ def test_phases_follow_each_other_and_finalists_are_run_again(run: Run, tmp_path
     seeds = [outcome.seed for outcome in outcomes if isinstance(outcome, Completed)]
     assert len(set(seeds)) == len(seeds)
     assert killed_again_and_again(run, tmp_path / "s", newest_first=True, **keys) == files
+
+
+def test_ten_trials_pin_a_device_type_that_is_twice_as_slow_as_its_profile_says(
+    run: Run, tmp_path: Path
+) -> None:
+    told, _ = run(tmp_path / "slow", wider=100.0, rounds=1)
+    assert len(told) == 10
+    for profile, slower in SLOWER.items():
+        off, holds = [], []
+        for outcome in told:
+            cost = outcome.forecast.devices[profile].cost
+            manifest = read(f"mlp-{width(outcome)}").manifest
+            for kind, seen in (("infer", cost.inference_ms), ("train", cost.step_ms)):
+                work, lasting = Work.from_json(manifest.work[kind]), kind == "train"
+                stated = call_ms(load_profile(profile), work, lasting=lasting).value
+                assert stated < 1.0 or width(outcome) == LARGE
+                off.append(seen.value / (slower * stated))
+                holds.append(seen.low <= slower * stated <= seen.high)
+        assert np.median(off) == pytest.approx(1, abs=0.1)
+        assert all(holds)

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from pydantic import BaseModel, field_serializer
 
+from fieldtune.profiles.common.errors import StorageError
 from fieldtune.server.session.interrupts import interruptible
 
 
@@ -59,6 +61,31 @@ def test_an_interrupt_that_python_drops_is_raised_at_the_next_round_and_not_show
     assert observer.rounds == 1
     assert shown == []
     assert signal.getsignal(number) is before
+
+
+class Interrupted(BaseModel):
+    """A record during whose writing a signal arrives."""
+
+    number: int = 0
+
+    @field_serializer("number")
+    def signalled(self, number: int) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return number
+
+
+def test_an_interrupt_that_pydantic_replaces_is_still_one() -> None:
+    with interruptible() as interrupts:
+        with pytest.raises(ValueError, match="KeyboardInterrupt") as raised:
+            Interrupted().model_dump_json()
+        assert interrupts.ended(raised.value)
+        assert not interrupts.ended(StorageError("no space left"))
+        assert not interrupts.ended(ZeroDivisionError("a mistake that has nothing to do with it"))
+
+
+def test_an_error_without_a_signal_is_no_interrupt() -> None:
+    with interruptible() as interrupts:
+        assert not interrupts.ended(ValueError("no signal came"))
 
 
 def test_a_study_that_is_ending_is_ended_faster_by_ctrl_c_alone() -> None:

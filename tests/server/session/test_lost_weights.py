@@ -14,6 +14,8 @@ from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.server.federation.fleet import Addressed, failure
 from support import whole_study
 
+pytestmark = pytest.mark.integration
+
 TRIALS = 5
 FEDEX = whole_study.STUDY.replace('name = "tpe"\nrungs = [2]', 'name = "fedex"')
 

@@ -60,6 +60,34 @@ def test_a_wait_stands_in_the_bar_of_a_terminal_while_it_lasts(
     assert ("waiting for pi-a" in last_frame) == shown
 
 
+@pytest.mark.parametrize("width", [40, 60, 140])
+def test_the_bar_leaves_out_what_does_not_fit_and_a_wait_is_shown_whole(width: int) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=True, color_system=None)
+    sentence = "waiting for 2 more of kitchen, garage, cellar, attic, shed (no time limit)"
+    with ProgressDisplay(parse_study(STUDY, "s"), [], console) as display:
+        display.round_started(3, 1)
+        display.round_started(4, 0)
+        display.waiting(sentence)
+    bar, *below = text.getvalue().rpartition("0/9")[2].splitlines()
+    assert ("rounds 1 1 of 1" in bar) == (width >= 60)
+    assert "rounds" not in bar or bar.rstrip().endswith("of 1")
+    assert sentence in " ".join(line.strip() for line in below)
+    assert "…" not in text.getvalue()
+
+
+def test_lines_are_broken_between_words_on_a_terminal_and_whole_in_a_log() -> None:
+    for terminal in (True, False):
+        text = io.StringIO()
+        console = Console(file=text, width=40, force_terminal=terminal, color_system=None)
+        outcome = completed(0, 0.1, 2.0)
+        with ProgressDisplay(parse_study(STUDY, "s"), [], console) as display:
+            display.trial_ended(outcome, [outcome])
+        said = "trial   0: error 10.0 %, training energy 2.0 J"
+        assert (said in text.getvalue()) != terminal
+        assert "training energy\n" in text.getvalue() or not terminal
+
+
 def completed(number: int, error: float, energy_j: float) -> Completed:
     return Completed(
         Proposal(number, Configuration({"width": 8}, {}, {}), "refine"),

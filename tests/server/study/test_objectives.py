@@ -55,8 +55,17 @@ learning_rate = { low = 0.01, high = 1.0, log = true }
 """
 
 
+TARGET = "target_error = 0.1\nevaluate_every = 1"
+NOISE = "[space.server]\ndp_clip = 1.0\ndp_noise = 1.0\n"
+LIMIT = "[limits]\ntime_h = 1.0\n"
+
+
 def text(*names: str, metric: str = "accuracy") -> str:
     listed = ", ".join(f'"{name}"' for name in names)
+    if "time_to_error_h" in names:
+        return text(metric=metric).replace("[]", f"[{listed}]\n{TARGET}") + LIMIT
+    if "epsilon" in names:
+        return text(metric=metric).replace("[]", f"[{listed}]") + NOISE
     return STUDY.replace("OBJECTIVES", f"[{listed}]").replace("METRIC", metric)
 
 
@@ -219,3 +228,23 @@ def test_the_check_says_what_is_maximised() -> None:
     )]  # fmt: skip
     print_check(config, members, nothing, Console(file=said, width=200))
     assert "minimising error, energy_j, maximising accuracy" in said.getvalue()
+
+
+def test_the_check_breaks_no_word_in_80_columns_and_rounds_defaults() -> None:
+    widths = ", ".join(str(8 * n) for n in range(1, 40))
+    config = parse_study(
+        f"{text('error')}[space.model]\nwidth = {{ choices = [{widths}] }}\n[space.server]\n"
+        "server_learning_rate = { low = 1e-3, high = 1.0, log = true }\n", "s",
+    )  # fmt: skip
+    name = "raspberry-pi-3b-plus-with-a-very-long-name"
+    members = [Description(
+        client=0, profile=name, train_samples=1, test_samples=1, input_shape=(1,), classes=2,
+        runtime="x",
+    )]  # fmt: skip
+    said, nothing = StringIO(), Screening(1, 1, (), {}, {}, {})
+    print_check(config, members, nothing, Console(file=said, width=80))
+    printed = said.getvalue()
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
+    for word in (name, "server_learning_rate", "0.0316", "304, 312"):
+        assert word in printed, word

@@ -91,6 +91,8 @@ def test_these_may_change(old: str, new: str, said: list[str] | None) -> None:
 
 def test_more_trials_are_no_change() -> None:
     assert steered(identity(study()), study(("trials = 10", "trials = 12")), "runs/x") == ()
+    named = study(('model = "mlp"', 'model = "mlp"\nlabels = ["no", "yes"]'))
+    assert steered(identity(study()), named, "runs/x") == ()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from fieldtune.server.study.space import Parameter, Space
 from fieldtune.server.study.tuner_options import SAMPLERS
 from fieldtune.server.tuner import OptunaTuner
 
+pytestmark = pytest.mark.integration  # runs studies
+
 SPACE = Space(client={"x": Parameter(low=0.0, high=1.0), "y": Parameter(choices=(1, 2, 3))})
 
 
@@ -91,7 +93,13 @@ def test_a_sampler_of_ones_own_is_found_beside_the_study(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["nowhere:make", "optuna:nothing", "optuna:__version__"])
-def test_a_sampler_that_cannot_be_had_is_a_sentence(name: str, tmp_path: Path) -> None:
+def test_a_sampler_that_cannot_be_had_is_a_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def preload() -> None:
+        raise AssertionError("a study that is refused waits for no import")
+
+    monkeypatch.setattr("fieldtune.server.tuner.samplers.preload", preload)
     with pytest.raises(StudyError, match=r"tuner\.name"):
         tuner(tmp_path, name)
 

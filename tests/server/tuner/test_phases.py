@@ -98,6 +98,23 @@ def test_a_share_of_the_budget_is_for_repetitions(phases: str, name: str, share:
     assert repeated == round(100 * share)
 
 
+def test_in_a_long_study_it_is_looked_rarely_for_what_to_repeat() -> None:
+    schedule = Schedule(study())
+    assert all(schedule.looks(trials, 0.9, "refine") for trials in range(1, 256))
+    assert sum(schedule.looks(trials, 0.9, "refine") for trials in range(4000, 4800)) <= 800 / 16
+    assert schedule.looks(4001, 0.9, "validate")  # more may be needed after a repetition
+    assert not schedule.looks(4999, 4999 / 5010, "refine")
+    assert schedule.looks(4999, 4999 / 5000, "refine")  # the last chance
+
+
+@pytest.mark.parametrize("size", [500, 5_000, 16_000, 30_000, 100_000])
+def test_however_long_a_study_is_it_is_looked_in_its_last_fifth(size: int) -> None:
+    schedule, last_fifth = Schedule(study()), range(size - size // 5, size - 50)
+    looks = [n for n in last_fifth if schedule.looks(n, n / size, "refine")]
+    assert len(looks) >= 3
+    assert not any(schedule.is_last(n, n / size) for n in looks)
+
+
 @pytest.mark.parametrize(
     ("phases", "name", "sentence"),
     [
@@ -154,6 +171,15 @@ def test_once_settled_what_is_recommended_has_run_twice() -> None:
     best = known[1].proposal.configuration
     assert next_finalist(study(), known, known, [], certain) == best
     assert next_finalist(study(), known, known, [Proposal(3, best)], certain) is None
+    # With the last trials, the defaults are: trial 2 is too bad for that.
+    again = next_finalist(study(), known, known, [Proposal(3, best)], certain, last=True)
+    assert again == known[0].proposal.configuration
+
+
+def test_what_is_new_is_tried_as_long_as_it_can_be_repeated() -> None:
+    """Four trials are trained at a time: trial 35 is known when trial 39, the last, is proposed."""
+    schedule = Schedule(study())
+    assert [n for n in range(41) if schedule.is_last(n, n / 40)] == [36, 37, 38, 39, 40]
 
 
 def test_each_model_is_tried_once_unless_limits_forbid_it() -> None:

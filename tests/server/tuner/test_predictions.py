@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fieldtune.server.bo import acquisition, objective_model
+from fieldtune.server.bo import Known, objective_model, study_model
 from fieldtune.server.bo.surrogate import Surrogate
 from fieldtune.server.outcomes.trial import (
     Completed,
@@ -24,7 +24,9 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.study.objectives import parse_objective
 from fieldtune.server.study.space import Configuration, Parameter, Space
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
-from fieldtune.server.tuner import Known, OptunaTuner
+from fieldtune.server.tuner import OptunaTuner
+
+pytestmark = pytest.mark.integration  # runs studies
 
 RNG = np.random.default_rng(0)
 RATES = RNG.random(60)
@@ -145,13 +147,13 @@ def test_report_and_sampler_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert not refit
             asked.append(self)
 
-    monkeypatch.setattr(acquisition, "Surrogate", Watched)
+    monkeypatch.setattr(study_model, "Surrogate", Watched)
     study.ask()
     (surrogate,) = asked
     rows = surrogate.measured
     assert [row.number for row in rows] == list(predicted["error"])
     assert flying.number not in predicted["error"]
-    at = surrogate.inputs(surrogate._points.known(rows))
+    at = surrogate.inputs(surrogate._trials.known.take(slice(0, len(rows))))
     values = surrogate.models[0].values(at).tolist()
     assert [each.value for each in predicted["error"].values()] == pytest.approx(values, rel=1e-9)
 
@@ -173,9 +175,28 @@ def test_the_model_of_the_sampler_is_not_fitted_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = tuner(tmp_path, "grey", COSTS)
-    go_on(study, 12, known)
+    go_on(study, 13, known)  # it was fitted when trial 12 was asked for
     monkeypatch.delattr(objective_model, "fit")
-    assert len(study.predict(study.history())["error"]) == 12
+    assert len(study.predict(study.history())["error"]) == 13
+
+
+def test_repetitions_that_scatter_make_predictions_less_certain(tmp_path: Path) -> None:
+    """They are no proposals, so the sampler does not fit its model anew with them."""
+    study = tuner(tmp_path, "grey", COSTS)
+    go_on(study, 13, known)
+    best = study.history()[-1].proposal.configuration
+
+    def width() -> float:
+        found = study.predict(study.history(), sampling=False)["error"][12]
+        return float(np.log(found.high / found.low))
+
+    before = width()
+    for factor in (0.5, 2.0, 0.6, 1.6, 0.7, 1.4):
+        proposal = study.ask("validate", best)
+        study.tell(completed(proposal, 0.1 * factor))
+    assert width() > 2 * before
+    again = tuner(tmp_path, "grey", COSTS)
+    assert again.predict(again.history(), known) == study.predict(study.history())
 
 
 def test_neither_failed_trials_nor_those_in_flight_change_what_is_predicted(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fieldtune.server.bo import Known
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
-from fieldtune.server.tuner import Known
 from fieldtune.server.tuner.suggestions import prospects, random_draws
 
 SPACE = Space(

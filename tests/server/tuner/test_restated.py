@@ -11,7 +11,9 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 
+from fieldtune.server.bo import Known
 from fieldtune.server.outcomes.trial import (
     Completed,
     Failed,
@@ -22,7 +24,7 @@ from fieldtune.server.outcomes.trial import (
 )
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space
-from fieldtune.server.tuner import Known, OptunaTuner
+from fieldtune.server.tuner import OptunaTuner
 
 pytestmark = pytest.mark.integration
 
@@ -123,6 +125,37 @@ def test_samplers_see_what_was_told_of_a_trial_that_was_ruled_out_whatever_it_co
         SHOWN.clear()
         each.tell(Failed(each.ask(), "no reason"))
         assert SHOWN[0].constraints == told
+
+
+def test_a_study_that_is_opened_again_shows_what_was_told_from_the_beginning(
+    tmp_path: Path,
+) -> None:
+    study, known = tuner(tmp_path, "grey"), formulas(2.0)
+    study.tell(told := completed(study.ask(), known))
+    study.revise([replace(told, objectives={**told.objectives, "energy_j": 9.0})])
+    again = tuner(tmp_path, "grey")
+    assert again._study.get_trials()[0].values == list(told.objectives.values())
+
+
+def test_trials_are_read_three_times_for_each_that_is_asked_and_told(tmp_path: Path) -> None:
+    study, known = tuner(tmp_path, "grey"), formulas(2.0)
+    for _ in range(6):
+        study.tell(completed(study.ask(), known))
+    statements: list[str] = []
+    event.listen(
+        study._storage.engine, "before_cursor_execute", lambda *said: statements.append(said[2])
+    )
+    study.tell(completed(study.ask(), known))
+    assert sum("ORDER BY trials.trial_id" in each for each in statements) == 3
+
+
+def test_what_another_program_has_queued_is_proposed(tmp_path: Path) -> None:
+    study, known = tuner(tmp_path, "random"), formulas(2.0)
+    study.tell(completed(study.ask(), known))
+    study.predict(study.history())
+    other = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    other.enqueue_trial({"x": 0.125, "kind": 3})
+    assert study.ask().configuration.flat() == {"x": 0.125, "kind": 3}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "grey"])

@@ -15,6 +15,7 @@ from optuna.distributions import (
 )
 
 from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.server.bo import GreySampler, Known
 from fieldtune.server.bo.candidates import FormulaEvaluator, fill_pool, perturb
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned
@@ -22,7 +23,7 @@ from fieldtune.server.study.changes import Change
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Space, Value
 from fieldtune.server.study.tuner_options import SAMPLERS
-from fieldtune.server.tuner import GreySampler, Known, OptunaTuner
+from fieldtune.server.tuner import OptunaTuner
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,9 @@ import pytest
 from optuna.trial import FrozenTrial
 from sqlalchemy import Engine, event
 
-from fieldtune.profiles.costmodel.cost import Cost, Estimate
+from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.costmodel.cost import Cost
+from fieldtune.server.bo import Known
 from fieldtune.server.outcomes.figures import figures, is_figure
 from fieldtune.server.outcomes.trial import (
     Completed,
@@ -35,7 +37,7 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.study.load import parse_study
-from fieldtune.server.tuner import Known, OptunaTuner
+from fieldtune.server.tuner import OptunaTuner
 from support.killed import killed_before_write
 
 pytestmark = pytest.mark.integration

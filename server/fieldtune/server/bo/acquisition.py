@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import moocore
 import numpy as np
@@ -13,30 +12,27 @@ from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fieldtune.server.bo.ascent import ascend
 from fieldtune.server.bo.candidates import (
     Candidates,
     FormulaEvaluator,
-    Pool,
     distinct_rows,
-    evaluated,
-    fill_pool,
     perturb,
     violation,
 )
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.hyperparameter_store import store_hyperparameters, stored_hyperparameters
-from fieldtune.server.bo.objective_model import KernelParameters, Prediction
 from fieldtune.server.bo.reference_point import TargetRegion
 from fieldtune.server.bo.structure import Conditions
-from fieldtune.server.bo.surrogate import MOST_TRIALS, Surrogate
+from fieldtune.server.bo.study_model import Request, StudyModel, next_fit
+from fieldtune.server.bo.surrogate import Surrogate
 from fieldtune.server.bo.transfer import TRANSFERRED, TRUSTED, Prior
-from fieldtune.server.bo.trial_points import TrialPoints
+from fieldtune.server.bo.trial_points import point_keys
 from fieldtune.server.bo.trial_rows import TrialRow
+from fieldtune.server.bo.trust_region import TrustRegion
 
 Array = NDArray[np.float64]
 
-_DIGITS = 9
-"""Points that agree to so many decimals are the same configuration."""
 _GENERATIONS = (
     (0.15, 120, 24), (0.08, 100, 16), (0.04, 100, 12), (0.02, 80, 8), (0.01, 60, 6), (0.005, 60, 4),
 )  # fmt: skip
@@ -49,32 +45,10 @@ _SAFEST = 0.1
 """If nothing is feasible with margins, this share with the smallest excess is used."""
 _BEATING = 2
 """One proposal in so many targets configurations that beat the baseline."""
+_LOCAL = 2
+"""One proposal in so many is sought near the best trial, where the model explains too little."""
 _SETTLED = 0.01
 """No proposal does so if less than this share of the possible improvement is expected there."""
-_PREDICTED_FROM = 1024
-"""Measured trials, at most, from which trials are predicted."""
-_REFIT_AFTER, _REFIT_GROWTH = 4, 1.15
-"""Hyperparameters are fitted anew after so many observations more, and so many times as many."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of a proposal.
-
-    Attributes:
-        startup: trials spread evenly before models are used.
-        margin: share of each known limit that is kept free until the first trial was measured; None
-            trusts the formulas of limits.
-        phase: its purpose; None explores for the first ``startup`` trials, and then refines.
-        anew: what was infeasible before the trial of this number may be proposed again.
-        beat: the baseline configuration.
-    """
-
-    startup: int
-    margin: float | None
-    phase: Literal["explore", "refine", "tune", "validate"] | None
-    anew: int
-    beat: Mapping[str, Any] | None
 
 
 class AcquisitionSearch:
@@ -88,13 +62,11 @@ class AcquisitionSearch:
         prior: Prior,
         conditions: Conditions | None = None,
     ) -> None:
-        self._encoding, self._evaluator, self._seed, self._prior = encoding, evaluator, seed, prior
-        self._points = TrialPoints(encoding, evaluator, conditions)
-        self._pool: tuple[object, Pool] | None = None
-        """Filled for the structures that were known then."""
+        self._encoding, self._evaluator, self._prior = encoding, evaluator, prior
+        self.model = StudyModel(encoding, evaluator, seed, prior, conditions)
+        """Which also predicts and suggests."""
+        self._points = self.model.points
         self._baseline_candidate: Candidates | None = None
-        self._fitted: tuple[list[int], Mapping[str, KernelParameters]] = [], {}
-        """Hyperparameters fitted for predictions where none are stored, and to which trials."""
 
     def next(
         self,
@@ -107,12 +79,10 @@ class AcquisitionSearch:
     ) -> dict[str, Any]:
         """The parameter values to try next."""
         self._points.learn_structures(rows)
-        whole = self._pool_with(fixed)
+        whole = self.model.pool_with(fixed)
         pool = whole.candidates
-        used = _keys(
-            self._points.units(
-                [row for row in rows if row.state != "infeasible" or row.number >= request.anew]
-            )
+        used = self._points.keys(
+            [row for row in rows if row.state != "infeasible" or row.number >= request.anew]
         )
         startup = request.startup
         tried = [row for row in rows if row.state != "infeasible"]
@@ -132,8 +102,8 @@ class AcquisitionSearch:
         early = self._prior and len(tried) >= min(startup, 2 * TRANSFERRED)
         starting = not measured or (even and not early)
         observations = len(measured) + sum(row.state == "stopped" for row in tried)
-        refit = not starting and observations >= _next_fit(fitted)
-        surrogate = self._surrogate(
+        refit = not starting and observations >= next_fit(fitted)
+        surrogate = self.model.surrogate(
             study, rows if measured else [], pool, request, kernels=before, refit=refit
         )
         starting |= even and surrogate.trust < TRUSTED
@@ -173,72 +143,19 @@ class AcquisitionSearch:
                 best, gain = self._best_candidate(surrogate, start, used, fixed, rng, goal)
                 if gain > _SETTLED * goal.room:
                     return self._encoding.values(best[None])[0]
-        best, _ = self._best_candidate(surrogate, start, used, fixed, rng)
+        region = None
+        if request.phase != "tune" and trial.number % _LOCAL == 1:
+            region = TrustRegion.needed(self._encoding, self._points, surrogate, startup)
+        if region:
+            near = self._evaluated(self._placed(region.draw(rng)), fixed, used)
+            near = near.take(surrogate.feasible(near))
+            start, region = (near, region) if len(near) else (start, None)
+        best, _ = self._best_candidate(surrogate, start, used, fixed, rng, region=region)
         return self._encoding.values(best[None])[0]
 
-    def predict(
-        self, study: Study, rows: Sequence[TrialRow], request: Request
-    ) -> list[Prediction | None]:
-        """Predict each objective of trials; None where a formula gives it exactly.
-
-        The model is that of the next proposal, but only of results: without trials in flight and
-        failed trials, which the search counts as bad. Hyperparameters are those stored by
-        proposals; if none are, as with another sampler, they are fitted as rarely as proposals
-        would do it. It uses more trials than a search has time for.
-
-        Args:
-            study: holds the stored hyperparameters.
-            rows: the trials, measured or stopped.
-            request: the options of the next proposal.
-        """
-        self._points.learn_structures(rows)
-        pool = self._pool_with({}).candidates
-        kernels = self._kernels(study, rows, pool, request)
-        surrogate = self._surrogate(
-            study, rows, pool, request, kernels=kernels, refit=False, most=_PREDICTED_FROM
-        )
-        inputs = surrogate.inputs(self._points.known(rows))
-        models = surrogate.models
-        return [None if each.exact else Prediction(*each.line(inputs)) for each in models]
-
-    def _kernels(
-        self, study: Study, rows: Sequence[TrialRow], pool: Candidates, request: Request
-    ) -> Mapping[str, KernelParameters]:
-        """Hyperparameters that proposals stored, else fitted ones."""
-        stored, fitted = stored_hyperparameters(study)
-        return stored if fitted else self._fit(study, rows, pool, request)
-
-    def _fit(
-        self, study: Study, rows: Sequence[TrialRow], pool: Candidates, request: Request
-    ) -> Mapping[str, KernelParameters]:
-        """Hyperparameters fitted to the first of these trials; to more once they are many more.
-
-        To how many follows from their number, so that it does not depend on when this was asked.
-        """
-        count = 0
-        while _next_fit(count) <= len(rows):
-            count = _next_fit(count)
-        numbers = [row.number for row in rows[:count]]
-        if self._fitted[0] != numbers:
-            surrogate = self._surrogate(study, rows[:count], pool, request, kernels={}, refit=True)
-            self._fitted = numbers, surrogate.kernels
-        return self._fitted[1]
-
-    def _surrogate(
-        self,
-        study: Study,
-        rows: Sequence[TrialRow],
-        pool: Candidates,
-        request: Request,
-        *,
-        kernels: Mapping[str, KernelParameters],
-        refit: bool,
-        most: int = MOST_TRIALS,
-    ) -> Surrogate:
-        return Surrogate(
-            self._points, rows, pool, len(study.directions), startup=request.startup,
-            kernels=kernels, refit=refit, margin=request.margin, prior=self._prior, most=most,
-        )  # fmt: skip
+    def _placed(self, units: Array) -> Array:
+        """The nearest places ``[n, p]`` of configurations that are allowed."""
+        return self._encoding.confined(self._encoding.snap(units))
 
     def _baseline(self, beat: Mapping[str, Any]) -> Candidates:
         """The baseline configuration, with its known objectives and constraints."""
@@ -288,11 +205,14 @@ class AcquisitionSearch:
         fixed: Mapping[str, Any],
         rng: np.random.Generator,
         goal: TargetRegion | None = None,
+        region: TrustRegion | None = None,
     ) -> tuple[Array, float]:
         """The point with the largest expected improvement found, and that improvement.
 
         Candidates are perturbed from the best of the pool and from the front, in generations with
-        ever finer steps. Given a target region, only improvement there counts.
+        ever finer steps; from the best of them the improvement is climbed in what is continuous.
+        Given a goal, only improvement there counts. A trust region is kept to, but for the nearest
+        values of parameters that have few.
         """
         found, gains = start, surrogate.improvement(start, goal)
         # Around the front too: its neighbours differ too little to be in the pool.
@@ -303,58 +223,63 @@ class AcquisitionSearch:
             if scale >= _FINEST_AROUND_FRONT:
                 parents = np.concatenate([parents, front])
             units = perturb(self._encoding, parents, count, scale, rng)
+            if region:
+                units = self._placed(region.clip(units))
             kept = found.take(order[:best])
-            children = self._evaluated(units, fixed, used | _keys(kept.units))
+            children = self._evaluated(units, fixed, used | set(point_keys(kept.units)))
             children = children.take(surrogate.feasible(children))
             found = Candidates.join([kept, children])
             gains = np.concatenate([gains[order[:best]], surrogate.improvement(children, goal)])
         gain = float(gains.max())
         if gain <= 0:
             gains = surrogate.ignorance(found)
-        return np.asarray(found.units[int(np.argmax(gains))]), gain
+            return np.asarray(found.units[int(np.argmax(gains))]), gain
+        order = np.argsort(-gains, kind="stable")
+        highest = found.take(order[: surrogate.ascents])
+        ends = self._evaluated(
+            np.stack(
+                [self._ascended(surrogate, unit, fixed, goal, region) for unit in highest.units]
+            ),
+            fixed,
+            used,
+        )
+        ends = ends.take(surrogate.feasible(ends))
+        found = Candidates.join([highest, ends])
+        gains = np.concatenate([gains[order[: len(highest)]], surrogate.improvement(ends, goal)])
+        return np.asarray(found.units[int(np.argmax(gains))]), float(gains.max())
 
-    def _pool_with(self, fixed: Mapping[str, Any]) -> Pool:
-        """The pool, with the parameters that someone has fixed."""
-        structures = self._points.structures
-        if self._pool is None or self._pool[0] != structures.key:
-            filled = fill_pool(self._encoding, self._evaluator, self._seed, structures)
-            self._pool = structures.key, filled
-        pool = self._pool[1]
-        if not fixed:
-            return pool
-        units = np.concatenate([pool.candidates.units, pool.unknown])
-        if self._encoding.conditional:  # what is fixed may bring parameters that they lack
-            drawn = np.random.default_rng([self._seed, 0xF17]).random(units.shape)
-            units = self._encoding.snap(np.where(np.isnan(units), drawn, units))
-        units = self._fixed(units, fixed)
-        return evaluated(self._evaluator, structures, units[distinct_rows(units)])
+    def _ascended(
+        self,
+        surrogate: Surrogate,
+        unit: Array,
+        fixed: Mapping[str, Any],
+        goal: TargetRegion | None,
+        region: TrustRegion | None,
+    ) -> Array:
+        """The place ``[p]`` of largest improvement that an ascent from here reaches."""
+        free = [
+            i
+            for i, (name, axis) in enumerate(self._encoding.axes.items())
+            if axis.count is None and name not in fixed and not np.isnan(unit[i])
+        ]
 
-    def _fixed(self, units: Array, fixed: Mapping[str, Any]) -> Array:
-        """Places with the parameters that someone has fixed."""
-        units = units.copy()
-        for i, name in enumerate(self._encoding.axes):
-            if name in fixed:
-                units[:, i] = self._encoding.axes[name].unit(fixed[name])
-        return units
+        def improvement(units: Array) -> Array:
+            candidates = self._evaluator.of(self._encoding.confined(units))
+            allowed = surrogate.feasible(candidates)
+            return np.where(allowed, surrogate.improvement(candidates, goal), np.nan)
+
+        bounds = (region.lower, region.upper) if region else None
+        end = ascend(improvement, unit, free, bounds)
+        return np.asarray(self._encoding.confined(end[None])[0])
 
     def _evaluated(self, units: Array, fixed: Mapping[str, Any], used: set[bytes]) -> Candidates:
         """Those of these places that exist and were not used, with what someone has fixed."""
-        units, known = self._points.structures.restrict(self._fixed(units, fixed))
+        units, known = self._points.structures.restrict(self.model.fixed(units, fixed))
         units = units[known]
         units = units[distinct_rows(units)]
         found = self._evaluator.of(units[_unused(units, used)])
         return found.take(found.exists)
 
 
-def _next_fit(fitted: int) -> int:
-    """How many observations it takes to fit hyperparameters anew that were fitted to so many."""
-    return max(fitted + _REFIT_AFTER, int(fitted * _REFIT_GROWTH))
-
-
 def _unused(units: Array, used: set[bytes]) -> NDArray[np.intp]:
-    keys = (unit.tobytes() for unit in np.round(units, _DIGITS))
-    return np.array([i for i, key in enumerate(keys) if key not in used], dtype=int)
-
-
-def _keys(units: Array) -> set[bytes]:
-    return {unit.tobytes() for unit in np.round(units, _DIGITS)}
+    return np.array([i for i, key in enumerate(point_keys(units)) if key not in used], dtype=int)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from fieldtune.server.bo.encoding import Encoding
-from fieldtune.server.bo.known import Formulas, Known
+from fieldtune.server.bo.known import Formulas, Known, PreparesMany
 from fieldtune.server.bo.structure import Structures
 
 Array = NDArray[np.float64]
@@ -96,7 +96,11 @@ class FormulaEvaluator:
                 np.empty((len(units), 0)),
                 np.ones(len(units), dtype=bool),
             )
-        known = [self._known(values) for values in self._encoding.values(units)]
+        configurations = self._encoding.values(units)
+        if isinstance(self._formulas, PreparesMany):
+            with suppress(KeyError):
+                self._formulas.prepare_many(configurations)
+        known = [self._known(values) for values in configurations]
         if self.names is None:
             self.names = next((tuple(sorted(k.constraints)) for k in known if k), None)
         names = self.names or ()
@@ -106,10 +110,11 @@ class FormulaEvaluator:
             if each is None:
                 continue
             # A constraint that is missing or not a number counts as violated.
-            constraints[row] = [_number(each.constraints.get(name, np.inf)) for name in names]
+            constraints[row] = [each.constraints.get(name, np.nan) for name in names]
             for index, value in each.objectives.items():
                 objectives[row, index] = _number(self._signs[index] * value)
         exists = np.array([each is not None for each in known], dtype=bool)
+        constraints[np.isnan(constraints) & exists[:, None]] = np.inf
         return Candidates(units, objectives, constraints, exists)
 
     def _known(self, values: Mapping[str, Any]) -> Known | None:
@@ -168,6 +173,8 @@ def fill_pool(
         seed: of all that is random.
         structures: which parameters configurations have; by default the same.
     """
+    from scipy.stats import qmc  # slow to import
+
     structures = structures or Structures(encoding)
     rng = np.random.default_rng([seed, 0x9001])
     if encoding.count is not None and encoding.count <= _LISTED:

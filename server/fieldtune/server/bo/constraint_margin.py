@@ -33,13 +33,11 @@ def allowance(
     allowed = np.zeros(len(names))
     if margin is None:
         return allowed
-    for i, name in enumerate(names):
-        pairs = [
-            (1 + row.constraints[name], 1 + formula)
-            for row, formula in zip(measured, predicted[:, i].tolist(), strict=True)
-            if name in row.constraints
-        ]
-        ratios = np.array([np.log(told / known) for told, known in pairs if min(told, known) > 0])
+    told = np.array([[row.constraints.get(name, np.nan) for name in names] for row in measured])
+    for i, use in enumerate(1 + told.reshape(len(measured), len(names)).T):
+        formula = 1 + predicted[:, i]
+        given = (use > 0) & (formula > 0)
+        ratios = np.log(use[given] / formula[given])
         if len(ratios) and np.abs(ratios).max() > 1e-6:
             n = len(ratios)
             squares = float(((ratios - ratios.mean()) ** 2).sum()) + 0.1**2

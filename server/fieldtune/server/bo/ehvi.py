@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import moocore
 import numpy as np
@@ -38,6 +39,16 @@ class Boxes:
 
     lower: Array
     upper: Array
+
+    @cached_property
+    def levels(self) -> list[tuple[Array, NDArray[np.intp], NDArray[np.intp]]]:
+        """By objective, the levels of the boxes' bounds, and which of them bound each ``[b]``."""
+        found = []
+        for bounds in np.concatenate([self.lower, self.upper]).T:
+            levels, index = np.unique(bounds, return_inverse=True)
+            low, high = np.split(index, 2)
+            found.append((levels, low, high))
+        return found
 
     @classmethod
     def beyond(cls, front: Array, reference: Array) -> Boxes:
@@ -86,16 +97,13 @@ class Boxes:
 def expected_improvement(boxes: Boxes, objectives: Sequence[Shortfall]) -> Array:
     """Expected hypervolume improvement ``[c]`` of candidates."""
     total: Array | None = None
-    for axis, shortfall in enumerate(objectives):
-        levels, index = np.unique(
-            np.concatenate([boxes.lower[:, axis], boxes.upper[:, axis]]), return_inverse=True
-        )
-        below = shortfall(levels)
-        low, high = np.split(index, 2)
-        extent = below[:, high] - below[:, low]
-        total = extent if total is None else total * extent
+    for shortfall, (levels, low, high) in zip(objectives, boxes.levels, strict=True):
+        below = np.ascontiguousarray(shortfall(levels).T)  # so that a level is a row
+        extent = below[high]
+        extent -= below[low]
+        total = extent if total is None else np.multiply(total, extent, out=total)
     assert total is not None
-    return np.asarray(total.sum(axis=1))
+    return np.asarray(total.sum(axis=0))
 
 
 def _most_important(front: Array, reference: Array) -> Array:

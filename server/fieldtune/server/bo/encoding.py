@@ -51,6 +51,7 @@ class ParameterAxis:
         self.count = round((self._high - self._low) / self._step) + 1 if self._step else None
         if self._low == self._high:
             self.count = 1
+        self._extremes = self._place(np.array([self._low, self._high]))
 
     @property
     def columns(self) -> int:
@@ -68,13 +69,18 @@ class ParameterAxis:
 
     def values(self, units: Array) -> list[Any]:
         """The parameter's values at places ``[n]``; None at NaN."""
-        absent = np.isnan(units).tolist()
-        numbers = self._number(np.clip(np.nan_to_num(units, nan=0.5), 0.0, 1.0)).tolist()
+        absent = np.isnan(units)
+        lacking = absent.any()
+        numbers = self._number(_within(_filled(units) if lacking else units, 0.0, 1.0)).tolist()
         if self.choices is not None:
             decoded = [self.choices[int(number)] for number in numbers]
         else:
             decoded = [int(number) for number in numbers] if self._whole else numbers
-        return [None if gone else value for gone, value in zip(absent, decoded, strict=True)]
+        if not lacking:
+            return decoded
+        return [
+            None if gone else value for gone, value in zip(absent.tolist(), decoded, strict=True)
+        ]
 
     def unit(self, value: Any) -> float:
         """The place of a value; a value outside of the range is at its end, or NaN for a choice."""
@@ -97,7 +103,7 @@ class ParameterAxis:
         if self.choices is None:
             return np.array([other.unit(value) for value in self.values(units)])
         table = np.array([other.unit(choice) for choice in self.choices])
-        index = self._number(np.clip(np.nan_to_num(units, nan=0.5), 0.0, 1.0)).astype(int)
+        index = self._number(np.clip(_filled(units), 0.0, 1.0)).astype(int)
         return np.where(np.isnan(units), np.nan, table[index])
 
     def features(self, unit: Array) -> Array:
@@ -105,9 +111,9 @@ class ParameterAxis:
         if not self.columns:
             return np.empty((len(unit), 0))
         if self.columns == 1:
-            low, high = self._place(np.array([self._low, self._high]))
-            return np.asarray(np.nan_to_num((unit - low) / (high - low), nan=0.5)[:, None])
-        chosen = self._number(np.nan_to_num(unit, nan=0.5)).astype(int)
+            low, high = self._extremes
+            return np.asarray(_filled((unit - low) / (high - low))[:, None])
+        chosen = self._number(_filled(unit)).astype(int)
         # Two different choices are as far apart as the ends of a numeric axis.
         columns = np.eye(self.columns)[chosen] / math.sqrt(2)
         columns[np.isnan(unit)] = 0.0
@@ -119,7 +125,7 @@ class ParameterAxis:
         number = np.exp(low + unit * (high - low)) if self._log else low + unit * (high - low)
         if self._step:
             number = self._low + self._step * np.round((number - self._low) / self._step)
-        return np.clip(number, self._low, self._high)
+        return _within(number, self._low, self._high)
 
     def _place(self, number: Array) -> Array:
         low, high = self._ends
@@ -128,6 +134,16 @@ class ParameterAxis:
 
     def _warp(self, number: float) -> float:
         return math.log(number) if self._log else number
+
+
+def _within(values: Array, low: float, high: float) -> Array:
+    """As ``np.clip``, which takes three times as long for the few values of a search's step."""
+    return np.asarray(np.minimum(np.maximum(values, low), high))
+
+
+def _filled(units: Array) -> Array:
+    """Places of which absent ones are in the middle."""
+    return np.where(np.isnan(units), 0.5, units)
 
 
 def _is_number(choice: Any) -> bool:
@@ -190,7 +206,7 @@ class Encoding:
                 units[:, i] = inner.onto(axis, axis.onto(inner, units[:, i]))
             else:
                 points = np.array([axis.unit(choice) for choice in inner.choices])
-                far = np.abs(np.nan_to_num(units[:, i], nan=0.5)[:, None] - points)
+                far = np.abs(_filled(units[:, i])[:, None] - points)
                 nearest = points[far.argmin(axis=1)]
                 units[:, i] = np.where(np.isnan(units[:, i]), np.nan, nearest)
         return units

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,11 @@ class Known:
 Formulas = Callable[[Mapping[str, Any]], Known | None]
 """From parameter values to known objectives and constraints; None where no trial can have these
 values together."""
+
+
+@runtime_checkable
+class PreparesMany(Protocol):
+    """Formulas that are computed faster for many configurations together."""
+
+    def prepare_many(self, configurations: Sequence[Mapping[str, Any]]) -> None:
+        """Is called before the formulas are asked for each of these; a KeyError is ignored."""

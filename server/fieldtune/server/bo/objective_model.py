@@ -82,28 +82,35 @@ class ObjectiveModel:
         """Whether there is a formula, be it exact or off."""
         return self.exact or self._deviates
 
+    @property
+    def unexplained(self) -> float:
+        """The share of what was observed that the model does not explain; 0 of a formula."""
+        return self._process.unexplained if self._process else 0.0
+
     def line(self, inputs: ModelInputs) -> tuple[Array, Array, Transform]:
         """Mean and standard deviation ``[n]`` on a line, and the scale that leads there."""
         assert self._process is not None
         assert self._scale is not None
         mean, deviation = self._process.predict(inputs.x)
-        if self._expectation is not None:
-            mean = mean + self._expectation(inputs.units)
-        if not self._deviates:
-            return mean, deviation, self._scale
-        formula = self._outer.forward(inputs.formulas[:, self._index])
-        return (
-            formula + mean * self._scale.deviation + self._scale.mean,
-            deviation * self._scale.deviation,
-            self._outer,
-        )
+        mean, scale = self._placed(mean, inputs)
+        return mean, deviation * self._scale.deviation if self._deviates else deviation, scale
 
     def values(self, inputs: ModelInputs) -> Array:
         """The believed value ``[n]``: the formula's, or the median."""
         if self._process is None:
             return inputs.formulas[:, self._index]
-        mean, _, scale = self.line(inputs)
+        mean, scale = self._placed(self._process.mean(inputs.x), inputs)
         return scale.backward(mean)
+
+    def _placed(self, mean: Array, inputs: ModelInputs) -> tuple[Array, Transform]:
+        """The process's mean with what it is a deviation from, and the scale that leads there."""
+        assert self._scale is not None
+        if self._expectation is not None:
+            mean = mean + self._expectation(inputs.units)
+        if not self._deviates:
+            return mean, self._scale
+        formula = self._outer.forward(inputs.formulas[:, self._index])
+        return formula + mean * self._scale.deviation + self._scale.mean, self._outer
 
     def shortfall(self, inputs: ModelInputs) -> Shortfall:
         """How far each configuration's objective falls below levels, in expectation."""
@@ -127,11 +134,11 @@ class Prediction:
     deviation: Array
     scale: Transform
 
-    def at(self, z: float, further: Array | float = 0.0) -> Array:
+    def at(self, z: Array | float, further: Array | float = 0.0) -> Array:
         """Values ``[n]`` so many standard deviations from the median, to be minimised.
 
         Args:
-            z: standard deviations; 0 is the median.
+            z: standard deviations, one or each configuration's ``[n]``; 0 is the median.
             further: standard deviation of what else is uncertain, on the line ``[n]``.
         """
         return self.scale.backward(self.mean + z * np.hypot(self.deviation, further))
@@ -205,7 +212,7 @@ def model(
         line = np.concatenate([line, bad - expected_failed])
     process = GaussianProcess(x, line, groups, start)
     if len(observed.pending):
-        fantasies, _ = process.predict(observed.pending)
+        fantasies = process.mean(observed.pending)
         process = GaussianProcess(
             np.concatenate([x, observed.pending]), np.concatenate([line, fantasies]), groups, start
         )

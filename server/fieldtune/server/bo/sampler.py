@@ -21,13 +21,14 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from fieldtune.server.bo.acquisition import AcquisitionSearch, Request
+from fieldtune.server.bo.acquisition import AcquisitionSearch
 from fieldtune.server.bo.candidates import FormulaEvaluator
 from fieldtune.server.bo.ehvi import MOST_OBJECTIVES
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.objective_model import Prediction
 from fieldtune.server.bo.structure import Conditions
+from fieldtune.server.bo.study_model import Request
 from fieldtune.server.bo.threads import one_thread
 from fieldtune.server.bo.transfer import Earlier, Prior
 from fieldtune.server.bo.trial_rows import History, TrialRow
@@ -60,6 +61,10 @@ class GreySampler(BaseSampler):
         anew: what was infeasible before the trial of this number may be proposed again.
         beat: a baseline configuration: every second proposal targets configurations that are
             better in some objective and no worse in any, while improvement there is expected.
+
+    Raises:
+        ValueError: a condition names a parameter that is not in ``space``; in ``ask``, the study
+            has more than four objectives.
     """
 
     def __init__(
@@ -159,7 +164,47 @@ class GreySampler(BaseSampler):
             told = {row.number: row for row in memory.rows_of(study, asking=-1)}
             rows = [replace(told[number], params=each) for number, each in configurations.items()]
             space = self._whole_space(memory)
-            return self._search(memory, space).predict(study, rows, self._request(space))
+            return self._search(memory, space).model.predict(study, rows, self._request(space))
+
+    def predict_new(
+        self, study: Study, configurations: Sequence[Mapping[str, Any]]
+    ) -> list[Prediction | None]:
+        """As :meth:`predict`, of configurations ``[n]`` that no trial need have had."""
+        with self._lock, one_thread():
+            memory, rows = self._results(study)
+            space = self._whole_space(memory)
+            search = self._search(memory, space)
+            return search.model.predict(study, rows, self._request(space), configurations)
+
+    def suggest(
+        self, study: Study, most: int, settled: float = 0.01
+    ) -> list[tuple[dict[str, Any], float]]:
+        """Further configurations that are expected to add most hypervolume, the first one first.
+
+        Each is chosen as if those before it came out as predicted. Trials in flight are ignored.
+
+        Args:
+            study: with finished trials.
+            most: how many at most.
+            settled: none follows that is expected to add less than this share of the present
+                hypervolume.
+
+        Returns:
+            Parameter values, and the share of the present hypervolume that they are expected to
+            add; infinite where there is no front yet.
+        """
+        with self._lock, one_thread():
+            memory, rows = self._results(study)
+            space = self._whole_space(memory)
+            return self._search(memory, space).model.suggest(
+                study, rows, most, settled, self._request(space)
+            )
+
+    def _results(self, study: Study) -> tuple[_StudyState, list[TrialRow]]:
+        """The study's trials that have results."""
+        memory = self._memory_of(study)
+        rows = memory.rows_of(study, asking=-1)
+        return memory, [row for row in rows if row.state in ("measured", "stopped")]
 
     def _whole_space(self, memory: _StudyState) -> dict[str, BaseDistribution]:
         return {**self._space, **memory.history.space}
@@ -213,6 +258,8 @@ def even_start(parameters: int) -> int:
 
 def _fixed_by_another(study: Study, rows: Sequence[TrialRow], names: Set[str]) -> dict[str, Any]:
     """Values of parameters that a sampler around this one has taken out of the search space."""
+    if not names:
+        return {}
     sampler, values = study.sampler, dict[str, Any]()
     for row in rows:
         values |= row.params

@@ -21,15 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
 )
 
 from fieldtune.server.bo.candidates import Candidates, FormulaEvaluator, violation
 from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.gp import GaussianProcess
 from fieldtune.server.bo.objective_model import Expectation, Observations, model
+from fieldtune.server.bo.shared_space import shared
 from fieldtune.server.bo.transforms import Transform
 
 Array = NDArray[np.float64]
@@ -70,14 +68,6 @@ class Earlier:
     space: Mapping[str, BaseDistribution]
     configurations: Sequence[Mapping[str, Any]]
     values: Mapping[int, Sequence[float]]
-
-
-def shared(
-    ours: Mapping[str, BaseDistribution], theirs: Mapping[str, BaseDistribution]
-) -> dict[str, BaseDistribution]:
-    """Parameters that two spaces have in common, each with a distribution that holds both."""
-    both = {name: _union(ours[name], theirs[name]) for name in ours if name in theirs}
-    return {name: union for name, union in both.items() if union is not None}
 
 
 class Prior:
@@ -198,8 +188,7 @@ class _Source:
             self._outer.axes[name].onto(axis, units[:, list(self._outer.axes).index(name)])
             for name, axis in self._joint.axes.items()
         ]
-        mean, _ = self._processes[index].predict(self._joint.features(np.stack(own, axis=1)))
-        return mean
+        return self._processes[index].mean(self._joint.features(np.stack(own, axis=1)))
 
     def agrees(self, units: Array, told: Array) -> bool:
         """Whether it puts at least half of the pairs of results ``[n, m]`` in the right order."""
@@ -292,28 +281,3 @@ def _covering(objectives: Array, learned: Sequence[int], count: int) -> list[int
         ]
         chosen.append(left[int(np.argmax(covered))])
     return chosen
-
-
-def _union(ours: BaseDistribution, theirs: BaseDistribution) -> BaseDistribution | None:
-    """A distribution that holds the values of both; None where they have nothing in common."""
-    choices = [each.choices for each in (ours, theirs) if isinstance(each, CategoricalDistribution)]
-    if len(choices) == 2:
-        known = [(type(choice), choice) for choice in choices[0]]
-        extra = [choice for choice in choices[1] if (type(choice), choice) not in known]
-        if len(extra) == len(choices[1]) and not _numbers([*choices[0], *extra]):
-            return None
-        return CategoricalDistribution([*choices[0], *extra])
-    ends: list[float] = []
-    for each in (ours, theirs):
-        if isinstance(each, CategoricalDistribution):
-            if not _numbers(each.choices):
-                return None
-            ends += map(float, each.choices)  # type: ignore[arg-type]
-        elif isinstance(each, (FloatDistribution, IntDistribution)):
-            ends += [float(each.low), float(each.high)]
-    logarithmic = bool(getattr(ours, "log", False)) and min(ends) > 0
-    return FloatDistribution(min(ends), max(ends), log=logarithmic)
-
-
-def _numbers(choices: Sequence[Any]) -> bool:
-    return all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in choices)

@@ -14,6 +14,9 @@ from fieldtune.server.bo.trial_rows import TrialRow
 
 Array = NDArray[np.float64]
 
+_DIGITS = 9
+"""Points that agree to so many decimals are the same configuration."""
+
 
 class TrialPoints:
     """Points of trials, and their known objectives and constraints; each computed once."""
@@ -24,6 +27,7 @@ class TrialPoints:
         self.encoding, self.evaluator = encoding, evaluator
         self.structures = Structures(encoding, conditions)
         self._units: dict[int, Array] = {}
+        self._keys: dict[int, bytes] = {}
         self._known: dict[int, Candidates] = {}
 
     def units(self, rows: Sequence[TrialRow]) -> Array:
@@ -38,6 +42,18 @@ class TrialPoints:
                     self._units[row.number] = place
             points.append(place)
         return np.array(points).reshape(len(rows), len(self.encoding.axes))
+
+    def keys(self, rows: Sequence[TrialRow]) -> set[bytes]:
+        """What tells trials' points apart, as :func:`point_keys`."""
+        found = set()
+        for row in rows:
+            key = self._keys.get(row.number)
+            if key is None:
+                (key,) = point_keys(self.units([row]))
+                if row.state != "pending":
+                    self._keys[row.number] = key
+            found.add(key)
+        return found
 
     def known(self, rows: Sequence[TrialRow]) -> Candidates:
         """Trials with what is known of them."""
@@ -56,3 +72,8 @@ class TrialPoints:
         """
         whole = [row for row in rows if row.state in ("measured", "stopped", "infeasible")]
         self.structures.learn(self.units(whole))
+
+
+def point_keys(units: Array) -> list[bytes]:
+    """Of each of these points ``[n, p]``, bytes that are equal for the same configuration."""
+    return [unit.tobytes() for unit in np.round(units, _DIGITS)]

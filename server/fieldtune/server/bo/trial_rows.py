@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +39,16 @@ class TrialRow:
     curve: tuple[tuple[float, tuple[float, ...]], ...] = ()
     """Earlier shares of its rounds, and the values then."""
 
+    @cached_property
+    def feasible(self) -> bool:
+        """Whether every constraint holds, as told."""
+        return all(value <= 0 for value in self.constraints.values())
+
+    @cached_property
+    def limits(self) -> frozenset[str]:
+        """Names of the constraints that were told."""
+        return frozenset(self.constraints)
+
 
 class History:
     """The rows of one study; finished trials never change, so each is read once."""
@@ -47,6 +58,8 @@ class History:
             -1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions
         ]
         self._finished: dict[int, TrialRow] = {}
+        self._leading, self._read = list[TrialRow](), 0
+        """The rows of so many first trials, all of them finished."""
         self._names: dict[str, BaseDistribution] = {}
         self._always: set[str] | None = None
 
@@ -63,29 +76,39 @@ class History:
             asking: number of the trial for which a proposal is made.
             proposed: by number, what was proposed for trials that may not have stored it yet.
         """
-        rows = []
-        for trial in trials:
-            known = self._finished.get(trial.number)
-            if known is not None:
-                rows.append(known)
-                continue
-            finished = trial.state.is_finished()
-            if trial.number == asking or not (finished or trial.state == TrialState.RUNNING):
-                continue
-            params = trial.params
-            if not finished and proposed:
-                params = {**proposed.get(trial.number, {}), **params}
-            if not params:
-                continue
-            row = self._row(trial, params)
-            rows.append(row)
-            self._names.update(trial.distributions)
-            if finished:
-                self._finished[trial.number] = row
-                if row.state != "failed":  # it may have ended before it had all of its parameters
-                    present = set(params)
-                    self._always = present if self._always is None else self._always & present
+        rows, leading = list(self._leading), True
+        for trial in trials[self._read :]:
+            row = self._finished.get(trial.number)
+            if row is None and trial.number != asking:
+                row = self._read_anew(trial, proposed or {})
+            if row is not None:
+                rows.append(row)
+            leading = leading and trial.number != asking and trial.state.is_finished()
+            if leading:
+                self._read += 1
+                self._leading += rows[len(self._leading) :]
         return rows
+
+    def _read_anew(
+        self, trial: FrozenTrial, proposed: Mapping[int, Mapping[str, Any]]
+    ) -> TrialRow | None:
+        """The row of a trial; None if it has not begun, or has no parameters."""
+        finished = trial.state.is_finished()
+        if not (finished or trial.state == TrialState.RUNNING):
+            return None
+        params = trial.params
+        if not finished:
+            params = {**proposed.get(trial.number, {}), **params}
+        if not params:
+            return None
+        row = self._row(trial, params)
+        self._names.update(trial.distributions)
+        if finished:
+            self._finished[trial.number] = row
+            if row.state != "failed":  # it may have ended before it had all of its parameters
+                present = set(params)
+                self._always = present if self._always is None else self._always & present
+        return row
 
     @property
     def space(self) -> dict[str, BaseDistribution]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.common.errors import CompileError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
 from fieldtune.server.compiler.conversion_process import converting
 from fieldtune.server.compiler.convert import ConverterError
@@ -72,11 +73,12 @@ def build_model(spec: ModelSpec) -> Any:
     """
     keras.utils.set_random_seed(spec.options.seed)
     builder = _builder(spec.model)
+    _check_arguments(spec, builder)
     try:
         model = builder(**spec.knobs, input_shape=tuple(spec.input_shape), classes=spec.classes)
     except CompileError:
         raise
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:
         raise CompileError(
             f"model {spec.model!r} with {dict(spec.knobs)} raised {type(raised).__name__}: {raised}"
         ) from raised
@@ -106,7 +108,34 @@ def build_model(spec: ModelSpec) -> Any:
             f"model {spec.model!r} ends in softmax, which the loss applies itself: end it in "
             "logits, keras.layers.Dense(classes) without activation"
         )
+    numbers = (weights for weights in model.get_weights() if weights.dtype.kind in "fc")
+    if not all(np.isfinite(weights).all() for weights in numbers):
+        raise CompileError(
+            f"model {spec.model!r} starts with weights that are not finite: check its initializers"
+        )
     return model
+
+
+def _check_arguments(spec: ModelSpec, builder: Any) -> None:
+    """Refuse parameters of ``[space.model]`` that the builder does not have."""
+    try:
+        taken = inspect.signature(builder).parameters
+    except (TypeError, ValueError):  # of a callable that does not say what it takes
+        return
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values()):
+        return
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = [
+        name
+        for name, each in taken.items()
+        if each.kind in by_name and name not in ("input_shape", "classes")
+    ]
+    for name in spec.knobs:
+        if name not in names:
+            raise CompileError(
+                f"model {spec.model!r} takes no {name!r}{did_you_mean(name, names)}: [space.model] "
+                f"may have {', '.join(names) or 'nothing'}"
+            )
 
 
 def _ends_in_softmax(model: Any) -> bool:

@@ -29,8 +29,8 @@ from fieldtune.server.processes.child import pack_frame, unpack_frame
 
 _LOG = logging.getLogger(__name__)
 _READ_WORK = (
-    "tflite_work", "tflite_reader", "flops", "kernel_loops", "cache_reuse", "xnnpack_delegate",
-    "arena",
+    "tflite_work", "tflite_reader", "tflite_graph", "flops", "kernel_loops", "cache_reuse",
+    "xnnpack_delegate", "arena", "loop_counts",
 )  # fmt: skip
 """Modules of the cost model that compute a manifest's work."""
 

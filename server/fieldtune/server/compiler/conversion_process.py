@@ -26,7 +26,7 @@ from fieldtune.server.compiler.convert import (
     convert,
     saved_model,
 )
-from fieldtune.server.processes.child import pack_frame, unpack_frame
+from fieldtune.server.processes.child import end_with_parent, pack_frame, unpack_frame
 
 _MODEL, _WORK, _ERROR = "model.tflite", "work.json", "error.txt"
 
@@ -42,7 +42,9 @@ def start() -> None:
             # Close inherited connections: their other ends must notice when the parent ends.
             os.closerange(3, theirs.fileno())
             os.closerange(theirs.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-            _serve(Connection(theirs.detach()))
+            connection = Connection(theirs.detach())
+            end_with_parent(connection)
+            _serve(connection)
         finally:
             os._exit(0)
     theirs.close()

@@ -85,7 +85,7 @@ def memory_bytes(model: bytes, signatures: tuple[str, ...]) -> int:
 def main(argv: list[str]) -> int:
     """Restart once, then fork for each model of the parent, until it closes the connection."""
     if argv[-1] != _RESTARTED:
-        os.execv(sys.executable, [sys.executable, "-m", _MODULE, *argv[1:], _RESTARTED])
+        os.execv(sys.executable, [sys.executable, "-m", _MODULE, *argv[1:], _RESTARTED])  # noqa: S606 - itself
     connection = parent_connection(argv)
     while True:
         connection.poll(None)

@@ -1,7 +1,8 @@
 """The compile service: compiles models in a child process, the only one that imports TensorFlow.
 
-The child is started for the first artefact that is not in the cache. It compiles one model at a
-time; further requests are queued, and equal specs share one future.
+The child is started by :meth:`CompileService.start`, or for the first artefact that is not in the
+cache. It compiles one model at a time; further requests are queued, and equal specs share one
+future.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from fieldtune.profiles.common.errors import CompileError, MissingExtraError
 from fieldtune.server.compiler.cache import ArtefactCache, artefact_from_frame
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec, Variant
-from fieldtune.server.processes.child import Child, pack_frame, tail, unpack_frame
+from fieldtune.server.processes.child import Child, Spawn, pack_frame, tail, unpack_frame
 
 WORKER = "fieldtune.server.compiler.worker"
 _ENVIRONMENT = {
@@ -35,6 +37,9 @@ _ENVIRONMENT = {
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "CUDA_VISIBLE_DEVICES": "",
 }
+
+_ELSEWHERE = 2
+"""How many times a model is compiled again if the process ended on another machine."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,15 @@ class CompileService:
         cache: where artefacts are kept.
         import_path: folders put before ``sys.path`` for a user's own models.
         log: file for the child's output; its last lines are quoted when the child dies.
+        spawn: starts the child; None: on this machine.
     """
 
     def __init__(
-        self, cache: ArtefactCache, import_path: Sequence[str] = (), log: Path | None = None
+        self,
+        cache: ArtefactCache,
+        import_path: Sequence[str] = (),
+        log: Path | None = None,
+        spawn: Spawn | None = None,
     ) -> None:
         self.cache = cache
         self.import_path = list(import_path)
@@ -67,7 +77,7 @@ class CompileService:
         self.on_progress: Callable[[str], None] = lambda sentence: None
         """Is told, in the service's own thread, what is worked on; empty when all is done."""
         self._asked = self._begun = 0
-        self._log = log
+        self._log, self._spawn = log, spawn
         self._log_file: IO[bytes] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._child: Child | None = None
@@ -76,6 +86,11 @@ class CompileService:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+
+    def start(self) -> None:
+        """Start the child before anything is asked of it: it imports TensorFlow for seconds."""
+        with suppress(Exception):  # it is raised again by what is asked first
+            self._running_child()
 
     def submit(self, spec: ModelSpec) -> Future[Artefact]:
         """The artefact of a spec, from the cache or compiled.
@@ -148,6 +163,8 @@ class CompileService:
         if thread is not None:
             self._jobs.put(None)
             thread.join()
+        else:
+            self._end()
 
     def __enter__(self) -> CompileService:
         return self
@@ -185,6 +202,9 @@ class CompileService:
                 self.busy_s += time.perf_counter() - started
                 if self._begun == self._asked:
                     self.on_progress("")
+        self._end()
+
+    def _end(self) -> None:
         if self._child is not None:
             self._child.close()
         if self._log_file is not None:
@@ -193,19 +213,24 @@ class CompileService:
             self._scratch.cleanup()
 
     def _ask(self, job: _Job) -> Any:
-        child = self._running_child()
-        try:
-            child.connection.send_bytes(pack_frame(job.header, job.blobs))
-            header, blobs = unpack_frame(child.connection.recv_bytes())
-        except (EOFError, OSError) as died:
-            self._child = None
-            child.close()
-            last = tail(self._log) if self._log is not None else ""
-            raise CompileError(
-                f"the compile process ended with status {child.process.returncode} while it worked "
-                f"on {job.header['spec']['model']!r}; a new one starts with the next model"
-                + (f". Its last output: {last}" if last else "")
-            ) from died
+        # On another machine, the process may have ended for a reason that is not the model's.
+        for again in (*([True] * _ELSEWHERE if self._spawn else []), False):
+            child = self._running_child()
+            try:
+                child.connection.send_bytes(pack_frame(job.header, job.blobs))
+                header, blobs = unpack_frame(child.connection.recv_bytes())
+                break
+            except (EOFError, OSError) as died:
+                self._child = None
+                child.close()
+                if again and not self._closed:
+                    continue
+                last = tail(self._log) if self._log is not None else ""
+                raise CompileError(
+                    f"the compile process ended with status {child.process.returncode} while it "
+                    f"worked on {job.header['spec']['model']!r}; a new one starts with the next "
+                    "model" + (f". Its last output: {last}" if last else "")
+                ) from died
         if "error" in header:
             raise CompileError(header["error"])
         return job.finish(header, blobs)
@@ -231,7 +256,7 @@ class CompileService:
             if self.import_path:
                 env["FIELDTUNE_IMPORT_PATH"] = os.pathsep.join(self.import_path)
             log = self._log_file if self._log_file is not None else subprocess.DEVNULL
-            self._child = Child(WORKER, log=log, env=env)
+            self._child = (self._spawn or Child)(WORKER, log=log, env=env)
             return self._child
 
 

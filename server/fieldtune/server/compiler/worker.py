@@ -14,7 +14,12 @@ from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler import runtime_memory
 from fieldtune.server.compiler.cache import artefact_to_frame
 from fieldtune.server.compiler.manifest import ModelSpec
-from fieldtune.server.processes.child import pack_frame, parent_connection, unpack_frame
+from fieldtune.server.processes.child import (
+    end_with_parent,
+    pack_frame,
+    parent_connection,
+    unpack_frame,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +29,7 @@ def main(argv: list[str]) -> int:
     runtime_memory.start()
     _import_tensorflow()
     importlib.import_module("fieldtune.server.compiler.conversion_process").start()
+    end_with_parent(connection)
     while True:
         try:
             header, blobs = unpack_frame(connection.recv_bytes())

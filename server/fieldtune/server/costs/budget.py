@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fieldtune.server.costs.usage import total_usage
+from fieldtune.server.costs.usage import RunningUsage
 from fieldtune.server.outcomes.trial import Outcome
-from fieldtune.server.study.config import StudySection
+from fieldtune.server.study.study_options import StudySection
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Budget:
     """
 
     def __init__(self, study: StudySection) -> None:
-        self._study = study
+        self._study, self._usage = study, RunningUsage()
 
     def accounts(self, trials: int, outcomes: Sequence[Outcome]) -> list[Account]:
         """Used amount of each budget that is set.
@@ -42,7 +42,7 @@ class Budget:
             trials: number sent to devices so far, including those in flight.
             outcomes: those whose usage counts.
         """
-        spent = total_usage(outcomes)
+        spent = self._usage.total(outcomes)
         used = {
             "trials": trials,
             "device_hours": spent.device_s / 3600,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import insort
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.calibration import (
     Correction,
     Corrections,
-    fitted,
-    usable_pair,
+    Reports,
 )
+from fieldtune.profiles.costmodel.transfer import Link
 from fieldtune.server.outcomes.trial import Failed, Observation, Observed, Outcome, Trained
 
 Report = TrainReport | EvaluateReport
@@ -55,6 +55,10 @@ class Expected:
     """Peak memory of the training process in MiB."""
     power: Estimate | None = None
     """Watts of the device while it trains; None where its profile does not say."""
+    link: Link | None = None
+    """Of the device type."""
+    round_s: float = 0.0
+    """Seconds of one training, transfers included, the artefact aside."""
 
 
 class ObservationCollector:
@@ -172,18 +176,15 @@ def corrections(outcomes: Sequence[Outcome]) -> dict[str, Corrections]:
     return Calibrator().corrections(outcomes)
 
 
-class _Pairs:
+class _Observations:
     """The observations of one quantity on one device type, measured or simulated."""
 
     def __init__(self) -> None:
-        self.sorted: list[tuple[float, float]] = []
-        self.seen, self.alone = False, False
+        self.reports, self.seen, self.alone = Reports(), False, False
 
     def add(self, observation: Observation) -> None:
         self.seen, self.alone = True, self.alone or observation.devices == 1
-        pair = usable_pair(observation.predicted, observation.reported)
-        if pair is not None:
-            insort(self.sorted, pair)
+        self.reports.add(observation.predicted, observation.reported)
 
 
 class Calibrator:
@@ -194,7 +195,7 @@ class Calibrator:
 
     def _forget(self) -> None:
         self._taken: list[Trained] = []
-        self._pairs: dict[tuple[str, str, bool], _Pairs] = defaultdict(_Pairs)
+        self._seen: dict[tuple[str, str, bool], _Observations] = defaultdict(_Observations)
         """Device type, quantity, whether simulated -> its observations."""
         self._profiles: set[str] = set()
         self._fitted: dict[int, dict[str, Corrections]] = {}
@@ -222,7 +223,7 @@ class Calibrator:
         for profile, observed in outcome.observed.items():
             self._profiles.add(profile)
             for quantity, observation in observed.quantities.items():
-                self._pairs[profile, quantity, observation.simulated].add(observation)
+                self._seen[profile, quantity, observation.simulated].add(observation)
 
     def _fit(self) -> dict[str, Corrections]:
         return {
@@ -233,10 +234,10 @@ class Calibrator:
         }
 
     def _correction(self, profile: str, quantity: str) -> Correction:
-        simulated = not self._pairs[profile, quantity, False].seen
-        pairs = self._pairs[profile, quantity, simulated]
-        found = fitted(pairs.sorted, simulated=simulated and pairs.seen)
-        most = MOST_FACTOR_ALONE if pairs.alone else MOST_FACTOR
+        simulated = not self._seen[profile, quantity, False].seen
+        observed = self._seen[profile, quantity, simulated]
+        found = observed.reports.correction(simulated=simulated and observed.seen)
+        most = MOST_FACTOR_ALONE if observed.alone else MOST_FACTOR
         return replace(
             found,
             factor=_rounded(found.factor, most),
@@ -249,8 +250,13 @@ def _rounded(factor: float, most: float) -> float:
     return math.exp(_STEP * round(math.log(min(max(factor, 1 / most), most)) / _STEP))
 
 
+def was_sent(outcome: Outcome) -> bool:
+    """Whether a trial was sent to devices."""
+    return isinstance(outcome, Trained) or (isinstance(outcome, Failed) and outcome.sent)
+
+
 def finished_before(
-    number: float, outcomes: Iterable[Outcome], in_flight: Collection[int], parallel: int
+    number: float, sent: Sequence[Outcome], in_flight: Collection[int], parallel: int
 ) -> list[Outcome]:
     """The outcomes that were known when a trial was proposed, without infeasible ones.
 
@@ -260,15 +266,20 @@ def finished_before(
 
     Args:
         number: of the trial; infinity for the next one.
-        outcomes: all so far.
+        sent: all outcomes so far of which :func:`was_sent` holds, by number.
         in_flight: numbers of the trials that are being trained.
         parallel: number of trials in flight at a time.
     """
-    told = {outcome.proposal.number: outcome for outcome in outcomes}
-    sent = sorted({*in_flight, *(n for n, outcome in told.items() if _was_sent(outcome))})
-    before = [n for n in sent if n < number]
-    return [told[n] for n in before[: max(len(before) - (parallel - 1), 0)] if n in told]
+    told = list(sent[: bisect_left(sent, number, key=_number)])
+    later = parallel - 1
+    if later:
+        numbers = {each.proposal.number for each in told[-later:]}
+        latest = sorted({*numbers, *(n for n in in_flight if n < number)})[-later:]
+        first = latest[0] if len(latest) == later else -math.inf
+        while told and told[-1].proposal.number >= first:
+            told.pop()
+    return told
 
 
-def _was_sent(outcome: Outcome) -> bool:
-    return isinstance(outcome, Trained) or (isinstance(outcome, Failed) and outcome.sent)
+def _number(outcome: Outcome) -> int:
+    return outcome.proposal.number

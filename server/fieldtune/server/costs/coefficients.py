@@ -24,6 +24,7 @@ from fieldtune.server.study.objectives import COST_MEASURES
 Array = NDArray[np.float64]
 
 TERMS = ("constant", "calls", "calls x rounds", "rounds", "download", "samples")
+CALLS_X_ROUNDS = TERMS.index("calls x rounds")
 MEASURES = (*COST_MEASURES, "training_s", "training_j")
 """Costs in the order of a table's rows. The last two are the computing part of a round's time and
 of a trial's energy: only these are multiplied by the correction factors."""
@@ -95,14 +96,14 @@ def coefficients(profile: DeviceProfile, manifest: Manifest) -> Array:
     return np.stack([constant, a_call, a_call_and_round, a_round, download, a_sample], axis=1)
 
 
-def evaluate(table: Array, calls: Array, rounds: float, samples: Array) -> Array:
+def evaluate(table: Array, calls: Array, rounds: Array | float, samples: Array) -> Array:
     """Costs ``[...]`` from their coefficients ``[..., term]``."""
     return np.asarray(
         table[..., 0]
         + table[..., 1] * calls
         + table[..., 2] * (calls * rounds)
         + table[..., 3] * rounds
-        + table[..., 4] * min(1.0, rounds)
+        + table[..., 4] * np.minimum(1.0, rounds)
         + table[..., 5] * samples
     )
 

@@ -10,16 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.costmodel.calibration import NO_CORRECTIONS, corrected
-from fieldtune.profiles.costmodel.cost import Cost, call_ms, computing_w, predict
+from fieldtune.profiles.costmodel.cost import Cost, computing_w, predict, predict_training
+from fieldtune.profiles.costmodel.latency import call_ms
 from fieldtune.profiles.costmodel.tflite_work import Work
+from fieldtune.profiles.costmodel.transfer import Link
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.manifest import Manifest
+from fieldtune.server.costs.algorithm_work import (
+    AlgorithmWork,
+    algorithm_coefficients,
+    algorithm_work,
+    step_factor,
+    with_algorithm,
+)
 from fieldtune.server.costs.architecture_costs import (
     ArchitectureCosts,
     Calibration,
@@ -38,7 +48,7 @@ from fieldtune.server.costs.fleet_groups import FleetGroups
 from fieldtune.server.costs.kept_coefficients import KeptCoefficients
 from fieldtune.server.outcomes.trial import DeviceForecast, Forecast
 from fieldtune.server.study.config import StudyConfig
-from fieldtune.server.study.settings import client_settings
+from fieldtune.server.study.settings import Algorithm, client_settings
 from fieldtune.server.study.space import Configuration
 
 Array = NDArray[np.float64]
@@ -72,6 +82,7 @@ class CostModel:
         self._study, self._profiles, self._keep = study, profiles, keep
         self._manifests: dict[str, tuple[Manifest, dict[str, Work]]] = {}
         self._tables: dict[str, Array] = {}
+        self._own_tables: dict[str, Array] = {}
         self._kept = KeptCoefficients(kept, profiles)
         self._costs: dict[tuple[str, object], ArchitectureCosts] = {}
         self._forecasts: dict[object, dict[object, Forecast]] = {}
@@ -101,10 +112,24 @@ class CostModel:
         if at not in self._costs:
             if len(self._costs) > 4 * len(self._manifests):  # those of outdated calibrations
                 self._costs.clear()
+            manifest, _ = self._manifests[key]
             self._costs[at] = ArchitectureCosts(
-                self.fleet, self._tables[key], self._manifests[key][0].micro_batch, calibration
+                self.fleet,
+                self._tables[key],
+                manifest.micro_batch,
+                calibration,
+                manifest.parameters,
+                lambda: self._own_table(key),
             )
         return self._costs[at]
+
+    def _own_table(self, key: str) -> Array:
+        """Coefficients of what federated algorithms add, for an architecture."""
+        if key not in self._own_tables:
+            manifest, _ = self._manifests[key]
+            tables = [algorithm_coefficients(self._profiles[n], manifest) for n in self.fleet.types]
+            self._own_tables[key] = np.stack(tables)
+        return self._own_tables[key]
 
     def of(self, configuration: Configuration, calibration: Calibration) -> FleetCosts:
         """Costs of a configuration, without intervals."""
@@ -161,36 +186,69 @@ class CostModel:
         samples = self.fleet.mean_samples[name]
         size, epochs = int(settings["batch_size"]), int(settings["local_epochs"])
         rounds = self.fleet.rounds_a_client(configuration)
-        at = name, key, size, epochs, rounds
+        algorithm = self._algorithm(configuration)
+        at = name, key, size, epochs, rounds, algorithm
         if at not in self._predicted:
             manifest, work = self._manifests[key]
             calls = calls_per_round(math.ceil(samples), size, epochs, manifest.micro_batch)
             load = workload(manifest, work, calls=calls, rounds=rounds, samples=samples)
+            if not algorithm.is_plain:
+                added = self._added(algorithm, configuration, samples)
+                load = with_algorithm(load, added, manifest)
             self._predicted[at] = predict(self._profiles[name], load)
         return self._predicted[at]
+
+    def _algorithm(self, configuration: Configuration) -> Algorithm:
+        return Algorithm.of(configuration, self._study.server)
+
+    def _added(
+        self, algorithm: Algorithm, configuration: Configuration, samples: float
+    ) -> AlgorithmWork:
+        """What the algorithm adds to the work of a client with so many samples."""
+        manifest, _ = self._manifests[self._study.architecture(configuration)]
+        return algorithm_work(
+            algorithm,
+            configuration,
+            parameters=manifest.parameters,
+            micro_batch=manifest.micro_batch,
+            samples=samples,
+        )
 
     def expected(self, configuration: Configuration) -> dict[int, Expected]:
         """Uncalibrated predictions of what each client will report."""
         found = dict[int, Expected]()
         manifest, work = self._manifests[self._study.architecture(configuration)]
-        settings = client_settings(configuration)
+        settings, algorithm = client_settings(configuration), self._algorithm(configuration)
         size, epochs = int(settings["batch_size"]), int(settings["local_epochs"])
-        for group in self.fleet.groups:
-            profile = self._profiles[group.profile]
-            calls = calls_per_round(group.samples, size, epochs, manifest.micro_batch)
-            rounds = self.fleet.rounds_a_client(configuration)
-            load = workload(manifest, work, calls=calls, rounds=rounds, samples=group.samples)
-            cost = predict(profile, load)
-            watts = computing_w(profile, "one")
-            expected = Expected(
-                group.profile,
-                manifest.micro_batch,
-                cost.step_ms,
-                call_ms(profile, work["evaluate"]),
-                cost.memory_mib,
-                None if watts is None else watts.estimate(),
-            )
-            found |= dict.fromkeys(group.clients, expected)
+        rounds = self.fleet.rounds_a_client(configuration)
+        for name, same in groupby(self.fleet.groups, key=lambda group: group.profile):
+            groups, profile, loads = list(same), self._profiles[name], []
+            for group in groups:
+                calls = calls_per_round(group.samples, size, epochs, manifest.micro_batch)
+                load = workload(manifest, work, calls=calls, rounds=rounds, samples=group.samples)
+                if not algorithm.is_plain:
+                    added = self._added(algorithm, configuration, group.samples)
+                    load = with_algorithm(load, added, manifest)
+                loads.append(load)
+            watts, link = computing_w(profile, "one"), Link.of(profile)
+            power = None if watts is None else watts.estimate()
+            evaluate_ms = call_ms(profile, work["evaluate"])
+            costs = predict_training(profile, loads)
+            for group, load, cost in zip(groups, loads, costs, strict=True):
+                step = 1.0 if algorithm.is_plain else step_factor(profile, load)
+                transfer_s = link.download_s(load.weight_bytes + load.more_received_bytes)
+                transfer_s += link.upload_s(load.weight_bytes + load.more_sent_bytes)
+                expected = Expected(
+                    name,
+                    manifest.micro_batch,
+                    cost.step_ms * step,
+                    evaluate_ms,
+                    cost.memory_mib,
+                    power,
+                    link,
+                    cost.training_s.value + transfer_s,
+                )
+                found |= dict.fromkeys(group.clients, expected)
         return found
 
     def deadline_s(self, profile: str) -> float | None:

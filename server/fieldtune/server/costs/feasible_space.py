@@ -85,7 +85,7 @@ def screen(
     closest: FleetCosts | None = None
     for configuration in judged:
         found = costs.of(configuration, calibration or {})
-        if closest is None or found.constraints["coverage"] < closest.constraints["coverage"]:
+        if closest is None or distance(found) < distance(closest):
             closest = found
         if found.feasible:
             feasible.append(configuration)
@@ -97,23 +97,48 @@ def screen(
             fitting[name] += costs.fleet.fitting(name, found.fits) == clients
     return Screening(
         len(judged), len(kept), tuple(feasible), dict(ruled_out), dict(fitting), tightest,
-        {} if feasible or closest is None else sufficing_caps(study, costs.fleet, closest.gaps),
+        {} if feasible or closest is None else sufficing(study, costs.fleet, closest),
     )  # fmt: skip
 
 
-def sufficing_caps(
+def distance(costs: FleetCosts) -> tuple[float, float]:
+    """A key to sort configurations by how far they are from feasible; coverage breaks ties.
+
+    The first number is above 0 where it is infeasible: coverage and epsilon are the constraints of
+    the fleet as a whole. Epsilon is infinite where no client can take part.
+    """
+    coverage = costs.constraints["coverage"]
+    return max(coverage, costs.constraints.get("epsilon", -1.0)), coverage
+
+
+def sufficing(
+    study: StudyConfig, fleet: FleetGroups, costs: FleetCosts
+) -> dict[str, tuple[float, float]]:
+    """The limits with which a configuration would be feasible.
+
+    Returns:
+        limit as the study file names it -> its value, and the lowest one that suffices, rounded up
+        to three digits; only those that have to be raised.
+    """
+    found, limit = _sufficing_caps(study, fleet, costs.gaps), study.limits.epsilon
+    if limit is not None and (gap := costs.constraints["epsilon"]) > 0 and math.isfinite(gap):
+        found["limits.epsilon"] = limit, _rounded_up(limit * (1 + gap))
+    return found
+
+
+def shown_limits(limits: Mapping[str, tuple[float, float]]) -> str:
+    """For people: what :func:`sufficing` returns."""
+    return " and ".join(
+        f"{name} = {needed:g} (it is {cap:g})" for name, (cap, needed) in limits.items()
+    )
+
+
+def _sufficing_caps(
     study: StudyConfig, fleet: FleetGroups, gaps: NDArray[np.float64]
 ) -> dict[str, tuple[float, float]]:
     """The caps with which as many clients as needed could train a configuration.
 
-    Args:
-        study: its limits.
-        fleet: the clients in groups.
-        gaps: used / cap - 1 of the configuration ``[limit, group]``.
-
-    Returns:
-        limit as the study file names it -> its cap, and the lowest one that suffices, rounded up
-        to three digits; only those that have to be raised.
+    ``gaps`` are its used / cap - 1 ``[limit, group]``.
     """
     found: dict[str, tuple[float, float]] = {}
     clients = 0
@@ -160,14 +185,11 @@ def find_feasible(
 
 def impossible(study: StudyConfig, screening: Screening) -> str:
     """The message for a study in which no sampled configuration is feasible."""
-    caps = " and ".join(
-        f"{name} = {needed:g} (it is {cap:g})"
-        for name, (cap, needed) in screening.sufficing.items()
-    )
     return (
         f"Nothing in the space fits {100 * study.limits.coverage:g} % of the fleet (sampled "
         f"{screening.sampled} configurations): {screening.explain()}. The closest one would do "
-        f"with {caps}: raise that, lower limits.coverage, or widen the space"
+        f"with {shown_limits(screening.sufficing)}: raise that, lower limits.coverage, or widen "
+        "the space"
     )
 
 

@@ -16,8 +16,10 @@ from fieldtune.profiles.common.errors import StudyError
 from fieldtune.profiles.costmodel.cost import missing_values
 from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
 from fieldtune.profiles.device.profile import DeviceProfile
+from fieldtune.server.costs.epsilon import Rounds
 from fieldtune.server.study.config import StudyConfig
-from fieldtune.server.study.settings import server_settings
+from fieldtune.server.study.private_averaging import private_averaging
+from fieldtune.server.study.settings import asked_per_round, server_settings
 from fieldtune.server.study.space import Configuration
 
 Array = NDArray[np.float64]
@@ -52,6 +54,7 @@ class FleetGroups:
         profiles: Mapping[str, DeviceProfile],
     ) -> None:
         self.size, self.rounds = len(members), study.study.rounds
+        self.server = study.server
         self.types = list(profiles)
         self.limits: dict[str, DeviceLimits] = {
             name: study.limits.for_device(name, default_limits(profile))
@@ -61,6 +64,7 @@ class FleetGroups:
         self.limit_names = sorted(
             {name for limits in self.limits.values() for name, _ in limits.items()}
         )
+        self.epsilon_limit, self.delta = study.limits.epsilon, study.server.dp_delta
         self.needed = math.ceil(study.limits.coverage * self.size - 1e-9)
         """Number of clients that must be able to take part."""
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -91,6 +95,11 @@ class FleetGroups:
         return np.array([self.types.index(group.profile) for group in self.groups])
 
     @cached_property
+    def is_of_type(self) -> Array:
+        """1 where a group is of a device type, else 0 ``[group, device type]``."""
+        return np.eye(len(self.types))[self.group_types]
+
+    @cached_property
     def group_samples(self) -> Array:
         """Training samples of a client ``[group]``."""
         return np.array([group.samples for group in self.groups], float)
@@ -116,8 +125,16 @@ class FleetGroups:
 
     def rounds_a_client(self, configuration: Configuration) -> float:
         """Expected number of rounds of a trial in which one client takes part."""
-        per_round = min(int(server_settings(configuration)["clients_per_round"]), self.size)
+        per_round = min(asked_per_round(configuration), self.size)
         return self.rounds * per_round / self.size
+
+    def private_rounds(self, configuration: Configuration, participants: int) -> Rounds | None:
+        """The rounds of a training as differential privacy counts them; None without noise."""
+        private = private_averaging(configuration)
+        if private is None:
+            return None
+        expected = int(server_settings(configuration)["clients_per_round"])
+        return Rounds(min(1.0, expected / max(participants, 1)), private.noise, self.rounds)
 
 
 def _check_predictable(
@@ -132,6 +149,8 @@ def _check_predictable(
         if study.study.energy_j is not None:
             asked.append((f"the budget energy_j = {study.study.energy_j:g}", "energy_j"))
         for what, measure in asked:
+            if measure == "epsilon":  # not of a device
+                continue
             if missing := missing_values(profile, measure):
                 raise StudyError(
                     f"{what} cannot be predicted on {name!r}: its profile does not tell "

@@ -13,7 +13,7 @@ from dataclasses import replace
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.cost_model import CostModel, intervals
 from fieldtune.server.outcomes.trial import Outcome, Trained
-from fieldtune.server.study.objectives import COST_MEASURES
+from fieldtune.server.study.objectives import MEASURES
 
 
 def rescore(
@@ -50,16 +50,31 @@ class Rescorer:
         self._under: object = None
         self._done: dict[int, tuple[Outcome, Outcome]] = {}
         """Trial -> as it was told, and re-evaluated."""
+        self._before: tuple[list[Outcome], list[Outcome]] = [], []
+        """The first outcomes of the last call, and what they were re-evaluated to."""
 
     def rescore(self, outcomes: Sequence[Outcome], calibration: Calibration) -> list[Outcome]:
         """See :func:`rescore`."""
         if (under := intervals(calibration)) != self._under:
-            self._under, self._done = under, {}
-        new = [each for each in outcomes if self._known(each) is None]
-        for told, now in zip(new, rescore(new, self._costs, calibration), strict=True):
-            if told is not now:
-                self._done[told.proposal.number] = told, now
-        return [self._known(each) or each for each in outcomes]
+            self._under, self._done, self._before = under, {}, ([], [])
+        told, now = self._before
+        if outcomes[: len(told)] != told:  # compares by identity first
+            told, now = [], []
+        further = outcomes[len(told) :]
+        new = [each for each in further if self._known(each) is None]
+        for before, after in zip(new, rescore(new, self._costs, calibration), strict=True):
+            if before is not after:
+                self._done[before.proposal.number] = before, after
+        now = [*now, *(self._known(each) or each for each in further)]
+        # A model that has not been compiled may be until the next call.
+        unknown = (
+            place
+            for place, each in enumerate(further, len(told))
+            if each is now[place] and isinstance(each, Trained)
+        )
+        end = next(unknown, len(now))
+        self._before = list(outcomes[:end]), now[:end]
+        return now
 
     def _known(self, outcome: Outcome) -> Outcome | None:
         told, now = self._done.get(outcome.proposal.number, (None, None))
@@ -71,6 +86,6 @@ def _rescored(outcome: Trained, costs: CostModel, calibration: Calibration) -> T
     known = {
         name: value
         for name in outcome.objectives
-        if name in COST_MEASURES and math.isfinite(value := forecast.measures[name])
+        if not MEASURES[name].learned and math.isfinite(value := forecast.measures[name])
     }
     return replace(outcome, forecast=forecast, objectives={**outcome.objectives, **known})

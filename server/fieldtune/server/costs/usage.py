@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -50,8 +50,7 @@ class UsageMeter:
                 power_w = expected.power
                 most_j = busy_s * MOST_TIMES * power_w.high
                 energy_j = busy_s * power_w.value if energy_j is None else min(energy_j, most_j)
-            weights = report.weights if isinstance(report, TrainReport) else None
-            payload = 0 if weights is None else weights.nbytes
+            payload = report.payload_bytes if isinstance(report, TrainReport) else 0
             sent = payload * PROTOCOL_FACTOR.value + MESSAGE_BYTES.value
             self._by_profile[expected.profile] = _sum(
                 [
@@ -79,6 +78,7 @@ def _most_s(report: Report, expected: Expected) -> float:
         predicted_ms = expected.training.high * report.steps
     else:
         predicted_ms = expected.inference.high * math.ceil(report.samples / expected.micro_batch)
+        predicted_ms += expected.training.high * (report.steps or 0)
     return MOST_TIMES * predicted_ms / 1e3 + SLACK_S
 
 
@@ -96,16 +96,36 @@ def _sum(expenses: Iterable[Expense]) -> Expense:
     )
 
 
+class RunningUsage:
+    """Usage of a growing list of outcomes; each is added once."""
+
+    def __init__(self) -> None:
+        self._counted: list[Outcome] = []
+        self._by_device: dict[str, Expense] = {}
+
+    def by_device(self, outcomes: Sequence[Outcome]) -> dict[str, Expense]:
+        """By device type; quick where the outcomes continue those of the last call."""
+        counted = len(self._counted)
+        if outcomes[:counted] != self._counted:  # compares by identity first
+            self._by_device, counted = {}, 0
+        for outcome in outcomes[counted:]:
+            if not isinstance(outcome, Infeasible):
+                for profile, each in outcome.expense.items():
+                    before = self._by_device.get(profile, NO_USAGE)
+                    self._by_device[profile] = _sum([before, each])
+        self._counted = list(outcomes)
+        return dict(sorted(self._by_device.items()))
+
+    def total(self, outcomes: Sequence[Outcome]) -> Expense:
+        """On the whole fleet."""
+        return _sum([NO_USAGE, *self.by_device(outcomes).values()])
+
+
 def by_device(outcomes: Iterable[Outcome]) -> dict[str, Expense]:
     """Usage of all outcomes together, by device type."""
-    found: dict[str, list[Expense]] = {}
-    for outcome in outcomes:
-        if not isinstance(outcome, Infeasible):
-            for profile, expense in outcome.expense.items():
-                found.setdefault(profile, []).append(expense)
-    return {profile: _sum(expenses) for profile, expenses in sorted(found.items())}
+    return RunningUsage().by_device(list(outcomes))
 
 
 def total_usage(outcomes: Iterable[Outcome]) -> Expense:
     """Usage of all outcomes on the whole fleet."""
-    return _sum([NO_USAGE, *by_device(outcomes).values()])
+    return RunningUsage().total(list(outcomes))

@@ -91,6 +91,24 @@ def _signed(
     return builder.sign(issuer_key, hashes.SHA384())
 
 
+def is_key(pem: str) -> bool:
+    """Whether a text is the private key of an authority."""
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), None)
+    except Exception:  # several exception types
+        return False
+    return isinstance(key, ec.EllipticCurvePrivateKey)
+
+
+def is_certificate(pem: str) -> bool:
+    """Whether a text is a certificate with a key of the kind that is used here."""
+    try:
+        key = x509.load_pem_x509_certificate(pem.encode()).public_key()
+    except Exception:  # several exception types
+        return False
+    return isinstance(key, ec.EllipticCurvePublicKey)
+
+
 def expires(certificate: str) -> datetime.datetime:
     """When a certificate expires, UTC."""
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc

@@ -6,15 +6,18 @@ import getpass
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from fieldtune.profiles.common.errors import DeploymentError, FleetError
+from fieldtune.profiles.common.errors import DeploymentError, UsageError
+
+if TYPE_CHECKING:
+    from fieldtune.server.deployment.folder import CoordinatorFolder
 
 app = typer.Typer(
-    help="Run the coordinator of a fleet of real devices, and enroll devices.",
+    help="Run the coordinator of real devices, and enroll devices.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -43,18 +46,21 @@ def init(
     any_client: Annotated[
         bool,
         typer.Option(
+            "--any-client",
             help="Let devices without a client certificate try to connect, such as Flower's own "
-            "SuperNode."
+            "SuperNode.",
         ),
     ] = False,
 ) -> None:
-    """Create a coordinator's folder: certificates, proxy configuration, systemd unit, a README."""
+    """Create a coordinator's folder.
+
+    It has keys and certificates, a proxy configuration, a systemd unit and a README.
+    """
     from pydantic import ValidationError
 
     from fieldtune.profiles.common.validation import first_error
-    from fieldtune.server.deployment.folder import CoordinatorFolder, Settings, this_machine
-    from fieldtune.server.deployment.nginx import nginx_configuration
-    from fieldtune.server.deployment.systemd import UNIT, readme, systemd_unit
+    from fieldtune.server.deployment.folder import CoordinatorFolder
+    from fieldtune.server.deployment.settings import Settings, this_machine
 
     if port == superlink_port:
         raise DeploymentError(f"--port and --superlink-port are both {port}: they must differ")
@@ -67,11 +73,7 @@ def init(
         )
     except ValidationError as wrong:
         raise DeploymentError(first_error(wrong, Settings, key=lambda _: "--host")) from None
-    made = CoordinatorFolder.create(folder, settings)
-    made.write("nginx.conf", nginx_configuration(made.path, settings))
-    command = Path(shutil.which("fieldtune") or sys.argv[0]).resolve()
-    made.write(UNIT, systemd_unit(made.path, command=command, user=getpass.getuser(), port=port))
-    made.write("README.txt", readme(made))
+    write_for_this_machine(CoordinatorFolder.create(folder, settings))
     typer.echo(f"{folder}: a coordinator that devices reach at {settings.address}")
     _note(
         f"Next: 'fieldtune coordinator start {folder}', and 'fieldtune coordinator enroll {folder} "
@@ -91,7 +93,13 @@ def start(folder: Folder) -> None:
 @app.command()
 def enroll(
     folder: Folder,
-    name: Name,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The device's name.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Enroll the devices named in this file, one name a line."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -101,35 +109,55 @@ def enroll(
     renew: Annotated[
         bool,
         typer.Option(
+            "--renew",
             help="A new key and bundle for an enrolled device, which keeps its number; the old "
-            "bundle is worth nothing from now on."
+            "bundle no longer works.",
         ),
     ] = False,
 ) -> None:
-    """Create a device's key and write its bundle: the one file to copy onto the device."""
+    """Create a device's key and write its bundle.
+
+    The bundle is the one file to copy onto the device.
+    """
+    from fieldtune.server.deployment.device_files import names_in
     from fieldtune.server.deployment.folder import CoordinatorFolder
 
+    if (name is None) == (file is None):
+        raise UsageError("Give either a device's NAME or --file FILE")
+    if file is not None and out is not None:
+        raise UsageError("--out names one bundle: it cannot be used with --file")
     coordinator = CoordinatorFolder(folder)
-    device, bundle = coordinator.renew_device(name) if renew else coordinator.enroll(name)
-    file = out or coordinator.bundle_file(name)
-    try:
-        bundle.write(file)
-    except BaseException:
-        if not renew:
-            coordinator.remove(name)  # its key is lost, so it must not count as enrolled
-        raise
+    names = [name] if name is not None else names_in(file or Path())
+    enrolled = coordinator.devices()
+    if file is not None and not renew:
+        there = {device.name for device in enrolled}
+        for known in filter(there.__contains__, names):
+            _note(f"{known} is enrolled already: left as it is")
+        names = [each for each in names if each not in there]
+    for each in names:
+        device, bundle = coordinator.renew_device(each) if renew else coordinator.enroll(each)
+        target = out or coordinator.bundle_file(each)
+        try:
+            bundle.write(target)
+        except BaseException:
+            if not renew:
+                coordinator.remove(each)  # its key is lost, so it must not count as enrolled
+            raise
+        typer.echo(target)
+        _note(f"{each} is device {device.number}")
+    if not names:
+        return
     if coordinator.superlink_listens():
         from fieldtune.server.deployment.superlink_control import register_devices
 
         for sentence in register_devices(coordinator):
             _note(sentence)
-        _note(f"{name} is device {device.number} and may connect now")
+        _note("May connect now")
     else:
-        _note(f"{name} is device {device.number}; it may connect once the coordinator runs")
-    typer.echo(file)
+        _note("May connect once the coordinator runs")
     _note(
-        "It holds the device's private key: copy it there, then remove it here. On the device: "
-        f"'fieldtune client install {file.name} --data PATH'"
+        "A bundle holds the device's private key: copy it there, then remove it here. On the "
+        f"device: 'fieldtune client install {target.name} --data PATH'"
     )
 
 
@@ -150,37 +178,11 @@ def remove(folder: Folder, name: Name) -> None:
 
 
 @app.command()
-def devices(folder: Folder) -> None:
-    """List the enrolled devices, and which of them are connected."""
-    from rich.table import Table
-
-    from fieldtune.server.deployment.folder import CoordinatorFolder
-    from fieldtune.server.deployment.superlink_control import connected_devices
-    from fieldtune.server.federation.refusals import Refused
-
-    coordinator = CoordinatorFolder(folder)
-    try:
-        connected = {node.name for node in connected_devices(coordinator)}
-    except FleetError as away:
-        connected = set()
-        _note(str(away))
-    refused = coordinator.refused()
-    table = Table("number", "device", "connected", "refused reports", "takes part", box=None)
-    for device in coordinator.devices():
-        of = refused.get(device.name, Refused())
-        table.add_row(
-            str(device.number),
-            device.name,
-            "yes" if device.name in connected else "no",
-            str(of.count),
-            f"no: {of.why}" if of.sits_out else "yes",
-        )
-    Console().print(table)
-
-
-@app.command()
 def readmit(folder: Folder, name: Name) -> None:
-    """Let a device take part again that sits out because its reports were refused."""
+    """Let a device that sits out take part again.
+
+    It sits out because its reports were refused.
+    """
     from fieldtune.server.deployment.folder import CoordinatorFolder
 
     if CoordinatorFolder(folder).readmit(name):
@@ -190,8 +192,50 @@ def readmit(folder: Folder, name: Name) -> None:
 
 
 @app.command()
+def backup(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write (.tar.gz).")],
+) -> None:
+    """Write settings, keys and enrolled devices to one file.
+
+    The coordinator may be running.
+    """
+    from fieldtune.server.deployment.backup import back_up
+    from fieldtune.server.deployment.folder import CoordinatorFolder
+
+    count = back_up(CoordinatorFolder(folder), file)
+    devices = "device" if count == 1 else "devices"
+    typer.echo(f"{file}: the coordinator of {folder} with {count} {devices}")
+    _note("It contains the keys of the fleet: keep it private. Run folders are not in it")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that 'backup' has written.")],
+    folder: Folder,
+) -> None:
+    """Make a coordinator's folder from a backup.
+
+    The backup may be of another machine.
+    """
+    from fieldtune.server.deployment.backup import restore
+
+    made = restore(file, folder)
+    write_for_this_machine(made)
+    typer.echo(f"{folder}: a coordinator that devices reach at {made.settings.address}")
+    _note(
+        "Devices that were removed after the backup may connect again, those enrolled after it "
+        f"may not: 'fieldtune coordinator devices {folder}' lists them. Never run two coordinators "
+        "with the same keys at a time"
+    )
+
+
+@app.command()
 def renew(folder: Folder) -> None:
-    """Issue a new server certificate from the same authority; devices need no change."""
+    """Issue a new server certificate; devices need no change.
+
+    It is signed by the same authority.
+    """
     from fieldtune.server.deployment.certificates import expires
     from fieldtune.server.deployment.folder import CoordinatorFolder
     from fieldtune.server.deployment.systemd import readme
@@ -201,6 +245,19 @@ def renew(folder: Folder) -> None:
     coordinator.write("README.txt", readme(coordinator))
     ends = expires(coordinator.server_certificate)
     typer.echo(f"The certificate is valid until {ends:%Y-%m-%d}; restart the coordinator to use it")
+
+
+def write_for_this_machine(coordinator: CoordinatorFolder) -> None:
+    """Write the files that depend on where the folder is: proxy, systemd unit, README."""
+    from fieldtune.server.deployment.nginx import nginx_configuration
+    from fieldtune.server.deployment.systemd import UNIT, readme, systemd_unit
+
+    path, settings = coordinator.path, coordinator.settings
+    coordinator.write("nginx.conf", nginx_configuration(path, settings))
+    command = Path(shutil.which("fieldtune") or sys.argv[0]).resolve()
+    unit = systemd_unit(path, command=command, user=getpass.getuser(), port=settings.port)
+    coordinator.write(UNIT, unit)
+    coordinator.write("README.txt", readme(coordinator))
 
 
 def _note(sentence: str) -> None:

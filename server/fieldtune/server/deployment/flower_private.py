@@ -1,6 +1,6 @@
 """Names outside of Flower's public API that the coordinator uses, imported in one place.
 
-They are those of the version in ``fieldtune.client.node.fleet_api.FLOWER_VERSION``;
+They hold for the versions in ``fieldtune.client.node.fleet_api.FLOWER_VERSIONS``;
 ``tests/server/deployment/test_flower.py`` tests what is used of them. The names that devices use
 are in :mod:`fieldtune.client.node.fleet_api`: a board should not load SuperLink's Control and
 Runtime APIs (protobuf over HTTP), which only the coordinator uses.
@@ -18,6 +18,7 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.proto.fab_pb2 import Fab
+from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     PullObjectRequest,
@@ -29,8 +30,10 @@ from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     GetNodesRequest,
     PullAppMessagesRequest,
+    PullAppMessagesResponse,
     PullTaskInputRequest,
     PushAppMessagesRequest,
+    PushAppMessagesResponse,
     PushTaskOutputRequest,
     SendTaskHeartbeatRequest,
 )
@@ -63,9 +66,12 @@ __all__ = [
     "NodeInfo",
     "ProtoNode",
     "PullAppMessagesRequest",
+    "PullAppMessagesResponse",
     "PullObjectRequest",
     "PullTaskInputRequest",
     "PushAppMessagesRequest",
+    "PushAppMessagesResponse",
+    "PushMessagesRequest",
     "PushObjectRequest",
     "PushTaskOutputRequest",
     "RegisterNodeRequest",

@@ -11,6 +11,9 @@
 ``next-number``              the number of the next device to be enrolled
 ``bundles/NAME.bundle.toml`` what to copy onto the device
 ``refused.json``             devices whose reports were refused
+``status.json``              what each device last said of itself
+``last-run``                 the run folder of the latest study
+``rollouts/``                who is to get which model, and the models that a device waits for
 ``superlink.db``, ``flwr/``  SuperLink's state
 ``logs/``                    of SuperLink and the proxy
 ===========================  =====================================================================
@@ -18,108 +21,37 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-import socket
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import TypeAdapter, ValidationError
 
-from fieldtune.client.contract.bundle import NAME, SUFFIX, Bundle
+from fieldtune.client.contract.bundle import SUFFIX, Bundle
 from fieldtune.profiles.common.errors import DeploymentError
-from fieldtune.profiles.common.files import locked, write_atomically, writing
+from fieldtune.profiles.common.files import locked, writing
+from fieldtune.profiles.common.text import printable
 from fieldtune.profiles.common.toml import from_toml, to_toml
 from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.deployment.certificates import (
     Pair,
+    is_certificate,
+    is_key,
     make_authority,
     make_device_certificate,
     make_device_key,
     make_server,
-    public_pem,
 )
+from fieldtune.server.deployment.device_files import DeviceFiles, Enrolled
+from fieldtune.server.deployment.private_files import read_private, write_private
+from fieldtune.server.deployment.settings import LOOPBACK, Settings, listens
 from fieldtune.server.federation.refusals import Refused
 
-LOOPBACK = ("localhost", "127.0.0.1")
-DEVICE_PORT = 8443
-SUPERLINK_PORT = 18443
 _REFUSED = TypeAdapter(dict[str, Refused])
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
-"""A DNS name, an IPv4 or an IPv6 address; no characters that are special in nginx.conf."""
-
-
-def _host(value: str) -> str:
-    if not _HOST.fullmatch(value):
-        raise ValueError(f"{value!r} is neither a host name nor an address")
-    return value
-
-
-class Settings(BaseModel):
-    """``coordinator.toml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
-    hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(_host)], ...], Field(min_length=1, max_length=16)
-    ]
-    """Names and addresses of this machine; bundles contain the first."""
-    port: int = Field(default=DEVICE_PORT, ge=1, le=65535)
-    """Where devices connect."""
-    superlink_port: int = Field(default=SUPERLINK_PORT, ge=1, le=65535)
-    """SuperLink's port on the loopback interface."""
-    client_certificates: Literal["required", "optional"] = "optional"
-    """Whether the proxy refuses devices without a certificate: those that were enrolled before
-    bundles had one, and Flower's own SuperNode. New folders say ``required``."""
-
-    @property
-    def address(self) -> str:
-        """``host:port`` for a bundle."""
-        host = self.hosts[0]
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-
-    @property
-    def superlink_address(self) -> str:
-        """``host:port`` of SuperLink on this machine."""
-        return f"127.0.0.1:{self.superlink_port}"
-
-
-class _DeviceFile(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: int = Field(ge=0)
-    public_key: str
-    certificate: bool = False
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """A device that may connect."""
-
-    name: str
-    number: int
-    """Its client number in every study, assigned in the order of enrolment."""
-    public_key: str
-    """One OpenSSH line."""
-    certificate: bool = False
-    """Whether its bundle has a certificate."""
-
-    @property
-    def public_key_pem(self) -> bytes:
-        """The public key in PEM, as SuperLink stores it."""
-        return public_pem(self.public_key)
+_RESTORE = "restore the folder from a backup, or make another and enroll all devices again"
 
 
 class CoordinatorFolder:
@@ -131,6 +63,7 @@ class CoordinatorFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self._devices = DeviceFiles(self.path)
         file = self.path / "coordinator.toml"
         try:
             self.settings = Settings.model_validate(from_toml(file.read_text()))
@@ -140,7 +73,7 @@ class CoordinatorFolder:
                 "makes one"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
-            raise DeploymentError(f"{file} is damaged: {wrong}") from None
+            raise DeploymentError(f"{file} is damaged: {printable(str(wrong))}") from None
         except ValidationError as wrong:
             raise DeploymentError(f"{file} is damaged: {first_error(wrong, Settings)}") from None
 
@@ -163,11 +96,11 @@ class CoordinatorFolder:
             for name in ("devices", "bundles", "logs", "flwr"):
                 (path / name).mkdir(mode=0o700, exist_ok=True)
         authority = make_authority(f"fieldtune {settings.hosts[0]}"[:64])
-        _write(path / "ca.crt", authority.certificate)
-        _write(path / "ca.key", authority.private_key)
-        _write(path / "executor.key", secrets.token_hex(32))
+        write_private(path / "ca.crt", authority.certificate)
+        write_private(path / "ca.key", authority.private_key)
+        write_private(path / "executor.key", secrets.token_hex(32))
         _write_server(path, authority, settings.hosts)
-        _write(path / "coordinator.toml", to_toml(settings.model_dump()))
+        write_private(path / "coordinator.toml", to_toml(settings.model_dump()))
         return cls(path)
 
     def renew(self) -> None:
@@ -177,27 +110,28 @@ class CoordinatorFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the folder that only its owner may read."""
-        _write(self.path / name, text)
+        write_private(self.path / name, text)
 
     @property
     def ca_certificate(self) -> str:
         """PEM."""
-        return _read(self.path / "ca.crt")
+        return read_private(self.path / "ca.crt", is_certificate, _RESTORE)
 
     @property
     def authority_key(self) -> str:
         """PEM; it signs certificates, and the artefacts that are sent to devices."""
-        return _read(self.path / "ca.key")
+        return read_private(self.path / "ca.key", is_key, _RESTORE)
 
     @property
     def server_certificate(self) -> str:
         """PEM."""
-        return _read(self.path / "server.crt")
+        renew = f"'fieldtune coordinator renew {self.path}' makes a new one"
+        return read_private(self.path / "server.crt", is_certificate, renew)
 
     @property
     def executor_key(self) -> bytes:
         """The shared secret of SuperLink and the processes that may execute runs."""
-        return _read(self.path / "executor.key").encode()
+        return read_private(self.path / "executor.key", bool, _RESTORE).encode()
 
     def superlink_listens(self) -> bool:
         """Whether something listens on SuperLink's port."""
@@ -209,18 +143,7 @@ class CoordinatorFolder:
         Raises:
             DeploymentError: a device's file is damaged.
         """
-        found = []
-        for file in (self.path / "devices").glob("*.toml"):
-            try:
-                device = _DeviceFile.model_validate(from_toml(file.read_text()))
-                found.append(
-                    Enrolled(file.stem, device.number, device.public_key, device.certificate)
-                )
-            except (OSError, tomllib.TOMLDecodeError, ValidationError):
-                raise DeploymentError(
-                    f"{file} is damaged: remove it and enrol the device again"
-                ) from None
-        return sorted(found, key=lambda device: device.number)
+        return self._devices.all()
 
     def enroll(self, name: str) -> tuple[Enrolled, Bundle]:
         """Create a new device's key and number; the bundle has the only copy of the private key.
@@ -228,21 +151,8 @@ class CoordinatorFolder:
         Raises:
             DeploymentError: the name is invalid or taken.
         """
-        if not NAME.fullmatch(name):
-            raise DeploymentError(
-                f"{name!r} is not a valid device name: use 1 to 63 letters, digits, '-' or '_', "
-                "beginning with a letter or digit"
-            )
         with self._lock("devices"):
-            known = self.devices()
-            if any(device.name == name for device in known):
-                raise DeploymentError(
-                    f"{name} is enrolled already: 'fieldtune coordinator remove' it first, choose "
-                    "another name, or give --renew for a new key and bundle"
-                )
-            number = self._next_number(known)
-            _write(self.path / "next-number", f"{number + 1}\n")
-            return self._with_new_key(name, number)
+            return self._with_new_key(name, self._devices.new_number(name))
 
     def renew_device(self, name: str) -> tuple[Enrolled, Bundle]:
         """Give a device a new key and bundle; it keeps its number, and its old key is removed.
@@ -251,11 +161,9 @@ class CoordinatorFolder:
             DeploymentError: there is no such device.
         """
         with self._lock("devices"):
-            known = {device.name: device for device in self.devices()}
-            if name not in known:
-                raise _no_device(name, known)
+            known = self._devices.named(name)
             self.bundle_file(name).unlink(missing_ok=True)
-            return self._with_new_key(name, known[name].number)
+            return self._with_new_key(name, known.number)
 
     def _with_new_key(self, name: str, number: int) -> tuple[Enrolled, Bundle]:
         private, public = make_device_key()
@@ -268,19 +176,9 @@ class CoordinatorFolder:
             public_key=public,
             certificate=make_device_certificate(authority, name, public),
         )
-        _write(
-            self.path / "devices" / f"{name}.toml",
-            to_toml({"number": number, "public_key": public, "certificate": True}),
-        )
-        return Enrolled(name, number, public, certificate=True), bundle
-
-    def _next_number(self, known: Sequence[Enrolled]) -> int:
-        """One that no device has had: a study in progress knows its devices by their numbers."""
-        try:
-            stored = int((self.path / "next-number").read_text())
-        except (OSError, ValueError):
-            stored = 0  # enrolled by 0.1.0
-        return max([stored, *(device.number + 1 for device in known)])
+        enrolled = Enrolled(name, number, public, certificate=True)
+        self._devices.keep(enrolled)
+        return enrolled, bundle
 
     def bundle_file(self, name: str) -> Path:
         """Where a device's bundle is written."""
@@ -293,13 +191,9 @@ class CoordinatorFolder:
             DeploymentError: there is no such device.
         """
         with self._lock("devices"):
-            known = {device.name: device for device in self.devices()}
-            if name not in known:
-                raise _no_device(name, known)
-            _write(self.path / "next-number", f"{self._next_number(list(known.values()))}\n")
-            (self.path / "devices" / f"{name}.toml").unlink()
+            removed = self._devices.remove(name)
             self.bundle_file(name).unlink(missing_ok=True)
-        return known[name]
+        return removed
 
     def refused(self) -> dict[str, Refused]:
         """Device -> what was refused of its reports; empty where that cannot be read."""
@@ -312,7 +206,7 @@ class CoordinatorFolder:
         """Replace what is kept of a device's refused reports."""
         with self._lock("refused"):
             kept = {**self.refused(), name: refused}
-            _write(self.path / "refused.json", _REFUSED.dump_json(kept, indent=1).decode())
+            write_private(self.path / "refused.json", _REFUSED.dump_json(kept, indent=1).decode())
 
     def readmit(self, name: str) -> bool:
         """Let a device take part again; False where it does not sit out.
@@ -320,26 +214,42 @@ class CoordinatorFolder:
         Raises:
             DeploymentError: there is no such device.
         """
-        if name not in (known := [device.name for device in self.devices()]):
-            raise _no_device(name, known)
+        self._devices.named(name)
         kept = self.refused().get(name)
         if kept is None or not kept.sits_out:
             return False
         self.keep_refused(name, replace(kept, in_a_row={}))
         return True
 
+    def note_run(self, run: Path) -> None:
+        """Note the run folder of a study that begins."""
+        write_private(self.path / "last-run", str(run.resolve()))
+
+    def last_run(self) -> Path | None:
+        """The run folder of the latest study; None where none is known."""
+        try:
+            return Path((self.path / "last-run").read_text())
+        except (OSError, UnicodeDecodeError):
+            return None
+
     @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self, *, briefly: bool = False) -> Iterator[None]:
         """Lock the fleet for one study: concurrent studies would distort what devices measure.
+
+        Who uses it briefly is waited for, and so takes the devices from nobody.
 
         Raises:
             DeploymentError: another study runs on it.
         """
         refusal = DeploymentError(
-            f"Another study runs on the devices of {self.path}: wait for it, or stop it"
+            f"Another study or deployment uses the devices of {self.path}: wait for it, or stop it"
         )
-        with self._lock("study", refusal):
-            yield
+        with ExitStack() as brief:
+            brief.enter_context(self._lock("brief"))
+            with self._lock("study", refusal):
+                if not briefly:
+                    brief.close()
+                yield
 
     @contextmanager
     def being_served(self) -> Iterator[None]:
@@ -353,6 +263,12 @@ class CoordinatorFolder:
             yield
 
     @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Within the block, no device is enrolled, renewed or removed."""
+        with self._lock("devices"):
+            yield
+
+    @contextmanager
     def _lock(self, name: str, refusal: DeploymentError | None = None) -> Iterator[None]:
         with ExitStack() as held:
             with writing(self.path, "try again"):
@@ -360,40 +276,7 @@ class CoordinatorFolder:
             yield
 
 
-def _no_device(name: str, known: Iterable[str]) -> DeploymentError:
-    enrolled = ", ".join(known) or "none"
-    return DeploymentError(f"There is no device {name!r}; enrolled are: {enrolled}")
-
-
-def listens(port: int) -> bool:
-    """Whether something listens on a port of the loopback interface."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True
-
-
-def this_machine() -> str:
-    """The name under which other machines on the local network most likely reach this one."""
-    name = socket.gethostname()
-    return name if "." in name or name == "localhost" else f"{name}.local"
-
-
 def _write_server(path: Path, authority: Pair, hosts: Sequence[str]) -> None:
     server = make_server(authority, list(dict.fromkeys([*hosts, *LOOPBACK])))
-    _write(path / "server.key", server.private_key)
-    _write(path / "server.crt", server.certificate)
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file atomically, readable only by its owner from the start."""
-    with writing(file, "try again"):
-        write_atomically(file, text, mode=0o600)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError as failed:
-        raise DeploymentError(f"{file} cannot be read: {failed.strerror}") from None
+    write_private(path / "server.key", server.private_key)
+    write_private(path / "server.crt", server.certificate)

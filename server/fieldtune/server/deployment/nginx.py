@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fieldtune.server.deployment.folder import Settings
+from fieldtune.client.contract.combined_calls import MOST_BYTES, REPLY, TAKE, WAIT
+from fieldtune.server.deployment.settings import Settings
 
 DEVICE_CALLS = (
     "activate-node",
@@ -24,7 +25,20 @@ DEVICE_CALLS = (
     "pull-object",
     "confirm-message-received",
 )
-"""Calls under ``/v1/fleet/`` of a device whose key is registered; flwr 1.41."""
+"""Calls under ``/v1/fleet/`` of a device whose key is registered."""
+COMBINED_CALLS = tuple(path.rpartition("/")[2] for path in (WAIT, TAKE, REPLY))
+"""Those under ``/v1/fieldtune/``."""
+
+OF_A_DEVICE = 16
+"""Requests of one device that are served at the same time. The light node has two at most (its
+work, and its heartbeat), Flower's SuperNode about four."""
+OBJECTS_OF_A_DEVICE = 4
+"""Objects of up to 6 MiB that one device sends at the same time, and SuperLink has in memory."""
+OF_AN_ADDRESS = 512
+"""Those of one address: 256 light nodes behind one router are never refused."""
+
+_MESSAGE_BYTES = 128 * 1024
+"""A reply's metadata and the ids of its objects."""
 
 _CONFIGURATION = """\
 # Written by 'fieldtune coordinator' at each start; changes are overwritten.
@@ -49,9 +63,17 @@ http {{
   client_body_timeout 10s;
   send_timeout 30s;
   reset_timedout_connection on;
+  # Counted from the end of a request's headers; a device that is told 429 comes back later.
+  limit_conn_zone $binary_remote_addr zone=addresses:8m;
+  limit_conn_zone $ssl_client_fingerprint zone=devices:8m;
+  limit_conn_zone $ssl_client_fingerprint zone=objects:8m;
+  limit_conn addresses {of_an_address};
+  limit_conn devices {of_a_device};
+  limit_conn_status 429;
+  limit_conn_log_level warn;
   upstream superlink {{
     server {superlink};
-    keepalive 16;
+    keepalive 64;
   }}
   server {{
     listen {port} ssl;{ipv6}
@@ -71,15 +93,23 @@ http {{
     proxy_ssl_verify on;
     proxy_connect_timeout 5s;
     proxy_read_timeout 60s;
-    # A message travels in objects of up to 5 MiB; all other calls are short.
+    # A message travels in objects of up to 5 MiB; those of a combined call are small.
     location = /v1/fleet/push-object {{
       limit_except POST {{ deny all; }}
       client_max_body_size 6m;
+      limit_conn addresses {of_an_address};
+      limit_conn devices {of_a_device};
+      limit_conn objects {objects_of_a_device};
       proxy_pass https://superlink;
     }}
     location ~ ^/v1/fleet/({calls})$ {{
       limit_except POST {{ deny all; }}
       proxy_pass https://superlink/v1/fleet/$1;
+    }}
+    location ~ ^/v1/fieldtune/({combined})$ {{
+      limit_except POST {{ deny all; }}
+      client_max_body_size {of_a_combined_call};
+      proxy_pass https://superlink/v1/fieldtune/$1;
     }}
     location / {{ return 404; }}
   }}
@@ -102,4 +132,9 @@ def nginx_configuration(path: Path, settings: Settings, *, ipv6: bool = True) ->
         verify="on" if settings.client_certificates == "required" else "optional",
         ipv6=f"\n    listen [::]:{settings.port} ssl;" if ipv6 else "",
         calls="|".join(DEVICE_CALLS),
+        combined="|".join(COMBINED_CALLS),
+        of_a_combined_call=MOST_BYTES + _MESSAGE_BYTES,
+        of_an_address=OF_AN_ADDRESS,
+        of_a_device=OF_A_DEVICE,
+        objects_of_a_device=OBJECTS_OF_A_DEVICE,
     )

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import io
 import logging
+import os
 import zipfile
 
 import httpx
@@ -50,7 +51,7 @@ dependencies = []
 [tool.flwr.app]
 publisher = "fieldtune"
 [tool.flwr.app.components]
-serverapp = "fieldtune.server.federation.grid_fleet:app"
+serverapp = "fieldtune.server.federation.flower_messages:app"
 clientapp = "{CLIENT_APP}"
 [tool.flwr.app.config]
 """
@@ -167,6 +168,7 @@ class _Control:
     """A client of SuperLink's Control API."""
 
     def __init__(self, folder: CoordinatorFolder) -> None:
+        _not_through_a_proxy()
         self.client = ControlHttpClient.from_server_address(
             server_address=folder.settings.superlink_address,
             insecure=False,
@@ -180,6 +182,14 @@ class _Control:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+
+
+def _not_through_a_proxy() -> None:
+    """Have this process connect to SuperLink directly, even if HTTPS_PROXY is set."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if "127.0.0.1" not in hosts.split(","):
+        for name in ("no_proxy", "NO_PROXY"):
+            os.environ[name] = ",".join(filter(None, (hosts, "127.0.0.1")))
 
 
 def _bundle() -> bytes:

@@ -6,6 +6,7 @@ restarts both; SuperLink's state is in its database.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import os
 import shutil
@@ -20,9 +21,12 @@ from types import FrameType
 
 from fieldtune.profiles.common.errors import DeploymentError, FleetError
 from fieldtune.profiles.common.files import writing
+from fieldtune.profiles.common.sd_notify import notify
 from fieldtune.server.deployment.certificates import expires
-from fieldtune.server.deployment.folder import CoordinatorFolder, listens
+from fieldtune.server.deployment.folder import CoordinatorFolder
+from fieldtune.server.deployment.log_files import rotate
 from fieldtune.server.deployment.nginx import nginx_configuration
+from fieldtune.server.deployment.settings import listens
 from fieldtune.server.deployment.superlink_control import (
     ENVIRONMENT,
     register_devices,
@@ -32,13 +36,17 @@ from fieldtune.server.processes.child import tail
 
 _START_S = 300.0
 _STOP_S = 5.0
+_LOOK_S = 60.0
+"""Interval of looking after logs and watchdog; ``WatchdogSec`` of the unit is five times that."""
 _ALLOCATION = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**20),
 }
 """Makes glibc return the memory of each request's body to the system; otherwise each of SuperLink's
-40 threads keeps some of it."""
+threads keeps some of it."""
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 _EXPIRY_WARNING = datetime.timedelta(days=30)
 
 
@@ -70,9 +78,9 @@ def serve(folder: CoordinatorFolder, notes: Callable[[str], None]) -> None:
                     _note_certificates(folder, notes)
                     _start_proxy(folder, children, notes)
                     notes(f"Ready: devices connect to {folder.settings.address}. Ctrl-C stops")
-                while not asked_to_stop():
-                    children.check()
-                    time.sleep(0.2)
+                    notify("READY=1")
+                _watch(folder, children, asked_to_stop)
+                notify("STOPPING=1")
                 notes("Stopping")
         finally:
             children.stop()
@@ -111,6 +119,7 @@ class _Children:
                 env=environment,
                 umask=0o077,
                 start_new_session=True,  # Ctrl-C is handled here: children are stopped in order
+                preexec_fn=_end_with_parent,
             )
 
     def log(self, name: str) -> Path:
@@ -135,6 +144,26 @@ class _Children:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def _watch(
+    folder: CoordinatorFolder, children: _Children, asked_to_stop: Callable[[], bool]
+) -> None:
+    """Wait for a signal to stop; tell systemd's watchdog now and then that SuperLink answers."""
+    look_again = 0.0
+    while not asked_to_stop():
+        children.check()
+        if time.monotonic() >= look_again:
+            look_again = time.monotonic() + _LOOK_S
+            rotate(folder.path / "logs")
+            if superlink_answers(folder):
+                notify("WATCHDOG=1")
+        time.sleep(0.2)
+
+
+def _end_with_parent() -> None:
+    """Have this process end where the coordinator is killed: prctl(2), PR_SET_PDEATHSIG."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _StopSignals:

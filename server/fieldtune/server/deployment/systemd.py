@@ -15,10 +15,14 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
+Type=notify
 User={user}
 ExecStart="{command}" coordinator start "{path}"
 Restart=always
 RestartSec=5
+TimeoutStartSec=360
+# SuperLink has not answered for this long: restart.
+WatchdogSec=300
 KillMode=mixed
 TimeoutStopSec=20
 UMask=0077
@@ -26,13 +30,25 @@ NoNewPrivileges=yes
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectSystem=strict
+ProtectHome=read-only
 ReadWritePaths="{path}"
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
+ProtectClock=yes
 ProtectControlGroups=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
 LockPersonality=yes
-{capability}
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+{capabilities}
 [Install]
 WantedBy=multi-user.target
 """
@@ -49,7 +65,9 @@ nothing else here may be reached from outside. SuperLink listens on {superlink},
   fieldtune coordinator devices {path}          lists enrolled and connected devices
   fieldtune coordinator remove {path} NAME      revokes a device's key
   fieldtune coordinator renew {path}            makes a new certificate; devices need no change
+  fieldtune coordinator backup {path} FILE      writes keys and enrolled devices to a file
   fieldtune tune STUDY.toml --superlink {path}  runs a study on the devices
+  fieldtune deploy RUN --superlink {path}       sends them the model that a run recommends
 
 To have it started at boot:
 
@@ -73,8 +91,11 @@ def systemd_unit(path: Path, *, command: Path, user: str, port: int) -> str:
         user: the owner of the folder.
         port: where devices connect; one below 1024 needs a capability.
     """
-    capability = "" if port >= 1024 else "AmbientCapabilities=CAP_NET_BIND_SERVICE\n"
-    return _UNIT.format(path=path, command=command, user=user, capability=capability)
+    needed = "" if port >= 1024 else "CAP_NET_BIND_SERVICE"
+    capabilities = f"CapabilityBoundingSet={needed}\nAmbientCapabilities={needed}\n"
+    if user == "root":  # nginx then changes to another user itself
+        capabilities = ""
+    return _UNIT.format(path=path, command=command, user=user, capabilities=capabilities)
 
 
 def readme(folder: CoordinatorFolder) -> str:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from fieldtune.profiles.common.errors import DeploymentError
 from fieldtune.profiles.device.load import load_profile
+from fieldtune.server.deployment.fleet_state import FleetState
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.devices.device_fleet import DeviceFleet
+from fieldtune.server.devices.needs import needed_contract
+from fieldtune.server.devices.status_polls import StatusPolls
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.session.command import Notes, OpenedFleet, run_study
 from fieldtune.server.study.load import load_study
@@ -25,6 +28,7 @@ def tune_on_devices(
     seed: int | None,
     warm_start: Sequence[Path] = (),
     accept_changes: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Run or resume a study on a coordinator's devices.
 
@@ -38,6 +42,7 @@ def tune_on_devices(
         seed: likewise.
         warm_start: folders of finished runs, as prior knowledge.
         accept_changes: go on with code or versions that have changed since the run began.
+        as_json: print the result as JSON.
 
     Raises:
         DeploymentError: the folder is not a coordinator's, has too few devices, or another study
@@ -69,15 +74,18 @@ def tune_on_devices(
 
         os.environ.update(ENVIRONMENT)
         with coordinator_folder.in_use():
+            coordinator_folder.note_run(folder.path)
             fleet = DeviceFleet(
                 lambda: SuperLinkRun(coordinator_folder, note, waiting),
                 enrolled,
                 profiles=study.fleet.devices,
                 wanted=study.fleet.clients,
                 notes=note,
+                needs=needed_contract(study),
                 sign=Signer(coordinator_folder.authority_key),
                 renumber=numbers,
                 waiting=waiting,
+                status=StatusPolls(FleetState(coordinator_folder.path).keep),
             )
             try:
                 yield fleet, None
@@ -88,5 +96,5 @@ def tune_on_devices(
 
     run_study(
         study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=connected,
-        refusals=coordinator_folder, accept_changes=accept_changes,
+        refusals=coordinator_folder, accept_changes=accept_changes, as_json=as_json,
     )  # fmt: skip

@@ -10,9 +10,7 @@ it describes itself, and gets requests of new trials.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
 
@@ -20,21 +18,24 @@ from fieldtune.client.contract.messages import Description, Failure
 from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.profiles.common.text import printable
 from fieldtune.server.deployment.run import ConnectedDevice, Run, RunLostError
-from fieldtune.server.devices.registration import UNAVAILABLE, Registration, and_more
+from fieldtune.server.devices.open_requests import (
+    AWAY_S,
+    MAX_TRIES,
+    PATIENCE_S,
+    Job,
+    late,
+    new_jobs,
+    waited_for,
+)
+from fieldtune.server.devices.registration import UNAVAILABLE, Registration
 from fieldtune.server.devices.revalidation import Revalidation
+from fieldtune.server.devices.status_polls import StatusPolls
 from fieldtune.server.federation.fleet import Addressed, Reply, failure, refuse_if
-from fieldtune.server.federation.grid_fleet import reported, request_message
+from fieldtune.server.federation.flower_messages import reported, request_message
 
-PATIENCE_S = 600.0
-"""Time limit of a request, beyond the time that the device may work on it and on earlier ones."""
-AWAY_S, _AWAY_SHARE = 180.0, 0.1
-"""Time limit of a request to a device that is disconnected, and the share of its work to add."""
 _LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
-_MAX_TRIES = 3
-_LONG_S = 30.0
-"""A connected device is shown as waited for once it has worked on a request for this long."""
 _SKIPPED_S = 5.0
 """SuperLink delivers messages in the order in which they were sent, and a device works on one after
 the other. This long after its answer to a later message, an earlier one or its reply must be lost,
@@ -42,26 +43,6 @@ for example in a SuperLink that was stopped."""
 
 _CRASHED = 8
 """Flower's error for a ClientApp whose process died."""
-
-
-@dataclass(eq=False)
-class _Job:
-    """A request without an answer so far."""
-
-    addressed: Addressed
-    since: float
-    until: float
-    away_s: float
-    """Time limit while its device is disconnected."""
-    tries: int = 0
-    current: str | None = None
-    """Id of the latest message for it; None while it waits to be sent."""
-    sent: float = 0.0
-    not_before: float = 0.0
-    """It is not sent again before this time."""
-    activated: str = ""
-    """``ConnectedDevice.activated`` of the device when the message was sent."""
-    with_model: bool = False
 
 
 class DeviceFleet:
@@ -72,6 +53,8 @@ class DeviceFleet:
         numbers: name of an enrolled device -> its client number.
         renumber: the same again, with devices that were enrolled since.
         profiles: the device types that take part.
+        needs: the contract that the study needs of a device
+            (:mod:`fieldtune.client.contract.version`).
         wanted: number of devices that must be connected for a study to start.
         notes: prints a sentence about devices that connect, disconnect or fail.
         sign: adds the signature of an artefact to a message that has it.
@@ -81,6 +64,7 @@ class DeviceFleet:
             time that it may work on it: what it has done so far is not to be lost for a moment).
         waiting: called repeatedly with the devices that are waited for and the time left, as a
             sentence; with an empty string when no device is waited for any more.
+        status: asks the devices now and then how they are; None: nobody does.
         clock: seconds; only differences count.
         sleep: waits so many seconds.
     """
@@ -93,17 +77,19 @@ class DeviceFleet:
         profiles: Collection[str],
         wanted: int,
         notes: Callable[[str], None],
+        needs: int = 1,
         renumber: Callable[[], Mapping[str, int]] | None = None,
         sign: Callable[[RecordDict, str], object] = lambda content, artefact: None,
         patience_s: float = PATIENCE_S,
         away_s: float = AWAY_S,
         waiting: Callable[[str], None] = lambda _: None,
+        status: StatusPolls | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._start, self._numbers, self._wanted = start, dict(numbers), wanted
         self._renumber = renumber or (lambda: numbers)
-        self._profiles, self._sign = profiles, sign
+        self._profiles, self._needs, self._sign = profiles, needs, sign
         self._notes, self._waiting, self._clock, self._sleep = notes, waiting, clock, sleep
         self._patience_s, self._away_s = patience_s, away_s
         self._names = {number: name for name, number in numbers.items()}
@@ -111,11 +97,12 @@ class DeviceFleet:
         self._connected: dict[int, ConnectedDevice] = {}
         self._next_refresh = 0.0
         self._pause_s, self._next_look = _POLL_S[0], 0.0
-        """Pause between two polls (each costs SuperLink 15 ms), and the time of the next one."""
+        """Pause between two looks for replies, and the time of the next one."""
         self._left_at: dict[int, float] = {}
         """When a disconnected device was last connected."""
-        self._jobs: list[_Job] = []
-        self._messages: dict[str, _Job] = {}
+        self._jobs: dict[Job, None] = {}
+        """In the order in which they were asked for."""
+        self._messages: dict[str, Job] = {}
         self._held: set[tuple[int, str]] = set()
         self._last_answered: dict[int, tuple[float, float]] = {}
         """By client, of the latest message that it has answered: when sent, when answered."""
@@ -125,6 +112,7 @@ class DeviceFleet:
         self._revalidation = Revalidation({}, {}, notes)
         self._members: dict[str, Description] = {}
         """Those that take part, by name."""
+        self._status = status
         self._newcomers: Registration | None = None
         """Of devices that connect while the study runs."""
         self._joined: list[Description] = []
@@ -158,8 +146,14 @@ class DeviceFleet:
         joined, self._joined = self._joined, []
         return joined
 
+    def connected(self) -> list[int]:
+        """The clients that are connected now."""
+        return list(self._connected)
+
     def _new_registration(self) -> Registration:
-        return Registration(self._run, self._numbers, self._profiles, self._notes, self._members)
+        return Registration(
+            self._run, self._numbers, self._profiles, self._notes, self._members, self._needs
+        )
 
     def _registered(self, registration: Registration) -> list[Description]:
         enough_since: float | None = None
@@ -183,15 +177,8 @@ class DeviceFleet:
         """Send the requests to connected devices; those to others wait until they connect."""
         refuse_if(self._closed)
         now = self._clock()
-        work_s: dict[int, float] = defaultdict(float)
-        """Of a device's open requests, which it does one after the other."""
-        for job in self._jobs:
-            work_s[job.addressed.client] += job.addressed.work_s
-        for each in requests:
-            work_s[each.client] += each.work_s
-            until = now + self._patience_s + work_s[each.client]
-            away_s = self._away_s + _AWAY_SHARE * each.work_s
-            self._jobs.append(_Job(each, now, until, away_s))
+        for job in list(new_jobs(requests, self._jobs, now, self._patience_s, self._away_s)):
+            self._jobs[job] = None
         self._pause_s = _POLL_S[0]
         self._next_look = self._clock() + self._pause_s
         self._with_restart(self._post)
@@ -211,7 +198,7 @@ class DeviceFleet:
     def _look(self) -> list[Reply]:
         """Poll for replies; the longer there are none, the longer the pause to the next poll."""
         replies = self._with_restart(self._step)
-        self._waiting(self._wait())
+        self._waiting(waited_for(self._jobs, self._left_at, self._names, self._clock()))
         self._pause_s = _POLL_S[0] if replies else min(2 * self._pause_s, _POLL_S[1])
         self._next_look = self._clock() + self._pause_s
         return replies
@@ -231,28 +218,13 @@ class DeviceFleet:
         self._outages = self._run.outages
         self._messages.clear()
         self._revalidation.run_is_lost()
+        if self._status is not None:
+            self._status.run_is_lost()
         if self._newcomers is not None:
             self._newcomers = self._new_registration()
         for job in self._jobs:
             job.current = None
-
-    def _wait(self) -> str:
-        """The devices that have been waited for a while, and the time left; empty where none."""
-        now, devices = self._clock(), []
-        oldest: dict[int, _Job] = {}
-        for job in self._jobs:
-            oldest.setdefault(job.addressed.client, job)
-        for client, job in sorted(oldest.items()):
-            request, left_s = job.addressed.request, job.until - now
-            if client in self._left_at:
-                left_s = min(left_s, self._left_at[client] + job.away_s - now)
-                what = "disconnected"
-            elif now - job.since >= _LONG_S:
-                what = f"at trial {request.trial} round {request.round}"
-            else:
-                continue
-            devices.append(f"{self._name(client)} ({what}, {max(left_s, 0):.0f} s more at most)")
-        return f"waiting for {and_more(devices)}" if devices else ""
+            job.messages.clear()
 
     def _name(self, client: int) -> str:
         return self._names.get(client, f"device {client}")
@@ -294,6 +266,8 @@ class DeviceFleet:
             self._outage_asked = dict.fromkeys(clients, now)
             self._revalidation.ask_again(clients)
         self._revalidation.ask(self._connected, self._run)
+        if self._status is not None:
+            self._status.ask(nodes, self._run)
 
     def _admit(self, nodes: Sequence[ConnectedDevice]) -> None:
         """Have devices that are not members describe themselves; those that fit join."""
@@ -328,7 +302,11 @@ class DeviceFleet:
             job.activated, job.tries = node.activated, job.tries + 1
             job.sent = self._clock()
             left_s = max(job.until - self._clock(), 1.0)
-            message = request_message(job.addressed, node.node_id, left_s, job.with_model)
+            described = self._revalidation.described(job.addressed.client)
+            message = request_message(
+                job.addressed, node.node_id, left_s, job.with_model,
+                contract=described.contract if described else 1,
+            )  # fmt: skip
             if job.with_model:
                 self._sign(message.content, request.artefact)
             messages.append(message)
@@ -336,9 +314,10 @@ class DeviceFleet:
             job.current = message_id
             if message_id is not None:
                 self._messages[message_id] = job
+                job.messages.append(message_id)
         return []
 
-    def _is_ready(self, job: _Job) -> bool:
+    def _is_ready(self, job: Job) -> bool:
         """Whether its device is connected, has described itself, and has not changed its kind."""
         if self._clock() < job.not_before:
             return False
@@ -348,7 +327,10 @@ class DeviceFleet:
         return node is not None and knows(client, node) and not change(client)
 
     def _answers(self) -> Iterator[Reply]:
-        for message in self._run.pull([*self._messages, *self._revalidation.open_messages]):
+        polls = self._status.open_messages if self._status else ()
+        for message in self._run.pull([*self._messages, *self._revalidation.open_messages, *polls]):
+            if self._status is not None and self._status.take(message):
+                continue
             if self._revalidation.take(message):
                 self._note_described(message)
                 continue
@@ -379,7 +361,7 @@ class DeviceFleet:
             if node.node_id == message.metadata.src_node_id and client in self._outage_asked:
                 self._last_answered[client] = self._outage_asked.pop(client), self._clock()
 
-    def _on_error(self, job: _Job, message: Message) -> Iterator[Reply]:
+    def _on_error(self, job: Job, message: Message) -> Iterator[Reply]:
         """Handle an error of Flower: send the request again if that may help."""
         code, reason = message.error.code, printable(message.error.reason or "", 500)
         name = self._names[job.addressed.client]
@@ -394,7 +376,7 @@ class DeviceFleet:
             # has disconnected, above all after a restart of its own.
             job.current, job.tries = None, job.tries - 1
             job.not_before, self._next_refresh = self._clock() + _REFRESH_S, 0.0
-        elif code in UNAVAILABLE and job.tries >= _MAX_TRIES:
+        elif code in UNAVAILABLE and job.tries >= MAX_TRIES:
             yield self._failed(job, "no_reply", f"sent to {name} {job.tries} times: {reason}")
         elif code == _CRASHED or code in UNAVAILABLE:
             job.current = None
@@ -415,40 +397,29 @@ class DeviceFleet:
         now = self._clock()
         for job in list(self._jobs):
             client = job.addressed.client
-            name, left = self._name(client), self._left_at.get(client)
+            name = self._name(client)
             if not self._revalidation.is_member(client):
-                what = f"{name} does not take part"
-                yield self._failed(job, "no_reply", what)
+                yield self._failed(job, "no_reply", f"{name} does not take part")
             elif change := self._revalidation.change(client):
                 yield self._failed(job, "bad_data", f"{name} {change}")
-            elif client in self._connected and job.current is None and job.tries >= _MAX_TRIES:
-                yield self._failed(
-                    job,
-                    "no_reply",
-                    f"{name} has reconnected {job.tries} times during this request: its client "
-                    "may be running out of memory",
-                )
-            elif left is not None and now - left >= job.away_s:
-                yield self._failed(job, "no_reply", f"{name} is disconnected")
-            elif now >= job.until:
-                what = f"{name} has not answered for {now - job.since:.0f} s"
-                yield self._failed(job, "no_reply", what)
+            elif why := late(job, now, self._left_at.get(client), client in self._connected):
+                yield self._failed(job, "no_reply", f"{name} {why}")
 
-    def _failed(self, job: _Job, kind: Failure, detail: str) -> Reply:
+    def _failed(self, job: Job, kind: Failure, detail: str) -> Reply:
         report = failure(job.addressed.request, kind, detail)
         return self._done(job, Reply(job.addressed.client, report))
 
-    def _done(self, job: _Job, reply: Reply) -> Reply:
+    def _done(self, job: Job, reply: Reply) -> Reply:
         """Finish a job with a reply; later answers to it are ignored."""
-        self._jobs.remove(job)
+        del self._jobs[job]
         if job.sent > self._last_answered.get(reply.client, (-1.0, 0.0))[0]:
             self._last_answered[reply.client] = job.sent, self._clock()
-        for message_id in [m for m, owner in self._messages.items() if owner is job]:
-            del self._messages[message_id]
+        for message_id in job.messages:
+            self._messages.pop(message_id, None)
         if reply.report.failure and reply.report.failure not in ("diverged", "implausible"):
             request = reply.report
             self._notes(
                 f"{self._name(reply.client)}, trial {request.trial} round {request.round}: "
                 f"{request.failure}{': ' if request.detail else ''}{request.detail}"
             )
-        return replace(reply, described=self._revalidation.described(reply.client))
+        return reply._replace(described=self._revalidation.described(reply.client))

@@ -8,10 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from flwr.app import Message
 
 from fieldtune.client.contract.messages import Description
+from fieldtune.client.contract.version import unsuitable
 from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.server.deployment.run import ConnectedDevice, Run
-from fieldtune.server.federation.descriptions import implausible, other_board, outliers
-from fieldtune.server.federation.grid_fleet import describe_message, described
+from fieldtune.server.federation.descriptions import (
+    implausible,
+    other_board,
+    other_meaning,
+    outliers,
+)
+from fieldtune.server.federation.flower_messages import describe_message, described
 
 UNAVAILABLE = (3, 4, NODE_UNAVAILABLE)
 """Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
@@ -34,6 +40,7 @@ class Registration:
         profiles: the device types that take part.
         notes: prints a sentence.
         like: name -> description of the devices of a running study, which others must fit.
+        needs: the contract that the study needs of a device.
 
     Attributes:
         found: name -> connection and description of each device that can take part.
@@ -46,8 +53,9 @@ class Registration:
         profiles: Collection[str],
         notes: Callable[[str], None],
         like: Mapping[str, Description] | None = None,
+        needs: int = 1,
     ) -> None:
-        self._like = like or {}
+        self._like, self._needs = like or {}, needs
         self._left_out: dict[str, str] = {}
         """Why a device that described itself is left out, as it was said."""
         self._run, self._numbers, self._profiles, self._notes = run, numbers, profiles, notes
@@ -146,6 +154,10 @@ class Registration:
             if _kind(member) != usual:
                 left_out[name] = f"is left out: {_difference(_kind(member), usual)}"
         like = {name: each for name, each in described.items() if name not in left_out}
+        for name, why in other_meaning({**self._like, **like}).items():
+            if name in like:
+                left_out[name] = f"is left out: {why}"
+                del like[name]
         for name, why in outliers({**self._like, **like}).items():
             if name in like:
                 left_out[name] = f"cannot take part: {why}"
@@ -169,6 +181,9 @@ class Registration:
         if isinstance(answer, str) or why:
             self._say_once(f"{node.name} cannot take part: {why}")
             self._ask_again[node.name, node.activated] = _LOOKS
+            return
+        if old := unsuitable(answer.contract, answer.version, self._needs):
+            self._say_once(f"{node.name} is left out: {old}")
             return
         if answer.profile not in self._profiles:
             self._say_once(

@@ -15,7 +15,7 @@ from fieldtune.client.contract.messages import Description
 from fieldtune.server.deployment.run import ConnectedDevice, Run
 from fieldtune.server.devices.registration import DESCRIBE_TTL_S, UNAVAILABLE
 from fieldtune.server.federation.descriptions import implausible
-from fieldtune.server.federation.grid_fleet import describe_message, described
+from fieldtune.server.federation.flower_messages import describe_message, described
 
 
 class Revalidation:

@@ -7,17 +7,17 @@ with the other devices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from statistics import median
 from typing import TypeVar
 
 from fieldtune.client.contract.messages import Description, EvaluateReport, TrainReport
-from fieldtune.profiles.common.errors import ProfileError
-from fieldtune.profiles.device.load import load_profile
+from fieldtune.profiles.device.load import load_profile, profile_names
 from fieldtune.profiles.host.detect import board_profiles
-from fieldtune.server.federation.fedavg import Report
+from fieldtune.server.federation.exchange import Report
 
 MOST_SAMPLES = 100_000_000
 """The most samples of a device: one per second for three years."""
@@ -55,11 +55,33 @@ def implausible(described: Description) -> str:
     return ""
 
 
+def admitted(
+    described: Iterable[Description], notes: Callable[[str], None]
+) -> dict[int, Description]:
+    """The clients that can take part, by number: those whose description is plausible.
+
+    Args:
+        described: the descriptions; of two with the same number the first counts.
+        notes: prints a sentence about each client that is left out or may be of another type.
+    """
+    found: dict[int, Description] = {}
+    for member in described:
+        if why := implausible(member):
+            notes(f"client {member.client} cannot take part: {why}")
+        else:
+            found.setdefault(member.client, member)
+    for client, why in outliers(found).items():
+        notes(f"client {client} cannot take part: {why}")
+        del found[client]
+    for client, member in found.items():
+        if other := other_board(member):
+            notes(f"client {client} {other}")
+    return {client: found[client] for client in sorted(found)}
+
+
 def _board_memory_mib(profile: str) -> float:
-    try:
-        return load_profile(profile).memory_total_mib.high
-    except ProfileError:
-        return inf
+    """Of a device type of the catalogue; a device's text is not taken for the path of a file."""
+    return load_profile(profile).memory_total_mib.high if profile in profile_names() else inf
 
 
 def outliers(members: Mapping[Key, Description]) -> dict[Key, str]:
@@ -77,6 +99,44 @@ def outliers(members: Mapping[Key, Description]) -> dict[Key, str]:
                     f"median of {usual:g}: give it fewer"
                 )
     return found
+
+
+def other_meaning(members: Mapping[Key, Description]) -> dict[Key, str]:
+    """The devices whose classes have other names, or whose values are scaled otherwise, than most.
+
+    A device that gives its classes no names agrees with all.
+    """
+    found: dict[Key, str] = {}
+    if names := Counter(member.labels for member in members.values() if member.labels):
+        (usual, _), *_ = names.most_common(1)
+        for key, member in members.items():
+            if member.labels and member.labels != usual:
+                found[key] = (
+                    f"its classes are {_shown(member.labels)}, those of the others "
+                    f"{_shown(usual)}; give labels in data.toml the same order on every device"
+                )
+    scalings = Counter(map(_scaling, members.values()))
+    (scaling, _), *_ = scalings.most_common(1) or [((0.0, 1.0), 0)]
+    for key, member in members.items():
+        if key not in found and _scaling(member) != scaling:
+            found[key] = (
+                f"its values are {_formula(_scaling(member))}, those of the others "
+                f"{_formula(scaling)}; set offset and scale in data.toml alike on every device"
+            )
+    return found
+
+
+def _scaling(member: Description) -> tuple[float, float]:
+    return member.offset or 0.0, member.scale or 1.0
+
+
+def _formula(scaling: tuple[float, float]) -> str:
+    return f"(value - {scaling[0]:g}) / {scaling[1]:g}"
+
+
+def _shown(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return ", ".join(labels[:3]) + more
 
 
 def other_board(described: Description) -> str:
@@ -137,7 +197,10 @@ class SampleCaps:
 
 
 def _fewer(report: EvaluateReport, samples: int) -> EvaluateReport:
-    """An evaluation scaled down to so many samples; its counts still add up."""
+    """An evaluation scaled down to so many samples; its counts still add up.
+
+    Its confusion matrix is left out.
+    """
     scale = samples / report.samples
 
     def scaled(counts: Sequence[int]) -> tuple[int, ...]:
@@ -153,6 +216,7 @@ def _fewer(report: EvaluateReport, samples: int) -> EvaluateReport:
             "hits": tuple(map(min, hits, predicted, actual)),
             "predicted": predicted,
             "actual": actual,
+            "confusion": None,
             "weight": None if report.weight is None else report.weight * scale,
         }
     )

@@ -19,25 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import EvaluateReport, Weights
-from fieldtune.server.federation.fedavg import (
-    Answers,
-    Exchange,
-    Keep,
-    LocallyTrained,
-    NothingLearnedError,
-    Plan,
-    State,
-    Tally,
-    evaluate_request,
-    evaluate_requests,
-    evaluation,
-    learned,
-    round_clients,
-    server_optimizer,
-    train_locally,
-)
+from fieldtune.server.federation.aggregation import server_optimizer
+from fieldtune.server.federation.evaluation import evaluate_request, evaluate_requests, evaluation
+from fieldtune.server.federation.exchange import Answers, Exchange, Keep, State
 from fieldtune.server.federation.fedex_candidates import Candidate, who_may_train
+from fieldtune.server.federation.local_training import LocallyTrained, train_locally
+from fieldtune.server.federation.plan import Plan
+from fieldtune.server.federation.selectors import selector_of, someone
+from fieldtune.server.federation.tally import NothingLearnedError, Tally, learned
 from fieldtune.server.outcomes.trial import Choice, Learned
+from fieldtune.server.study.settings import server_settings
+from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Fedex
 
 _STREAM = 0xFEDE
@@ -168,26 +160,33 @@ def fedex(
     Raises:
         NothingLearnedError: no client could train or evaluate.
     """
-    optimizer, weights, tally = server_optimizer(plan), plan.initial_weights, Tally()
+    optimizer = server_optimizer(plan.server, plan.configuration)
+    weights, tally = plan.initial_weights, Tally(target=plan.target)
     discount = options.discount
     if discount is None:
         discount = float(np.random.default_rng([plan.seed, _STREAM, 1]).random())
     theta, may = Theta(len(candidates), options, discount), who_may_train(candidates)
     done, worst, first = 0, 1.0, 0
+    selector = selector_of(plan)
+    count = int(server_settings(plan.configuration)["clients_per_round"])
     if resumed:
         optimizer.restore(resumed["optimizer"])
         theta.restore(resumed["theta"])
-        weights, tally, done = resumed["weights"], Tally.of(resumed["tally"]), resumed["rounds"]
+        weights, tally, done = (
+            resumed["weights"],
+            Tally.of(plan, resumed["tally"]),
+            resumed["rounds"],
+        )
         worst, first = resumed["worst"], resumed["next"]
 
     for number in range(first, plan.rounds):
-        given = {
-            client: _draw(theta, may[client], plan.seed, number, client)
-            for client in round_clients(plan, number)
-        }
+        if plan.situation.now_s >= plan.most_s:
+            break
+        asked = yield from someone(plan, selector, number, count)
+        given = {client: _draw(theta, may[client], plan.seed, number, client) for client in asked}
         configurations = {c: candidates[index].configuration for c, (index, _) in given.items()}
         trained = yield from train_locally(plan, number, weights, configurations, tally)
-        errors = yield from _validate(plan, number, trained, tally)
+        errors = yield from _validate(plan, number, trained, configurations, tally)
         worst = max([worst, *(error for error, _ in errors.values() if math.isfinite(error))])
         theta.learn(_client_results(given, trained, errors, worst))
         if trained.usable:
@@ -196,7 +195,7 @@ def fedex(
                 tally.failures["diverged"] += 1
                 break
             weights, done = proposed, number + 1
-        elif not tally.failures["diverged"]:
+        elif trained.wrong and not tally.failures["diverged"]:
             raise NothingLearnedError(tally.failures, trained.answers.values())
         keep(
             {
@@ -210,9 +209,14 @@ def fedex(
             }
         )
 
+    if not tally.updates and not tally.failures["diverged"]:
+        raise NothingLearnedError(tally.failures, ())
     values = tuple(dict(each.configuration.client) for each in candidates)
     choice = Choice(values, theta.probabilities)
-    fits = replace(plan, participants=candidates[choice.mode].forecast.participants)
+    chosen = candidates[choice.mode]
+    fits = replace(
+        plan, participants=chosen.forecast.participants, configuration=chosen.configuration
+    )
     answers = yield evaluate_requests(fits, plan.rounds, weights)
     measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
     return weights, learned(tally, measures, samples, done, {}, choice=choice)
@@ -229,7 +233,11 @@ def _draw(
 
 
 def _validate(
-    plan: Plan, number: int, trained: LocallyTrained, tally: Tally
+    plan: Plan,
+    number: int,
+    trained: LocallyTrained,
+    configurations: Mapping[int, Configuration],
+    tally: Tally,
 ) -> Generator[Exchange, Answers, dict[int, tuple[float, int]]]:
     """Each client evaluates its trained weights on its own test data: ``(error, samples)``.
 
@@ -238,7 +246,7 @@ def _validate(
     if not trained.usable:
         return {}
     answers = yield {
-        client: evaluate_request(plan, number, report.weights)
+        client: evaluate_request(plan, number, report.weights, configurations[client])
         for client, report in trained.usable.items()
         if report.weights is not None
     }

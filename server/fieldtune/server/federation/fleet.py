@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
 
+from pydantic import TypeAdapter
+
+from fieldtune.client.contract.encoding import encoded_bytes
 from fieldtune.client.contract.messages import (
     Description,
     EvaluateReport,
@@ -14,11 +17,11 @@ from fieldtune.client.contract.messages import (
     TrainRequest,
 )
 from fieldtune.profiles.common.errors import FleetError
-from fieldtune.server.federation.fedavg import Report, Request
+from fieldtune.profiles.common.text import printable
+from fieldtune.server.federation.exchange import Report, Request
 
 
-@dataclass(frozen=True)
-class Addressed:
+class Addressed(NamedTuple):
     """A request to a client."""
 
     client: int
@@ -29,8 +32,7 @@ class Addressed:
     """How long the client may work on it, in seconds, beyond what every request is given."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """A report of a client."""
 
     client: int
@@ -59,14 +61,70 @@ class Fleet(Protocol):
     def receive(self, timeout_s: float) -> Sequence[Reply]:
         """Replies that have come in, after waiting up to ``timeout_s`` for the first."""
 
+    def connected(self) -> Collection[int] | None:
+        """The clients that are connected now; None where all of them always are."""
+
     def close(self) -> None:
         """Close the fleet; open requests are dropped."""
 
 
 def failure(request: Request, kind: Failure, detail: str) -> Report:
     """A failure report to a request, made on behalf of the device."""
-    report = TrainReport if isinstance(request, TrainRequest) else EvaluateReport
-    return report(trial=request.trial, round=request.round, failure=kind, detail=detail[:500])
+    return _report_kind(request)(
+        trial=request.trial, round=request.round, failure=kind, detail=detail[:500]
+    )
+
+
+def in_place_of_report(request: TrainRequest) -> TrainReport:
+    """A failure ``late``, of the size of what a device that is still at work will send."""
+    late = TrainReport(trial=request.trial, round=request.round, failure="late")
+    if request.update is None:
+        return late.model_copy(update={"weights": request.weights})
+    size = encoded_bytes(request.update, request.weights.size, request.topk_share or 1.0)
+    return late.model_copy(update={"encoded": bytes(size)})
+
+
+def validated(request: Request, fields: Mapping[str, Any]) -> Report:
+    """The report with these fields; a failure where it is not a valid report on this request."""
+    try:
+        report: Report = _report_kind(request).model_validate(fields)
+    except Exception as malformed:  # a device's values may make pydantic raise anything
+        return not_a_report(request, malformed)
+    return _on(request, report)
+
+
+def all_validated(
+    requests: Sequence[Request], fields: Sequence[Mapping[str, Any]]
+) -> Sequence[Report]:
+    """The same for several reports, which takes less time a report."""
+    kinds = {_report_kind(request) for request in requests}
+    if len(kinds) == 1:
+        with suppress(Exception):
+            reports = _LISTS[kinds.pop()].validate_python(fields)
+            return list(map(_on, requests, reports))
+    return list(map(validated, requests, fields))
+
+
+_LISTS: Mapping[type[Report], TypeAdapter[Any]] = {
+    TrainReport: TypeAdapter(list[TrainReport]),
+    EvaluateReport: TypeAdapter(list[EvaluateReport]),
+}
+
+
+def _report_kind(request: Request) -> type[Report]:
+    return TrainReport if isinstance(request, TrainRequest) else EvaluateReport
+
+
+def _on(request: Request, report: Report) -> Report:
+    """The report; a failure where it answers another request."""
+    if report.trial != request.trial or report.round != request.round:
+        return failure(request, "implausible", f"answers trial {report.trial} round {report.round}")
+    return report
+
+
+def not_a_report(request: Request, why: Exception) -> Report:
+    """The failure of a client whose reply is not a valid report."""
+    return failure(request, "implausible", printable(f"not a report: {why}", 500))
 
 
 def no_reply(addressed: Addressed, detail: str) -> Reply:

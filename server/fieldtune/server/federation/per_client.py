@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fieldtune.client.contract.messages import EvaluateReport
-from fieldtune.server.federation.fedavg import Answers, client_metric, inconsistent
+from fieldtune.server.federation.evaluation import client_metric, inconsistent
+from fieldtune.server.federation.exchange import Answers
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class PerClient:
     """For each class: samples predicted as it."""
     actual: tuple[int, ...]
     """For each class: samples that belong to it. All three are empty without classes."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """Samples by class (rows) and predicted class (columns), over the clients that report it;
+    empty where none does."""
 
 
 def per_client(answers: Answers, classes: int, metric: str) -> PerClient:
@@ -52,4 +56,11 @@ def per_client(answers: Answers, classes: int, metric: str) -> PerClient:
         else ()
         for name in ("hits", "predicted", "actual")
     ]
-    return PerClient(errors, *counts)
+    matrices = [
+        np.reshape(report.confusion, (classes, classes))
+        for report in usable.values()
+        if report.confusion is not None and classes
+    ]
+    confusion = np.sum(matrices, axis=0).tolist() if matrices else []
+    hits, predicted, actual = counts
+    return PerClient(errors, hits, predicted, actual, tuple(map(tuple, confusion)))

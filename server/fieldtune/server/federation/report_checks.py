@@ -3,30 +3,34 @@
 Only impossible values are rejected. False values within the bounds are accepted, as is everything
 that only the device can know, such as the number of its test samples that the model gets right.
 
-Losses and metrics that are not finite are handled in :mod:`fieldtune.server.federation.fedavg`,
-since diverged trainings give them on honest devices too. Temperatures and the training loss are not
-checked, since nothing is computed from them: a broken sensor should not exclude a device.
+Losses far above the others' are handled in :mod:`losses`. Losses and metrics that are not finite
+are handled in :mod:`local_training` and :mod:`evaluation`, since diverged trainings give them on
+honest devices too. Temperatures and the training loss are not checked, so that a broken sensor does
+not exclude a device: no cost or objective follows from them.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
 
 import numpy as np
 
+from fieldtune.client.contract.encoding import decode
 from fieldtune.client.contract.messages import (
     METRICS,
     Description,
     EvaluateReport,
+    EvaluateRequest,
     TrainReport,
     TrainRequest,
     Weights,
 )
 from fieldtune.server.federation.descriptions import MOST_MEMORY_MIB
-from fieldtune.server.federation.fedavg import Answers, Exchange, Report, Request, inconsistent
+from fieldtune.server.federation.evaluation import inconsistent
+from fieldtune.server.federation.exchange import Answers, Exchange, Report, Request
 
 MOST_WATTS = 3700.0
 """The power of a mains socket (16 A at 230 V); a Raspberry Pi takes less than 10 W."""
@@ -71,14 +75,37 @@ def unusable(report: Report, request: Request, classes: int | None) -> Iterator[
         yield "counts", why
 
 
-def not_finite(report: Report) -> bool:
-    """Whether a training claims success with weights that are not finite."""
-    return (
-        isinstance(report, TrainReport)
-        and not report.failure
-        and report.weights is not None
-        and not np.isfinite(report.weights).all()
-    )
+def decoded(report: Report, request: Request) -> tuple[Report, Wrong | None]:
+    """The report with weights in place of an encoded update, and why that cannot be done.
+
+    The size of an encoding follows from the request, so that none is larger than was asked for.
+    """
+    if not isinstance(report, TrainReport) or not isinstance(request, TrainRequest):
+        return report, None
+    if report.failure:
+        return report, None
+    if report.encoded is None and request.update is None:
+        return report, None
+    if report.encoded is None or request.update is None or report.weights is not None:
+        asked = request.update or "float32"
+        return report, (WEIGHTS, f"its update is not encoded as {asked}, which was asked for")
+    size, share = request.weights.size, request.topk_share or 1.0
+    try:
+        update = decode(report.encoded, request.update, size, share)
+    except ValueError as wrong:
+        return report, (WEIGHTS, f"its update cannot be decoded: {wrong}")
+    with np.errstate(over="ignore"):  # the sum is then infinite, as of a training that diverged
+        return report.model_copy(update={"weights": request.weights + update}), None
+
+
+Sizes = Mapping[int, float | None]
+"""Client -> its largest weight after a training: infinite if it diverged, None if it failed
+otherwise or has not trained."""
+
+
+def largest_weights(answers: Answers) -> Sizes:
+    """The largest absolute weight that each client reports."""
+    return {client: _size(report) for client, report in answers.items()}
 
 
 def out_of_bounds(
@@ -98,6 +125,9 @@ def out_of_bounds(
             yield from _above("steps", report.steps, request.local_epochs * member.train_samples,
                              "calls of the model for its samples")  # fmt: skip
     else:
+        personal = request.personal if isinstance(request, EvaluateRequest) else None
+        most = personal.steps * personal.batch_size if personal else 0
+        yield from _above("steps", report.steps, most, "calls of the model before its evaluation")
         yield from _too_many_samples("test", report.samples, member.test_samples)
         yield from _implausible_evaluation(report, getattr(request, "metric", ""))
     yield from _above("host_cpu_s", report.host_cpu_s, MOST_CORES * limit_s, "CPU seconds")
@@ -136,17 +166,22 @@ def _above(number: str, reported: float | None, most: float, what: str) -> Itera
 
 
 def _implausible_evaluation(report: EvaluateReport, metric: str) -> Iterator[Wrong]:
-    """A loss is not negative; a built-in metric is in 0..1, and its weight at most its samples."""
+    """A loss is not negative; a built-in metric is in 0..1, and its weight at most its samples.
+
+    All but ``auc`` follow from the counts, and so have no value of their own.
+    """
     if math.isfinite(report.loss_sum) and report.loss_sum < -1e-3 * report.samples:
         yield "loss_sum", f"it reports loss_sum = {report.loss_sum:g}, and no loss is negative"
     if metric in METRICS:
         yield from _above("weight", report.weight, report.samples, "test samples")
         value = report.value
-        if value is not None and math.isfinite(value) and not 0 <= value <= 1:
+        if value is not None and metric != "auc":
+            yield "value", f"it reports a value of {metric}, which follows from its counts"
+        elif value is not None and math.isfinite(value) and not 0 <= value <= 1:
             yield "value", f"it reports {metric} = {value:g}, which is not within 0..1"
 
 
-def runaway_weights(exchange: Exchange, answers: Answers) -> Iterator[tuple[int, Wrong]]:
+def runaway_weights(exchange: Exchange, largest: Sizes) -> Iterator[tuple[int, Wrong]]:
     """Clients whose trained weights are finite, but far larger than those of the other clients.
 
     With a learning rate that is too high, weights grow without bound on honest devices as well, by
@@ -164,8 +199,8 @@ def runaway_weights(exchange: Exchange, answers: Answers) -> Iterator[tuple[int,
     """
     groups: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
     sent: dict[tuple[object, ...], Weights] = {}
-    for client, report in answers.items():
-        request, size = exchange[client], _size(report)
+    for client, size in largest.items():
+        request = exchange[client]
         if isinstance(request, TrainRequest) and size is not None:
             settings = (request.batch_size, request.local_epochs, request.hyperparameter_values)
             groups[settings][client] = size
@@ -173,8 +208,10 @@ def runaway_weights(exchange: Exchange, answers: Answers) -> Iterator[tuple[int,
     for shared, sizes in groups.items():
         scale = max(1.0, _largest(sent[shared]))
         for client, size in sizes.items():
+            if not RUNAWAY * scale < size < math.inf:
+                continue
             others = [other for at, other in sizes.items() if at != client]
-            if RUNAWAY * scale < size < math.inf and others and median(others) <= ORDINARY * scale:
+            if others and median(others) <= ORDINARY * scale:
                 sentence = (
                     f"its largest weight is {size:.2g}, that of the others {median(others):.2g} in "
                     "the median: it is false, or this device's training alone diverged"

@@ -1,7 +1,7 @@
 """Averaging that one malicious device cannot decide: norm clipping and robust aggregation rules.
 
 Norm clipping is on by default. An update whose norm is more than :data:`CLIP_ABOVE` times the
-median norm of the training's updates so far is scaled down to that median. That a quantile of the
+median norm of the training's latest updates is scaled down to that median. That a quantile of the
 norms gives the bound is the idea of Andrew et al. 2021 (arXiv 1905.03871); unlike there, updates of
 ordinary size are left as they are, so without an outlier the result is that of plain averaging, bit
 for bit.
@@ -13,22 +13,21 @@ Flower's strategies on the same updates (``tests/server/federation/test_robust.p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Weights
-from fieldtune.server.federation.server_optimizer import Updates, weighted_mean
-from fieldtune.server.study.config import ServerSection
+from fieldtune.server.federation.server_optimizer import Updates, Vector, weighted_mean
 
 CLIP_ABOVE = 4.0
 """Multiple of the median norm above which an update is scaled down. On the digits, no update of
 100 honest clients with skewed labels is (``simulations/benchmarks/robustness.py``)."""
+_NORMS = 4096
+"""The latest norms of a group of updates, of which the median is taken."""
 _COLUMNS = 2**16
 """Weights that are sorted at a time, which bounds the memory."""
-
-Vector = NDArray[np.float64]
 
 
 def clipped(
@@ -36,6 +35,7 @@ def clipped(
     updates: Mapping[int, Weights],
     groups: Mapping[int, str],
     norms: dict[str, list[float]],
+    seen: Callable[[int, float], None] = lambda client, times: None,
 ) -> dict[int, tuple[Weights, float]]:
     """The updates that are too large, scaled down, and their norms as multiples of the median.
 
@@ -44,7 +44,9 @@ def clipped(
         updates: client -> its trained weights.
         groups: client -> the hyperparameters that it trained with, as text: norms are comparable
             within a group.
-        norms: group -> the norms of its updates so far; this round's are appended.
+        norms: group -> the norms of its latest updates; this round's are appended, and those before
+            the latest ``_NORMS`` are dropped.
+        seen: called with each client, and its norm as a multiple of the median.
     """
     sizes = {
         client: float(np.linalg.norm(weights.astype(np.float64) - start))
@@ -54,29 +56,15 @@ def clipped(
     for group in sorted({groups[client] for client in updates}):
         own = {client: size for client, size in sizes.items() if groups[client] == group}
         norms.setdefault(group, []).extend(own.values())
+        del norms[group][:-_NORMS]
         middle = (len(norms[group]) - 1) // 2  # of two, the lower one
         reference = float(np.partition(norms[group], middle)[middle])
         for client, size in own.items():
+            seen(client, size / reference if reference > 0 else math.nan)
             if size > CLIP_ABOVE * reference > 0:
                 moved = start + reference / size * (updates[client].astype(np.float64) - start)
                 found[client] = moved.astype(np.float32), size / reference
     return found
-
-
-def aggregation(options: ServerSection) -> Callable[[Updates], Vector]:
-    """The function that makes one weight vector of a round's updates."""
-    share = options.malicious_share
-    match options.aggregation:
-        case "mean":
-            return weighted_mean
-        case "trimmed_mean":
-            return lambda updates: trimmed_mean(updates, share)
-        case "median":
-            return coordinate_median
-        case "krum":
-            return lambda updates: krum(updates, share, select=1)
-        case "multi_krum":
-            return lambda updates: krum(updates, share)
 
 
 def trimmed_mean(updates: Updates, share: float) -> Vector:
@@ -110,7 +98,7 @@ def krum(updates: Updates, share: float, select: int | None = None) -> Vector:
     """
     count = len(updates)
     neighbours = max(1, count - int(share * count) - 2)
-    matrix = np.stack([weights for weights, _ in updates]).astype(np.float64)
+    matrix = np.stack([each.weights for each in updates]).astype(np.float64)
     matrix -= matrix.mean(axis=0)  # distances do not change, and lose fewer digits
     squares = np.einsum("ij,ij->i", matrix, matrix)
     distances = squares[:, None] + squares[None, :] - 2 * matrix @ matrix.T
@@ -121,9 +109,9 @@ def krum(updates: Updates, share: float, select: int | None = None) -> Vector:
 
 
 def _by_column(updates: Updates, reduce: Callable[[Vector], Vector]) -> Vector:
-    size = updates[0][0].size
+    size = updates[0].weights.size
     parts = [
-        reduce(np.stack([weights[at : at + _COLUMNS] for weights, _ in updates]).astype(np.float64))
+        reduce(np.stack([each.weights[at : at + _COLUMNS] for each in updates]).astype(np.float64))
         for at in range(0, size, _COLUMNS)
     ]
     return np.concatenate(parts) if parts else np.zeros(0)

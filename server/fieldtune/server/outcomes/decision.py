@@ -7,27 +7,28 @@ objectives add up to the logarithm of their product. Scaling an objective change
 1. A configuration may be recommended if it fits the device type and, with probability
    ``confidence``, is no worse than the defaults on what is learned, beyond ``tolerance``. The
    probability is that of the tuner's model, with a larger deviation for what was run only once or
-   twice (:data:`_DOUBT`).
+   twice (:data:`_DOUBT`). What was run only once may not, where there is one besides the defaults
+   that was run twice.
 2. A gain counts as far as it exceeds its *noise*: what the model cannot tell of the two learned
    values, or what the cost model cannot tell between two configurations on one device. Of a gain
    ``g`` known to ``s``, ``g - s**2 / g`` is left: nothing where ``g <= s``, nearly all of a gain
    that is much larger (the positive-part estimate of James and Stein 1961, for one mean).
-3. Of those that may be recommended, the one with the largest weighted sum of counted gains is.
+3. Of those that may be recommended, the one with the largest weighted sum of counted gains is. Of
+   equal sums, the largest one without weights decides.
 
 Without defaults on the device, gains are counted from the worst end of each objective among the
 candidates, as shares of its range, and the largest product is taken (Nash 1950): a point in the
-middle, where there is one, not one at an end.
+middle, where there is one, not one at an end. As a gain, a range counts as far as it exceeds its
+noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from fieldtune.profiles.common.estimate import Estimate, ratio
+from fieldtune.profiles.common.estimate import OWN, Estimate, parts, ratio
 from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import Objective
 
@@ -37,7 +38,7 @@ _DOUBT = 1.0
 the model says: measured by ``simulations/benchmarks/tuner --part recommend``."""
 _HOPE = 0.3
 """A candidate that is less probably no worse than the defaults is not run again."""
-_CONFIRMED = 2
+CONFIRMED = 2
 """Runs that a recommended configuration is to have."""
 _PENDING = 2
 """Repetitions of a configuration that are trained at the same time, at most."""
@@ -46,8 +47,8 @@ _UNSTATED = 0.1
 _LEAST_SHARE = 1e-4
 """Shares closer to 0 than this count as this large."""
 _WITHIN_NOISE = 1e-3
-"""Share of a gain that counts whatever its noise, so that of two otherwise equal configurations the
-better one is taken."""
+"""Share of a gain, or of a range, that counts whatever its noise, so that of two otherwise equal
+configurations the better one is taken."""
 _BALANCE = 0.1
 """Without defaults: added to the share of each range, so that a worst value is no infinite loss."""
 
@@ -151,10 +152,41 @@ def decide(
     if not fitting:
         return None
     if defaults is not None:
-        rated = [_against(each, defaults, objectives, options) for each in fitting]
+        rated = beside_defaults(fitting, defaults, objectives, options)
         if any(each.allowed for each in rated):
+            rated = confirmed(rated, defaults)
             return Decision(_ranked(rated, options), against_defaults=True)
     return Decision(_ranked(_balanced(fitting, objectives), options), against_defaults=False)
+
+
+def beside_defaults(
+    candidates: Sequence[Candidate],
+    defaults: Candidate | None,
+    objectives: Sequence[Objective],
+    options: DecisionSection,
+) -> list[Rated]:
+    """The candidates that fit, each beside the defaults, whatever is decided; without, uncounted.
+
+    What counts without defaults depends on what else there is (:func:`balanced`).
+    """
+    fitting = [each for each in candidates if each.fits]
+    if defaults is None:
+        return [Rated(each, {}, None, True, {}) for each in fitting]
+    return [_against(each, defaults, objectives, options) for each in fitting]
+
+
+def confirmed(rated: Sequence[Rated], defaults: Candidate) -> list[Rated]:
+    """What was run once is no longer allowed, if something else than the defaults was run twice."""
+    own = defaults.trial
+    if not any(r.allowed and r.candidate.runs >= CONFIRMED and r.candidate.trial != own
+               for r in rated):  # fmt: skip
+        return list(rated)
+    return [
+        replace(
+            r, allowed=r.allowed and (r.candidate.runs >= CONFIRMED or r.candidate.trial == own)
+        )
+        for r in rated
+    ]
 
 
 def next_run(
@@ -163,12 +195,15 @@ def next_run(
     objectives: Sequence[Objective],
     options: DecisionSection,
     pending: Mapping[int, int],
+    *,
+    last: bool = False,
 ) -> tuple[float, int] | None:
     """The trial whose repetition would do most to settle what is recommended, and how much.
 
     While a candidate would be worth more than the recommended one and is not yet sure enough to be
     no worse than the defaults, nor unlikely to be, it or the defaults are run again, whichever has
-    fewer runs. After that, what is recommended is run a second time.
+    fewer runs. After that, what is recommended is run a second time. Of the last trials, whatever
+    comes next best is, so that nothing is recommended for a single run.
 
     Args:
         candidates: of one device type, the defaults among them.
@@ -176,6 +211,7 @@ def next_run(
         objectives: of the study.
         options: the reader's.
         pending: trial -> repetitions of it that are being trained.
+        last: whether what would be tried instead could not be repeated any more.
 
     Returns:
         (expected weighted gain over what is recommended now, trial); None where it is settled.
@@ -196,9 +232,15 @@ def next_run(
             worth, best = max(doubtful, key=lambda each: (each[0], -each[1].trial))
             rival, own = (each.runs + pending.get(each.trial, 0) for each in (best, defaults))
             return worth, best.trial if rival < own else defaults.trial
-    if chosen.candidate.runs + pending.get(chosen.candidate.trial, 0) < _CONFIRMED:
+    runs = {c.trial: c.runs + pending.get(c.trial, 0) for c in candidates}
+    if runs[chosen.candidate.trial] < CONFIRMED:
         return 0.0, chosen.candidate.trial
-    return None
+    if not last:
+        return None
+    hopeful = [r for r in decision.rated if r.no_worse is None or r.no_worse >= _HOPE]
+    once = [r for r in hopeful if runs[r.candidate.trial] < CONFIRMED]
+    then = max(once, key=lambda r: (r.score(options), -r.candidate.trial), default=chosen)
+    return -1.0, then.candidate.trial
 
 
 def gain(candidate: Candidate, other: Candidate, objective: Objective) -> Gain:
@@ -215,6 +257,53 @@ def gain(candidate: Candidate, other: Candidate, objective: Objective) -> Gain:
         return Gain(0.0, 0.0)
     between = ratio(theirs, mine)
     return Gain(math.log(between.value), between.half_width if between.value != 1 else 0.0)
+
+
+def unsure_of(candidate: Candidate, objective: Objective) -> dict[str, float]:
+    """What a value is unsure of: factor -> by how much, on the line on which gains are differences.
+
+    Another candidate of the device type is wrong by the same factors, except ``own``. Of measures
+    without a natural zero it is in their unit.
+    """
+    value = candidate.values[objective.name]
+    if objective.learned:
+        return {OWN: _deviation(candidate, objective, _scale(objective, 1.0))}
+    found = {name: by for name, by in parts(value).items() if not name.startswith(OWN)}
+    own = math.hypot(*(by for name, by in parts(value).items() if name.startswith(OWN)))
+    return found | ({OWN: own} if own else {})
+
+
+def noise_between(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """How far apart two values may seem without being so, of what each is unsure of."""
+    shared = [one.get(name, 0.0) - other.get(name, 0.0) for name in sorted({*one, *other} - {OWN})]
+    return math.hypot(*shared, one.get(OWN, 0.0), other.get(OWN, 0.0))
+
+
+def balanced(
+    objective: Objective, values: Sequence[float], unsure: Sequence[Mapping[str, float]]
+) -> list[float]:
+    """What counts of values of an objective without defaults: shares of their range, as logarithms.
+
+    Args:
+        objective: of the values.
+        values: of candidates on one device type.
+        unsure: see :func:`unsure_of`, of each of them.
+    """
+    if not objective.learned and min(values) <= 0:  # a profile without a figure
+        return [0.0] * len(values)
+    line = [_line(objective, each, _scale(objective, 1.0)) for each in values]
+    low, high = min(line), max(line)
+    if low == high:
+        return [0.0] * len(values)
+    ends = (
+        [parts for at, parts in zip(line, unsure, strict=True) if at == end] for end in (low, high)
+    )
+    noise = noise_between(*(max(of, key=lambda parts: math.hypot(*parts.values())) for of in ends))
+    weight = max(1 - (noise / (high - low)) ** 2, _WITHIN_NOISE)
+    return [
+        weight * math.log(((high - each) / (high - low) + _BALANCE) / (1 + _BALANCE))
+        for each in line
+    ]
 
 
 def promised(objective: Objective, default: float, counted: float) -> float:
@@ -253,17 +342,10 @@ def _balanced(candidates: Sequence[Candidate], objectives: Sequence[Objective]) 
     """Candidates rated by shares of each objective's range among them."""
     counted: list[dict[str, float]] = [{} for _ in candidates]
     for objective in objectives:
-        scale = _scale(objective, max(abs(c.values[objective.name].value) for c in candidates))
-        line = np.array([_line(objective, c.values[objective.name].value, scale)
-                         for c in candidates])  # fmt: skip
-        best, worst = (candidates[int(i)] for i in (line.argmin(), line.argmax()))
-        reach = gain(best, worst, objective)
-        if reach.log <= 0:
-            continue
-        shares = (line.max() - line) / (line.max() - line.min())
-        for each, share in zip(counted, shares.tolist(), strict=True):
-            even = math.log((share + _BALANCE) / (1 + _BALANCE))
-            each[objective.name] = even * (_WITHIN_NOISE if reach.within_noise else 1.0)
+        values = [each.values[objective.name].value for each in candidates]
+        shares = balanced(objective, values, [unsure_of(each, objective) for each in candidates])
+        for each, share in zip(counted, shares, strict=True):
+            each[objective.name] = share
     return [
         Rated(candidate, {}, None, True, each)
         for candidate, each in zip(candidates, counted, strict=True)
@@ -277,13 +359,24 @@ def _normal(z: float) -> float:
 
 def _ranked(rated: Sequence[Rated], options: DecisionSection) -> list[Rated]:
     return sorted(
-        rated, key=lambda each: (not each.allowed, -each.score(options), each.candidate.trial)
+        rated,
+        key=lambda each: (
+            not each.allowed,
+            -each.score(options),
+            -sum(each.counted.values()),
+            each.candidate.trial,
+        ),
     )
+
+
+def is_linear(objective: Objective) -> bool:
+    """Whether gains are shares of the other value, not logarithms: without a natural zero."""
+    return objective.unit != "share" and objective.maximised
 
 
 def _scale(objective: Objective, reference: float) -> float:
     """What a measure without a natural zero is divided by; 0 where logarithms are taken."""
-    return 0.0 if objective.unit == "share" or not objective.maximised else abs(reference) or 1.0
+    return (abs(reference) or 1.0) if is_linear(objective) else 0.0
 
 
 def _line(objective: Objective, value: float, scale: float) -> float:

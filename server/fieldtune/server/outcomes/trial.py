@@ -93,6 +93,19 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """The time of a training: simulated on a virtual clock, or measured."""
+
+    time_s: float
+    """Seconds from its start to its last update; evaluations are not counted."""
+    idle_s: float
+    """Device seconds in which a client that was asked did not work: it was away, or had finished
+    while others had not."""
+    wasted_s: float
+    """Device seconds of work and transfers whose result was not used."""
+
+
+@dataclass(frozen=True)
 class Learned:
     """The result of a training, measured on the test samples of all participants."""
 
@@ -115,6 +128,8 @@ class Learned:
     """With FedEx: the configurations that shared the training; the outcome is that of the mode."""
     losses: tuple[float, ...] = ()
     """Of each round, the median client's mean training loss in its last local epoch."""
+    timing: Timing | None = None
+    """None in studies of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,18 @@ class Expense:
 
 
 @dataclass(frozen=True)
+class DeviceRecord:
+    """What one real device did in one trial."""
+
+    updates: int = 0
+    """Number of its updates that were compared with those of the other devices."""
+    log2_norms: float = 0.0
+    """Sum over these of the binary logarithm of the update's norm, as a multiple of the median."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Kind of failure -> how many requests ended in it."""
+
+
+@dataclass(frozen=True)
 class Completed:
     """A trial that was trained to its end."""
 
@@ -172,6 +199,8 @@ class Completed:
     """Device -> reason -> how many of its reports were refused, or scaled down."""
     weights_sha256: str = ""
     """Of the file with the trained weights, in hexadecimal; empty in studies of 0.1.0."""
+    devices: Mapping[str, DeviceRecord] = field(default_factory=dict)
+    """Real device -> what it did; empty for simulated clients."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +219,7 @@ class Stopped:
     observed: Mapping[str, Observed] = field(default_factory=dict)
     expense: Mapping[str, Expense] = field(default_factory=dict)
     refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    devices: Mapping[str, DeviceRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -211,6 +241,7 @@ class Failed:
     """Whether it was sent to devices; False where it could not be compiled."""
     expense: Mapping[str, Expense] = field(default_factory=dict)
     refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    devices: Mapping[str, DeviceRecord] = field(default_factory=dict)
 
 
 Trained = Completed | Stopped

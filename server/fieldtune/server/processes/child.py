@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 _LENGTHS = struct.Struct("<I")
 
@@ -47,6 +49,13 @@ def unpack_frame(frame: bytes) -> tuple[dict[str, Any], list[bytes]]:
         return json.loads(parts[0]), parts[1:]
     except (struct.error, IndexError, RecursionError) as damaged:
         raise ValueError(f"not a frame: {damaged}") from None
+
+
+class Spawn(Protocol):
+    """Starts a child process: :class:`Child`, or the like on another machine."""
+
+    def __call__(self, module: str, *, log: IO[bytes] | int, env: dict[str, str]) -> Any:
+        """A running ``python -m module``."""
 
 
 class Child:
@@ -88,6 +97,22 @@ def parent_connection(argv: Sequence[str]) -> Connection:
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return Connection(int(argv[1]))
+
+
+def end_with_parent(connection: Connection) -> None:
+    """In the child: end as soon as the parent closes the connection, also during work.
+
+    The work must let other threads run: while it holds the GIL, nothing is noticed. For work of
+    minutes and much memory: whoever only reads the connection notices afterwards.
+    """
+    parent = select.poll()
+    parent.register(connection.fileno(), 0)  # a connection that is closed is reported in any case
+
+    def wait() -> None:
+        parent.poll()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def tail(path: Path, lines: int = 5) -> str:

@@ -12,13 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.common.text import printable
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.feasible_space import Screening
-from fieldtune.server.report.format import budget
-from fieldtune.server.study.config import StudyConfig, StudySection
+from fieldtune.server.report.format import budget, counted, setting
+from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import SECTIONS, Parameter
+from fieldtune.server.study.study_options import StudySection
+
+_MOST_NAMED = 10
+"""Classes that are named."""
 
 
 def print_check(
@@ -54,28 +59,29 @@ def print_check(
             highlight=False,
         )
     console.print(
-        f"{study.task.data}: {samples} training and {tests} test samples, "
+        f"Data {study.task.data}: {samples} training and {tests} test samples, "
         f"model {' or '.join(study.task.models)}",
         highlight=False,
     )
     for line in _data_lines(study, members, facts, metric) if facts else ():
         console.print(line, highlight=False, markup=False)
 
-    space = Table("parameter", "goes to", "values", "default", title="Space", title_justify="left")
+    space = _table("Space", "parameter", "goes to", "values", "default", wraps="values")
     full = study.full_space
     for section in SECTIONS:
         for name, parameter in getattr(full, section).items():
-            space.add_row(name, section, _values(parameter), f"{parameter.default_value()}")
+            default = setting(parameter.default_value())
+            space.add_row(name, section, _values(parameter), default)
     console.print(space)
 
-    fleet = Table("device", "clients", "fits on all of them", title="Fleet", title_justify="left")
+    fleet = _table("Fleet", "device", "clients", "fits on all of them")
     sizes = Counter(member.profile for member in members)
     for profile in sorted(sizes):
         share = screening.fitting.get(profile, 0) / screening.sampled
         fleet.add_row(profile, str(sizes[profile]), f"{100 * share:.0f} % of the space")
     console.print(fleet)
 
-    limits = Table("limit", "rules out", title="Limits", title_justify="left")
+    limits = _table("Limits", "limit", "rules out")
     for limit in sorted(screening.tightest):
         if limit != "coverage":
             share = screening.ruled_out.get(limit, 0) / screening.sampled
@@ -84,9 +90,18 @@ def print_check(
     console.print(
         f"{100 * len(screening.feasible) / screening.sampled:.0f} % of the space can be trained on "
         f"{100 * study.limits.coverage:g} % of the fleet "
-        f"({screening.sampled} configurations sampled, {screening.architectures} architectures)",
+        f"({counted(screening.sampled, 'configuration')} sampled, "
+        f"{counted(screening.architectures, 'architecture')})",
         highlight=False,
     )
+
+
+def _table(title: str, *headings: str, wraps: str = "") -> Table:
+    """A table whose words stay whole: one column alone is broken, between words."""
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != wraps)
+    return table
 
 
 def check_json(
@@ -102,7 +117,7 @@ def check_json(
     return json.dumps(
         {
             "study": study.study.name,
-            "data": asdict(facts),
+            "data": asdict(facts) | {"labels": list(members[0].labels or ())},
             "metric": metric,
             "space": {
                 name: {"section": section, **parameter.model_dump(mode="json")}
@@ -131,13 +146,23 @@ def _data_lines(
 ) -> Iterator[str]:
     """Partition, classes, value range, metric and chance level."""
     held = [member.train_samples + member.test_samples for member in members]
-    yield (f"Samples were distributed {facts.partition}; a client holds {min(held)} to {max(held)}")
+    share = f"{min(held)} to {max(held)} samples"
+    yield f"Samples were distributed {facts.partition}; a client holds {share}"
     counts = np.array(facts.class_samples)
     shares = 100 * counts / counts.sum()
     if not study.task.reconstructs:
-        yield f"{len(counts)} classes of {shares.min():.1f} to {shares.max():.1f} % of the samples"
+        yield f"{_classes(members)} of {shares.min():.1f} to {shares.max():.1f} % of the samples"
     yield f"Values of the samples go from {facts.low:.4g} to {facts.high:.4g}"
     yield f"Metric {metric}"
+
+
+def _classes(members: Sequence[Description]) -> str:
+    """How many classes there are, and the names of a few of them."""
+    classes, labels = members[0].classes, members[0].labels or ()
+    if not labels:
+        return f"{classes} classes"
+    more = ", ..." if len(labels) > _MOST_NAMED else ""
+    return f"{classes} classes ({', '.join(map(printable, labels[:_MOST_NAMED]))}{more})"
 
 
 def _size(study: StudySection) -> str:
@@ -150,7 +175,7 @@ def _size(study: StudySection) -> str:
 
 def _values(parameter: Parameter) -> str:
     if parameter.choices is not None:
-        return ", ".join(map(str, parameter.choices))
+        return ", ".join(map(setting, parameter.choices))
     low, high = parameter.bounds()
     return f"{low:g} .. {high:g}{' (log)' if parameter.log else ''}"
 

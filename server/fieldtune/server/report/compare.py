@@ -40,7 +40,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         UsageError: there are fewer than two or too many, or they have no objective in common.
     """
     if not 2 <= len(folders) <= MOST_RUNS:
-        raise UsageError(f"compare takes 2 to {MOST_RUNS} run folders; {len(folders)} are given")
+        raise UsageError(f"compare takes 2 to {MOST_RUNS} run folders, not {len(folders)}")
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
@@ -88,6 +88,7 @@ def compare_html(runs: Sequence[Run]) -> str:
                 "steps": format.unit_steps(goal.name),
                 "maximised": goal.maximised,
                 "learned": goal.learned,
+                "known": _known(runs, goal),
             }
             for goal in goals
         },
@@ -117,10 +118,16 @@ def compare_html(runs: Sequence[Run]) -> str:
         units=units,
         devices=list(dict.fromkeys(name for run in runs for name in run.summary.devices)),
         facts=_facts(runs),
-        kinds=[view.how_learned(run.summary) for run in runs],
+        measures=data["measures"],
         view=view,
         format=format,
     )
+
+
+def _known(runs: Sequence[Run], goal: Objective) -> str:
+    """How an objective's figures are known, where that is the same in all runs."""
+    found = {view.how_known(run.summary, goal) for run in runs}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _shared_box(runs: Sequence[Run], goals: Sequence[Objective]) -> Box | None:

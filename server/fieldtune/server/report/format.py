@@ -45,6 +45,7 @@ _BYTES: _Steps = (
 _UNITS: dict[str, tuple[float, _Steps]] = {
     "ms": (1e-3, _SECONDS),
     "s": (1.0, _SECONDS),
+    "h": (3600.0, _SECONDS),
     "j": (1.0, _JOULES),
     "mj": (1e-3, _JOULES),
     "w": (1.0, _WATTS),
@@ -183,9 +184,9 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, one: str) -> str:
     """``1 trial``, ``2 trials``."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+    return f"{count} {one if count == 1 else one + 's'}"
 
 
 def clients_of(count: int) -> str:
@@ -198,7 +199,8 @@ def _exponent(value: float) -> int:
 
 
 def _digits(value: float) -> int:
-    return 3 if abs(value) / 10.0 ** _exponent(value) < 2 - 1e-9 else 2
+    unit = 10.0 ** _exponent(value)  # of the smallest floats, 0
+    return 3 if unit and abs(value) / unit < 2 - 1e-9 else 2
 
 
 def _rounded(value: float) -> float:

@@ -17,12 +17,13 @@ from fieldtune.server.report.notes import notes
 from fieldtune.server.report.page_data import as_json, page_data
 from fieldtune.server.report.reported import headings, lead, rows
 from fieldtune.server.report.run_info import RunInfo, progress, task_facts
+from fieldtune.server.results import device_rows
 from fieldtune.server.results.schema import Summary
 
 _STYLES = ("base", "parts", "plots", "print")
 _SCRIPTS = (
-    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "priorities", "clients",
-    "slices", "parallel", "attainment", "learning", "table", "live", "main",
+    "dom", "format", "scale", "plot", "tradeoff", "pins", "deploy", "rerank", "priorities",
+    "files", "clients", "slices", "parallel", "attainment", "learning", "table", "live", "main",
 )  # fmt: skip
 
 
@@ -68,11 +69,14 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         task=task_facts(summary, run),
         facts=_facts(summary, run),
         front_headings=["Trial", *columns, "Trained", *parameters],
+        front_kinds={c: view.how_known(summary, g) for c, g in zip(columns, goals, strict=True)},
         learned_labels=[goal.label for goal in goals if goal.learned],
+        learned_kinds={g.label: view.how_known(summary, g) for g in goals if g.learned},
         believed=(believed := view.believed(summary)),
         has_losses=any(point.losses for _, point in believed),
         data_decision=data["decision"],
         promises=view.promises(summary),
+        filed=view.filed(summary),
         timed=view.timed_on(summary),
         untried=space_view.untried(summary, run.study),
         importance_labels=[g.label for g in goals if g.name in summary.importance],
@@ -81,6 +85,9 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         more_trials=trials_view.more_trials(summary),
         limit_rows=limits,
         failed_rows=trials_view.failures(summary),
+        device_headings=device_rows.HEADINGS,
+        device_rows=device_rows.rows(summary),
+        device_lead=device_rows.lead(summary),
         reported_headings=headings(summary),
         reported_rows=rows(summary),
         reported_lead=lead(summary),
@@ -162,6 +169,7 @@ def _facts(summary: Summary, run: RunInfo) -> dict[str, list[tuple[str, str]]]:
             (phase, format.counted(count, "trial")) for phase, count in trials_view.phases(summary)
         ],
         "Took": trials_view.spent(summary),
+        "Time": trials_view.times(summary),
         "Budget": [(used, "used") for used in trials_view.budgets(summary)],
         "Versions": list(run.versions),
         "Fleet": [(device, format.clients_of(n)) for device, n in summary.devices.items()],
@@ -175,7 +183,6 @@ def _sections(
     trained = trials_view.completed(summary)
     ranked = any(chosen.standings for chosen in summary.recommended.values())
     chosen = [p for p in summary.deployable if p.trial in view.recommended_for(summary)]
-    files = any(point.variants for point in chosen)
     clients = any(f.client_errors for point in chosen for f in point.variants.values())
     return [
         (name, title)
@@ -185,7 +192,7 @@ def _sections(
             ("priorities", "Your priorities", ranked),
             ("tradeoff", "The trade-off", trained),
             ("clients", "Who is worse off", clients),
-            ("files", "The files", files),
+            ("files", "The files", view.filed(summary)),
             ("evidence", "Why believe it", summary.front or data["points"]),
             ("parameters", "What mattered", trained),
             ("finished", "Is it finished", trained or limits or summary.failed),

@@ -54,7 +54,7 @@ def limit_rows(summary: Summary, study: StudyConfig | None) -> list[LimitRow]:
                     *(_sufficient(name, values, gap) for gap in (min(alone), max(alone))),
                 )
                 if alone
-                else (said, str(first), str(missed), "", ""),
+                else (said, str(first), str(missed), "not alone", "not alone"),
             )
         )
     return rows
@@ -67,6 +67,8 @@ def _caps(study: StudyConfig) -> dict[str, dict[str, float]]:
         for name in ("memory_mib", "storage_mib", "round_s", "inference_ms", "energy_j"):
             if (cap := getattr(section, name)) is not None:
                 found.setdefault(name, {})[device] = cap
+    if study.limits.epsilon is not None:
+        found["epsilon"] = {"": study.limits.epsilon}
     return found
 
 

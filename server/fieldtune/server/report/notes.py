@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fieldtune.server.report.format import listed
+from fieldtune.server.report.privacy import privacy_sentence
 from fieldtune.server.report.view import (
     objectives,
 )
-from fieldtune.server.results.schema import Summary
+from fieldtune.server.results.schema import Summary, personal_steps
+from fieldtune.server.results.unlike import unlike_devices
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED
 
 
@@ -17,7 +19,7 @@ def notes(summary: Summary) -> dict[str, str]:
     goals = objectives(summary)
     samples = sorted({point.test_samples for point in summary.front})
     share = [goal.label for goal in goals if goal.unit == "share"]
-    costs = [goal for goal in goals if not goal.learned and summary.front]
+    costs = [goal for goal in goals if not goal.learned and goal.of_device and summary.front]
     means = [cost.label for cost in costs if not cost.worst_of_fleet]
     worst = [cost.label for cost in costs if cost.worst_of_fleet]
     entries: dict[str, str] = {}
@@ -42,6 +44,8 @@ def notes(summary: Summary) -> dict[str, str]:
             "is predicted by a model of all trials, and its interval includes the former. Two "
             "points whose intervals overlap widely may differ by chance."
         )
+    if personal := personal_steps(summary.deployable):
+        entries["Personal steps"] = personal
     if summary.front and any(goal.learned and goal.unit != "share" for goal in goals):
         entries["No interval"] = "With few trials, the loss and your own metric have no interval."
     if costs:
@@ -75,10 +79,15 @@ def notes(summary: Summary) -> dict[str, str]:
     if summary.refused:
         entries["Reports refused"] = (
             "Reports that cannot be true, such as of more samples than the device has described, "
-            "were left out, and updates far larger than the others scaled down. Of "
+            "were left out, and so were updates that point against the others' round after "
+            "round (direction); updates far larger than the others were scaled down (clipped). Of "
             + "; of ".join(_refused(name, by) for name, by in summary.refused.items())
             + "."
         )
+    if unlike := unlike_devices(summary):
+        entries["Devices unlike the others"] = ". ".join(unlike) + "."
+    if summary.privacy:
+        entries["Differential privacy"] = privacy_sentence(summary.privacy, summary.simulated)
     if summary.changes:
         entries["Study changes"] = ". ".join(map(str, summary.changes)) + (
             ". Earlier trials are judged by the current limits."

@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fieldtune.profiles.common.errors import ProfileError
+from fieldtune.client.contract.messages import MOST_CONFUSED
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.limits import DeviceLimits, default_limits
-from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.report import format, space_view, trials_view, view
 from fieldtune.server.report.history import growth, spendings
-from fieldtune.server.results.schema import Attempt, DecisionRule, Point, Summary
+from fieldtune.server.results.rerank import caps_of
+from fieldtune.server.results.schema import Attempt, Point, Summary
+from fieldtune.server.results.stored_choices import DecisionRule
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Parameter, Value
@@ -37,9 +37,12 @@ def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
     """
     front = {point.trial for point in summary.front}
     points, defaults = summary.deployable, summary.defaults
+    caps = caps_of(study, list(summary.devices))
     costs = list(dict.fromkeys(name for point in points for name in view.costs_of(point)))
     return {
         "study": summary.study,
+        "most_confused": MOST_CONFUSED,
+        "labels": summary.labels,
         "folder": "DIR",
         "objectives": [objective.name for objective in summary.objectives],
         "measures": _measures(summary, points, costs),
@@ -52,17 +55,20 @@ def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
                 "quoted": shlex.quote(name),
                 "clients": clients,
                 "fleet": format.clients_of(clients),
-                "caps": _caps(study, name),
+                "caps": caps.get(name, {}),
+                "samples": summary.samples.get(name, []),
             }
             for name, clients in summary.devices.items()
         ],
         "trials": [_trial(attempt) for attempt in summary.attempts],
         "points": [_point(point, front=point.trial in front) for point in points],
+        "dominated": [_point(point, front=False) for point in summary.dominated],
         "defaults": defaults.trial if defaults else None,
         "recommended": {
             device: chosen.model_dump(exclude={"against_defaults"})
             for device, chosen in summary.recommended.items()
         },
+        "coverage": summary.coverage,
         "decision": (summary.decision or _NO_RULE).model_dump(),
         "nothing_fits": {
             device: view.nothing_fits(summary, device)
@@ -112,6 +118,9 @@ def _measures(
             "steps": format.unit_steps(name),
             "maximised": known is not None and known.maximised,
             "learned": known is not None and known.learned,
+            "share": known is not None and known.unit == "share",
+            "worst": known is not None and known.worst_of_fleet,
+            "known": view.how_known(summary, known) if known else "",
         }
     return found
 
@@ -146,17 +155,6 @@ def _tried(values: Sequence[Value]) -> Parameter:
     return Parameter(choices=tuple(distinct))
 
 
-def _caps(study: StudyConfig | None, device: str) -> dict[str, float]:
-    """Limits of a device type: the study's, and the device's own memory and storage."""
-    if study is None:
-        return {}
-    try:
-        own = default_limits(load_profile(device))
-    except ProfileError:  # a profile that is not on this machine
-        own = DeviceLimits()
-    return dict(study.limits.for_device(device, own).items())
-
-
 def _trial(attempt: Attempt) -> dict[str, Any]:
     return {
         "number": attempt.trial,
@@ -177,12 +175,15 @@ def _point(point: Point, *, front: bool) -> dict[str, Any]:
         "objectives": {name: ends_of(each) for name, each in point.objectives.items()},
         "measures": point.measures,
         "losses": point.losses,
+        "calls": point.calls,
         "devices": {
             name: {
                 "fits": device.fits,
                 "fitting": device.fitting,
                 "costs": {cost: ends_of(value) for cost, value in device.costs.items() if value},
                 "slack": device.slack,
+                "needs": {name: [short(x) for x in each] for name, each in device.needs.items()},
+                "used": {name: [short(x) for x in each] for name, each in device.used.items()},
             }
             for name, device in point.devices.items()
         },

@@ -7,6 +7,7 @@ those of the page and the terminal. pandas and Plotly are imported where they ar
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from html import escape
@@ -20,7 +21,10 @@ from fieldtune.profiles.common.errors import (
     UsageError,
     did_you_mean,
 )
+from fieldtune.profiles.costmodel.limits import DeviceLimits
 from fieldtune.server.report import figures
+from fieldtune.server.report.run_info import run_info
+from fieldtune.server.results.rerank import Caps, caps_of, choose
 from fieldtune.server.results.run_folder import read_result, read_summary
 from fieldtune.server.results.schema import Point, Summary
 
@@ -138,16 +142,23 @@ class Run:
         return figures.figures(self.summary)
 
     def recommend(
-        self, weights: Mapping[str, float] | None = None, confidence: float | None = None
+        self,
+        weights: Mapping[str, float] | None = None,
+        confidence: float | None = None,
+        limits: Mapping[str, Mapping[str, float]] | None = None,
     ) -> dict[str, Point]:
-        """The point to use on each device type, by the study's rule with other weights.
+        """The point to use on each device type, by the study's rule with other weights and limits.
 
         Args:
-            weights: objective -> weight of its gain; those of the study where left out.
+            weights: objective -> weight of its gain on every device type; those of the study where
+                left out.
             confidence: probability of being no worse than the defaults; the study's by default.
+            limits: device type -> limit -> a narrower cap than the study's, in its unit. Dominated
+                trials are chosen from too. A device type that nothing fits any more is left out.
 
         Raises:
-            UsageError: a name is no objective, or a weight is below 0.
+            UsageError: a name is no objective, no device type or no limit, a weight is below 0, or
+                a cap is wider than the study's: what that ruled out was never trained.
             RunFolderError: an earlier version wrote the run, and no longer tells how points rank.
         """
         rule = self.summary.decision
@@ -164,13 +175,38 @@ class Run:
                 )
             if not weight >= 0:
                 raise UsageError(f"The weight of {name} is {weight}: give 0 or more")
-        by = {**rule.weights, **(weights or {})}
         least = rule.confidence if confidence is None else confidence
-        return {
-            device: self.summary.point(trial)
-            for device, chosen in self.summary.recommended.items()
-            if (trial := chosen.best(by, least)) is not None
+        own = caps_of(run_info(self.folder, self.summary).study, list(self.summary.devices))
+        for device, caps in (limits or {}).items():
+            self._check_limits(device, caps, own)
+        on = {
+            device: rule.weights_on(device) | dict(weights or {})
+            for device in self.summary.recommended
         }
+        found = choose(self.summary, on, least, limits, own)
+        return {device: self.summary.point(trial) for device, trial in found.items()}
+
+    def _check_limits(self, device: str, caps: Mapping[str, float], own: Caps) -> None:
+        if device not in self.summary.devices:
+            raise UsageError(
+                f"{device!r} is not in this study's fleet"
+                f"{did_you_mean(device, self.summary.devices)}; it has "
+                f"{', '.join(self.summary.devices)}"
+            )
+        known = DeviceLimits.__dataclass_fields__
+        for name, cap in caps.items():
+            if name not in known:
+                raise UsageError(
+                    f"{name!r} is no limit of a device type{did_you_mean(name, known)}; there are "
+                    f"{', '.join(known)}"
+                )
+            most = own.get(device, {}).get(name, math.inf)
+            if not 0 < cap <= most:
+                raise UsageError(
+                    f"A limit can only be narrowed, as what the study's ruled out was never "
+                    f"trained: {name} = {cap:g} on {device} must be above 0"
+                    + (f" and at most {most:g}" if most < math.inf else "")
+                )
 
     def _repr_html_(self) -> str:
         """What a notebook shows: recommendations, then the front."""

@@ -12,6 +12,7 @@ from typing import Literal
 from fieldtune.profiles.common.errors import FieldtuneError, RunFolderError
 from fieldtune.profiles.common.files import locked
 from fieldtune.server.report.format import listed
+from fieldtune.server.results.card import OWN_DATA
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study
@@ -30,6 +31,8 @@ class RunInfo:
     """The date on which the results were written, in UTC."""
     versions: tuple[tuple[str, str], ...] = ()
     """Packages that the results depend on, and their versions."""
+    folder: str = "DIR"
+    """Where it is, as it was given; for commands."""
 
 
 def run_info(folder: Path, summary: Summary) -> RunInfo:
@@ -43,7 +46,7 @@ def run_info(folder: Path, summary: Summary) -> RunInfo:
     state: State = "finished"
     if summary.state != "finished":
         state = "running" if summary.state == "running" and _is_open(folder) else "interrupted"
-    return RunInfo(state, study, _written(folder), _versions(folder))
+    return RunInfo(state, study, _written(folder), _versions(folder), str(folder))
 
 
 def _is_open(folder: Path) -> bool:
@@ -89,10 +92,15 @@ def task_facts(summary: Summary, run: RunInfo) -> list[tuple[str, str]]:
     facts = [("metric", metric), ("seed", str(summary.seed))]
     if run.study is not None:
         task = run.study.task
-        kind = task.partition.kind or "as the data says"
+        kind = task.partition.kind or summary.partition or "natural, else dirichlet"
         split = f"{kind}, alpha {task.partition.alpha:g}" if kind == "dirichlet" else kind
         facts = [
-            *([("data", task.data), ("partition", split)] if task.data else []),
+            *([("data", OWN_DATA)] if not summary.simulated else []),
+            *(
+                [("data", task.data), ("partition", split)]
+                if summary.simulated and task.data
+                else []
+            ),
             ("model", listed(task.models)),
             facts[0],
             ("rounds", str(run.study.study.rounds)),

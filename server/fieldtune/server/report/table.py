@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,12 +15,11 @@ from fieldtune.server.report.format import (
     change,
     clients_of,
     counted,
-    difference,
     display_unit,
-    figure,
-    quality,
+    listed,
     setting,
 )
+from fieldtune.server.report.privacy import privacy_sentence
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.run_info import RunInfo, task_facts
 from fieldtune.server.report.space_view import (
@@ -29,31 +27,44 @@ from fieldtune.server.report.space_view import (
     spread,
     untried,
 )
+from fieldtune.server.report.table_parts import (
+    all_alternatives,
+    commands,
+    files,
+    fits,
+    in_lines,
+    new_table,
+)
 from fieldtune.server.report.trials_view import (
     budgets,
     counts,
     phases,
     spent,
+    times,
     why_empty,
 )
 from fieldtune.server.report.view import (
     ComparedObjective,
     compared_objectives,
+    filed,
     how_known,
     nothing_fits,
     objectives,
-    on_device,
     recommended_for,
+    whose,
 )
-from fieldtune.server.results.schema import Alternative, Point, Recommendation, Summary
+from fieldtune.server.results import device_rows
+from fieldtune.server.results.schema import (
+    Point,
+    Summary,
+    personal_steps,
+)
 from fieldtune.server.study.objectives import Objective
 
 _LEAST = 30
 """Fewest columns for a configuration beside the figures; with less it has a table of its own."""
 _WIDE = 110
 """Columns from which on an interval is printed beside its figure instead of below it."""
-_ALTERNATIVES = 3
-"""Alternatives that are printed for a device type."""
 
 
 def print_summary(summary: Summary, console: Console, run: RunInfo | None = None) -> None:
@@ -77,14 +88,24 @@ def print_summary(summary: Summary, console: Console, run: RunInfo | None = None
             console.print(part)
     else:
         console.print(Text(why_empty(summary), style="yellow"))
+    if summary.recommended:
+        console.print(Text("\nTo deploy, or for a file of any other trial:", style="bold"))
+        for line in commands(summary, run):
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print()
+    if personal := personal_steps(summary.deployable):
+        console.print(Text(personal, style="yellow"))
     for sentence in untried(summary, run.study):
         console.print(Text(sentence, style="yellow"))
+    if summary.privacy:
+        console.print(Text(privacy_sentence(summary.privacy, summary.simulated), style="dim"))
     for changes in summary.changes:
         console.print(Text(f"Study changes. {changes}", style="dim"))
     console.print(Text(counts(summary), style="dim"))
     for title, facts_of in (
         ("Phases", [f"{phase} {count}" for phase, count in phases(summary)]),
         ("Devices were busy", [f"{device} {took}" for device, took in spent(summary)]),
+        ("Time", [f"{took} {what}" for took, what in times(summary)]),
         ("Budget used", budgets(summary)),
     ):
         if facts_of:
@@ -95,15 +116,13 @@ def _parts(summary: Summary, console: Console) -> list[Table | Group]:
     parts: list[Table | Group] = [*_front(summary, console)]
     if summary.recommended:
         parts.append(_deployment(summary, console))
-        parts += [
-            _alternatives(summary, device, chosen)
-            for device, chosen in summary.recommended.items()
-            if chosen.alternatives
-        ]
-        if any(point.variants for point in summary.deployable):
-            parts.append(_files(summary))
+        parts += all_alternatives(summary)
+        if filed(summary):
+            parts.append(files(summary))
     if summary.reported and not summary.simulated:
         parts.append(_reported(summary))
+    if of_devices := device_rows.rows(summary):
+        parts.append(_devices(of_devices))
     return parts
 
 
@@ -112,17 +131,12 @@ def _front(summary: Summary, console: Console) -> list[Table]:
 
     The first of these that fits is taken.
     """
-    unbounded = console.options.update(width=10_000, max_width=10_000)
-
-    def width(table: Table) -> int:
-        return Measurement.get(console, unbounded, table).maximum
-
     wide = console.width >= _WIDE
     columns = _front_table(summary, "columns", wide=True)
-    if width(columns) <= console.width:
+    if fits(columns, console):
         return [columns]
     figures = _front_table(summary, "none", wide=wide)
-    if width(figures) + _LEAST <= console.width:
+    if fits(figures, console, beside=_LEAST):
         return [_front_table(summary, "one", wide=wide)]
     return [figures, _configurations(summary)]
 
@@ -145,7 +159,7 @@ def _varied(summary: Summary) -> list[str]:
 
 
 def _configurations(summary: Summary) -> Table:
-    table = _table("Their configurations")
+    table = new_table("Their configurations")
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("configuration")
     for title, point in _points(summary):
@@ -163,7 +177,7 @@ def _front_table(
     }
     names = _varied(summary)
     same = [name for name in parameters(summary) if name not in names]
-    table = _table(f"Front: {counted(len(summary.front), 'point')} that no other dominates")
+    table = new_table(f"Front: {counted(len(summary.front), 'point')} that no other dominates")
     table.add_column("trial", justify="right", no_wrap=True)
     if configuration == "one":
         table.add_column("configuration")
@@ -203,7 +217,7 @@ def _front_table(
 
 def _of_fleet(objective: Objective) -> str:
     """What an objective of the front is a figure of."""
-    if objective.learned:
+    if objective.learned or not objective.of_device:
         return "fleet"
     return "worst type" if objective.worst_of_fleet else "fleet mean"
 
@@ -217,21 +231,35 @@ def _heading(summary: Summary, objective: Objective, whose: str, label: str) -> 
 def _deployment(summary: Summary, console: Console) -> Group:
     """One row a device type; the reasons are printed below the table where they do not fit in."""
     wide = console.width >= _WIDE
-    table = _table("What to deploy, for each device type")
+    table = _deployed(summary, wide=wide, broken=False)
+    if not (wide or fits(table, console)):
+        table = _deployed(summary, wide=wide, broken=True)
+    reasons: dict[str, list[str]] = {}
+    for device in summary.devices:
+        reasons.setdefault(_why(summary, device), []).append(device)
+    said = [Text.assemble((listed(types), "bold"), f": {why}") for why, types in reasons.items()]
+    return Group(table, *([] if wide else said))
+
+
+def _why(summary: Summary, device: str) -> str:
+    recommendation = summary.recommended.get(device)
+    return recommendation.why if recommendation else nothing_fits(summary, device)
+
+
+def _deployed(summary: Summary, *, wide: bool, broken: bool) -> Table:
+    """The table of it; ``broken``: long names of device types in several lines."""
+    table = new_table("What to deploy, for each device type")
     table.add_column("device")
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in objectives(summary):
-        whose = "fleet" if objective.learned else "this type"
-        table.add_column(
-            _heading(summary, objective, whose, objective.label), justify="right", no_wrap=True
-        )
+        heading = _heading(summary, objective, whose(objective), objective.label)
+        table.add_column(heading, justify="right", no_wrap=True)
     if wide:
         table.add_column("why", ratio=1, min_width=24)
-    reasons = []
     for device, clients in summary.devices.items():
-        name = Text.assemble((device, "bold"), "\n", (clients_of(clients), "dim"))
+        lines = in_lines(device) if broken else device
+        name = Text.assemble((lines, "bold"), "\n", (clients_of(clients), "dim"))
         recommendation = summary.recommended.get(device)
-        why = recommendation.why if recommendation else nothing_fits(summary, device)
         cells = (
             [
                 Text(str(recommendation.trial)),
@@ -240,85 +268,37 @@ def _deployment(summary: Summary, console: Console) -> Group:
             if recommendation
             else [Text("none")] + [Text("")] * len(summary.objectives)
         )
-        table.add_row(name, *cells, *([Text(why)] if wide else []))
-        reasons.append(Text.assemble((device, "bold"), f": {why}"))
-    return Group(table, *([] if wide else [*reasons, Text()]))
-
-
-def _alternatives(summary: Summary, device: str, chosen: Recommendation) -> Group:
-    """Other points for a device type, each with its price against the recommended one."""
-    table = _table(f"{device}: instead of trial {chosen.trial}")
-    table.add_column("trial", justify="right", no_wrap=True)
-    for objective in objectives(summary):
-        table.add_column(Text(objective.label.replace(" ", "\n", 1)), justify="right", no_wrap=True)
-    if any(each.no_worse is not None for each in chosen.alternatives):
-        table.add_column("no worse", justify="right", no_wrap=True)
-    shown = chosen.alternatives[:_ALTERNATIVES]
-    own = summary.point(chosen.trial)
-    for each in shown:
-        cells = [
-            _price(each, objective, on_device(summary.point(each.trial), device, objective.name),
-                   on_device(own, device, objective.name))
-            for objective in objectives(summary)
-        ]  # fmt: skip
-        certainty = [] if each.no_worse is None else [f"{100 * each.no_worse:.0f} %"]
-        table.add_row(str(each.trial), *cells, *certainty)
-    return Group(table, *(Text(f"{each.trial}: {each.why_not}", style="dim") for each in shown))
-
-
-def _price(other: Alternative, objective: Objective, now: Estimate, own: Estimate) -> Text:
-    found = other.gains[objective.name]
-    if found.within_noise:
-        return Text("within noise", style="dim")
-    style = "green" if found.log > 0 else "red"
-    return Text(difference(objective.name, now.value, own.value), style=style)
-
-
-def _files(summary: Summary) -> Table:
-    """The files to export of the recommended trials, with their measured figures."""
-    how = "simulated" if summary.simulated else "measured"
-    table = _table(f"Files to export ({how})")
-    table.add_column("trial", justify="right")
-    measure = quality(summary.front[0].measures) if summary.front else "error"
-    for heading in ("variant", "size", measure):
-        table.add_column(heading, justify="left" if heading == "variant" else "right")
-    chosen = {recommended.trial for recommended in summary.recommended.values()}
-    for point in summary.deployable:
-        if point.trial in chosen:
-            for name, file in point.variants.items():
-                size = figure("file_bytes", file.bytes)
-                measured = figure(measure, file.measures[measure])
-                table.add_row(str(point.trial), name, size, measured)
+        table.add_row(name, *cells, *([Text(_why(summary, device))] if wide else []))
     return table
 
 
 def _reported(summary: Summary) -> Table:
-    """What the devices reported, against what their profiles predict."""
-    device, what, *figures, basis = headings(summary)
-    table = _table(f"Predicted against {figures[1]}")
-    table.add_column(device)
-    table.add_column(what)
+    """What the devices reported, against what their profiles predict: a row group a type."""
+    device, _, *figures, basis = headings(summary)
+    table = new_table(f"Predicted against {figures[1]}")
+    table.add_column(device, no_wrap=True)
     for heading in figures:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column(basis)
+    shown = ""
     for row in rows(summary):
-        name, quantity, *said, factor, rests_on = row.cells
+        if row.device != shown:
+            table.add_row(Text(row.device, style="bold"))
+            shown = row.device
+        _, quantity, *said, factor, rests_on = row.cells
         corrected = Text.assemble(factor, (f"\n{row.interval}" if factor else "", "dim"))
-        table.add_row(Text(name, style="bold"), quantity, *said, corrected, rests_on)
+        table.add_row(f"  {quantity}", *said, corrected, rests_on)
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        collapse_padding=True,
-        pad_edge=False,
-    )
+def _devices(of_devices: Sequence[tuple[str, ...]]) -> Table:
+    """The devices of a real fleet, a row each."""
+    table = new_table("Devices")
+    for heading in device_rows.HEADINGS:
+        table.add_column(heading, no_wrap=heading in ("error", "update norm"))
+    for row in of_devices:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _configuration(point: Point, names: list[str]) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from statistics import median
 from typing import get_args
 
 from fieldtune.server.costs.budget import Account
@@ -79,6 +80,29 @@ def spent(summary: Summary) -> list[tuple[str, str]]:
         )
         for device, each in summary.spent.items()
     ]
+
+
+def times(summary: Summary) -> list[tuple[str, str]]:
+    """How long trainings took, and the devices' time that nothing came of."""
+    known = [attempt.timing for attempt in summary.attempts if attempt.timing]
+    if not known:
+        return []
+    taken = [timing["time_s"] for timing in known]
+    lost = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.failures.items()))
+    rows = [
+        (
+            figure("time_s", median(taken)),
+            f"for a training in the median, {figure('time_s', max(taken))} at most "
+            + ("(simulated)" if summary.simulated else "(measured)"),
+        )
+    ]
+    for name, what in (
+        ("idle_s", "in which devices that were asked waited or were away"),
+        ("wasted_s", "of devices' work that was not used" + (f" ({lost})" if lost else "")),
+    ):
+        if total := sum(timing[name] for timing in known):
+            rows.append((figure(name, total), what))
+    return rows
 
 
 def budgets(summary: Summary) -> list[str]:

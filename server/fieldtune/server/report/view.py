@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.outcomes.decision import promised
+from fieldtune.server.outcomes.decision import is_linear, promised
 from fieldtune.server.report.format import (
     DisplayUnit,
     change,
@@ -16,7 +16,7 @@ from fieldtune.server.report.format import (
     of_limit,
 )
 from fieldtune.server.results.schema import Point, Summary
-from fieldtune.server.study.objectives import Objective
+from fieldtune.server.study.objectives import COST_MEASURES, Objective
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ def costs_of(point: Point) -> list[str]:
     return list(dict.fromkeys(name for seen in point.devices.values() for name in seen.costs))
 
 
+def filed(summary: Summary) -> list[Point]:
+    """The points whose files were measured, the recommended ones first."""
+    chosen = recommended_for(summary)
+    points = [point for point in summary.deployable if point.variants]
+    return sorted(points, key=lambda point: point.trial not in chosen)
+
+
 def timed_on(summary: Summary) -> list[str]:
-    """The device types whose clients timed a file of a recommended point."""
-    return sorted(
-        {
-            device
-            for point in summary.deployable
-            if point.trial in recommended_for(summary)
-            for file in point.variants.values()
-            for device in file.inference_ms
-        }
-    )
+    """The device types whose clients timed a file."""
+    files = [file for point in filed(summary) for file in point.variants.values()]
+    return sorted({device for file in files for device in file.inference_ms})
 
 
 def how_learned(summary: Summary) -> str:
@@ -117,6 +117,11 @@ def how_known(summary: Summary, objective: Objective) -> str:
     )
 
 
+def whose(objective: Objective) -> str:
+    """Of what an objective's figures are, in a table of device types."""
+    return "this type" if objective.name in COST_MEASURES else "fleet"
+
+
 def believed(summary: Summary) -> list[tuple[str, Point]]:
     """The recommended points and the defaults, each with a title."""
     chosen = [
@@ -128,19 +133,23 @@ def believed(summary: Summary) -> list[tuple[str, Point]]:
     return [*chosen, *([("the study's defaults", defaults)] if defaults and beside else [])]
 
 
-def promises(summary: Summary) -> list[tuple[str, str, list[str]]]:
-    """For each device type and objective: the gain over the defaults, its noise, what counts.
+def promises(summary: Summary) -> list[tuple[str, str, str, list[str]]]:
+    """For each device type and objective: how it is known, the gain over the defaults, what counts.
 
-    Gains are written as the change of the value; of a share to be maximised, of what it lacks to 1.
+    Gains are written as the change of the value; of a share to be maximised, as that of what it
+    lacks to 1, and said so.
     """
     return [
         (
             device,
-            goal.label,
+            f"{goal.label}, gap to 100 %"
+            if goal.maximised and goal.unit == "share"
+            else goal.label,
+            how_known(summary, goal),
             [
-                percent_of(gain.log),
-                f"± {100 * math.expm1(gain.noise):.0f} %",
-                "may be none" if gain.within_noise else percent_of(gain.counted),
+                _percent_of(goal, gain.log),
+                f"± {100 * (gain.noise if is_linear(goal) else math.expm1(gain.noise)):.0f} %",
+                "may be none" if gain.within_noise else _percent_of(goal, gain.counted),
             ],
         )
         for device, chosen in summary.recommended.items()
@@ -150,9 +159,9 @@ def promises(summary: Summary) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def percent_of(log_gain: float) -> str:
+def _percent_of(objective: Objective, log_gain: float) -> str:
     """A log gain as the change of the value: 0.69 is ``−50 %``."""
-    return change(math.exp(-log_gain), 1.0)
+    return change(1 + log_gain if is_linear(objective) else math.exp(-log_gain), 1.0)
 
 
 def front_point(summary: Summary, trial: int) -> Point:

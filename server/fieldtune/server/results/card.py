@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fieldtune.server.results.schema import Point, Summary, VariantFile
-from fieldtune.server.results.summarize import wilson
+from fieldtune.client.contract.messages import Description
+from fieldtune.profiles.common.shares import wilson
+from fieldtune.server.results.schema import Point, Summary, personal_steps
+from fieldtune.server.results.stored_files import CardData, VariantFile
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import MEASURES
 
@@ -31,8 +33,38 @@ print(interpreter.get_tensor(result["index"]))  # {output}
 ```"""
 
 
-def card_json(study: StudyConfig, point: Point, variants: Mapping[str, VariantFile]) -> str:
+OWN_DATA = "the devices' own data"
+"""What a model is trained on in a real fleet, whatever ``task.data`` names for the simulator."""
+
+
+def card_data(study: StudyConfig, members: Sequence[Description]) -> CardData:
+    """What a study's models are trained on.
+
+    Args:
+        study: the study.
+        members: the fleet's clients, which have names if they are real devices.
+    """
+    first, real = members[0], any(member.name for member in members)
+    return CardData(
+        source=OWN_DATA if real or not study.task.data else study.task.data,
+        devices=len(members),
+        train_samples=sum(member.train_samples for member in members),
+        test_samples=sum(member.test_samples for member in members),
+        input_shape=first.input_shape,
+        classes=0 if study.task.reconstructs else first.classes,
+        labels=next((member.labels for member in members if member.labels), ()),
+        offset=first.offset or 0.0,
+        scale=first.scale or 1.0,
+    )
+
+
+def card_json(
+    study: StudyConfig, point: Point, variants: Mapping[str, VariantFile], data: CardData
+) -> str:
     """The text of ``card.json``."""
+    task = study.task.model_dump(mode="json")
+    if data.source == OWN_DATA:
+        task |= {"data": None, "partition": None}
     card = {
         "schema_version": 1,
         "study": study.study.name,
@@ -40,7 +72,8 @@ def card_json(study: StudyConfig, point: Point, variants: Mapping[str, VariantFi
         "rounds": study.study.rounds,
         "trial": point.trial,
         "runs": point.runs,
-        "task": study.task.model_dump(mode="json"),
+        "task": task,
+        "data": data.model_dump(mode="json"),
         "configuration": point.configuration,
         "objectives": point.model_dump(mode="json")["objectives"],
         "measures": point.measures,
@@ -52,20 +85,17 @@ def card_json(study: StudyConfig, point: Point, variants: Mapping[str, VariantFi
     return json.dumps(card, indent=1) + "\n"
 
 
-def card_md(study: StudyConfig, summary: Summary, point: Point) -> str:
+def card_md(study: StudyConfig, summary: Summary, point: Point, data: CardData) -> str:
     """The text of ``card.md``.
 
     Args:
         study: as it was run.
         summary: its results.
         point: one of its deployable points, with its variants.
+        data: what it was trained on.
     """
-    return (
-        "\n\n".join(
-            [_header(study, point), *(section for section in _sections(study, summary, point))]
-        )
-        + "\n"
-    )
+    sections = _sections(study, summary, point, data)
+    return "\n\n".join([_header(study, point, data), *sections]) + "\n"
 
 
 def _metric(study: StudyConfig, measures: Mapping[str, float]) -> tuple[str, float]:
@@ -76,12 +106,11 @@ def _metric(study: StudyConfig, measures: Mapping[str, float]) -> tuple[str, flo
     return name, measures.get("metric", 1 - measures["error"] if "error" in measures else 0.0)
 
 
-def _header(study: StudyConfig, point: Point) -> str:
-    data = study.task.data or "the clients' own"
+def _header(study: StudyConfig, point: Point, data: CardData) -> str:
     results = [
         {
             "task": {"type": "reconstruction" if study.task.reconstructs else "classification"},
-            "dataset": {"name": data, "type": data},
+            "dataset": {"name": data.source, "type": data.source},
             "metrics": [{"type": name, "value": value, "name": f"{name} of {variant}.tflite"}],
         }
         for variant, file in point.variants.items()
@@ -91,7 +120,7 @@ def _header(study: StudyConfig, point: Point) -> str:
     facts: dict[str, Any] = {
         "library_name": "tflite",
         "tags": ["tflite", "federated-learning", "edge", "fieldtune"],
-        "datasets": [data],
+        "datasets": [data.source],
         "metrics": [_metric(study, point.measures)[0]],
         "model-index": [{"name": title, "results": results}],
     }
@@ -99,14 +128,13 @@ def _header(study: StudyConfig, point: Point) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _sections(study: StudyConfig, summary: Summary, point: Point) -> Iterator[str]:
+def _sections(study: StudyConfig, summary: Summary, point: Point, data: CardData) -> Iterator[str]:
     task, name = study.task, study.study.name
     yield f"# {name}, trial {point.trial}"
-    devices = [d for d, chosen in summary.recommended.items() if chosen.trial == point.trial]
-    used = f"Recommended for {', '.join(devices)}." if devices else "On the study's front."
-    yield f"{used} Federated training over {study.study.rounds} rounds, tuned with fieldtune."
+    said = f"Federated training over {study.study.rounds} rounds, tuned with fieldtune."
+    yield f"{_used(summary, point)} {said}"
     model, arguments = study.model_of(study.full_space.configuration(point.configuration))
-    given = ", ".join(f"{key} = {value}" for key, value in arguments.items()) or "as it comes"
+    given = ", ".join(f"{key} = {value}" for key, value in arguments.items()) or "with its defaults"
     yield "## Task\n\n" + _list(
         [
             ("Model", f"`{model}`: {given}"),
@@ -116,16 +144,22 @@ def _sections(study: StudyConfig, summary: Summary, point: Point) -> Iterator[st
               if key not in arguments and key != "model"),
         ]
     )  # fmt: skip
-    split = task.partition.kind or "as the data says"
+    split = task.partition.kind or summary.partition or "natural, else dirichlet"
+    scaled = f"(value - {data.offset:g}) / {data.scale:g} of a raw value"
+    own = f"{data.source}: {data.devices} devices, {data.train_samples} training samples"
     yield "## Data\n\n" + _list(
         [
-            ("Data", f"`{task.data}`, partition {split}" if task.data else "the clients' own"),
+            ("Data", own if data.source == OWN_DATA else f"`{data.source}`, partition {split}"),
+            *([("Classes", ", ".join(map(_code, data.labels)))] if data.labels else []),
+            *([("Input", scaled)] if (data.offset, data.scale) != (0, 1) else []),
             ("Test samples", f"{point.test_samples}, of all clients that took part"),
             ("Seed", str(study.study.seed)),
             ("Runs of this configuration", str(point.runs)),
         ]
     )
     yield "## Figures\n\n" + _figures(study, summary, point)
+    if personal := personal_steps([point]):
+        yield personal
     yield "## Costs and limits\n\n" + _costs(point)
     yield "## Files\n\n" + _table(
         ("file", "bytes", "SHA-256"),
@@ -136,6 +170,14 @@ def _sections(study: StudyConfig, summary: Summary, point: Point) -> Iterator[st
     yield "## How to run it\n\n" + _RUN.format(
         file=f"{next(iter(point.variants), 'fp32')}.tflite", output=output
     )
+
+
+def _used(summary: Summary, point: Point) -> str:
+    devices = [d for d, chosen in summary.recommended.items() if chosen.trial == point.trial]
+    facts = [f"Recommended for {', '.join(devices)}."] if devices else []
+    if summary.defaults is not None and summary.defaults.trial == point.trial:
+        facts.append("The study's defaults.")
+    return " ".join(facts) or "On the study's front."
 
 
 def _figures(study: StudyConfig, summary: Summary, point: Point) -> str:
@@ -170,6 +212,11 @@ def _costs(point: Point) -> str:
     return "Predicted from the device's profile, with 90 % intervals.\n\n" + _table(
         ("device type", "costs", "used of limits"), rows
     )
+
+
+def _code(text: str) -> str:
+    """A text that a device tells, as code: nothing in it is a link, an image or HTML."""
+    return f"`{text.replace('`', chr(39))}`"
 
 
 def _list(facts: Sequence[tuple[str, str]]) -> str:

@@ -52,6 +52,13 @@ def unpack(packed: bytes) -> dict[str, Any]:
     digest, content = packed[:_DIGEST_BYTES], packed[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         raise ValueError("damaged: its hash differs")
+    try:
+        return _unpacked(content)
+    except Exception as other:  # of another version; NumPy raises almost anything
+        raise ValueError(f"not a checkpoint of this version: {other}") from None
+
+
+def _unpacked(content: bytes) -> dict[str, Any]:
     start = _LENGTH.size
     end = start + _LENGTH.unpack_from(content)[0]
     arrays = io.BytesIO(content[end:])
@@ -93,13 +100,12 @@ class Checkpoint:
         """The latest state; None where there is no readable one."""
         found = []
         for file in self._files:
-            with suppress(OSError, ValueError):
-                found.append(unpack(file.read_bytes()))
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                loaded = unpack(file.read_bytes())
+                found.append((int(loaded["saved"]), dict(loaded["state"])))
         if not found:
             return None
-        latest = max(found, key=lambda each: each["saved"])
-        self._saved = latest["saved"]
-        state: dict[str, Any] = latest["state"]
+        self._saved, state = max(found, key=lambda each: each[0])
         return state
 
     def save(self, state: Mapping[str, Any]) -> None:

@@ -9,9 +9,10 @@ from fieldtune.profiles.common.errors import RunFolderError, UsageError, did_you
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.results.fingerprint import read_fingerprint
+from fieldtune.server.results.model_files import card_path, read_card, read_variant
 from fieldtune.server.results.run_folder import RunFolder, read_summary
-from fieldtune.server.results.schema import Summary
-from fieldtune.server.results.variants import card_path, read_card, read_variant
+from fieldtune.server.results.schema import Point, Summary
+from fieldtune.server.results.variants import calibration_samples
 from fieldtune.server.study.artefacts import Artefacts
 
 
@@ -19,7 +20,7 @@ def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
     """The trial to export for a device: the one asked for, else the recommended one.
 
     Raises:
-        UsageError: the device is not in the fleet, or there are no files of the trial.
+        UsageError: the device is not in the fleet, or there is no model of the trial.
         RunFolderError: there is nothing to recommend.
     """
     if device not in summary.devices:
@@ -28,12 +29,12 @@ def chosen_trial(summary: Summary, device: str, trial: int | None) -> int:
             f"it has {', '.join(summary.devices) or 'no device yet'}. For another device type, run "
             "'fieldtune retarget' with it first"
         )
-    front = [point.trial for point in summary.deployable]
     if trial is not None:
-        if trial not in front:
+        if all(point.trial != trial for point in summary.stored):
+            front = ", ".join(str(point.trial) for point in summary.deployable)
             raise UsageError(
-                f"Trial {trial} is not on the front, nor that of the defaults; there are files of "
-                f"{', '.join(map(str, front)) or 'none'}"
+                f"There is no model of trial {trial} to export; the front and the defaults "
+                f"are {front or 'none'}"
             )
         return trial
     if device not in summary.recommended:
@@ -64,12 +65,41 @@ def is_converted(folder: Path, summary: Summary, trial: int) -> bool:
     return bool(summary.point(trial).variants) or (folder / card_path(trial)).exists()
 
 
+def retargeted_results(folder: Path) -> list[Summary]:
+    """The results for each device type of another fleet that a run was retargeted to.
+
+    Raises:
+        RunFolderError: one of them is damaged.
+    """
+    files = sorted((folder / "retargeted").glob("*.json"))
+    return [read_summary(folder, f"retargeted/{file.name}") for file in files]
+
+
+def to_measure(folder: Path, summary: Summary) -> list[Point]:
+    """The points whose files the study's command measures, with those that it was retargeted to.
+
+    Args:
+        folder: of the run.
+        summary: of the study.
+
+    Raises:
+        RunFolderError: results for another device type are damaged.
+    """
+    stored = {point.trial: point for point in summary.stored}
+    found = {point.trial: point for point in summary.exported}
+    for other in retargeted_results(folder):
+        for trial in (chosen.trial for chosen in other.recommended.values()):
+            found.setdefault(trial, stored.get(trial) or other.point(trial))
+    return list(found.values())
+
+
 def converted_now(folder: RunFolder, summary: Summary, trial: int, variant: str) -> bytes:
     """A variant of a trial of which there are no files yet, converted from its weights.
 
     Raises:
         UsageError: the study makes no such variant.
         RunFolderError: what is needed for it is not in the folder.
+        DataError: the study's calibration for int8 fails.
         CompileError: the model cannot be converted.
     """
     study, known = folder.study, read_fingerprint(folder)
@@ -78,27 +108,29 @@ def converted_now(folder: RunFolder, summary: Summary, trial: int, variant: str)
             f"There is no variant {variant!r}{did_you_mean(variant, study.task.variants)}; this "
             f"study makes {', '.join(study.task.variants)}"
         )
-    if known is None or not known.input_shape or variant == "int8":
+    if known is None or not known.input_shape:
         raise RunFolderError(
-            f"{folder.path} has no files of trial {trial} yet: run the study's 'fieldtune tune' "
-            "command again to write them"
+            f"{folder.path} has no {variant} file of trial {trial}: run the study's 'fieldtune "
+            "tune' command again to write it"
         )
     import_path = [str(folder.study_folder), str(folder.path.resolve())]
+    calibration = calibration_samples(study.task, import_path) if variant == "int8" else None
     with CompileService(ArtefactCache(), import_path, folder.path / "compiler.log") as service:
         artefacts = Artefacts(study, known.input_shape, known.classes, service)
         configuration = study.full_space.configuration(summary.point(trial).configuration)
         weights = folder.load_weights(trial)
-        return service.variant(artefacts.spec(configuration), weights, variant).result()
+        spec = artefacts.spec(configuration)
+        return service.variant(spec, weights, variant, calibration).result()
 
 
 def exported_model(folder: Path, trial: int, variant: str) -> bytes:
-    """A variant of a trial on the front, checked against the SHA-256 that its card states.
+    """A variant of a trial that has files, checked against the SHA-256 that its card states.
 
     Raises:
         UsageError: the study makes no such variant.
         RunFolderError: the file or its card is missing, damaged, or another trial's.
     """
-    variants = read_card(folder, trial)
+    variants = read_card(folder, trial).variants
     if variant not in variants:
         raise UsageError(
             f"There is no variant {variant!r}{did_you_mean(variant, variants)}; this study makes "

@@ -1,4 +1,4 @@
-"""What a run rests on beside its study file: data, partition, the user's code, and versions.
+"""What a run rests on beside its study file: data, partition, a trace, the user's code, versions.
 
 It is kept in the run folder as ``fingerprint.json``. A run that goes on with something else would
 compare trials that cannot be compared.
@@ -6,10 +6,12 @@ compare trials that cannot be compared.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,7 +37,8 @@ class Fingerprint(BaseModel):
         classes: number of classes.
         data: of samples, labels and owners; of a study on devices it is not known.
         partition: of which sample is which client's.
-        sources: key of ``[task]`` -> module -> of its source.
+        trace: of the file that says when simulated clients are there.
+        sources: key of ``[task]``, or ``server.aggregation`` -> module -> of its source.
         versions: package -> version.
     """
 
@@ -45,12 +48,17 @@ class Fingerprint(BaseModel):
     classes: int = 0
     data: str = ""
     partition: str = ""
+    trace: str = ""
     sources: Mapping[str, Mapping[str, str]] = {}
     versions: Mapping[str, str] = {}
 
 
 def fingerprint(
-    study: StudyConfig, member: Description, facts: DataFacts | None, import_path: Sequence[str]
+    study: StudyConfig,
+    member: Description,
+    facts: DataFacts | None,
+    import_path: Sequence[str],
+    base: Path = Path(),
 ) -> Fingerprint:
     """The fingerprint of a study as it is now.
 
@@ -59,9 +67,13 @@ def fingerprint(
         member: a client of the fleet.
         facts: of the data; None on devices.
         import_path: the folders in which the user's modules are found.
+        base: folder of the study file, in which a trace lies.
     """
+    availability = study.fleet.availability
+    trace = base / availability.file if facts and availability and availability.file else None
     of_models = [name for name in study.task.models if ":" in name]
     of_metric = [study.task.metric] if study.task.own_metric else []
+    of_aggregation = [study.server.aggregation] if study.server.own_aggregation else []
     versions = {**package_versions(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -73,9 +85,14 @@ def fingerprint(
         classes=member.classes,
         data=facts.data_sha256 if facts else "",
         partition=facts.partition_sha256 if facts else "",
+        trace=hashlib.sha256(trace.read_bytes()).hexdigest() if trace else "",
         sources={
             key: dict(_hashes(names, import_path))
-            for key, names in (("model", of_models), ("metric", of_metric))
+            for key, names in (
+                ("model", of_models),
+                ("metric", of_metric),
+                ("server.aggregation", of_aggregation),
+            )
             if names
         },
         versions=versions,
@@ -139,13 +156,16 @@ def read_fingerprint(folder: RunFolder) -> Fingerprint | None:
 
 def differences(before: Fingerprint, now: Fingerprint) -> Iterator[Change]:
     """What has changed; a thing that one of them does not know counts as unchanged."""
-    for key in ("data", "partition"):
+    for key, name in (
+        ("data", "data"), ("partition", "partition"), ("trace", "fleet.availability.file"),
+    ):  # fmt: skip
         a, b = getattr(before, key), getattr(now, key)
         if a and b and a != b:
-            yield Change(key=key, before=a[:12], after=b[:12])
+            yield Change(key=name, before=a[:12], after=b[:12])
     for key in before.sources.keys() & now.sources.keys():
         for module, a, b in _changed(before.sources[key], now.sources[key]):
-            yield Change(key=f"source of task.{key} ({module})", before=a[:12], after=b[:12])
+            name = key if "." in key else f"task.{key}"
+            yield Change(key=f"source of {name} ({module})", before=a[:12], after=b[:12])
     for package, a, b in _changed(before.versions, now.versions):
         yield Change(key=f"version of {package}", before=a, after=b)
 

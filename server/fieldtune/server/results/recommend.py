@@ -8,17 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.outcomes.decision import Candidate, Decision, Gain, Rated, decide, gain
-from fieldtune.server.results.schema import (
+from fieldtune.server.outcomes.decision import (
+    Candidate,
+    Decision,
+    Gain,
+    Rated,
+    beside_defaults,
+    decide,
+    gain,
+    unsure_of,
+)
+from fieldtune.server.results.schema import Point
+from fieldtune.server.results.stored_choices import (
     Against,
     Alternative,
     GainOf,
-    Point,
     Recommendation,
     Standing,
 )
 from fieldtune.server.study.decision_options import DecisionSection
-from fieldtune.server.study.objectives import Objective
+from fieldtune.server.study.objectives import MEASURES, Objective
 
 MOST_ALTERNATIVES = 5
 Compared = Mapping[str, Mapping[int, Estimate]]
@@ -32,6 +41,7 @@ def recommend(
     device: str,
     options: DecisionSection | None = None,
     compared: Compared | None = None,
+    dominated: Sequence[Point] = (),
 ) -> Recommendation | None:
     """The point to use on a device type; None where none fits it.
 
@@ -40,11 +50,13 @@ def recommend(
         defaults: the study's own configuration; None where it was not trained.
         objectives: of the study.
         device: the device type, whose own costs count.
-        options: ``[decision]`` of the study file; None for its defaults.
+        options: ``[decision]`` of the study file, of which the device type's own weights count;
+            None for its defaults.
         compared: learned values with the interval of the model alone, which is narrower than the
             one that the points show; None to compare by the latter.
+        dominated: trials to rate for narrower limits; none of them is recommended.
     """
-    options = options or DecisionSection()
+    options = (options or DecisionSection()).for_device(device)
     points = {point.trial: point for point in [*front, *([defaults] if defaults else [])]}
     candidates = {
         trial: _candidate(point, objectives, device, compared or {})
@@ -56,9 +68,13 @@ def recommend(
         return None
     chosen = decision.chosen
     against = own if decision.against_defaults else None
+    # Another confidence may compare with the defaults where this one does not.
+    beside = beside_defaults(list(candidates.values()), own, objectives, options)
+    rated_of = {each.candidate.trial: each for each in beside}
+    behind = [_candidate(each, objectives, device, compared or {}) for each in dominated]
     return Recommendation(
         trial=chosen.candidate.trial,
-        why=_why(decision, own, objectives),
+        why=_why(decision, own, objectives) + _weighted(objectives, options),
         against_defaults=[_beside(each, chosen.candidate, against) for each in objectives]
         if against
         else [],
@@ -69,9 +85,31 @@ def recommend(
             for each in _worth_showing(decision, own, objectives)
         ],
         standings=[
-            Standing(trial=each.candidate.trial, no_worse=each.no_worse, counted=dict(each.counted))
+            _standing(rated_of[each.candidate.trial] if own else each, own, objectives)
             for each in decision.rated
         ],
+        dominated=[
+            _standing(each, own, objectives)
+            for each in beside_defaults(behind, own, objectives, options)
+        ],
+    )
+
+
+def _standing(
+    rated: Rated, defaults: Candidate | None, objectives: Sequence[Objective]
+) -> Standing:
+    return Standing(
+        trial=rated.candidate.trial,
+        no_worse=rated.no_worse,
+        runs=rated.candidate.runs,
+        is_defaults=defaults is not None and rated.candidate.trial == defaults.trial,
+        counted=dict(rated.counted),
+        unsure={
+            each.name: {
+                name: float(f"{by:.6g}") for name, by in unsure_of(rated.candidate, each).items()
+            }
+            for each in objectives
+        },
     )
 
 
@@ -136,15 +174,18 @@ def _alternative(
 
 
 def _why_not(rated: Rated, gains: Mapping[str, Gain], options: DecisionSection) -> str:
+    if not rated.allowed and (rated.no_worse or 0.0) >= options.confidence:
+        return "run only once, while others were run again"
     if not rated.allowed:
         return (
-            f"no worse than the defaults on what is learned with probability {rated.no_worse:.2f} "
-            f"only; {options.confidence:g} is asked for"
+            "no worse than the defaults on what is learned with probability "
+            f"{_probability(rated.no_worse)} only; {options.confidence:g} is asked for"
         )
     if all(each.within_noise for each in gains.values()):
         return "cannot be told from the recommended one"
-    worse = [name for name, each in gains.items() if not each.within_noise and each.log < 0]
-    better = [name for name, each in gains.items() if not each.within_noise and each.log > 0]
+    clear = {_named(MEASURES[n]): each.log for n, each in gains.items() if not each.within_noise}
+    worse = [name for name, log in clear.items() if log < 0]
+    better = [name for name, log in clear.items() if log > 0]
     if worse and better:
         return f"better on {_listed(better)}, which does not make up for {_listed(worse)}"
     return f"worse on {_listed(worse)}" if worse else "its gains are less certain"
@@ -166,15 +207,15 @@ def _why(decision: Decision, defaults: Candidate | None, objectives: Sequence[Ob
             return "these are the study's defaults: nothing else fits"
         if not allowed:
             return (
-                "these are the study's defaults: of no other point is it sure enough that it "
-                "predicts as well"
+                "these are the study's defaults: for no other point is it certain enough that "
+                "it predicts as well"
             )
         return "these are the study's defaults: no point that predicts as well is worth more"
     groups: dict[str, list[str]] = {"better": [], "equal": [], "worse": []}
     for each in objectives:
         found = chosen.gains[each.name]
         kind = "equal" if found.within_noise else "better" if found.log > 0 else "worse"
-        groups[kind].append(each.name)
+        groups[kind].append(_named(each))
     said = [
         f"{verb} {_listed(groups[kind])}"
         for kind, verb in (
@@ -185,14 +226,33 @@ def _why(decision: Decision, defaults: Candidate | None, objectives: Sequence[Ob
         if groups[kind]
     ]
     text = ", ".join(said) if groups["better"] else f"{', '.join(said)} as the defaults"
-    learned = [each.name for each in objectives if each.learned]
+    learned = [_named(each) for each in objectives if each.learned]
     if learned and chosen.no_worse is not None:
-        text += f"; no worse on {_listed(learned)} with probability {chosen.no_worse:.2f}"
+        text += f"; no worse on {_listed(learned)} with probability {_probability(chosen.no_worse)}"
     if allowed > 1:
         text += f"; the largest joint gain of {allowed} such points"
     elif len(rest) > 1:
         text += "; of no other point is that sure enough"
     return text
+
+
+def _named(objective: Objective) -> str:
+    """An objective in a sentence."""
+    return objective.label.lower()
+
+
+def _weighted(objectives: Sequence[Objective], options: DecisionSection) -> str:
+    """The weights other than 1; empty where there are none."""
+    weights = {each.name: options.weight(each.name) for each in objectives}
+    said = [f"{name} {weight:g}" for name, weight in weights.items() if weight != 1]
+    return f" (weights: {', '.join(said)})" if said else ""
+
+
+def _probability(found: float | None) -> str:
+    """To two decimals, and never as certain."""
+    if found is None or found < 0.005:
+        return "below 0.01"
+    return "above 0.99" if found > 0.995 else f"{found:.2f}"
 
 
 def _listed(names: Sequence[str]) -> str:

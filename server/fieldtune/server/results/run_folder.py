@@ -19,14 +19,16 @@ from pydantic import ValidationError
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
+from fieldtune.profiles.common.text import printable
 from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.results.checkpoints import Checkpoint
+from fieldtune.server.results.consistent import contradiction
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.changes import identity, steered
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study, parse_study
 
-_STUDY_FOLDER = ".study-folder"
+_STUDY_FOLDER, _STUDY_FILE = ".study-folder", ".study-file"
 _TRIAL_NAME = re.compile(r"trial-(\d+)")
 _WRITE_ANEW = "run the study's 'fieldtune tune' command again to write it anew"
 _HINT = "choose another folder with --out, or remove this one"
@@ -130,9 +132,10 @@ class RunFolder:
         except (OSError, ValueError):
             return self.path
 
-    def note_study_folder(self, folder: Path) -> None:
-        """Store the folder of the study file."""
-        self.write(_STUDY_FOLDER, os.fsencode(folder.resolve()))
+    def note_study_file(self, file: Path) -> None:
+        """Store where the study file is."""
+        self.write(_STUDY_FOLDER, os.fsencode(file.parent.resolve()))
+        self.write(_STUDY_FILE, os.fsencode(file.name))
 
     @property
     def identity(self) -> str:
@@ -199,9 +202,20 @@ class RunFolder:
             if sha256 and hashlib.sha256(packed).hexdigest() != sha256:
                 raise ValueError("their SHA-256 is not the one in study.db")
             weights: Weights = np.load(io.BytesIO(packed), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as lost:
-            raise RunFolderError(f"The weights of trial {trial} cannot be read: {lost}") from None
+        except Exception as lost:  # NumPy raises almost anything over damaged bytes
+            why = printable(str(lost), 200)
+            raise RunFolderError(f"The weights of trial {trial} cannot be read: {why}") from None
         return weights
+
+
+def study_file_of(run: Path) -> Path:
+    """The study file that a run was started with; its frozen copy where that is gone."""
+    try:
+        folder, name = ((run / each).read_bytes() for each in (_STUDY_FOLDER, _STUDY_FILE))
+        file = Path(os.fsdecode(folder)) / os.fsdecode(name)
+        return file if file.is_file() else run / "study.toml"
+    except (OSError, ValueError):
+        return run / "study.toml"
 
 
 def read_result(folder: Path, name: str) -> str:
@@ -230,12 +244,15 @@ def read_summary(folder: Path, name: str = "pareto.json") -> Summary:
     """
     text = read_result(folder, name)
     try:
-        return Summary.model_validate_json(text)
+        summary = Summary.model_validate_json(text)
+        why = contradiction(summary)
     except ValidationError as wrong:
+        why = printable(first_error(wrong, Summary, quotes=False).lstrip(": "))
+    if why:
         raise RunFolderError(
-            f"{folder / name} is damaged or of another version "
-            f"({first_error(wrong, Summary, quotes=False).lstrip(': ')}): {_WRITE_ANEW}"
-        ) from None
+            f"{folder / name} is damaged or of another version ({why}): {_WRITE_ANEW}"
+        )
+    return summary
 
 
 def trial_name(trial: int) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.compiler.manifest import Variant
+from fieldtune.server.results.stored_choices import DecisionRule, Recommendation
+from fieldtune.server.results.stored_files import VariantFile
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.objectives import StoredObjective
 from fieldtune.server.study.space import Value
@@ -30,6 +32,14 @@ class OnDevice(_Model):
     profile does not tell."""
     slack: dict[str, float]
     """Limit -> used / cap - 1."""
+    needs: dict[str, tuple[float, float, float]] = {}
+    """Limit -> what a client needs of it: a constant, per call of ``train`` in a round, and per
+    training sample of the client; by it narrower limits are judged. Empty in files of versions that
+    did not tell, and of device types to which the study was retargeted."""
+
+    used: dict[str, list[float]] = {}
+    """Limit -> what a client needs of it with each number of samples in :attr:`Summary.samples`, in
+    the place of ``needs``: of an algorithm that has work of its own, beyond calls of ``train``."""
 
     @property
     def fits(self) -> bool:
@@ -39,35 +49,16 @@ class OnDevice(_Model):
         return max(self.slack.values(), default=-1.0) <= 0
 
 
-class ClassCounts(_Model):
-    """For each class, over the test samples of all clients."""
+class DeviceSeen(_Model):
+    """What one real device did in the trials of a study."""
 
-    hits: list[int]
-    """Samples correctly predicted as it."""
-    predicted: list[int]
-    """Samples predicted as it."""
-    actual: list[int]
-    """Samples that belong to it."""
-
-
-class VariantFile(_Model):
-    """A deployable conversion of a point's model, measured again after it was converted."""
-
-    bytes: int
-    sha256: str
-    measures: dict[str, float]
-    """Over the clients' test samples, by the converted file itself."""
-    test_samples: int
-    inference_ms: dict[str, float] = {}
-    """Device type -> median over its clients of what each measured; those that were throttled or
-    swapping are left out. Simulated where the study is."""
-    inference_mj: dict[str, float] = {}
-    """Device type -> millijoules of an inference likewise; absent where no device tells its
-    power."""
-    client_errors: dict[str, list[float]] = {}
-    """Device type -> the error of each of its clients, the smallest first."""
-    classes: ClassCounts | None = None
-    """None where there are none, and in files of versions that did not count them."""
+    updates: int
+    """Number of its updates that were compared with those of the others."""
+    update_norm: float | None
+    """Geometric mean of these updates' norms, each as a multiple of the median norm of the updates
+    of that training; None without any."""
+    failures: dict[str, int]
+    """Kind of failure -> how many requests to it ended in it."""
 
 
 class Point(_Model):
@@ -87,8 +78,25 @@ class Point(_Model):
     losses: list[float] = []
     """Of each round of the first of these trials, the median client's training loss."""
     devices: dict[str, OnDevice]
+    calls: tuple[int, int, int] | None = None
+    """Batch size, local epochs, and samples that a call of ``train`` takes at most: from them
+    follows how often a client calls it in a round."""
     variants: dict[str, VariantFile] = {}
     """What there is to deploy; filled when the study ends."""
+
+
+def personal_steps(points: Iterable[Point]) -> str:
+    """What errors after personal steps say of a file, as sentences; empty where there are none."""
+    steps = sorted({int(point.configuration.get("personal_steps", 0)) for point in points})
+    if not any(steps):
+        return ""
+    count = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+    return (
+        f"Learned figures are after {count} personal steps: before it is evaluated, each client "
+        "trains the global weights for that many steps on its own samples. The files hold the "
+        "global model, without these steps, and their figures are its own. Only a device that "
+        "trains on has the personal model; deploying a file does not make it."
+    )
 
 
 class Reported(_Model):
@@ -133,87 +141,16 @@ class Share(_Model):
     of: float
 
 
-class Against(_Model):
-    """One objective of a recommendation beside the study's defaults."""
+class PrivacySpent(_Model):
+    """Epsilon for a device that could take part in everything, with updates averaged with noise."""
 
-    objective: str
-    value: float
-    default: float
-    better: bool
-
-
-class GainOf(_Model):
-    """How much better one objective of a point is than that of another, on one device type."""
-
-    log: float
-    """``ln(other / this)``, of a share to be maximised ``ln((1 - other) / (1 - this))``: 0.69 is
-    half the error, the energy or the latency; below 0 this point is worse."""
-    noise: float
-    """A gain of up to this size, either way, may be none: what the model cannot tell of learned
-    values, or the cost model of two configurations on one device."""
-    counted: float
-    """What is left of the gain given its noise, which is what is promised."""
-    within_noise: bool
-
-
-class Alternative(_Model):
-    """Another point that a device type could use, and its price against the recommended one."""
-
-    trial: int
-    no_worse: float | None
-    """Probability of being no worse than the defaults on what is learned; None without defaults."""
-    gains: dict[str, GainOf]
-    """Objective -> gain over the recommended point; below 0 this one is worse."""
-    why_not: str
-    """Why it is not recommended."""
-
-
-class Standing(_Model):
-    """A point that fits a device type, and what the decision makes of it.
-
-    The recommended point is the one with the largest sum of ``counted`` times the objectives'
-    weights, of those with ``no_worse`` of at least the confidence, or where that is None of all.
-    """
-
-    trial: int
-    no_worse: float | None
-    counted: dict[str, float]
-
-
-class Recommendation(_Model):
-    """The point to deploy on a device type."""
-
-    trial: int
-    """Of the front, or that of the defaults."""
-    why: str
-    against_defaults: list[Against]
-    no_worse: float | None = None
-    """Probability of being no worse than the defaults on what is learned; None without defaults."""
-    gains: dict[str, GainOf] = {}
-    """Objective -> gain over the defaults; empty without defaults."""
-    alternatives: list[Alternative] = []
-    """Three to five where there are so many, the best first."""
-    standings: list[Standing] = []
-    """All points that fit the device type, the best first; by them other weights choose."""
-
-    def best(self, weights: Mapping[str, float], confidence: float) -> int | None:
-        """The trial that other weights and another confidence choose; None where none may be."""
-        allowed = [e for e in self.standings if e.no_worse is None or e.no_worse >= confidence]
-        found = max(
-            allowed,
-            key=lambda each: sum(weights.get(n, 1.0) * c for n, c in each.counted.items()),
-            default=None,
-        )
-        return found.trial if found else None
-
-
-class DecisionRule(_Model):
-    """``[decision]`` of the study file, by which points were recommended."""
-
-    weights: dict[str, float]
-    """Of each objective."""
-    tolerance: float
-    confidence: float
+    delta: float
+    largest: float
+    """Of the trial that spent most."""
+    study: float
+    """Of all trials so far together, of those too that were stopped or failed."""
+    trials: int
+    """That were sent to devices."""
 
 
 class Outlook(_Model):
@@ -245,6 +182,9 @@ class Attempt(_Model):
     """Rounds -> learned objectives then: at each rung that was reached, and at the end."""
     spent: dict[str, float] = {}
     """On all devices together: ``device_s``, ``energy_j`` and ``sent_bytes``, where known."""
+    timing: dict[str, float] = {}
+    """``time_s``, ``idle_s`` and ``wasted_s``, as in
+    :class:`~fieldtune.server.outcomes.trial.Timing`; empty where they are not known."""
 
 
 class Summary(_Model):
@@ -258,6 +198,16 @@ class Summary(_Model):
     metric: str
     devices: dict[str, int]
     """Device type -> clients of the fleet; 0 where none was there, and all is predicted."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes in the order of their numbers; empty where none are known."""
+    partition: str = ""
+    """How simulated clients' samples were distributed, in words; empty on devices, and in files of
+    versions that did not tell."""
+    samples: dict[str, list[tuple[int, int]]] = {}
+    """Device type -> numbers of training samples, each with how many of its clients have so many;
+    empty in files of versions that did not tell."""
+    coverage: float = 1.0
+    """Share of the fleet that must be able to take part in a trial."""
     simulated: bool
     """Whether costs are simulated from profiles rather than measured on devices."""
     trials: int
@@ -266,6 +216,11 @@ class Summary(_Model):
     stopped: int = 0
     """Trials that a rung ended."""
     front: list[Point]
+    dominated: list[Point] = []
+    """Trials that the front dominates, and which narrower limits may bring onto it. Of more than
+    200, only those for which no other trial is at least as good in everything and needs no more of
+    any limit. Empty in files of versions that did not tell, and of device types to which the study
+    was retargeted."""
     recommended: dict[str, Recommendation]
     defaults: Point | None
     """The study file's own defaults, where they could be trained."""
@@ -280,6 +235,10 @@ class Summary(_Model):
     """Kind of failure -> how many messages to clients ended in it, over all trials."""
     refused: dict[str, dict[str, int]] = {}
     """Device -> reason -> how many of its reports were refused, or its updates scaled down."""
+    seen: dict[str, DeviceSeen] = {}
+    """Device of a real fleet -> what it did; empty where clients are simulated."""
+    privacy: PrivacySpent | None = None
+    """None where updates are averaged without noise."""
     changes: list[Changes] = []
     """What a person changed in the study while it ran."""
     importance: dict[str, dict[str, float]] = {}
@@ -295,19 +254,32 @@ class Summary(_Model):
     ones are measured, or simulated where the clients are; costs are predicted from profiles."""
 
     @property
+    def exported(self) -> list[Point]:
+        """The points whose files a study writes: the recommended ones, and the defaults."""
+        trials = {chosen.trial for chosen in self.recommended.values()}
+        if self.defaults is not None:
+            trials.add(self.defaults.trial)
+        return [point for point in self.stored if point.trial in trials]
+
+    @property
     def deployable(self) -> list[Point]:
-        """The points of which there are files: the front, and the defaults if not on it."""
+        """The front, and the defaults if not on it."""
         on_front = {point.trial for point in self.front}
         extra = self.defaults is not None and self.defaults.trial not in on_front
         return [*self.front, *([self.defaults] if self.defaults and extra else [])]
 
+    @property
+    def stored(self) -> list[Point]:
+        """All trials of which there is a point."""
+        return [*self.deployable, *self.dominated]
+
     def point(self, trial: int) -> Point:
-        """A trial of the front, or the defaults.
+        """A trial of the front, the defaults, or a dominated trial that is stored.
 
         Raises:
-            KeyError: it is neither.
+            KeyError: it is none of them.
         """
-        found = next((each for each in self.deployable if each.trial == trial), None)
+        found = next((each for each in self.stored if each.trial == trial), None)
         if found is None:
             raise KeyError(trial)
         return found

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from fieldtune.server.outcomes.figures import figures
-from fieldtune.server.outcomes.trial import Failed, Outcome, Stopped, Trained
+from fieldtune.server.outcomes.trial import Failed, Outcome, Stopped, Timing, Trained
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import COST_MEASURES
+
+_TIMES = tuple(each.name for each in fields(Timing))
 
 
 def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
@@ -33,7 +36,7 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(
         ["number", "state", "phase", *parameters, *columns,
-         "rounds", "test_samples", "device_s", "seed", "reason"]
+         "rounds", "test_samples", "device_s", *_TIMES, "seed", "reason"]
     )  # fmt: skip
     for outcome in outcomes:
         configuration = outcome.proposal.configuration.flat()
@@ -52,14 +55,13 @@ def trials_csv(study: StudyConfig, outcomes: Sequence[Outcome]) -> str:
 
 
 def _training(outcome: Outcome) -> list[Any]:
-    """Rounds, test samples, device seconds, seed and reason."""
-    if isinstance(outcome, Failed):
-        return ["", "", "", "", outcome.reason]
+    """Rounds, test samples, device seconds, times, seed and reason."""
     if not isinstance(outcome, Trained):
-        return ["", "", "", "", ""]
+        return [*[""] * (4 + len(_TIMES)), outcome.reason if isinstance(outcome, Failed) else ""]
     learned, reason = outcome.learned, str(outcome.learned.choice or "")
     if isinstance(outcome, Stopped):
         there = [f"{name} {value:.6g}" for name, value in outcome.objectives.items()
                  if name in learned.measures]  # fmt: skip
         reason = f"not among the best after round {learned.rounds}: {', '.join(there)}"
-    return [learned.rounds, learned.samples, learned.device_s, outcome.seed, reason]
+    times = [getattr(learned.timing, name, "") for name in _TIMES]
+    return [learned.rounds, learned.samples, learned.device_s, *times, outcome.seed, reason]

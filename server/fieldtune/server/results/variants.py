@@ -1,4 +1,4 @@
-"""Deployable files for the points of the front, each measured again on the clients' test data.
+"""Deployable files of recommended points and the defaults, each measured on the clients' test data.
 
 Converting changes a model, int8 most. So every variant is sent to the clients that took part and
 evaluated there as it would be deployed; what they count is written beside its size. Of a study that
@@ -12,110 +12,32 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
 from fieldtune.client.contract.messages import Description, EvaluateReport, VariantRequest
-from fieldtune.profiles.common.errors import DataError, RunFolderError
+from fieldtune.profiles.common.errors import DataError
 from fieldtune.profiles.common.load_object import load_object, searching
 from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.federation.fedavg import NothingLearnedError, Report, evaluation
+from fieldtune.server.federation.evaluation import evaluation
+from fieldtune.server.federation.exchange import Report
 from fieldtune.server.federation.fleet import Addressed, Fleet
 from fieldtune.server.federation.per_client import per_client
 from fieldtune.server.federation.plausible import Asked, Bounds
+from fieldtune.server.federation.tally import NothingLearnedError
 from fieldtune.server.federation.worklists import worked_off
 from fieldtune.server.outcomes.trial import Completed, Outcome
-from fieldtune.server.results.card import card_json, card_md
-from fieldtune.server.results.run_folder import RunFolder, trial_name
-from fieldtune.server.results.schema import ClassCounts, Point, Summary, VariantFile
+from fieldtune.server.results.card import card_data, card_json
+from fieldtune.server.results.model_files import card_path, variant_path, written_variants
+from fieldtune.server.results.run_folder import RunFolder
+from fieldtune.server.results.schema import Point
+from fieldtune.server.results.stored_files import ClassCounts, DeviceError, VariantFile
 from fieldtune.server.study.artefacts import Artefacts
-
-_REMEDY = "run the study's 'fieldtune tune' command again to write it anew"
-
-
-def variant_path(trial: int, variant: str) -> str:
-    """Where a variant lies in the run folder."""
-    return f"models/{trial_name(trial)}/{variant}.tflite"
-
-
-class Card(BaseModel):
-    """What fieldtune itself reads of a trial's ``card.json``; its other keys are for people."""
-
-    trial: int
-    variants: dict[str, VariantFile]
-
-
-def read_card(folder: Path, trial: int) -> dict[str, VariantFile]:
-    """The variants that a trial's card describes, by name.
-
-    Raises:
-        RunFolderError: the card is missing, cannot be read, is damaged, or is another trial's.
-    """
-    file = folder / card_path(trial)
-    try:
-        card = Card.model_validate_json(_read(file))
-    except ValidationError:
-        raise RunFolderError(f"{file} is damaged: {_REMEDY}") from None
-    if card.trial != trial:
-        raise RunFolderError(f"{file} describes trial {card.trial}, not trial {trial}: {_REMEDY}")
-    return card.variants
-
-
-def read_variant(folder: Path, trial: int, variant: str, sha256: str) -> bytes:
-    """A variant's file.
-
-    Args:
-        folder: of the run.
-        trial: whose model it is.
-        variant: its name.
-        sha256: of the file, in hexadecimal, as the trial's card states it.
-
-    Raises:
-        RunFolderError: the file is missing, cannot be read, or has another SHA-256.
-    """
-    file = folder / variant_path(trial, variant)
-    model = _read(file)
-    if hashlib.sha256(model).hexdigest() != sha256:
-        raise RunFolderError(
-            f"{file} is damaged or was replaced, its SHA-256 is not the one in card.json: {_REMEDY}"
-        )
-    return model
-
-
-def written_variants(folder: RunFolder, trial: int) -> dict[str, VariantFile]:
-    """The variants of a trial that are in the folder, undamaged and measured; else none."""
-    try:
-        variants = read_card(folder.path, trial)
-        for name, file in variants.items():
-            read_variant(folder.path, trial, name, file.sha256)
-    except RunFolderError:
-        return {}
-    return variants if set(variants) == set(folder.study.task.variants) else {}
-
-
-def with_variants(folder: RunFolder, summary: Summary) -> Summary:
-    """The summary with what the folder holds of each point's variants."""
-
-    def filled(point: Point) -> Point:
-        return point.model_copy(update={"variants": written_variants(folder, point.trial)})
-
-    defaults = summary.defaults and filled(summary.defaults)
-    front = [filled(point) for point in summary.front]
-    return summary.model_copy(update={"front": front, "defaults": defaults})
-
-
-def write_cards(folder: RunFolder, summary: Summary) -> None:
-    """Write ``card.md`` of every point that has files."""
-    for point in summary.deployable:
-        if point.variants:
-            text = card_md(folder.study, summary, point)
-            folder.write(f"models/{trial_name(point.trial)}/card.md", text)
+from fieldtune.server.study.task_options import TaskSection
 
 
 @dataclass
@@ -161,9 +83,11 @@ class VariantMaker:
         self._bounds = bounds
         self._classes = 0 if self._task.reconstructs else members[0].classes
         self._import_path = service.import_path
+        self._data = card_data(folder.study, members)
+        self._name_of = {member.client: member.name for member in members}
         self._profile_of = {member.client: member.profile for member in members}
 
-    def make(self, front: Sequence[Point], outcomes: Sequence[Outcome]) -> list[str]:
+    def make(self, points: Sequence[Point], outcomes: Sequence[Outcome]) -> list[str]:
         """Write and measure the variants of every point that lacks them, and its card.
 
         Returns:
@@ -171,8 +95,10 @@ class VariantMaker:
             files are written, but no card, so that they are measured when the study is resumed.
         """
         completed = {o.proposal.number: o for o in outcomes if isinstance(o, Completed)}
-        missing = [p for p in front if not written_variants(self._folder, p.trial)]
-        calibration = self._calibration() if "int8" in self._task.variants and missing else None
+        missing = [p for p in points if not written_variants(self._folder, p.trial)]
+        calibration = None
+        if "int8" in self._task.variants and missing:
+            calibration = calibration_samples(self._task, self._import_path)
         converting = [
             (point, [(name, self._convert(completed[point.trial], name, calibration))
                      for name in self._task.variants])
@@ -212,7 +138,7 @@ class VariantMaker:
 
     def _clients(self, trial: Completed) -> list[int]:
         """The clients that took part in a trial and are in the fleet; else all that are."""
-        there = [c for c in self._profile_of if not self._bounds.refusals.sits_out(c)]
+        there = {c for c in self._profile_of if not self._bounds.refusals.sits_out(c)}
         took_part = [client for client in trial.forecast.participants if client in there]
         return took_part or sorted(there)
 
@@ -242,7 +168,7 @@ class VariantMaker:
             )
             for name, model in measuring.models.items()
         }
-        card = card_json(self._folder.study, measuring.point, variants)
+        card = card_json(self._folder.study, measuring.point, variants, self._data)
         self._folder.write(card_path(measuring.point.trial), card)
 
     def _variant_file(self, model: bytes, answers: Mapping[int, Report]) -> VariantFile:
@@ -256,7 +182,19 @@ class VariantMaker:
             inference_ms=self._medians(answers, lambda report: report.inference_ms),
             inference_mj=self._medians(answers, _inference_mj),
             client_errors=self._by_profile(each.errors),
-            classes=ClassCounts(hits=each.hits, predicted=each.predicted, actual=each.actual)
+            device_errors={
+                self._name_of[client]: DeviceError(
+                    error=round(error, 6), samples=getattr(answers[client], "samples", 0)
+                )
+                for client, error in each.errors.items()
+                if self._name_of[client]
+            },
+            classes=ClassCounts(
+                hits=each.hits,
+                predicted=each.predicted,
+                actual=each.actual,
+                confusion=each.confusion,
+            )
             if each.actual
             else None,
         )
@@ -282,34 +220,26 @@ class VariantMaker:
             found[self._profile_of[client]].append(round(value, 6))
         return {profile: sorted(found[profile]) for profile in sorted(found)}
 
-    def _calibration(self) -> NDArray[np.float32]:
-        name = str(self._task.calibration)
-        with searching(self._import_path):
-            function = load_object(name, setting="task.calibration", error=DataError)
-            try:
-                samples: Any = function()
-            except Exception as failed:  # a user's function may raise anything
-                raise DataError(
-                    f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
-                ) from failed
-        return np.ascontiguousarray(samples, np.float32)
+
+def calibration_samples(task: TaskSection, import_path: Sequence[str]) -> NDArray[np.float32]:
+    """What the study's ``task.calibration`` returns: samples ``[n, *input_shape]`` for int8.
+
+    Raises:
+        DataError: there is no such function, or it fails.
+    """
+    name = str(task.calibration)
+    with searching(import_path):
+        function = load_object(name, setting="task.calibration", error=DataError)
+        try:
+            samples: Any = function()
+        except (Exception, SystemExit) as failed:  # a user's function may raise anything
+            raise DataError(
+                f"task.calibration = {name!r} raised {type(failed).__name__}: {failed}"
+            ) from failed
+    return np.ascontiguousarray(samples, np.float32)
 
 
 def _inference_mj(report: EvaluateReport) -> float | None:
     if report.energy_j is None or not report.samples:
         return None
     return 1e3 * report.energy_j / report.samples
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise RunFolderError(f"{file} is missing: {_REMEDY}") from None
-    except OSError as failed:
-        raise RunFolderError(f"{file} cannot be read ({failed.strerror}): {_REMEDY}") from None
-
-
-def card_path(trial: int) -> str:
-    """Where a trial's card lies in the run folder."""
-    return f"models/{trial_name(trial)}/card.json"

@@ -49,7 +49,7 @@ def warm_start(folder: RunFolder, given: Sequence[Path]) -> list[EarlierStudy]:
     for path, study in zip(given, studies, strict=True):
         _check_in_common(path, study, folder.study)
     if not kept:
-        if folder.database.exists():
+        if folder.database.exists() or folder.has_results:
             raise RunFolderError(
                 f"{folder.path} was started without --warm-start, which cannot be given later: "
                 "leave it out to resume, or choose another folder with --out"

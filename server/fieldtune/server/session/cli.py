@@ -38,7 +38,7 @@ def report(
         int, typer.Option(min=0, max=65535, help="Port of --live; 0 takes a free one.")
     ] = 0,
 ) -> None:
-    """Show a study's Pareto front and which trial to deploy on which device."""
+    """Show a study's front and what to deploy on each device."""
     from fieldtune.server.results.run_folder import read_result, read_summary
 
     if format is Format.csv:
@@ -73,7 +73,10 @@ def compare(
         "comparison.html"
     ),
 ) -> None:
-    """Write one page on several runs: fronts, attainment, recommendations side by side."""
+    """Write one page on several runs.
+
+    Fronts, attainment and recommendations are side by side.
+    """
     from fieldtune.profiles.common.files import write_atomically, writing
     from fieldtune.server.report.compare import compare_html, read_runs
 
@@ -83,13 +86,44 @@ def compare(
     typer.echo(f"{out}: {' against '.join(run.name for run in runs)}")
 
 
+class Tracker(StrEnum):
+    """Where ``log`` copies a run to."""
+
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+
+
+def log(
+    folder: RunDir,
+    to: Annotated[Tracker, typer.Option(help="The experiment tracker.")],
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|URI",
+            help="Where it keeps its runs: a folder, or a tracking URI of MLflow.  [default: "
+            "mlflow: its own default; tensorboard: DIR/tensorboard; wandb: ./wandb]",
+        ),
+    ] = None,
+) -> None:
+    """Copy a run into an experiment tracker.
+
+    There is a run for the study, and in it one for each trial.
+    """
+    from fieldtune.server.report.track import log_run
+
+    with Console(stderr=True).status(f"writing to {to.value}"):
+        said = log_run(folder, to.value, store)
+    typer.echo(said)
+
+
 def export(
     folder: RunDir,
     device: Annotated[str, typer.Option(metavar="PROFILE", help="Device type to deploy on.")],
     out: Annotated[Path, typer.Option(metavar="FILE.tflite", help="File to write.")],
     trial: Annotated[
         int | None,
-        typer.Option(min=0, help="A trial of the front.  [default: the recommended one]"),
+        typer.Option(min=0, help="Which trial's model.  [default: the recommended one]"),
     ] = None,
     variant: Annotated[str, typer.Option(help="Which conversion of the model.")] = "fp32",
 ) -> None:
@@ -101,8 +135,9 @@ def export(
         exported_model,
         is_converted,
         results_for,
+        to_measure,
     )
-    from fieldtune.server.results.run_folder import RunFolder
+    from fieldtune.server.results.run_folder import RunFolder, read_summary
 
     summary = results_for(folder, device)
     number = chosen_trial(summary, device, trial)
@@ -115,9 +150,11 @@ def export(
     else:
         with Console(stderr=True).status(f"converting trial {number}"), RunFolder(folder) as run:
             model = converted_now(run, summary, number, variant)
+        to_come = number in {each.trial for each in to_measure(folder, read_summary(folder))}
         typer.echo(
-            f"trial {number} is converted now, and not measured on the clients yet: run the "
-            "study's 'fieldtune tune' command to its end for that", err=True,
+            f"trial {number} is converted now, and not measured on the clients"
+            + (" yet: run the study's 'fieldtune tune' command to its end for that" if to_come else
+               ": only files of recommended trials and of the defaults are"), err=True,
         )  # fmt: skip
     with writing(out, "try again"):
         if out.exists() and not out.is_file():

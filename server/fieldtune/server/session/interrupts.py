@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP end a study alike, and are never lost.
 
 Python drops an exception that is raised while it runs a finalizer (``__del__``), KeyboardInterrupt
-included; here it is raised again at the next event.
+included; here it is raised again at the next event. Pydantic replaces one that is raised while it
+writes JSON by an error of its own, which ends a study all the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+
+from pydantic_core import PydanticSerializationError
 
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.session.progress import Display
@@ -36,6 +39,12 @@ class Interrupts:
         if self.received in (None, signal.SIGINT):
             return "interrupted"
         return f"interrupted by {self.received.name}"
+
+    def ended(self, error: BaseException) -> bool:
+        """Whether a study that ends with this error was interrupted: see this module's text."""
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        return self.received is not None and isinstance(error, PydanticSerializationError)
 
     def watching(self, display: Display) -> InterruptibleDisplay:
         """The display, at whose events an interrupt that was lost is raised again."""

@@ -8,11 +8,11 @@ study however fast the clients are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fieldtune.server.costs.architecture_costs import Calibration
 from fieldtune.server.costs.budget import Budget
-from fieldtune.server.costs.calibration import Calibrator, finished_before
+from fieldtune.server.costs.calibration import Calibrator, finished_before, was_sent
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.rescore import Rescorer
 from fieldtune.server.outcomes.trial import Infeasible, Outcome
@@ -41,6 +41,12 @@ class Knowledge:
         self._calibrator, self._rescorer = Calibrator(), Rescorer(costs)
         self._budget, self._share = Budget(study.study), math.nan
         self._calibrated: tuple[int, Calibration] = (-1, {})
+        self._history: Sequence[Outcome] = ()
+        self._sent, self._not_infeasible = list[Outcome](), 0
+        """Of ``_history``: the trials that were sent to devices; the number of all but infeasible
+        ones."""
+        self._finished: dict[tuple[float, frozenset[int]], list[Outcome]] = {}
+        """What was found since a trial was started or told."""
         self._infeasible: set[int] = set()
         """Numbers of infeasible trials since the whole space was last searched."""
         for outcome in tuner.history():
@@ -49,8 +55,11 @@ class Knowledge:
 
     def finished_before(self, number: float, in_flight: Iterable[int]) -> list[Outcome]:
         """Outcomes that were known when a trial was proposed, without infeasible ones."""
-        parallel = self._study.study.parallel
-        return finished_before(number, self._tuner.history(), set(in_flight), parallel)
+        at = number, frozenset(in_flight)
+        if at not in self._finished:
+            parallel = self._study.study.parallel
+            self._finished[at] = finished_before(number, self._told()[0], at[1], parallel)
+        return self._finished[at]
 
     def calibration(self, number: float, in_flight: Iterable[int]) -> Calibration:
         """Fitted to what devices had reported when a trial was proposed."""
@@ -66,7 +75,18 @@ class Knowledge:
 
     def sent(self) -> int:
         """Number of finished trials without infeasible ones: what ``study.trials`` counts."""
-        return sum(not isinstance(each, Infeasible) for each in self._tuner.history())
+        return self._told()[1]
+
+    def _told(self) -> tuple[list[Outcome], int]:
+        """Outcomes of trials that were sent, and the number of all but infeasible ones."""
+        history, seen = self._tuner.history(), len(self._history)
+        if history[:seen] != self._history:  # compares by identity first
+            self._sent, self._not_infeasible, seen = [], 0, 0
+        further = history[seen:]
+        self._sent += [each for each in further if was_sent(each)]
+        self._not_infeasible += sum(not isinstance(each, Infeasible) for each in further)
+        self._history = history
+        return self._sent, self._not_infeasible
 
     def budget_used(self, in_flight: Iterable[int]) -> float:
         """Used share of the budget that is closest to exhausted; 1 or more where one is used up."""
@@ -77,8 +97,9 @@ class Knowledge:
         return self._share
 
     def trials_changed(self) -> None:
-        """A trial was started or told: compute the used budget anew."""
+        """A trial was started or told: what is known is found anew."""
         self._share = math.nan
+        self._finished.clear()
 
     def many_infeasible(self, number: int) -> bool:
         """Note an infeasible trial; whether it completes ``INFEASIBLE_IN_A_ROW`` in a row.

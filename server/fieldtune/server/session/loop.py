@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
@@ -27,8 +27,6 @@ from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.feasible_space import find_feasible
 from fieldtune.server.costs.known_costs import KnownCosts
-from fieldtune.server.federation.fedavg import Exchange
-from fieldtune.server.federation.fedex_candidates import who_may_train
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import (
@@ -43,7 +41,8 @@ from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.knowledge import Knowledge
 from fieldtune.server.session.progress import Observer
-from fieldtune.server.session.training import Training, candidates_of, plan_of
+from fieldtune.server.session.training import Requests, Training
+from fieldtune.server.session.trainings import Trainings
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
@@ -92,11 +91,14 @@ class TuningLoop:
         in_flight: deque[Training],
     ) -> None:
         self._folder, self._study, self._tuner, self._fleet = folder, folder.study, tuner, fleet
-        self._profile_of = {member.client: member.profile for member in members}
         self._costs, self._artefacts, self._known_costs = costs, artefacts, known_costs
         self._observer, self._cpu_time, self._bounds = observer, cpu_time, bounds
         self._knowledge = Knowledge(self._study, tuner, costs)
-        self._rungs, self._schedule = Rungs(self._study), Schedule(self._study)
+        self._schedule = Schedule(self._study)
+        self._trainings = Trainings(
+            folder, members, fleet, costs, self._knowledge, Rungs(self._study), bounds, cpu_time,
+            self._numbers,
+        )  # fmt: skip
         self._in_flight = in_flight
         """Trials that are being trained, in the order of their numbers."""
         self._compiling: tuple[Proposal, Future[Artefact]] | None = None
@@ -109,8 +111,8 @@ class TuningLoop:
         Returns the clients that have joined the fleet; then another loop is to go on with it and
         the trials in flight. Empty where the study has ended.
         """
-        while self._wants_more() or self._in_flight:
-            if self._wants_more() and len(self._in_flight) < self._study.study.parallel:
+        while self.wants_more() or self._in_flight:
+            if self.wants_more() and len(self._in_flight) < self._study.study.parallel:
                 # Start the next trial before telling any outcome: what the tuner knows when it is
                 # asked must not depend on which client was faster.
                 if self._compiling is None:
@@ -129,7 +131,7 @@ class TuningLoop:
                 self._receive()
         return ()
 
-    def _wants_more(self) -> bool:
+    def wants_more(self) -> bool:
         """Whether another trial is to be asked for."""
         return self._knowledge.budget_used(self._numbers()) < 1
 
@@ -159,12 +161,18 @@ class TuningLoop:
             return "validate", defaults
         if phase != "validate":
             return phase, None
+        otherwise = self._schedule.phase(sent, used, settled=True)
+        proposals = [*in_flight, *(outcome.proposal for outcome in history[-1:])]
+        latest = max(proposals, key=lambda proposal: proposal.number, default=None)
+        if latest is None or not self._schedule.looks(sent, used, latest.phase):
+            return otherwise, None
         rescored = self._knowledge.rescored_before(math.inf, self._numbers())
         predicted = self._tuner.predict(rescored, updated, sampling=False)
-        finalist = next_finalist(self._study, rescored, history, in_flight, predicted)
-        if finalist is None:
-            return self._schedule.phase(sent, used, settled=True), None
-        return phase, finalist
+        finalist = next_finalist(
+            self._study, rescored, history, in_flight, predicted,
+            last=self._schedule.is_last(sent, used),
+        )  # fmt: skip
+        return (otherwise, None) if finalist is None else (phase, finalist)
 
     # 2. Predict costs and check the limits
 
@@ -196,26 +204,7 @@ class TuningLoop:
 
     def _start_training(self, proposal: Proposal, forecast: Forecast, artefact: Artefact) -> None:
         """Send the first round's requests to the clients."""
-        calibration = self._knowledge.calibration(proposal.number, self._numbers())
-        candidates = candidates_of(
-            self._study, proposal, forecast, lambda other: self._costs.forecast(other, calibration)
-        )
-        participants = tuple(who_may_train(candidates))
-
-        def goes_on(rounds: int, measures: Mapping[str, float]) -> bool:
-            others = self._knowledge.rescored_before(proposal.number, self._numbers())
-            return self._rungs.goes_on(rounds, forecast, measures, others)
-
-        plan = plan_of(
-            self._study, proposal, artefact, participants,
-            {client: self._costs.deadline_s(self._profile_of[client]) for client in participants},
-            self._rungs.rounds, goes_on, self._bounds.clipped(proposal.number),
-        )  # fmt: skip
-        expected = self._costs.expected(proposal.configuration)
-        training = Training(
-            self._study, proposal, plan, candidates, expected, artefact.model,
-            self._bounds, self._cpu_time, self._folder.checkpoint(proposal.number),
-        )  # fmt: skip
+        training = self._trainings.of(proposal, forecast, artefact)
         self._in_flight.append(training)
         self._knowledge.trials_changed()
         self._send(training, training.begin())
@@ -225,25 +214,29 @@ class TuningLoop:
         if any(training.waiting_for for training in self._in_flight):
             for reply in self._fleet.receive(_WAIT_S):
                 self._accept(reply)
+            for training in self._in_flight:
+                self._send(training, training.look())
         elif self._compiling is not None:
             wait_for([self._compiling[1]], timeout=_WAIT_S)
 
     def _accept(self, reply: Reply) -> None:
-        """Pass a report to its training; after the last one of a round, send the next round."""
-        self._bounds.hear(reply)
-        report = reply.report
-        training = next(each for each in self._in_flight if each.plan.trial == report.trial)
-        self._send(training, training.accept(reply.client, report))
+        """Pass a report to its training; after the last one of a round, send the next round.
 
-    def _send(self, training: Training, exchange: Exchange) -> None:
-        if exchange:
-            first = next(iter(exchange.values()))
-            self._observer.round_started(training.plan.trial, first.round)
+        A report on a training that has ended meanwhile came too late.
+        """
+        self._bounds.hear(reply)
+        for training in self._in_flight:
+            if training.plan.trial == reply.report.trial:
+                self._send(training, training.accept(reply.client, reply.report))
+
+    def _send(self, training: Training, requests: Requests) -> None:
+        if requests:
+            self._observer.round_started(training.plan.trial, requests[-1][1].round)
             with self._cpu_time.on("messages"):
                 self._fleet.send(
                     [
                         Addressed(client, each, training.model, training.work_s(client))
-                        for client, each in exchange.items()
+                        for client, each in requests
                     ]
                 )
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
 )
+from rich.text import Text
 
 from fieldtune.profiles.common.text import printable
 from fieldtune.server.costs.budget import Budget
-from fieldtune.server.outcomes.front import non_dominated
-from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
+from fieldtune.server.outcomes.front import RunningFront
+from fieldtune.server.outcomes.trial import Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.report.format import budget_used, counted, figure, label
 from fieldtune.server.study.config import StudyConfig
 
+_LONGEST_NAME = 24
+"""Letters of the study's name in the bar."""
 _WAIT_LINE_S = 5.0
 """From the start of a wait to the first line about it; each further pause is twice as long."""
 
@@ -45,6 +52,18 @@ class Display(Protocol):
         """A trial ended; ``trials`` are all so far, re-evaluated with the latest calibration."""
 
 
+class _Bar(Progress):
+    """The bar, and below it what is waited for, in as many lines as it takes."""
+
+    waits_for = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is drawn."""
+        yield from super().get_renderables()
+        if self.waits_for:
+            yield Text(self.waits_for)
+
+
 class ProgressDisplay:
     """Progress on stderr: a live bar on a terminal, else one line per trial.
 
@@ -67,29 +86,26 @@ class ProgressDisplay:
         """When the next line about a wait is due, and the pause after it in seconds."""
         self._study, self._console = study, console
         self._sent = [outcome for outcome in earlier if not isinstance(outcome, Infeasible)]
-        self._budget = Budget(study.study)
+        self._budget, self._front = Budget(study.study), RunningFront(study)
         self._infeasible = len(earlier) - len(self._sent)
         self._rounds: dict[int, int] = {}
         self._began, self._done_before = clock(), len(self._sent)
         self._share_before = self._budget.share(len(self._sent), self._sent)
-        self._bar = Progress(
+        self._bar = _Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("trials"),
-            TextColumn("{task.fields[rounds]}"),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[waiting]}"),
+            _PartsColumn("left", "rounds"),
             console=console,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            study.study.name,
+            _shortened(study.study.name),
             total=study.study.trials,
             completed=len(self._sent),
             rounds="starting",
             left="",
-            waiting="",
         )
 
     def __enter__(self) -> ProgressDisplay:
@@ -109,10 +125,10 @@ class ProgressDisplay:
     def waiting(self, sentence: str) -> None:
         """Show what is being waited for; an empty string ends the wait.
 
-        On a terminal it is part of the bar. Elsewhere it is a line after 5 s, and again after
+        On a terminal it is below the bar. Elsewhere it is a line after 5 s, and again after
         another 10 s, 20 s and so on, which keeps the log of a long wait short.
         """
-        self._bar.update(self._task, waiting=f"· {sentence}" if sentence else "")
+        self._bar.waits_for = printable(sentence)
         if not sentence or self._console.is_terminal:
             self._wait_line = None
             return
@@ -143,8 +159,7 @@ class ProgressDisplay:
                 f"{self._so_far()}"
             )
             return
-        feasible = [o for o in trials if isinstance(o, Completed) and o.forecast.feasible]
-        front = non_dominated(self._study, feasible)
+        front = self._front.of(trials)
         values = [_shown(name, value) for name, value in outcome.objectives.items()]
         best = _shown(*next(iter(front[0].objectives.items()))) if front else "none feasible"
         how = outcome.learned.choice or outcome.proposal.phase or "trained"
@@ -174,7 +189,44 @@ class ProgressDisplay:
         return f"{(1 - share) * pace:.0f} s left"
 
     def _say(self, line: str) -> None:
-        self._bar.console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+        # A terminal breaks lines anywhere; a log has them whole.
+        whole = not self._console.is_terminal
+        self._bar.console.print(printable(line), highlight=False, soft_wrap=whole, markup=False)
+
+
+class _PartsColumn(ProgressColumn):
+    """The parts of a task's state that fit, the most important first: none of them is cut."""
+
+    def __init__(self, *fields: str) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def render(self, task: Task) -> _Parts:
+        """The parts that are known."""
+        return _Parts([str(task.fields[name]) for name in self._fields if task.fields[name]])
+
+
+class _Parts:
+    """Texts in one line, as many as there is room for."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts = parts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        text = ""
+        for part in self._parts:
+            longer = f"{text} · {part}" if text else part
+            if cell_len(longer) > options.max_width:
+                break
+            text = longer
+        yield Text(text, no_wrap=True, overflow="crop")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, cell_len(" · ".join(self._parts)))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _shown(name: str, value: float) -> str:

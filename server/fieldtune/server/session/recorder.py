@@ -13,6 +13,8 @@ from fieldtune.server.costs.rescore import Rescorer
 from fieldtune.server.outcomes.trial import Outcome
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import run_info
+from fieldtune.server.results.needs import with_needs
+from fieldtune.server.results.privacy_spent import privacy_spent
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.results.summarize import summarise
@@ -20,6 +22,9 @@ from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.session.progress import Display
 from fieldtune.server.tuner import Tuner
 from fieldtune.server.tuner.importance import importances
+
+_PAUSE = 20
+"""After the files are written, so many times as long as it took passes until they are again."""
 
 
 def write_results(folder: RunFolder, summary: Summary) -> None:
@@ -32,12 +37,20 @@ class Recorder:
     """Keeps the results' files up to date, and passes events on to the display.
 
     ``trials.csv``, ``pareto.json`` and ``report.html`` are rewritten as a whole, so
-    in a long study not after every trial: at most a tenth of the time is spent on it. After a kill
-    they may be out of date; ``study.db`` is not.
+    in a long study not after every trial: at most a twentieth of the time is spent on it. After a
+    kill they may be out of date; ``study.db`` is not.
     """
 
-    def __init__(self, folder: RunFolder, tuner: Tuner, costs: CostModel, display: Display) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        tuner: Tuner,
+        costs: CostModel,
+        display: Display,
+        partition: str = "",
+    ) -> None:
         self._folder, self._tuner, self._display = folder, tuner, display
+        self._costs, self._partition = costs, partition
         self._calibrator, self._rescorer = Calibrator(), Rescorer(costs)
         self._next_write = 0.0
 
@@ -51,7 +64,7 @@ class Recorder:
             self.write()
         evaluated, _ = self.evaluated()
         number = outcome.proposal.number
-        now = next(each for each in evaluated if each.proposal.number == number)
+        now = next(each for each in reversed(evaluated) if each.proposal.number == number)
         self._display.trial_ended(now, evaluated)
 
     def evaluated(self) -> tuple[list[Outcome], Calibration]:
@@ -76,11 +89,21 @@ class Recorder:
             self._tuner.predict(evaluated, known),
             self._tuner.changes,
             self._tuner.predict(evaluated, sampling=False),
+            dominated=True,
         )
+        summary = with_needs(summary, study, self._costs, calibration)
         weighed = importances(study.full_space, study.study.objectives, evaluated)
-        summary = summary.model_copy(update={"state": state, "importance": weighed})
+        spent = privacy_spent(study, self._tuner.history(), self._costs.fleet)
+        summary = summary.model_copy(
+            update={
+                "state": state,
+                "importance": weighed,
+                "privacy": spent,
+                "partition": self._partition,
+            }
+        )
         self._folder.write("trials.csv", trials_csv(study, evaluated))
         write_results(self._folder, summary)
         now = time.monotonic()
-        self._next_write = now + 10 * (now - began)
+        self._next_write = now + _PAUSE * (now - began)
         return summary

@@ -1,8 +1,9 @@
-"""Data, model and metric are tried once on a client's real samples, before anything trains."""
+"""What a user wrote is tried once before anything trains, on a client's samples where needed."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,15 @@ import numpy as np
 
 from fieldtune.client.contract.messages import Description, EvaluateReport, EvaluateRequest
 from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.common.load_object import searching
+from fieldtune.server.compiler.sources import check_defines, is_there
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
 from fieldtune.server.federation.metrics import chance_level
+from fieldtune.server.federation.own_aggregation import tried
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.data_facts import DataFacts
+from fieldtune.server.study.settings import own_settings
 
 _WAIT_S = 1.0
 
@@ -76,6 +81,39 @@ def rehearse(
     if report.value is not None:
         _check_value(study, report.value)
     return Rehearsal(tested.client, report.samples, report.value)
+
+
+def check_names(study: StudyConfig, import_path: Sequence[str]) -> None:
+    """Refuse names of the user's own functions and classes that their modules do not have.
+
+    Nothing is imported. A metric whose module is not here may be on the devices.
+
+    Raises:
+        UsageError: there is such a name.
+    """
+    path = [*import_path, *sys.path]
+    for model in study.task.models:
+        if ":" in model:
+            check_defines(model, "task.model", path)
+    if study.task.own_metric and is_there(study.task.metric, path):
+        check_defines(study.task.metric, "task.metric", path)
+    if study.server.own_aggregation:
+        check_defines(study.server.aggregation, "server.aggregation", path)
+    if ":" in study.tuner.name:
+        check_defines(study.tuner.name, "tuner.name", path)
+
+
+def try_aggregation(study: StudyConfig, import_path: Sequence[str]) -> None:
+    """Call an aggregation of the user's own on updates of zeros and ones.
+
+    It is imported here, and stays imported for the session.
+
+    Raises:
+        UsageError: it does not work.
+    """
+    if study.server.own_aggregation:
+        with searching(import_path):
+            tried(study.server.aggregation, own_settings(study.full_space.defaults()))
 
 
 def metric_line(study: StudyConfig, facts: DataFacts, rehearsal: Rehearsal | None) -> str:

@@ -12,6 +12,7 @@ from fieldtune.profiles.common.errors import (
     CompileError,
     FieldtuneError,
     FleetError,
+    RunFolderError,
 )
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.costs.calibration import corrections
@@ -22,10 +23,14 @@ from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.federation.refusals import RefusalStore
 from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
+from fieldtune.server.results.card import card_data
+from fieldtune.server.results.export import to_measure
 from fieldtune.server.results.fingerprint import check_fingerprint, fingerprint
+from fieldtune.server.results.model_files import with_variants, write_cards
 from fieldtune.server.results.run_folder import RunFolder
-from fieldtune.server.results.schema import Summary
-from fieldtune.server.results.variants import VariantMaker, with_variants, write_cards
+from fieldtune.server.results.schema import Point, Summary
+from fieldtune.server.results.unlike import unlike_devices
+from fieldtune.server.results.variants import VariantMaker
 from fieldtune.server.results.warm_start import warm_start
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
@@ -33,8 +38,8 @@ from fieldtune.server.session.lost_weights import train_lost_again
 from fieldtune.server.session.outlook import outlook
 from fieldtune.server.session.progress import Display
 from fieldtune.server.session.recorder import Recorder, write_results
-from fieldtune.server.session.rehearsal import rehearse
-from fieldtune.server.session.setup import make_artefacts, make_cost_model
+from fieldtune.server.session.rehearsal import rehearse, try_aggregation
+from fieldtune.server.session.setup import check_limits, make_artefacts, make_cost_model
 from fieldtune.server.session.training import Training
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
@@ -42,6 +47,7 @@ from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.tuner import OptunaTuner, Tuner
 from fieldtune.server.tuner.storage_errors import damaged
+from fieldtune.server.tuner.study_storage import StudyStorage
 
 
 def open_tuner(
@@ -57,13 +63,13 @@ def open_tuner(
     Raises:
         RunFolderError: the database is damaged, or lost while other results are there.
     """
-    study, database = folder.study, folder.database
+    study = folder.study
+    storage = StudyStorage(folder.database, study.study.storage)
     earlier = warm_start(folder, warm_start_from)
-    if folder.has_results and not (database.is_file() and database.stat().st_size):
-        lost = "is empty" if database.exists() else "is missing"
-        raise damaged(database, f"{lost}, though this folder holds results of trials")
+    if folder.has_results and storage.lost:
+        raise damaged(storage, f"{storage.lost}, though this folder holds results of trials")
     tuner = OptunaTuner(
-        folder.database,
+        storage,
         name=study.study.name,
         identity=folder.identity,
         space=study.full_space,
@@ -77,7 +83,7 @@ def open_tuner(
         queue=study.queue,
     )
     if folder.recorded_trials and not tuner.history():
-        raise damaged(database, f"has no trial, though trials.csv lists {folder.recorded_trials}")
+        raise damaged(storage, f"has no trial, though trials.csv lists {folder.recorded_trials}")
     return tuner
 
 
@@ -103,8 +109,10 @@ def run_session(
     on although its fingerprint has changed.
 
     Raises:
+        InfeasibleError: no model can keep the limits of a new study.
         RunFolderError: data, partition, code or versions have changed since the run began.
-        UsageError: the study's metric does not return a value and a weight.
+        UsageError: the study's metric does not return a value and a weight, or its aggregation
+            does not work.
         FleetError: no client could train; or no client could measure a file to deploy, in which
             case the other results are written.
     """
@@ -113,10 +121,13 @@ def run_session(
     artefacts = make_artefacts(study, members, service)
     check_fingerprint(
         folder,
-        fingerprint(study, members[0], facts, service.import_path),
+        fingerprint(study, members[0], facts, service.import_path, folder.study_folder),
         any_trials=bool(tuner.history()),
         accept=tuner.accept_changes if accept_changes else None,
     )
+    try_aggregation(study, service.import_path)
+    if not tuner.history():
+        check_limits(study, members, artefacts)
     if rehearsed and not tuner.history():
         rehearse(study, members, artefacts, fleet)
     in_flight: deque[Training] = deque()
@@ -124,12 +135,14 @@ def run_session(
         costs = make_cost_model(study, members, folder)
         known = known_costs(study, costs, artefacts, tuner.history())
         check_queue(study, tuner.history(), costs, artefacts)
-        recorder = Recorder(folder, tuner, costs, display)
+        recorder = Recorder(folder, tuner, costs, display, facts.partition if facts else "")
         recorder.write(known)
         loop = TuningLoop(
             folder, tuner, fleet, members, costs, artefacts, known, recorder, cpu_time, bounds,
             in_flight,
         )  # fmt: skip
+        if loop.wants_more():
+            service.start()  # it is needed at the latest for the files to deploy
         try:
             joined = loop.run()
         except BaseException:
@@ -144,17 +157,22 @@ def run_session(
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
         summary = recorder.write(known)
-        while train_lost_again([each.trial for each in summary.front], folder, tuner, loop, notes):
+        while train_lost_again(
+            [each.trial for each in [*summary.deployable, *_to_measure(folder, summary, tuner)]],
+            folder, tuner, loop, notes,
+        ):  # fmt: skip
             known.calibrate(corrections(tuner.history()))
             summary = recorder.write(known)
         tuner.revise(recorder.evaluated()[0])
         maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
-        unmeasured = maker.make(summary.deployable, tuner.history())
+        unmeasured = maker.make(_to_measure(folder, summary, tuner), tuner.history())
+        write_cards(folder, with_variants(folder, summary), card_data(study, members).labels)
         summary = with_variants(folder, summary)
-        write_cards(folder, summary)
         expected = outlook(study, summary, recorder.evaluated()[0], known)
         summary = summary.model_copy(update={"state": "finished", "outlook": expected})
         write_results(folder, summary)
+        for sentence in unlike_devices(summary):
+            notes(sentence)
     cpu_time.add("compile", service.busy_s)
     if unmeasured:
         raise FleetError(
@@ -193,6 +211,18 @@ def known_costs(
         except CompileError:
             continue  # its trial has failed for that, or will
     return known
+
+
+def _to_measure(folder: RunFolder, summary: Summary, tuner: Tuner) -> list[Point]:
+    """The points whose files are measured; results for other device types may be of other trials.
+
+    Where those are damaged, they are left to ``fieldtune retarget``, which writes them anew.
+    """
+    completed = {o.proposal.number for o in tuner.history() if isinstance(o, Completed)}
+    points = summary.exported
+    with suppress(RunFolderError):
+        points = to_measure(folder.path, summary)
+    return [point for point in points if point.trial in completed]
 
 
 def _check_learned(outcomes: Sequence[Outcome]) -> None:

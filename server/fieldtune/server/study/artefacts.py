@@ -55,6 +55,11 @@ class Artefacts:
             ),
         )
 
+    def is_compiled(self, configuration: Configuration) -> bool:
+        """Whether the configuration's artefact is in the cache, so that nothing is compiled."""
+        service = self._service
+        return service.cache.get(self.spec(configuration), service.import_path) is not None
+
     def of(self, configuration: Configuration) -> Future[Artefact]:
         """The configuration's artefact; compiled in the background, at most once."""
         key = self._study.architecture(configuration)

@@ -1,6 +1,7 @@
 """What may be changed in a running study: limits, queue, budget, decision, a narrower space.
 
-With any other change, the trials before and after it would not be comparable.
+With any other change, the trials before and after it would not be comparable; so too with another
+``limits.time_h``, at which trainings end.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from pydantic import BaseModel, ConfigDict
 
 from fieldtune.profiles.common.errors import RunFolderError
-from fieldtune.server.study.config import BUDGETS, ServerSection, StudyConfig
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.server_options import ServerSection
 from fieldtune.server.study.space import SECTIONS, Parameter
+from fieldtune.server.study.study_options import BUDGETS
 
 
 class Change(BaseModel):
@@ -44,13 +47,15 @@ class Changes(BaseModel):
 
 
 def identity(study: StudyConfig) -> str:
-    """The study as JSON, without its budgets and what the reader wants of a recommendation.
+    """The study as JSON, without its budgets, what the reader wants of a recommendation, and names.
 
     It is equal for studies whose trials are comparable.
     """
     tuner = study.tuner.model_copy(update={"rungs": study.rungs})
     whole = study.model_copy(update={"tuner": tuner})
-    return whole.model_dump_json(exclude={"study": set(BUDGETS), "decision": True})
+    return whole.model_dump_json(
+        exclude={"study": set(BUDGETS), "decision": True, "task": {"labels"}}
+    )
 
 
 def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
@@ -65,8 +70,9 @@ def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
         RunFolderError: a change is not allowed in a running study.
     """
     there, here = json.loads(before), json.loads(identity(after))
-    # A study from before there was this table.
-    there.setdefault("server", ServerSection().model_dump(mode="json"))
+    # A study from before there were these keys.
+    defaults = ServerSection().model_dump(mode="json")
+    there["server"] = {**defaults, **there.get("server", {})}
     found = list(_differences(there, here))
     narrowed = {
         f"space.{section}.{name}"
@@ -79,7 +85,8 @@ def steered(before: str, after: StudyConfig, where: str) -> tuple[Change, ...]:
         change
         for change in found
         if not (
-            change.key.startswith(("limits.", "queue")) or _parameter_of(change.key) in narrowed
+            (change.key.startswith(("limits.", "queue")) and change.key != "limits.time_h")
+            or _parameter_of(change.key) in narrowed
         )
     ]
     if refused:

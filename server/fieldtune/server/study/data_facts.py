@@ -38,6 +38,10 @@ class DataFacts:
     @property
     def warning(self) -> str | None:
         """A sentence on samples that training will hardly cope with; None where they are fine."""
+        if self.low == self.high:
+            return (
+                f"All values of the samples are {self.low:g}: there is nothing to learn from them"
+            )
         if max(abs(self.low), abs(self.high)) < LARGE:
             return None
         remedy = "scale them, for example to mean 0 and standard deviation 1"

@@ -19,12 +19,13 @@ class Objective:
     Attributes:
         name: in study files and outcomes.
         label: for people.
-        unit: ``ms``, ``s``, ``j``, ``mj``, ``mib`` or ``bytes``, the suffix of the name; ``share``
-            for values in 0..1, shown in per cent; empty where there is none.
+        unit: ``ms``, ``s``, ``h``, ``j``, ``mj``, ``mib`` or ``bytes``, the suffix of the name;
+            ``share`` for values in 0..1, shown in per cent; empty where there is none.
         direction: which values are better.
         learned: whether it is measured by training; costs are predicted from device profiles.
         worst_of_fleet: how a cost is aggregated over the fleet: the maximum over the device types
             if True, else the mean over the clients.
+        of_device: whether it differs between devices; epsilon is one of the whole training.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Objective:
     direction: Direction = "minimize"
     learned: bool = True
     worst_of_fleet: bool = False
+    of_device: bool = True
 
     @property
     def maximised(self) -> bool:
@@ -72,6 +74,8 @@ MEASURES = {
         _more_is_better("auc", "AUC"),
         Objective("loss", "Loss"),
         _more_is_better("metric", "Metric", unit=""),
+        Objective("time_h", "Time of training", "h"),
+        Objective("time_to_error_h", "Time to the error", "h"),
         _cost("inference_ms", "Inference", worst_of_fleet=True),
         _cost("inference_mj", "Inference energy", worst_of_fleet=True),
         _cost("energy_j", "Training energy"),
@@ -79,13 +83,16 @@ MEASURES = {
         _cost("inference_memory_mib", "Inference memory", worst_of_fleet=True),
         _cost("storage_mib", "Storage", worst_of_fleet=True),
         _cost("round_s", "Round", worst_of_fleet=True),
-        _cost("sent_bytes", "Sent"),
-        _cost("received_bytes", "Received"),
+        _cost("sent_bytes", "Upload"),
+        _cost("received_bytes", "Download"),
+        Objective("epsilon", "Epsilon", learned=False, of_device=False),
     )
 }
 """All possible objectives by name."""
 
-COST_MEASURES = tuple(name for name, each in MEASURES.items() if not each.learned)
+COST_MEASURES = tuple(
+    name for name, each in MEASURES.items() if not each.learned and each.of_device
+)
 """Names of the measures that are predicted from device profiles."""
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fieldtune.client.contract.encoding import ENCODINGS
+from fieldtune.client.contract.messages import MOST_PERSONAL_STEPS
+from fieldtune.server.study.server_options import RULES
 from fieldtune.server.study.space import Parameter
 
 
@@ -34,7 +37,22 @@ class Range:
         return value != {"low": self.low, "high": self.high}.get(self.open)
 
 
-RANGES = {
+@dataclass(frozen=True)
+class Names:
+    """Some texts."""
+
+    names: tuple[str, ...]
+    whole = False
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
+    def contains(self, value: object) -> bool:
+        """Whether a setting may have this value."""
+        return value in self.names
+
+
+RANGES: dict[str, Range | Names] = {
     "batch_size": Range(1, 100_000, whole=True),
     "local_epochs": Range(1, 100_000, whole=True),
     "learning_rate": Range(0),
@@ -49,6 +67,28 @@ RANGES = {
     "clients_per_round": Range(1, 1_000_000, whole=True),
     "server_learning_rate": Range(0),
     "server_momentum": Range(0, 1),
+    "server_optimizer": Names(("sgd", "adagrad", "yogi", "adam")),
+    "server_beta_1": Range(0, 1, open="high"),
+    "server_beta_2": Range(0, 1, open="high"),
+    "server_tau": Range(0, open="low"),
+    "dp_clip": Range(0, open="low"),
+    "dp_noise": Range(0, 1000, open="low"),
+    "aggregation": Names(RULES),
+    "over_selection": Range(1, 10),
+    "deadline_s": Range(0),
+    "concurrency": Range(0, 1_000_000, whole=True),
+    "buffer_size": Range(0, 1_000_000, whole=True),
+    "staleness_exponent": Range(0),
+    "mixing": Range(0, 1, open="low"),
+    "tiers": Range(1, 1000, whole=True),
+    "exploration": Range(0, 1),
+    "speed_weight": Range(0),
+    "fairness": Range(0, 10),
+    "update": Names(ENCODINGS),
+    "topk_share": Range(0, 1, open="low"),
+    "download": Names(("float32", "float16")),
+    "drift_correction": Names(("none", "scaffold")),
+    "personal_steps": Range(0, MOST_PERSONAL_STEPS, whole=True),
 }
 """Of each setting in ``[space.client]`` and ``[space.server]``."""
 
@@ -56,8 +96,7 @@ RANGES = {
 def out_of_range(name: str, parameter: Parameter) -> str | None:
     """Why a setting cannot be varied as stated, as the end of a sentence; None where it can."""
     allowed = RANGES[name]
-    values = parameter.choices if parameter.choices is not None else parameter.bounds()
-    for value in values:
+    for value in parameter.extremes():
         if not allowed.contains(value):
             return f"takes the value {value!r}: it must be {allowed}"
     if allowed.whole and parameter.choices is None and not parameter.integer:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -123,6 +124,10 @@ class Parameter(BaseModel):
             raise TypeError("a parameter with choices has no bounds")
         return self.low, self.high
 
+    def extremes(self) -> tuple[Value, ...]:
+        """All choices, or the ends of the range."""
+        return self.bounds() if self.choices is None else self.choices
+
     def contains(self, value: Value) -> bool:
         """Whether a configuration may take this value."""
         if self.choices is not None:
@@ -210,7 +215,7 @@ class Configuration:
         """All values by name; names are unique across sections."""
         return {**self.model, **self.client, **self.server}
 
-    @property
+    @cached_property
     def key(self) -> tuple[tuple[str, Value], ...]:
         """Equal for equal configurations, and hashable."""
         return tuple(sorted(self.flat().items()))

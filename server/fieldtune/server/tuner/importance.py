@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.study.objectives import Objective
@@ -40,30 +42,45 @@ def importances(
     if len(completed) < FEWEST_PREDICTED or not parameters:
         return {}
     distributions = {name: distribution(each) for name, each in parameters.items()}
-    found = {}
-    for objective in objectives:
-        values = [objective.sign * outcome.objectives[objective.name] for outcome in completed]
-        names = [name for name in parameters if _may_matter(space, objective, name)]
-        if not np.isfinite(values).all() or len(set(values)) == 1 or not names:
-            continue
-        study = optuna.create_study()
-        for outcome, value in zip(completed, values, strict=True):
-            tried = outcome.proposal.configuration.flat()
-            study.add_trial(
-                optuna.create_trial(
-                    params={name: tried[name] for name in parameters},
-                    distributions=distributions,
-                    value=value,
-                )
+    study = optuna.create_study(directions=["minimize"] * len(objectives))
+    for outcome in completed:
+        tried = outcome.proposal.configuration.flat()
+        study.add_trial(
+            optuna.create_trial(
+                params={name: tried[name] for name in parameters},
+                distributions=distributions,
+                values=[each.sign * outcome.objectives[each.name] for each in objectives],
             )
+        )
+    values = np.array([trial.values for trial in study.get_trials(deepcopy=False)])
+    found = {}
+    for index, objective in enumerate(objectives):
+        names = [name for name in parameters if _may_matter(space, objective, name)]
+        told = values[:, index]
+        if not np.isfinite(told).all() or (told == told[0]).all() or not names:
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it looks at low values, which is meant
-            shares = optuna.importance.get_param_importances(study, params=names)
+            shares = optuna.importance.get_param_importances(
+                study, params=names, target=_Value(index)
+            )
         found[objective.name] = {name: float(shares.get(name, 0.0)) for name in parameters}
     return found
 
 
+@dataclass(frozen=True)
+class _Value:
+    """A trial's value of one objective."""
+
+    index: int
+
+    def __call__(self, trial: FrozenTrial) -> float:
+        return float(trial.values[self.index])
+
+
 def _may_matter(space: Space, objective: Objective, name: str) -> bool:
+    if not objective.learned and not objective.of_device:  # epsilon
+        return name in ("clients_per_round", "dp_noise")
     if objective.learned or name in space.model:
         return True
     return objective.name not in _OF_THE_MODEL and name in _OF_TRAINING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,7 +17,7 @@ _STUDY_KEY, _LOG_KEY, _QUEUED_KEY = "fieldtune:study", "fieldtune:changes", "fie
 
 def amended(
     study: optuna.Study,
-    path: Path,
+    where: str,
     identity: str,
     steer: Callable[[str], tuple[Change, ...]] | None,
 ) -> tuple[Changes, ...]:
@@ -32,7 +31,7 @@ def amended(
     before = study.user_attrs.get(_STUDY_KEY, identity)
     if before != identity:
         if steer is None:
-            raise RunFolderError(f"{path} holds another study: remove it or choose another")
+            raise RunFolderError(f"{where} holds another study: remove it or choose another")
         if found := steer(before):
             log = logged(study, log, found)
     study.set_user_attr(_STUDY_KEY, identity)

@@ -1,24 +1,23 @@
-"""The optimizer behind ``ask`` and ``tell``, on an Optuna study in a file.
+"""The optimizer behind ``ask`` and ``tell``, on an Optuna study in a database.
 
-Every trial is written to ``study.db`` when it is proposed, so a study that was killed resumes with
+Every trial is stored when it is proposed, so a study that was killed resumes with
 the same configurations that were in flight. Proposals depend on the stored trials only.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from pydantic import ConfigDict, TypeAdapter
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.bo.known import Formulas
+from fieldtune.server.bo.objective_model import Prediction
 from fieldtune.server.bo.trial_rows import CURVE_KEY, PARTIAL_KEY
 from fieldtune.server.outcomes.earlier import EarlierStudy
 from fieldtune.server.outcomes.figures import figures
@@ -27,7 +26,8 @@ from fieldtune.server.study.changes import Change, Changes, last_limits
 from fieldtune.server.study.objectives import Objective, wrong_direction
 from fieldtune.server.study.space import Configuration, Space, Value
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED, Phase
-from fieldtune.server.tuner.drawing import draw, given
+from fieldtune.server.tuner.drawing import given
+from fieldtune.server.tuner.next_trial import NextTrial
 from fieldtune.server.tuner.opening import amended, enqueue_once, logged
 from fieldtune.server.tuner.optuna_terms import (
     as_prior,
@@ -40,48 +40,44 @@ from fieldtune.server.tuner.predictions import Predictions, estimates
 from fieldtune.server.tuner.restated import RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.storage_errors import loading, storing
-from fieldtune.server.tuner.study_db import Facts, store, write_ahead
+from fieldtune.server.tuner.study_db import Facts, store
+from fieldtune.server.tuner.study_storage import StudyStorage
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
-_PHASE_KEY = "fieldtune:phase"
-"""User attribute of a trial that repeats a configuration: its phase."""
-
-_STARTUP = 10
-"""Completed trials before TPE's model is used; until then the space is sampled uniformly."""
 
 
 class OptunaTuner:
-    """A multi-objective, constrained Optuna study in an SQLite file.
+    """A multi-objective, constrained Optuna study in an SQLite file or on a PostgreSQL server.
 
     An infeasible configuration is stored as failed, with its constraints, so that the sampler does
     not use it in its model of learned objectives.
 
     Args:
-        path: the SQLite file; made where it does not exist.
-        name: the study's name in it.
-        identity: text that must be the same each time the file is opened.
+        storage: where the study is, or is to be made; a path is that of an SQLite file.
+        name: the study's name there.
+        identity: text that must be the same each time it is opened.
         space: the parameters.
         objectives: what to minimise or maximise, one to four.
         seed: of the sampler.
         rounds: of a whole trial.
         sampler: its name, as in a study file.
         import_path: folders that are searched first for a user's own sampler.
-        earlier: finished studies as prior knowledge; the same each time the file is opened.
-        steer: called with the identity of the study in the file if it differs from ``identity``;
+        earlier: finished studies as prior knowledge; the same each time it is opened.
+        steer: called with the identity of the stored study if it differs from ``identity``;
             returns the changes, or raises where they are not allowed.
         queue: parameter values to try first; values that an entry leaves out are drawn.
 
     Raises:
         StudyError: there is no such sampler.
-        RunFolderError: the file holds a study of another identity, or ``steer`` refuses it; or the
-            study in it has the opposite direction for an objective.
-        StorageError: the file cannot be read or written.
+        RunFolderError: a study of another identity is stored there, or ``steer`` refuses it; or it
+            has the opposite direction for an objective; or another process has locked it.
+        StorageError: the storage cannot be read or written.
     """
 
     def __init__(
         self,
-        path: Path,
+        storage: Path | StudyStorage,
         *,
         name: str,
         identity: str,
@@ -96,15 +92,19 @@ class OptunaTuner:
         queue: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._path, self._space = path, space
+        self._where = StudyStorage(storage) if isinstance(storage, Path) else storage
+        self._space = space
         self._objectives, self._rounds = tuple(objectives), rounds
         self._told: dict[int, Told] = {}
+        self._in_order: list[Outcome] | None = None
+        """All outcomes by trial number; None until it is asked for."""
+        self._prediction: tuple[list[Trained], Sequence[Prediction | None]] | None = None
+        """The last one, until anything is asked or told."""
         self._distributions = {
             key: distribution(parameter) for key, parameter in space.parameters().items()
         }
-        with loading(path):
-            write_ahead(path)
-            self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        with loading(self._where):
+            self._storage = self._where.open(name)
             optuna.create_study(
                 storage=self._storage,
                 study_name=name,
@@ -116,7 +116,7 @@ class OptunaTuner:
             for objective, before in zip(self._objectives, self._study.directions, strict=False):
                 if before.name.lower() != objective.direction:
                     raise wrong_direction(objective)
-            self._changes = amended(self._study, path, identity, steer)
+            self._changes = amended(self._study, str(self._where), identity, steer)
             with without_experimental_warnings():
                 self._study.set_metric_names([each.name for each in self._objectives])
             stored = self._study.get_trials(deepcopy=False)
@@ -144,11 +144,20 @@ class OptunaTuner:
             anew=limits.trial if limits else 0,
             beat=given(stored[0]) if stored else space.defaults().flat(),
         )
-        self._left = deque(trial for trial in stored if trial.state == TrialState.RUNNING)
+        self._next = NextTrial(
+            self._study,
+            self._storage,
+            self._samplers,
+            space,
+            self._recorded,
+            self._distributions,
+            left=(trial for trial in stored if trial.state == TrialState.RUNNING),
+        )
         self._asked: set[int] = set()
         self._told |= {number: self._told_of(each) for number, each in self._outcomes.items()}
-        with storing(path):
+        with storing(self._where):
             enqueue_once(self._study, space.defaults().flat(), queue, stored)
+        self._study.changed()
 
     def ask(
         self,
@@ -158,12 +167,11 @@ class OptunaTuner:
     ) -> Proposal:
         """The next configuration to try."""
         self._know(formulas)
-        with storing(self._path):
+        with storing(self._where):
+            self._study.changed()  # another program may have queued a trial
+            self._prediction = None
             self._samplers.phase = phase
-            number = self._reopened() if self._left else self._new_trial(phase, configuration)
-            trial = copy.deepcopy(self._study.get_trials(deepcopy=False)[number])
-            phase = trial.user_attrs.get(_PHASE_KEY, phase)
-            values = self._configured(trial)
+            number, phase, values = self._next.open(phase, configuration)
         self._asked.add(number)
         return Proposal(number, self._space.configuration(values), phase)
 
@@ -186,14 +194,16 @@ class OptunaTuner:
             attributes[PARTIAL_KEY] = partial(
                 self._objectives, outcome, outcome.stopped_after, self._rounds
             )
-        with storing(self._path):
+        with storing(self._where):
             if then is not None:
                 # Queued first: a study that is killed in between proposes this trial again.
-                self._queue_once(then)
+                self._next.queue_once(then)
             # Replaces what an interrupted call may have written.
             self._store({number: Facts({}, attributes, constraint_attributes(told))})
             self._study.tell(number, told.values, state)
         self._told[number], self._outcomes[number] = told, outcome
+        self._in_order = self._prediction = None
+        self._study.changed()
 
     def replace(self, outcome: Completed) -> None:
         """Replace the outcome of a completed trial that was trained again."""
@@ -201,15 +211,17 @@ class OptunaTuner:
         attributes = {_OUTCOME_KEY: _OUTCOME.dump_json(outcome).decode(), **figures(outcome)}
         values = dict(enumerate(told.values or ()))
         number = outcome.proposal.number
-        with storing(self._path):
+        with storing(self._where):
             self._store({number: Facts({}, attributes, constraint_attributes(told), values)})
         self._told[number], self._outcomes[number] = told, outcome
+        self._in_order = self._prediction = None
         # Both keep what they have read of finished trials.
         self._study.forget(number)
         self._samplers.forget()
 
     def _know(self, formulas: Formulas | None) -> None:
         if formulas is not None:
+            self._prediction = None
             self._study.know(formulas)
             self._samplers.know(formulas)
 
@@ -227,7 +239,7 @@ class OptunaTuner:
             facts[outcome.proposal.number] = Facts(
                 {}, figures(outcome), constraint_attributes(told), values
             )
-        with storing(self._path):
+        with storing(self._where):
             self._store(facts)
 
     def predict(
@@ -246,12 +258,7 @@ class OptunaTuner:
         }
         if len(completed) < FEWEST_PREDICTED or not found:
             return found
-        with storing(self._path):
-            predictions = self._samplers.predictor.predict(
-                self._study,
-                {each.proposal.number: each.proposal.configuration.flat() for each in trained},
-            )
-        for objective, prediction in zip(self._objectives, predictions, strict=True):
+        for objective, prediction in zip(self._objectives, self._predicted(trained), strict=True):
             name = objective.name
             differ = len({each.objectives[name] for each in completed}) > 1
             if name in found and prediction and differ:
@@ -262,14 +269,27 @@ class OptunaTuner:
                 }
         return found
 
+    def _predicted(self, trained: list[Trained]) -> Sequence[Prediction | None]:
+        """The prediction of each objective, which is asked for with and without sampling."""
+        if self._prediction is None or self._prediction[0] != trained:  # by identity first
+            with storing(self._where):
+                found = self._samplers.predictor.predict(
+                    self._study,
+                    {each.proposal.number: each.proposal.configuration.flat() for each in trained},
+                )
+            self._prediction = trained, found
+        return self._prediction[1]
+
     def history(self) -> list[Outcome]:
         """All outcomes, by trial number."""
-        return [self._outcomes[number] for number in sorted(self._outcomes)]
+        if self._in_order is None:
+            self._in_order = [self._outcomes[number] for number in sorted(self._outcomes)]
+        return list(self._in_order)
 
     @property
     def resumes(self) -> bool:
         """Whether trials of an earlier session are still to be resumed."""
-        return bool(self._left)
+        return self._next.resumes
 
     @property
     def changes(self) -> tuple[Changes, ...]:
@@ -278,7 +298,7 @@ class OptunaTuner:
 
     def accept_changes(self, found: Sequence[Change]) -> None:
         """Store changes that the user accepts; see :meth:`Tuner.accept_changes`."""
-        with storing(self._path):
+        with storing(self._where):
             self._changes = logged(self._study, self._changes, found)
 
     def _told_of(self, outcome: Outcome) -> Told:
@@ -289,50 +309,3 @@ class OptunaTuner:
 
     def _store(self, facts: Mapping[int, Facts]) -> None:
         store(self._storage, self._study.study_name, facts, outdated=outdated)
-
-    def _queue_once(self, configuration: Configuration) -> None:
-        """Queue a configuration, unless an interrupted call has done so."""
-        values = configuration.flat()
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if values not in (given(trial) for trial in trials):
-            self._study.enqueue_trial(values)
-
-    def _new_trial(self, phase: Phase, configuration: Configuration | None) -> int:
-        """Create a trial; its number."""
-        trials = self._study.get_trials(deepcopy=False)
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if configuration is not None and not waiting:
-            self._study.enqueue_trial(configuration.flat(), user_attrs={_PHASE_KEY: phase})
-        elif not self._samplers.own_start:
-            completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
-            if completed < _STARTUP and not waiting:
-                # All parameters are queued, so that the sampler draws none.
-                seed = self._samplers.seed_of(len(trials))
-                self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
-        self._study.sampler = self._samplers.of(len(trials))
-        return self._study.ask().number
-
-    def _reopened(self) -> int:
-        """Resume a trial of an earlier process; its number."""
-        trial = self._left.popleft()
-        self._study.sampler = self._samplers.of(trial.number)
-        self._study.sampler.before_trial(self._study, trial)
-        return trial.number
-
-    def _configured(self, trial: FrozenTrial) -> dict[str, Any]:
-        """Draw and store the whole configuration of a trial."""
-        missing = self._recorded.keys() - trial.params.keys()
-        anywhere = self._space.sample(1, self._samplers.seed_of(trial.number))[0].flat()
-
-        def mended(key: str, value: Any) -> Any:
-            narrower = self._recorded[key] != self._distributions[key]
-            # Most samplers still draw from the space before it was narrowed.
-            return anywhere[key] if narrower and not parameters[key].contains(value) else value
-
-        parameters = self._space.parameters()
-        values = draw(self._study, trial, self._recorded, mended)
-        if missing:
-            params = {key: (each, values[key]) for key, each in self._recorded.items()
-                      if key in missing}  # fmt: skip
-            store(self._storage, self._study.study_name, {trial.number: Facts(params)})
-        return values

@@ -44,6 +44,9 @@ class RestatedStudy(optuna.Study):
     Everything else is as told. An infeasible trial stays so: it was not trained, and there is
     nothing to learn from it.
 
+    Reading trials takes several queries, and samplers read them again and again. So what was read
+    is kept until :meth:`changed` is called.
+
     Args:
         study_name: of a study in the storage.
         storage: where it is.
@@ -55,14 +58,23 @@ class RestatedStudy(optuna.Study):
         self._told = told
         self._known: Formulas | None = None
         self._seen: dict[int, FrozenTrial] = {}
+        self._first = list[FrozenTrial]()
+        """The first trials as they are shown, all of them told."""
+        self._all: list[FrozenTrial] | None = None
+        """All trials as they are shown; None until they are read again."""
 
     def know(self, known: Formulas) -> None:
         """Use these known objectives and constraints from now on."""
-        self._known, self._seen = known, {}
+        self._known, self._seen, self._first, self._all = known, {}, [], None
 
     def forget(self, number: int) -> None:
-        """Read a finished trial again, which was told anew."""
+        """Show a finished trial anew, which was told anew."""
         self._seen.pop(number, None)
+        self._first, self._all = [], None
+
+    def changed(self) -> None:
+        """Trials were created, or written to: read them again."""
+        self._all = None
 
     # Private in Optuna, where samplers call it as often as the public ``get_trials`` above it.
     def _get_trials(
@@ -72,10 +84,22 @@ class RestatedStudy(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         """All trials of these states, on which every reading method of a study is based."""
-        trials = [self._as_known(trial) for trial in super()._get_trials(deepcopy=False)]
+        if self._all is None:
+            self._all = self._read()
+        trials = self._all
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
-        return copy.deepcopy(trials) if deepcopy else trials
+        return copy.deepcopy(trials) if deepcopy else list(trials)
+
+    def _read(self) -> list[FrozenTrial]:
+        """All trials; what does not change any more is not looked at again."""
+        trials, leading = list(self._first), True
+        for trial in super()._get_trials(deepcopy=False)[len(self._first) :]:
+            trials.append(self._as_known(trial))
+            leading = leading and trial.state.is_finished() and trial.number in self._told
+            if leading:
+                self._first.append(trials[-1])
+        return trials
 
     def _as_known(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.number not in self._told or not trial.state.is_finished():

@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler
 from fieldtune.profiles.common.errors import StudyError
 from fieldtune.profiles.common.load_object import load_object, searching
 from fieldtune.server.bo.known import Formulas
+from fieldtune.server.bo.preload import preload
 from fieldtune.server.bo.sampler import GreySampler
 from fieldtune.server.bo.transfer import Earlier
 from fieldtune.server.study.tuner_options import Phase
@@ -66,6 +67,7 @@ class Samplers:
                 "tuner.name = 'gp' is Optuna's GPSampler, which needs torch: pip install torch, or "
                 "choose 'grey'"
             )
+        preload()
 
     def know(self, known: Formulas) -> None:
         """Use these known objectives and constraints from now on."""
@@ -120,7 +122,7 @@ class Samplers:
                     )
         try:
             made = self._factory(seed=seed, known=self._known) if callable(self._factory) else None
-        except Exception as raised:  # user code may raise anything
+        except (Exception, SystemExit) as raised:  # user code may raise anything
             raise StudyError(
                 f"tuner.name = {self._name!r} raised {type(raised).__name__}: {raised}"
             ) from raised

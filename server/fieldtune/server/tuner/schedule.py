@@ -28,6 +28,9 @@ from fieldtune.server.tuner.predictions import Predictions
 _ROUNDING = 1e-9
 VALIDATED = 0.2
 """Share of the budget that may be used for repetitions where the study file states none."""
+_LOOKS_ALWAYS, _LOOKS_LESS, _RAREST_LOOK = 256, 64, 64
+"""Up to so many trials, it is looked before each one whether something is to be repeated; after so
+many more before every second, and so on, down to every 64th."""
 AGAIN_EVERY, AGAIN_MOST = 10, 2
 """The defaults are repeated once every 10 trials, at most twice."""
 
@@ -45,6 +48,7 @@ class Schedule:
         self._first = even_start(len(study.full_space.parameters()))
         self._validate = 1 - shares.get("validate", _validated_by_default(study))
         self._tune = self._validate - shares.get("tune", 0.0)
+        self._parallel = study.study.parallel
 
     def phase(self, trials: int, share: float, *, settled: bool = False) -> Phase:
         """The phase of the next trial.
@@ -60,6 +64,32 @@ class Schedule:
             return "tune"
         even = trials < self._first if self._explore is None else share < self._explore - _ROUNDING
         return "explore" if even else "refine"
+
+    def is_last(self, trials: int, share: float) -> bool:
+        """Whether a new configuration could not be repeated within the budget.
+
+        Its outcome is known once as many trials have been proposed as are trained at a time; what a
+        trial takes of the budget is taken to be what those so far took.
+
+        Args:
+            trials: sent to devices so far.
+            share: used share of the budget.
+        """
+        return trials > 0 and 1 - share <= self._parallel * share / trials + _ROUNDING
+
+    def looks(self, trials: int, share: float, before: str) -> bool:
+        """Whether it is to be looked for what needs to be repeated, in the phase ``validate``.
+
+        All trials are predicted for it, which takes the longer the more there are: the more rarely
+        it is done then. After a repetition it is, and of the last trials.
+
+        Args:
+            trials: sent to devices so far.
+            share: used share of the budget.
+            before: the phase of the latest proposal.
+        """
+        every = min(1 + max(trials - _LOOKS_ALWAYS, 0) // _LOOKS_LESS, _RAREST_LOOK)
+        return trials % every == 0 or before == "validate" or self.is_last(trials, share)
 
 
 def _validated_by_default(study: StudyConfig) -> float:
@@ -116,15 +146,19 @@ def untried_model(
     """
     if len(study.task.models) == 1:
         return None
-    infeasible = [each.proposal for each in history if isinstance(each, Infeasible)]
-    sent = [each.proposal for each in history if not isinstance(each, Infeasible)]
-    ruled_out, trained = (
-        Counter(study.model_of(proposal.configuration)[0] for proposal in proposals)
-        for proposals in (infeasible, [*sent, *in_flight])
-    )
+    trained = {study.model_of(proposal.configuration)[0] for proposal in in_flight}
+    ruled_out = Counter[str]()
+    for each in history:
+        if len(trained) == len(study.task.models):  # so it ends early, however long the study is
+            return None
+        model = study.model_of(each.proposal.configuration)[0]
+        if isinstance(each, Infeasible):
+            ruled_out[model] += 1
+        else:
+            trained.add(model)
     for model in study.task.models:
         ways = _ways_to_try(study.full_space, model)
-        if not trained[model] and ruled_out[model] < len(ways):
+        if model not in trained and ruled_out[model] < len(ways):
             return ways[ruled_out[model]]
     return None
 
@@ -162,6 +196,8 @@ def next_finalist(
     history: Sequence[Outcome],
     in_flight: Sequence[Proposal],
     predicted: Predictions,
+    *,
+    last: bool = False,
 ) -> Configuration | None:
     """The configuration to repeat with another seed; None once the recommendations are settled.
 
@@ -171,13 +207,14 @@ def next_finalist(
         history: all outcomes; configurations that have become infeasible are not repeated.
         in_flight: proposals that are being trained.
         predicted: the tuner's predictions for ``known``, with the interval of the model alone.
+        last: whether a new configuration could not be repeated any more; then something is.
     """
     if not any(predicted.values()) and "validate" not in study.tuner.phases:
         return None  # too few trials to know by default what to repeat
     completed = [each for each in known if isinstance(each, Completed)]
     ruled_out = {o.proposal.configuration.key for o in history if isinstance(o, Infeasible)}
     once = [
-        (_as_predicted(each, predicted), runs)
+        (as_predicted(each, predicted), runs)
         for each, runs in merged(completed)
         if each.forecast.feasible and each.proposal.configuration.key not in ruled_out
     ]
@@ -201,8 +238,9 @@ def next_finalist(
             list(candidates.values()),
             candidates.get(0),
             study.study.objectives,
-            study.decision,
+            study.decision.for_device(device),
             pending,
+            last=last,
         )
         wanted += [found] if found else []
     if not wanted:
@@ -219,7 +257,7 @@ def _candidate(
     number, seen = outcome.proposal.number, outcome.forecast.devices[device]
     values = {}
     for each in study.study.objectives:
-        cost = None if each.learned else getattr(seen.cost, each.name)
+        cost = None if each.learned else getattr(seen.cost, each.name, None)
         learned = predicted.get(each.name, {}).get(number) if each.learned else None
         value = outcome.objectives[each.name]
         values[each.name] = cost or learned or Estimate(value, value, value)
@@ -230,7 +268,7 @@ def _fits(seen: DeviceForecast) -> bool:
     return seen.fitting > 0 if seen.clients else max(seen.slack.values(), default=-1.0) <= 0
 
 
-def _as_predicted(outcome: Completed, predicted: Predictions) -> Completed:
+def as_predicted(outcome: Completed, predicted: Predictions) -> Completed:
     """The outcome with learned objectives as predicted."""
     values = {
         name: of_trial[outcome.proposal.number].value

@@ -1,17 +1,17 @@
-"""What goes wrong with ``study.db``, as sentences."""
+"""What goes wrong with a study's storage, as sentences."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from alembic.util import CommandError
 from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.server.tuner.study_storage import StudyStorage
 
 _MISSING = ("no such table", "no such column", "has no column")
 """Of an ``OperationalError`` that is about the file's content, not about the disk."""
@@ -24,16 +24,16 @@ _CONTENT = (
 """What Optuna, pydantic and json raise over content that fieldtune did not write."""
 
 
-def damaged(path: Path, why: str) -> RunFolderError:
+def damaged(where: StudyStorage, why: str) -> RunFolderError:
     """The error for a database that cannot be used any more."""
     return RunFolderError(
-        f"{path} {why}: restore it from a backup, or start the study anew in another folder with "
+        f"{where} {why}: restore it from a backup, or start the study anew in another folder with "
         "--out; 'fieldtune report' and 'fieldtune export' still work on what this folder holds"
     )
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
+def storing(where: StudyStorage) -> Iterator[None]:
     """Turn errors of the storage into a sentence.
 
     Raises:
@@ -49,19 +49,26 @@ def storing(path: Path) -> Iterator[None]:
         if isinstance(cause, sqlite3.Error) and not (
             passing and not any(each in str(cause) for each in _MISSING)
         ):
-            raise damaged(path, f"is damaged ({cause})") from broken
+            raise damaged(where, f"is damaged ({cause})") from broken
+        if where.url:
+            said = " ".join(str(cause).split())[:300]
+            raise StorageError(
+                f"{where} does not answer ({said}): check server, database and user, and the "
+                "password in PGPASSWORD or ~/.pgpass, then run the same command to resume; "
+                "finished trials are kept"
+            ) from broken
         raise StorageError(
-            f"{path} cannot be read or written ({cause}): free some disk space or check its "
+            f"{where} cannot be read or written ({cause}): free some disk space or check its "
             "permissions, then run the same command to resume; finished trials are kept"
         ) from broken
 
 
 @contextmanager
-def loading(path: Path) -> Iterator[None]:
+def loading(where: StudyStorage) -> Iterator[None]:
     """As :func:`storing`, while all of the file is read: content that makes no sense is damage."""
     try:
-        with storing(path):
+        with storing(where):
             yield
     except _CONTENT as wrong:
         said = " ".join(str(wrong).split())[:200]
-        raise damaged(path, f"is damaged ({type(wrong).__name__}: {said})") from wrong
+        raise damaged(where, f"is damaged ({type(wrong).__name__}: {said})") from wrong

@@ -13,11 +13,8 @@ SQLite and PostgreSQL.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -117,19 +114,6 @@ def store(
                 for objective, value in each.values.items()
             ],
         )
-
-
-def write_ahead(path: Path) -> None:
-    """Have SQLite append to a log (WAL) instead of keeping a rollback journal.
-
-    A commit then waits for the disk once, not four times. It still is on the disk when it returns
-    (``synchronous`` stays FULL), so a power cut loses no trial that was told. The log is
-    ``study.db-wal``; it is merged into ``study.db`` when the last process closes it, and after a
-    kill by the next that opens it.
-    """
-    # Where it is no database, Optuna fails next.
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode = WAL")
 
 
 def _replace(

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import optuna
 
-from fieldtune.server.bo.candidates import FormulaEvaluator, fill_pool, violation
-from fieldtune.server.bo.encoding import Encoding
 from fieldtune.server.bo.known import Formulas
-from fieldtune.server.bo.objective_model import KernelParameters
 from fieldtune.server.bo.sampler import GreySampler
-from fieldtune.server.bo.surrogate import Surrogate
-from fieldtune.server.bo.threads import one_thread
-from fieldtune.server.bo.trial_points import TrialPoints
-from fieldtune.server.bo.trial_rows import TrialRow
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Configuration, Space
@@ -34,42 +28,35 @@ class Prospect:
     """As a share of the present hypervolume; infinite where there is no front yet."""
 
 
-class _Model:
-    """The sampler's surrogate model of a study's trials, whatever sampler proposed them."""
+def _sampled(
+    space: Space,
+    objectives: Sequence[Objective],
+    outcomes: Sequence[Completed],
+    formulas: Formulas,
+    seed: int,
+) -> tuple[GreySampler, optuna.Study]:
+    """The sampler, and a study in memory whose trials are these, whatever sampler proposed them.
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence[Objective],
-        outcomes: Sequence[Completed],
-        formulas: Formulas,
-        seed: int,
-    ) -> None:
-        signs = [objective.sign for objective in objectives]
-        parameters = space.parameters().items()
-        self.encoding = Encoding.of({name: distribution(each) for name, each in parameters})
-        judge = FormulaEvaluator(self.encoding, formulas, signs)
-        self.points = TrialPoints(self.encoding, judge)
-        self.pool = fill_pool(self.encoding, judge, seed).candidates
-        self._startup = GreySampler(seed=0).startup_of(len(self.encoding.axes))
-        self.rows = [
-            TrialRow(
-                outcome.proposal.number,
-                "measured",
-                outcome.proposal.configuration.flat(),
-                tuple(each.sign * outcome.objectives[each.name] for each in objectives),
-                {},
+    Not the study's own: its costs may be those of another device.
+    """
+    distributions = {name: distribution(each) for name, each in space.parameters().items()}
+    # Limits are those of forecasts, so that none needs a margin.
+    sampler = GreySampler(known=formulas, seed=seed, margin=None, space=distributions)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    minimize, maximize = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    directions = [minimize if each.sign > 0 else maximize for each in objectives]
+    study = optuna.create_study(
+        storage=optuna.storages.InMemoryStorage(), sampler=sampler, directions=directions
+    )
+    for outcome in outcomes:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=outcome.proposal.configuration.flat(),
+                distributions=distributions,
+                values=[outcome.objectives[each.name] for each in objectives],
             )
-            for outcome in outcomes
-        ]
-
-    def posterior(
-        self, rows: Sequence[TrialRow], kernels: Mapping[str, KernelParameters], *, refit: bool
-    ) -> Surrogate:
-        return Surrogate(
-            self.points, rows, self.pool, len(rows[0].values), startup=self._startup,
-            kernels=kernels, refit=refit, margin=None,
-        )  # fmt: skip
+        )
+    return sampler, study
 
 
 def random_draws(
@@ -95,23 +82,23 @@ def random_draws(
         count: configurations.
     """
     rng = np.random.default_rng([seed, 0x0DD5])
-    with one_thread():
-        model = _Model(space, objectives, outcomes, formulas, seed)
-        posterior = model.posterior(model.rows, {}, refit=True)
-        tried = [
-            replace(model.rows[0], number=-1 - i, params=configuration.flat())
-            for i, configuration in enumerate(space.sample(count, seed))
-        ]
-        candidates = model.points.known(tried)
-        inputs, allowed = posterior.inputs(candidates), violation(candidates) <= 0
-        columns = []
-        for belief in posterior.models:
-            z = rng.standard_normal(count)
-            if belief.exact:
-                columns.append(belief.values(inputs))
-            else:
-                mean, deviation, scale = belief.line(inputs)
-                columns.append(scale.backward(mean + z * deviation))
+    sampler, study = _sampled(space, objectives, outcomes, formulas, seed)
+    configurations = [each.flat() for each in space.sample(count, seed)]
+    costs = [formulas(each) for each in configurations]
+    columns = []
+    for index, (objective, predicted) in enumerate(
+        zip(objectives, sampler.predict_new(study, configurations), strict=True)
+    ):
+        z = rng.standard_normal(count)
+        if predicted:
+            columns.append(predicted.at(z))
+        else:
+            known = [cost.objectives.get(index, np.inf) if cost else np.inf for cost in costs]
+            columns.append(objective.sign * np.array(known))
+    allowed = [
+        cost is not None and all(limit <= 0 for limit in cost.constraints.values())
+        for cost in costs
+    ]
     draws = np.stack(columns, axis=1)
     return [
         tuple(draw.tolist()) if fits else None for draw, fits in zip(draws, allowed, strict=True)
@@ -133,23 +120,8 @@ def prospects(
     """
     if not outcomes:
         return []
-    found: list[Prospect] = []
-    kernels: Mapping[str, KernelParameters] = {}
-    with one_thread():
-        model = _Model(space, objectives, outcomes, formulas, seed)
-        encoding, pool, rows = model.encoding, model.pool, model.rows
-        while len(found) < most:
-            posterior = model.posterior(rows, kernels, refit=not found)
-            kernels = posterior.kernels
-            allowed = pool.take(posterior.feasible(pool))
-            gains = posterior.improvement(allowed)
-            best = int(np.argmax(gains)) if len(gains) else -1
-            covered = posterior.front_state.covered
-            if best < 0 or gains[best] <= SETTLED * covered:
-                break
-            (values,) = encoding.values(allowed.units[best : best + 1])
-            share = gains[best] / covered if covered else np.inf
-            found.append(Prospect(space.configuration(values), float(share)))
-            rows = [*rows, replace(rows[0], number=-len(found), state="pending", params=values,
-                                   values=())]  # fmt: skip
-    return found
+    sampler, study = _sampled(space, objectives, outcomes, formulas, seed)
+    return [
+        Prospect(space.configuration(values), share)
+        for values, share in sampler.suggest(study, most, SETTLED)
+    ]

@@ -8,11 +8,11 @@ function drawClients() {
     { device, kind: "chosen", trial: state.selected[device] },
     ...(data.defaults === null || data.defaults === state.selected[device] ? [] : [{ device, kind: "defaults", trial: data.defaults }]),
   ].map((row) => ({ ...row, errors: fileOf(row.trial)?.client_errors?.[row.device] ?? [] }))).filter(({ errors }) => errors.length);
-  if (!rows.length) return place.replaceChildren(html("p", { class: "hint" }, "No client has measured this choice's file."));
+  if (!rows.length) return place.replaceChildren(html("p", { class: "hint" }, "The errors of single clients are known of recommended trials and of the defaults, whose files were measured."));
   const high = Math.max(...rows.flatMap(({ errors }) => errors), 0.01), tall = 46;
   const { layer, x, box } = frame(place, {
-    height: 60 + rows.length * tall, label: "Error of each client, by device type", xTitle: "error of a client (%)", yTitle: "",
-    margin: { left: place.clientWidth < 500 ? 136 : 190 },
+    height: 60 + rows.length * tall, label: "Error of each client, by device type", xTitle: ["error of a client (%)", data.kinds.learned], yTitle: "",
+    margin: { left: place.clientWidth < 500 ? 150 : 190 },
     scales: ({ left, right, top, bottom }) => ({ x: scale({ low: 0, high: 100 * high, from: left + 6, to: right - 8, count: 7 }),
       y: Object.assign(() => (top + bottom) / 2, { ticks: [] }) }),
   });
@@ -43,6 +43,8 @@ function worstTenth(errors) {
   return worst.reduce((a, b) => a + b, 0) / count;
 }
 
+// A class by its name, where there is one.
+const classOf = (number) => data.labels[number] ?? `class ${number}`;
 function showClasses() {
   const trials = [...new Set(Object.values(state.selected)), data.defaults].filter((trial) => fileOf(trial)?.classes);
   if (!trials.length) return;
@@ -50,8 +52,27 @@ function showClasses() {
   fill("classes-tools", chooser("classes", "Classes as predicted by", options, showClasses));
   const { hits, predicted, actual } = fileOf(Number(state.views.classes)).classes, all = actual.reduce((a, b) => a + b, 0);
   const share = (part, whole) => html("td", {}, html("i", { style: `--used:${whole ? (100 * part) / whole : 0}%` }), whole ? percent(part / whole) : "none");
-  fill("classes-rows", actual.map((count, i) => html("tr", {}, html("th", { scope: "row" }, `class ${i}`), html("td", {}, count),
+  fill("classes-rows", actual.map((count, i) => html("tr", {}, html("th", { scope: "row" }, classOf(i)), html("td", {}, count),
     share(hits[i], count), share(hits[i], predicted[i]))));
+  showConfusion(fileOf(Number(state.views.classes)).classes, all);
   const most = Math.max(...actual);
-  fill("classes-baseline", `Always answering the most frequent class (${actual.indexOf(most)}) would be wrong on ${percent(1 - most / all)} of ${all} test samples; this file is wrong on ${percent(1 - hits.reduce((a, b) => a + b, 0) / all)}.`);
+  fill("classes-baseline", `Always answering the most frequent class (${classOf(actual.indexOf(most))}) would be wrong on ${percent(1 - most / all)} of ${all} test samples; this file is wrong on ${percent(1 - hits.reduce((a, b) => a + b, 0) / all)}.`);
+}
+// Rows are the samples of a class; a cell is shaded by its share of them, and the worst mistake is said first.
+function showConfusion({ confusion = [] }, all) {
+  if (!confusion.length) {
+    fill("confusion-head");
+    fill("confusion-rows");
+    fill("confusion-note", `Not reported: of more than ${data.most_confused} classes, by clients of earlier versions, or as their owners wish.`);
+    return;
+  }
+  const sums = confusion.map((row) => row.reduce((a, b) => a + b, 0)), total = sums.reduce((a, b) => a + b, 0);
+  const mistakes = confusion.flatMap((row, i) => row.map((count, j) => ({ count, i, j }))).filter(({ count, i, j }) => i !== j && count);
+  mistakes.sort((a, b) => b.count - a.count || a.i - b.i || a.j - b.j);
+  const part = total < all ? `${total} of ${all} test samples, of the clients that report it. ` : "";
+  const worst = mistakes.slice(0, 3).map(({ count, i, j }) => `${classOf(i)} for ${classOf(j)} (${count} of ${sums[i]})`);
+  fill("confusion-note", `${part}${worst.length ? `Most often taken: ${listed(worst)}.` : "No sample is taken for another class."}`);
+  fill("confusion-head", html("td", {}), confusion.map((_, j) => html("th", { scope: "col" }, `as ${data.labels[j] ?? j}`)));
+  fill("confusion-rows", confusion.map((row, i) => html("tr", {}, html("th", { scope: "row" }, classOf(i)), row.map((count, j) =>
+    html("td", { class: i === j ? "right" : count ? "wrong" : "", style: `--share:${sums[i] ? Math.round((100 * count) / sums[i]) : 0}%` }, count)))));
 }

@@ -13,7 +13,7 @@ function drawFronts() {
     const values = all.map((point) => at(point, name)), log = name !== null && spansDecades(values);
     return scale({ ...padded(values, log, 0.08), log, whole: name === null, from, to });
   };
-  const better = (name) => `${titled(name)}, ${data.measures[name].maximised ? "higher" : "lower"} is better`;
+  const better = (name) => bestEnd(name, byId("fronts-plot").clientWidth);
   const picture = frame(place, {
     height: 440, label: `Fronts of ${data.runs.length} runs`, xTitle: x === null ? "trial" : better(x), yTitle: better(y),
     scales: ({ left, right, top, bottom }) => ({ x: axis(x, left + 6, right - 10), y: axis(y, bottom - 6, top + 6) }),

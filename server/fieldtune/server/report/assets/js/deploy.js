@@ -5,7 +5,6 @@ for (const { name } of data.devices) {
   if (recommended === undefined) delete state.selected[name];
 }
 const badge = (kind) => html("span", { class: `badge ${kind}` }, kind);
-const kindOf = (name) => (data.measures[name].learned ? data.kinds.learned : data.kinds.cost);
 const fileName = (trial, variant) => `${data.study}-trial-${trial}${variant === "fp32" ? "" : `-${variant}`}.tflite`;
 
 // The run's folder: a page that was opened from it knows its path, else the reader puts it in.
@@ -55,7 +54,7 @@ function showTable() {
       html("td", {}, device, html("small", {}, data.devices.find(({ name }) => name === device).fleet)),
       goals.map((name) => {
         const value = valueOf(point, name, device);
-        return html("td", { class: "number", "data-label": labelOf(name) }, withUnit(name, value[0]), html("small", {}, ends(name, value)));
+        return html("td", { class: "number", "data-label": labelOfWhose(point, name, device), "data-kind": kindOf(name) }, withUnit(name, value[0]), html("small", {}, ends(name, value)));
       }))));
     rows.push(html("tr", { class: "run" }, html("td", { colspan: 2 + goals.length }, exportCommand(devices[0], trial))));
   }
@@ -85,11 +84,12 @@ function priceOf(trial, from, device) {
 }
 // Whether a trial cannot be told from the defaults in an objective: almost nothing of its gain counts.
 function withinNoise(name, trial, device) {
-  const { standings, no_worse } = data.recommended[device], found = standings.find((each) => each.trial === trial);
+  const { standings, dominated, no_worse } = data.recommended[device];
+  const found = [...standings, ...dominated].find((each) => each.trial === trial);
   if (!found || no_worse === null || data.defaults === null) return false;
   const [now, before] = [trial, data.defaults].map((each) => valueOf(byTrial.get(each), name, device)[0]);
-  const share = unitOf(name) === "%" && data.measures[name].maximised;
-  const log = Math.abs(Math.log(share ? (1 - before) / (1 - now) : before / now));
+  const { share, maximised } = data.measures[name];
+  const log = Math.abs(!maximised ? Math.log(before / now) : share ? Math.log((1 - before) / (1 - now)) : (now - before) / (Math.abs(before) || 1));
   return Math.abs(found.counted[name]) < 0.002 * log;
 }
 
@@ -105,18 +105,22 @@ function card(device) {
     html("div", {}, html("div", { class: "top" }, html("h3", {}, name), html("span", { class: "trial" }, `trial ${point.trial}`)),
       html("p", { class: "sub" }, `${fleet}${part}; trained ${point.runs}×${own ? "; your own choice" : ""}`)),
     html("table", { class: "goals" },
-      html("thead", {}, html("tr", {}, ["", "on this device", ...(base ? ["defaults", "change"] : [])].map((text) =>
+      html("thead", {}, html("tr", {}, ["", "this file", ...(base ? ["defaults", "change"] : [])].map((text) =>
         html(text ? "th" : "td", text ? { scope: "col" } : {}, text)))),
       html("tbody", {}, cardMeasures(point, name).map((measure) => cardRow(measure, point, base, name)))),
     limitBars(seen.slack),
     html("div", { class: "chips" }, Object.entries(point.configuration).map(([key, value]) =>
       html("span", { class: "chip" }, `${key} ${setting(value)}`))),
     own ? null : html("p", { class: "why" }, `${data.recommended[name].why}.`),
+    point.front || point.trial === data.defaults ? null : html("p", { class: "why" },
+      "Without your limits, another trial is at least as good in everything. Its file is made by the command, and no client has measured it yet."),
     exportCommand(name, point.trial));
 }
 // The objectives, and the inference energy that is no objective.
 const cardMeasures = (point, device) => [...goals,
   ...["inference_mj", "worst_error"].filter((name) => !goals.includes(name) && measured(point, device, name))];
+// A figure that devices of one type do not have for themselves is the whole fleet's.
+const labelOfWhose = (point, name, device) => labelOf(name) + (name in (point.devices[device]?.costs ?? {}) ? "" : ", fleet");
 const measured = (point, device, name) => point.objectives[name] ?? point.devices[device]?.costs[name]
   ?? (name in point.measures ? [point.measures[name], point.measures[name], point.measures[name]] : null);
 
@@ -128,17 +132,17 @@ function cardRow(name, point, base, device) {
   if (before) {
     const noise = goals.includes(name) && withinNoise(name, point.trial, device);
     const level = noise || withUnit(name, value[0], among) === withUnit(name, before[0], among);
-    const word = level ? "same" : sign * value[0] < sign * before[0] ? "better" : "worse";
+    const word = level || !goals.includes(name) ? "same" : sign * value[0] < sign * before[0] ? "better" : "worse";
     const text = noise ? "within noise" : level ? "same" : `${change(value[0], before[0]) || word}`;
     cells.push(html("td", {}, withUnit(name, before[0], among)), html("td", {},
-      html("span", { class: `delta ${word}`, title: level ? "within the noise" : `${word} than the defaults` }, text)));
+      html("span", { class: `delta ${word}`, title: !goals.includes(name) ? "no objective: its noise is not known" : level ? "within the noise" : `${word} than the defaults` }, text)));
   } else if (base) cells.push(html("td"), html("td"));
-  return html("tr", {}, html("th", { scope: "row" }, labelOf(name), badge(kindOf(name))), cells);
+  return html("tr", {}, html("th", { scope: "row" }, labelOfWhose(point, name, device), badge(kindOf(name))), cells);
 }
 function limitBars(slack) {
   const sorted = Object.entries(slack).sort((a, b) => b[1] - a[1]);
   if (!sorted.length) return null;
-  return html("div", {}, html("p", { class: "caption" }, "Used of each limit, on its most heavily loaded client"),
+  return html("div", {}, html("p", { class: "caption" }, "Used of each limit, on its most heavily loaded client", badge(data.kinds.cost)),
     html("div", { class: "limits" }, sorted.map(([name, value]) => {
       const used = 100 * (1 + value);
       return [html("span", {}, labelOf(name)), html("i", { class: value > 0 ? "over" : null, style: `--used:${Math.min(100, Math.max(0, used)).toFixed(1)}%` }),

@@ -35,6 +35,8 @@ function number(value, percent = false) {
 const unitOf = (name) => data.measures[name].unit;
 const labelOf = (name) => data.measures[name]?.label ?? name;
 const inUnit = (name, value) => value * data.measures[name].factor;
+// How a measure's figures are known: predicted, simulated or measured.
+const kindOf = (name) => data.measures[name]?.known;
 const titled = (name) => labelOf(name) + (unitOf(name) ? ` (${unitOf(name)})` : "");
 function unitFor(name, values) {
   const { steps, unit, factor } = data.measures[name];
@@ -58,7 +60,7 @@ function ends(name, [value, low, high], among = [value]) {
 // By how much a figure differs from another one: in points for a share, else in its unit.
 function difference(name, value, from) {
   const by = value - from, sign = by > 0 ? "+" : by < 0 ? "−" : "±", label = labelOf(name).toLowerCase();
-  const { unit, factor } = unitFor(name, [by]), size = number(Math.abs(by) * factor, false);
+  const { unit, factor } = unitFor(name, [by]), size = number(Math.abs(by) * factor, unit === "%");
   if (unit === "%") return `${sign}${size} ${size === "1" ? "point" : "points"} of ${label}`;
   return `${sign}${size} ${unit}`.trimEnd() + ` of ${label}`;
 }

@@ -5,7 +5,7 @@ function drawLearning() {
   if (!curves.length) return place.replaceChildren();
   const all = curves.flatMap(({ losses }) => losses), log = spansDecades(all);
   const { layer, x, y, root } = frame(place, {
-    height: 260, label: "Training loss by round", xTitle: "round", yTitle: "training loss",
+    height: 260, label: "Training loss by round", xTitle: "round", yTitle: ["training loss", data.kinds.learned], margin: { left: 66 },
     scales: ({ left, right, top, bottom }) => ({
       x: scale({ low: 1, high: Math.max(2, ...curves.map(({ losses }) => losses.length)), whole: true, from: left + 6, to: right - 8, count: 8 }),
       y: scale({ ...padded(all, log), log, from: bottom - 4, to: top + 4 }) }),

@@ -3,6 +3,7 @@ if (points.length) {
   showChoices();
   if (isOwnChoice()) showTable();
   showPriorities();
+  showFileCommand();
   tradeoffTools();
   listeners.push(() => { if (tradeoffView) drawTradeoff(); });
 }

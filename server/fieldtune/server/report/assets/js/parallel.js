@@ -11,7 +11,7 @@ function parallelAxes() {
   return [
     ...varied.map((parameter) => ({ title: parameter.name, goal: false,
       at: parameterScale(parameter, from, to), of: (trial) => trial.configuration[parameter.name] })),
-    ...goals.map((name) => ({ title: titled(name), goal: true,
+    ...goals.map((name) => ({ title: titled(name), goal: true, kind: kindOf(name),
       at: objectiveScale(name, trained.map((trial) => trial.objectives[name]), from, to), of: (trial) => trial.objectives[name] })),
   ];
 }
@@ -65,12 +65,13 @@ function drawParallel() {
 function parallelAxis(axis, root, refresh, top, bottom) {
   const brush = svg("rect", { class: "brush", x: axis.x - 9, width: 18 });
   const ticks = axis.at.ticks.length > 9 ? axis.at.ticks.filter((_, i) => i % 2 === 0) : axis.at.ticks;
-  const words = axis.title.split(/(?<=_)|\s+(?=\()/);
+  const words = axis.title.split(/(?<=_)|\s+/);
   const handle = svg("g", { class: "axis", role: "slider", tabindex: "0", "aria-label": `selection on ${axis.title}`,
     "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0", "aria-orientation": "vertical" },
   svg("rect", { class: "catch", x: axis.x - 16, y: top - 4, width: 32, height: bottom - top + 8 }),
   svg("line", { class: "base", x1: axis.x, x2: axis.x, y1: top, y2: bottom }), brush,
   words.map((word, i) => svg("text", { class: axis.goal ? "title goal" : "title", x: axis.x, y: 14 + 13 * i + (words.length < 3 ? 13 : 0), "text-anchor": "middle" }, word)),
+  axis.kind ? svg("text", { class: "kind", x: axis.x, y: bottom + 18, "text-anchor": "middle" }, axis.kind) : null,
   ticks.map(([at, text]) => svg("text", { x: axis.x + 5, y: at + 4 }, text)));
   axis.show = () => {
     const at = brushes.get(axis.title);

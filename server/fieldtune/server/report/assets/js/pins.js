@@ -70,14 +70,14 @@ function pin(trial) {
 // The pinned points side by side: objectives, costs on each device type, configuration.
 function pinnedRows(chosen) {
   const cell = (name, value) => [withUnit(name, value[0]), ends(name, value)];
-  const rows = goals.map((name) => [`${labelOf(name)}, fleet`, chosen.map((point) => cell(name, point.objectives[name]))]);
+  const rows = goals.map((name) => [`${labelOf(name)}, fleet`, chosen.map((point) => cell(name, point.objectives[name])), kindOf(name)]);
   rows.push(["trained", chosen.map((point) => [`${point.runs}×`, ""])]);
   for (const { name: device } of data.devices)
     for (const name of data.costs)
       rows.push([`${labelOf(name)}, ${device}`, chosen.map((point) => {
         const value = point.devices[device]?.costs[name];
         return value ? cell(name, value) : ["not told", ""];
-      })]);
+      }), kindOf(name)]);
   for (const { name } of data.parameters)
     rows.push([name, chosen.map((point) => [setting(point.configuration[name] ?? "none"), ""])]);
   return rows;
@@ -100,6 +100,6 @@ function showPinned() {
     html("table", { class: "figures" },
       html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "pinned"), chosen.map((point) =>
         html("th", { scope: "col" }, point.front ? `trial ${point.trial}` : `defaults (trial ${point.trial})`)))),
-      html("tbody", {}, rows.map(([title, cells]) => html("tr", {}, html("th", { scope: "row" }, title),
+      html("tbody", {}, rows.map(([title, cells, kind]) => html("tr", {}, html("th", { scope: "row" }, title, kind ? badge(kind) : null),
         cells.map(([text, range]) => html("td", {}, text, range ? html("small", {}, range) : null))))))));
 }

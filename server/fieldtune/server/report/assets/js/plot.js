@@ -1,6 +1,7 @@
 // What all pictures have in common: a frame with axes, dots in one path, and a label at the pointer.
 
 // An <svg> of the place's width with two axes; `x` and `y` are scales, `layer` is clipped to the frame.
+// A title is a text, or a text and how the figures along that axis are known.
 function frame(place, { height, label, role = "img", xTitle, yTitle, scales, margin = {} }) {
   const width = Math.max(place.clientWidth, 240);
   const { left = 58, right = 14, top = 12, bottom = 46 } = margin;
@@ -18,13 +19,19 @@ function frame(place, { height, label, role = "img", xTitle, yTitle, scales, mar
       svg("path", { class: "base", d: `M${left} ${top}V${box.bottom}H${box.right}` }),
       thinned.map(([at, text]) => svg("text", { x: at, y: box.bottom + 17, "text-anchor": "middle" }, text)),
       y.ticks.map(([at, text]) => svg("text", { x: left - 7, y: at + 4, "text-anchor": "end" }, text)),
-      svg("text", { class: "title", x: (left + box.right) / 2, y: height - 8, "text-anchor": "middle" }, xTitle),
+      svg("text", { class: "title", x: (left + box.right) / 2, y: height - 8, "text-anchor": "middle" }, withKind(xTitle)),
       svg("text", { class: "title", x: 0, y: 0, "text-anchor": "middle",
-        transform: `translate(13 ${(top + box.bottom) / 2}) rotate(-90)` }, yTitle)),
+        transform: `translate(13 ${(top + box.bottom) / 2}) rotate(-90)` }, withKind(yTitle))),
     layer);
   place.replaceChildren(root);
   return { root, layer, x, y, box };
 }
+const withKind = (title) => (Array.isArray(title) ? [title[0], title[1] ? svg("tspan", { class: "kind", dx: 7 }, title[1]) : null] : title);
+// The title of an objective's axis: which end is better, in words where there is room for them.
+const bestEnd = (name, width) => {
+  const up = data.measures[name].maximised;
+  return [width < 500 ? `${titled(name)} ${up ? "↑" : "↓"}` : `${titled(name)}, ${up ? "higher" : "lower"} is better`, kindOf(name)];
+};
 function thin(ticks, least) {
   const kept = [];
   for (const tick of [...ticks].sort((a, b) => a[0] - b[0]))

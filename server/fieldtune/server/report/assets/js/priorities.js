@@ -1,31 +1,13 @@
-// The reader's own weights and limits rank the stored trials by the rule that the study used: the largest weighted
-// sum of counted gains, of those that are sure enough to be no worse than the defaults on what is learned.
+// Sliders for the reader's own weights, confidence and limits, and what follows from them.
 const LIMITS = ["inference_ms", "energy_j", "round_s", "memory_mib", "storage_mib"];
-const weightOf = (name) => state.weights[name] ?? data.decision.weights[name] ?? 1;
-const confidenceNow = () => state.confidence ?? data.decision.confidence;
 
-// What a trial needs of a limit on the client of a device type that needs most, else on the mean one.
-function needed(point, device, name) {
-  const { slack, costs } = point.devices[device], cap = data.devices.find((each) => each.name === device).caps[name];
-  return name in slack && cap ? (1 + slack[name]) * cap : costs[name]?.[0];
-}
-function within(trial, device) {
-  return Object.entries(state.caps[device] ?? {}).every(([name, cap]) => needed(byTrial.get(trial), device, name) <= cap);
-}
-function ranked(device) {
-  return data.recommended[device].standings.filter(({ trial }) => within(trial, device)).map((standing) => ({
-    ...standing,
-    allowed: standing.no_worse === null || standing.no_worse >= confidenceNow(),
-    score: goals.reduce((sum, name) => sum + weightOf(name) * (standing.counted[name] ?? 0), 0),
-  })).sort((a, b) => b.allowed - a.allowed || b.score - a.score || a.trial - b.trial);
-}
-
-const isTouched = () => Object.keys(state.weights).length > 0 || state.confidence !== undefined
-  || Object.values(state.caps).some((caps) => Object.keys(caps).length > 0);
+const isTouched = () => state.confidence !== undefined
+  || areLimitsMoved() || Object.values(state.weights).some((each) => Object.keys(each).length > 0);
 function rankAgain() {
+  const fitting = areLimitsMoved() ? fittingTrials() : null;
   for (const { name } of data.devices) {
     if (!(name in data.recommended)) continue;
-    const [first] = ranked(name);
+    const [first] = ranked(name, fitting);
     state.selected[name] = first ? first.trial : data.recommended[name].trial;
   }
   changed();
@@ -47,14 +29,16 @@ function slider(id, text, { min, max, step, value, shown, set }) {
 function showPriorities() {
   if (!byId("priorities-weights")) return;
   const keep = (record, name, value, usual) => { if (value === usual) delete record[name]; else record[name] = value; };
+  const options = data.devices.filter(({ name }) => name in data.recommended).map(({ name }) => ({ value: name, text: name }));
+  fill("priorities-for", chooser("weighed", "Weights on", [{ value: EVERY, text: "every device type" }, ...options], showPriorities));
+  const of = state.views.weighed, weights = (state.weights[of] ??= {});
   fill("priorities-weights", goals.map((name) => slider(`weight-${name}`, `${labelOf(name)}`, {
-    min: 0, max: 4, step: 0.25, value: weightOf(name), shown: (value) => `weight ${value}`,
-    set: (value) => keep(state.weights, name, value, data.decision.weights[name] ?? 1),
+    min: 0, max: 4, step: 0.25, value: weightOf(name, of), shown: (value) => `weight ${value}`,
+    set: (value) => keep(weights, name, value, untouched(name, of)),
   })), slider("confidence", "Sure to be no worse than the defaults", {
     min: 0.5, max: 0.99, step: 0.01, value: confidenceNow(), shown: (value) => `${Math.round(100 * value)} %`,
     set: (value) => keep(state, "confidence", value, data.decision.confidence),
   }));
-  const options = data.devices.filter(({ name }) => name in data.recommended).map(({ name }) => ({ value: name, text: name }));
   fill("priorities-tools", chooser("limited", "Limits of", options, showPriorities));
   const device = state.views.limited;
   fill("priorities-limits", LIMITS.map((name) => limitSlider(device, name)));
@@ -63,14 +47,15 @@ function showPriorities() {
 
 // A limit runs from what the smallest trial needs to what the largest does, and then to the study's own.
 function limitSlider(device, name) {
-  const values = data.recommended[device].standings.map(({ trial }) => needed(byTrial.get(trial), device, name)).filter((value) => value > 0);
+  const { standings, dominated } = data.recommended[device];
+  const values = [...standings, ...dominated].map(({ trial }) => needed(byTrial.get(trial), device, name)).filter((value) => value > 0);
   const low = Math.min(...values), high = Math.max(...values);
   if (!values.length || high / low < 1.005) return null;
-  const caps = (state.caps[device] ??= {}), own = data.devices.find((each) => each.name === device).caps[name];
+  const caps = (state.caps[device] ??= {}), own = deviceOf(device).caps[name];
   const at = (position) => low * (high / low) ** (position / 100);
   const cap = (position) => (position > 100 ? null : roundedUp(at(position)));
   const position = name in caps ? Math.min(100, Math.max(0, Math.round((100 * Math.log(caps[name] / low)) / Math.log(high / low)))) : 101;
-  const usual = own ? `the study's, ${withUnit(name, own)}` : "no limit";
+  const usual = own ? `as now, ${withUnit(name, own)}` : "no limit";
   return slider(`limit-${name}`, `${labelOf(name)} at most`, {
     min: 0, max: 101, step: 1, value: position, shown: (now) => (cap(now) === null ? usual : withUnit(name, cap(now))),
     set: (now) => { if (cap(now) === null) delete caps[name]; else caps[name] = cap(now); },
@@ -84,13 +69,14 @@ function roundedUp(value) {
 
 function showOutcome() {
   if (!byId("priorities-outcome")) return;
+  const fitting = areLimitsMoved() ? fittingTrials() : null;
   fill("priorities-outcome", data.devices.map(({ name }) => {
     if (!(name in data.recommended)) return html("li", {}, html("b", {}, name), ": nothing fits");
-    const order = ranked(name), [first, second] = order, usual = data.recommended[name].trial;
-    if (!first) return html("li", {}, html("b", {}, name), `: no trial of the front keeps these limits; trial ${usual} stays`);
+    const order = ranked(name, fitting), [first, second] = order, usual = data.recommended[name].trial;
+    if (!first) return html("li", {}, html("b", {}, name), `: no stored trial keeps these limits; trial ${usual} stays`);
     const same = first.trial === usual ? ", as recommended" : ` instead of ${usual}: ${priceOf(first.trial, usual, name)}`;
     return html("li", {}, html("b", {}, name), `: trial ${first.trial}${same}`,
-      first.allowed ? null : "; no other is sure enough to be no worse than the defaults",
+      first.against || data.defaults === null ? null : "; the best compromise, as nothing that fits is surely as good as the defaults",
       second ? html("small", {}, `${counted(order.length, "trial")} left, trial ${second.trial} next`) : null);
   }));
   const lines = tomlLines();
@@ -110,10 +96,15 @@ function tomlBox(lines) {
 }
 function tomlLines() {
   if (!isTouched()) return "";
-  const lines = [], weights = goals.filter((name) => weightOf(name) !== 1).map((name) => `${name} = ${weightOf(name)}`);
-  const options = [...(Object.keys(state.weights).length ? [`weights = { ${weights.join(", ")} }`] : []),
+  const lines = [], table = (names, device) => `weights = { ${names.map((name) => `${name} = ${weightOf(name, device)}`).join(", ")} }`;
+  const options = [...(Object.keys(state.weights[EVERY] ?? {}).length ? [table(goals.filter((name) => weightOf(name, EVERY) !== 1), EVERY)] : []),
     ...(state.confidence === undefined ? [] : [`confidence = ${state.confidence}`])];
   if (options.length) lines.push("[decision]", ...options, "");
+  for (const { name: device } of data.devices) {
+    const own = { ...data.decision.devices[device], ...state.weights[device] };
+    if (Object.keys(state.weights[device] ?? {}).length)
+      lines.push(`[decision.${JSON.stringify(device)}]`, table(goals.filter((name) => name in own), device), "");
+  }
   for (const [device, caps] of Object.entries(state.caps))
     if (Object.keys(caps).length)
       lines.push(`[limits.${JSON.stringify(device)}]`, ...Object.entries(caps).map(([name, cap]) => `${name} = ${cap}`), "");

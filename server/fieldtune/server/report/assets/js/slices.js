@@ -12,7 +12,7 @@ function drawSlices() {
     if (!values.length) continue;
     const { layer, x, y } = frame(box, {
       height: 190, label: `${labelOf(name)} by ${parameter.name}, ${counted(inside.length, "trial")}`,
-      xTitle: parameter.name, yTitle: titled(name), margin: { left: 52, bottom: 42 },
+      xTitle: parameter.name, yTitle: [titled(name), kindOf(name)], margin: { left: 52, bottom: 42 },
       scales: ({ left, right, top, bottom }) => ({
         x: parameterScale(parameter, left + 8, right - 8, 4), y: objectiveScale(name, values, bottom - 4, top + 4, 4) }),
     });

@@ -1,6 +1,6 @@
 // The trade-off picture: two objectives of the front, with the dominated trials behind it.
 const points = data.points;
-const byTrial = new Map(points.map((point) => [point.trial, point]));
+const byTrial = new Map([...points, ...data.dominated].map((point) => [point.trial, point]));
 const goals = data.objectives;
 const COLOURS = 6, MOST_PINNED = 3;
 
@@ -80,14 +80,24 @@ function colourLegend() {
   return [key(shade(0), setting(low)), key(shade(0.5), "to"), key(shade(1), setting(high))];
 }
 
+// The dominated trials, each configuration once, with the values by which they are dominated: what the model of all trials
+// predicts. As measured where that is not stored.
+const dominatedTrials = (() => {
+  const key = ({ configuration }) => JSON.stringify(Object.entries(configuration).sort());
+  const stored = new Set([...byTrial.values()].map(key));
+  const kept = new Map(data.dominated.map((point) => [point.trial, point]));
+  const predicted = ({ objectives }) => Object.fromEntries(goals.map((name) => [name, objectives[name][0]]));
+  return data.trials.filter((trial) => trial.state === "completed" && (kept.has(trial.number) || !stored.has(key(trial))))
+    .map((trial) => (kept.has(trial.number) ? { ...trial, objectives: predicted(kept.get(trial.number)) } : trial));
+})();
+
 let tradeoffView = null; // what is drawn: places of marks, to answer the pointer
 function drawTradeoff() {
   const device = state.views["seen-by"] || null, whole = state.views.extent === "all";
   const yName = goals.length === 1 ? goals[0] : state.views.vertical;
   const xName = goals.length === 1 ? null : state.views.horizontal;
   const marks = tradeoffMarks(xName, yName, device);
-  const others = device || state.views.colour === "device type" ? [] : data.trials.filter(
-    (trial) => trial.state === "completed" && !byTrial.has(trial.number));
+  const others = device || state.views.colour === "device type" ? [] : dominatedTrials;
   const seen = (name, axis, inside) => [
     ...marks.map(({ values }) => values[axis][0]),
     ...(whole ? others.map((trial) => (name === null ? trial.number : trial.objectives[name])) : []),
@@ -100,7 +110,7 @@ function drawTradeoff() {
     const at = (value) => inner(name === null ? value : inUnit(name, value));
     return Object.assign(at, { ticks: inner.ticks });
   };
-  const better = (name) => `${titled(name)}, ${data.measures[name].maximised ? "higher" : "lower"} is better`;
+  const better = (name) => bestEnd(name, tradeoff.clientWidth);
   const names = [yName, ...(xName === null ? [] : [xName])].map((name) => labelOf(name).toLowerCase());
   const picture = frame(tradeoff, {
     height: Math.min(520, Math.max(340, tradeoff.clientWidth * 0.6)), role: "group",

@@ -1,0 +1,1 @@
+"""What happens on the devices after a study: deployment, rollback, watching."""
