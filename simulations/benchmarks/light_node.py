@@ -29,8 +29,8 @@ from fieldtune.server.compiler.cache import ArtefactCache  # noqa: E402
 from fieldtune.server.compiler.manifest import ModelSpec  # noqa: E402
 from fieldtune.server.compiler.service import CompileService  # noqa: E402
 from fieldtune.server.federation.fleet import Addressed  # noqa: E402
-from fieldtune.server.federation.grid_fleet import GridFleet  # noqa: E402
 from support.devices import Device, wait_for  # noqa: E402  (found by the line above)
+from support.grid_fleet import GridFleet  # noqa: E402
 from support.superlink import DatabaseGrid, SuperLink  # noqa: E402
 
 SHAPE, CLASSES, SAMPLES = (49, 10, 1), 12, 200
@@ -88,7 +88,7 @@ def measure(folder: Path, idle_s: float) -> list[tuple[str, str, str]]:
     try:
         device.start()
         device.until("connected")
-        pid, fleet = device.process.pid, GridFleet(DatabaseGrid(superlink), ttl_s=300.0)
+        pid, fleet = device.process.pid, GridFleet(DatabaseGrid(superlink))
         fleet.members()
         busy, rested = trips_s(fleet, 20, 0.0), trips_s(fleet, 10, 5.0)
         time.sleep(5)

@@ -89,7 +89,7 @@ def main() -> None:
         seeds=range(5),
     )
     table = Table("what", "figure", "aim")
-    table.add_row("trials x rounds", f"{study.study.trials} x {study.study.rounds}", "40 x 20")
+    table.add_row("trials x rounds", f"{study.study.trials} x {study.study.rounds}", "50 x 20")
     table.add_row("wall time, cold cache", f"{wall_s:.1f} s", "60 s")
     table.add_row("peak memory, all processes", f"{peak_mib:.0f} MiB", "1430 MiB (1.5 GB)")
     best = max(point["measures"]["accuracy"] for point in pareto["front"])

@@ -41,14 +41,13 @@ def train(folder: Path, name: str) -> None:
     session.load(weights)
     size = session.micro_batch
     x = np.zeros((size, *session.input_shape), np.float32)
-    details = session._train.get_input_details()["y"]
-    hyperparameters = {name: np.full(1, 1e-6, np.float32) for name in session.hyperparameters}
+    details = session._train.inputs["y"]
+    session.set_hyperparameters(dict.fromkeys(session.hyperparameters, 1e-6))
     for _ in range(2):
         session.train_step(
             x,
             np.zeros(details["shape"], details["dtype"]),
             np.full(size, 1 / size, np.float32),
-            hyperparameters,
             apply=True,
         )
     session.weights()

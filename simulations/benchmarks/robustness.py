@@ -2,15 +2,18 @@
 
 The digits on 100 clients with skewed labels (Dirichlet, alpha = 0.5), with the demo's defaults: 20
 clients a round, 20 rounds. A fifth of the clients changes the updates that it trained. The table
-has the test error over the honest clients in per cent, mean over the seeds, and the share of honest
-updates that norm clipping scaled down.
+has the test error over the honest clients in per cent, mean over the seeds.
+
+Then honest clients alone: configurations from anywhere in the spaces of the studies of
+``simulations/studies``, and how many honest updates the default scales down or leaves out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -27,22 +30,28 @@ from fieldtune.client.training.trainer import evaluate, train
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.manifest import Artefact, ModelSpec
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.federation.fedavg import (
-    NothingLearnedError,
-    Plan,
-    Report,
-    Request,
-    federated_averaging,
-)
-from fieldtune.server.study.config import ServerSection
+from fieldtune.server.federation.exchange import Report, Request
+from fieldtune.server.federation.fedavg import federated_averaging
+from fieldtune.server.federation.plan import Plan
+from fieldtune.server.federation.tally import NothingLearnedError
+from fieldtune.server.study.artefacts import Artefacts
+from fieldtune.server.study.load import parse_study
+from fieldtune.server.study.server_options import ServerSection
 from fieldtune.server.study.space import Configuration
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.fleet.plan import FleetPlan
 from fieldtune.simulations.partition.partition import partition
 
-CLIENTS, PER_ROUND, ROUNDS, SEEDS = 100, 20, 20, 3
-LEARNING_RATE, EPOCHS, BATCH = 0.1, 5, 8
+CLIENTS, ROUNDS, SEEDS = 100, 20, 3
+DEMO = Configuration(
+    {},
+    {"learning_rate": 0.1, "local_epochs": 5, "batch_size": 8},
+    {"clients_per_round": 20},
+)
 SHARE = 0.2
+STUDIES = {"digits": 40, "spoken-digits": 30, "har": 30}
+"""Studies of honest clients, and how many configurations of each are trained."""
+ALPHAS = {"digits": (0.5, 0.1)}
 
 Attack = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Changes an update: the trained weights minus those sent out."""
@@ -65,8 +74,8 @@ ATTACKS: dict[str, Attack | None] = {
     "noise x10": lambda update, rng: 10 * _noise(update, rng),
 }
 RULES = {
-    "plain averaging": ServerSection(clip=False),
-    "mean, clipped": ServerSection(),
+    "plain averaging": ServerSection(clip=False, check_direction=False),
+    "mean": ServerSection(),
     "trimmed_mean": ServerSection(aggregation="trimmed_mean"),
     "median": ServerSection(aggregation="median"),
     "krum": ServerSection(aggregation="krum"),
@@ -81,58 +90,63 @@ class Trainings:
     artefact: Artefact
     data: list[ClientData]
     seed: int
+    configuration: Configuration = DEMO
 
     def __post_init__(self) -> None:
-        rng = np.random.default_rng([self.seed, 7, 7])
+        rng, clients = np.random.default_rng([self.seed, 7, 7]), len(self.data)
         self.session = Session(self.artefact.model)
-        chosen = rng.choice(CLIENTS, int(SHARE * CLIENTS), replace=False)
+        chosen = rng.choice(clients, int(SHARE * clients), replace=False)
         self.malicious = {int(client) for client in chosen}
+        self.counts = Counter[str]()
+        """Of honest clients: ``updates``, ``scaled down`` and ``left out``."""
 
-    def error(self, rule: ServerSection, attack: Attack | None) -> tuple[float, int, int]:
-        """Test error over the honest clients, their clipped updates, and all their updates."""
-        rng, clipped, updates = np.random.default_rng(self.seed), Counter[bool](), 0
+    def error(self, rule: ServerSection, attack: Attack | None) -> float:
+        """Test error over the honest clients."""
+        rng = np.random.default_rng(self.seed)
         malicious = self.malicious if attack else set[int]()
-
-        def note(client: int, round: int, times: float) -> None:
-            clipped[client in malicious] += 1
-
-        steps = federated_averaging(self._plan(rule, note))
+        steps = federated_averaging(self._plan(rule, malicious))
         answers: dict[int, Report] | None = None
         while True:
             try:
                 exchange = steps.send(answers)  # type: ignore[arg-type]
             except NothingLearnedError:
-                return 1.0, clipped[False], updates
+                return 1.0
             except StopIteration as end:
                 weights, _ = end.value
-                return self._tested(weights, malicious), clipped[False], updates
+                return self._tested(weights, malicious)
             answers = {client: self._answer(client, each) for client, each in exchange.items()}
             for client, report in list(answers.items()):
                 if isinstance(report, TrainReport) and client not in malicious:
-                    updates += 1
+                    self.counts["updates"] += 1
                 elif isinstance(report, TrainReport) and attack and report.weights is not None:
                     start = exchange[client].weights  # type: ignore[union-attr]
                     forged = start + attack(report.weights.astype(np.float64) - start, rng)
                     report = report.model_copy(update={"weights": forged.astype(np.float32)})
                     answers[client] = report
 
-    def _plan(self, rule: ServerSection, note: Callable[[int, int, float], None]) -> Plan:
-        client = {"learning_rate": LEARNING_RATE, "local_epochs": EPOCHS, "batch_size": BATCH}
+    def _plan(self, rule: ServerSection, malicious: set[int]) -> Plan:
+        def counting(what: str) -> Callable[[int, int, float], None]:
+            def note(client: int, round: int, figure: float) -> None:
+                self.counts[what] += client not in malicious
+
+            return note
+
         manifest = self.artefact.manifest
         return Plan(
             trial=0,
-            configuration=Configuration({}, client, {"clients_per_round": PER_ROUND}),
+            configuration=self.configuration,
             artefact=manifest.artefact_sha256,
             hyperparameters=manifest.hyperparameters,
             initial_weights=self.artefact.initial_weights,
-            participants=range(CLIENTS),
+            participants=range(len(self.data)),
             classes=manifest.classes,
             rounds=ROUNDS,
             metric="accuracy",
             deadline_s={},
             seed=self.seed,
             server=rule,
-            on_clipped=note,
+            on_clipped=counting("scaled down"),
+            on_opposed=counting("left out"),
         )
 
     def _answer(self, client: int, request: Request) -> Report:
@@ -158,32 +172,51 @@ class Trainings:
             trial=0, round=0, artefact="0" * 64, weights=weights, metric="accuracy"
         )
         found = [
-            self._evaluated(client, request) for client in range(CLIENTS) if client not in malicious
+            self._evaluated(client, request)
+            for client in range(len(self.data))
+            if client not in malicious
         ]
         return 1 - sum(sum(each.hits) for each in found) / sum(each.samples for each in found)
 
 
-def main() -> None:
-    """Print the table."""
+def under_attack(service: CompileService) -> None:
+    """Print the error under each attack, by aggregation rule."""
     spec = ModelSpec("mlp", {"width": 32, "depth": 2}, (8, 8, 1), 10)
-    with CompileService(ArtefactCache()) as service:
-        artefact = service.submit(spec).result()
+    artefact = service.submit(spec).result()
     trainings = []
     for seed in range(SEEDS):
         plan = FleetPlan("digits", "dirichlet", 0.5, 0.2, CLIENTS, {"raspberry-pi-5": 1.0}, seed)
         trainings.append(Trainings(artefact, list(partition(load_dataset("digits"), plan)), seed))
     print(f"{'attack by 20 %':<14}" + "".join(f"{rule:>17}" for rule in RULES))
-    clipped = updates = 0
     for name, attack in ATTACKS.items():
-        cells = []
-        for rule in RULES.values():
-            found = [each.error(rule, attack) for each in trainings]
-            cells.append(100 * float(np.mean([error for error, _, _ in found])))
-            if rule.clip and attack is None:
-                clipped += sum(count for _, count, _ in found)
-                updates += sum(count for _, _, count in found)
-        print(f"{name:<14}" + "".join(f"{cell:>15.1f} %" for cell in cells), flush=True)
-    print(f"honest updates scaled down where nobody attacks: {clipped} of {updates}")
+        errors = [np.mean([each.error(rule, attack) for each in trainings])
+                  for rule in RULES.values()]  # fmt: skip
+        print(f"{name:<14}" + "".join(f"{100 * each:>15.1f} %" for each in errors), flush=True)
+
+
+def honest_alone(service: CompileService) -> None:
+    """Print how many honest updates the default scales down or leaves out, by study."""
+    for name, count in STUDIES.items():
+        text = (Path(__file__).parents[1] / "studies" / f"{name}.toml").read_text(encoding="utf-8")
+        study = parse_study(text, name)
+        for alpha in ALPHAS.get(name, (0.5,)):
+            plan = replace(FleetPlan.of(study), alpha=alpha)
+            data = list(partition(load_dataset(plan.data), plan))
+            artefacts = Artefacts(study, data[0].input_shape, data[0].classes, service)
+            counts = Counter[str]()
+            for seed, configuration in enumerate(study.full_space.sample(count, 0)):
+                artefact = artefacts.of(configuration).result()
+                training = Trainings(artefact, data, seed, configuration)
+                training.error(ServerSection(), None)
+                counts += training.counts
+            print(f"{name}, alpha {alpha}: {dict(counts)}", flush=True)
+
+
+def main() -> None:
+    """Print both."""
+    with CompileService(ArtefactCache()) as service:
+        under_attack(service)
+        honest_alone(service)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.server.bo.known import Known
 from fieldtune.server.study.space import Parameter
-from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
+from tuner.problem import Evaluation, Reference, Values, frozen_reference
 
 Vector = NDArray[np.float64]
 NOISE = 0.02

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fieldtune.server.bo.known import Known
 from fieldtune.server.tuner.early_stopping import ranked
 from tuner.encode import draw
 from tuner.peer import Proposal
-from tuner.problem import Evaluation, Known, Problem, Values
+from tuner.problem import Evaluation, Problem, Values
 
 ETA = 3
 

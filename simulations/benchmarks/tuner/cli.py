@@ -1,14 +1,13 @@
-"""The command line: which parts to run, on what, with whom."""
+"""The command line: runs the parts of a plan and prints their tables."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import itertools
 import json
 import os
 import sys
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,152 +19,42 @@ from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import Gain, gains
 from tuner.experiment import Job, Outcome, Variation, Workers
 from tuner.kept import keep, read
-from tuner.peers import OURS, WARM, chosen_peers
+from tuner.peers import OURS, WARM
+from tuner.plan import PARTS, PREREGISTRATION, Plan, arguments, is_training
+from tuner.product_report import defaults_table, recommend_table
 from tuner.recommend import TRIALS as RECOMMEND_TRIALS
 from tuner.recommend import Verdict, judge
-from tuner.registry import STUDIES, make_problem
+from tuner.registry import make_problem
 from tuner.report import (
     by_peer,
     curve_table,
-    defaults_table,
     device_time_line,
     few_clients_table,
     fronts_table,
-    recommend_table,
     warm_table,
     wrong_table,
 )
 from tuner.warm import has_related
 
-PREREGISTRATION = Path(__file__).with_name("preregistration.toml")
-PARTS = ("fronts", "wrong", "few-clients", "warm-start", "asks", "defaults", "recommend")
 BASE = "random+filter"
 """Gains are counted over this peer: random search that knows the formulas."""
 
 WITH_FORMULAS = (BASE, "tpe+filter", "botorch", OURS)
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser(
-        prog="python simulations/benchmarks/tuner",
-        description="How good is the tuner? docs/benchmark.md says what is measured and how.",
-    )
-    add = parser.add_argument
-    add("--part", action="append", choices=PARTS, default=[], help="only this; may be repeated")
-    add("--problem", action="append", default=[], help="a name or package.module:Class; repeatable")
-    add("--study", action="append", default=[], help="of those in simulations/studies; repeatable")
-    add("--peer", action="append", default=[], help="only this peer; may be repeated")
-    add("--ours", default=OURS, help="the peer with which the others are compared; default grey")
-    add("--seeds", type=int, help="paired seeds; by default those that were pre-registered")
-    add("--first-seed", type=int, help="the lowest seed; by default that of judged runs")
-    add("--trials", type=int, help="budget in full evaluations; by default the problem's own")
-    add("--development", action="store_true", help="problems and seeds that may be tuned on")
-    add("--evaluate", type=float, default=0.05, help="share of the clients, for few-clients")
-    add("--small", action="store_true", help="a minute's worth, to see that all works")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    add("--torch-python", help="an interpreter with torch, optuna and botorch, for gp and botorch")
-    add("--json", type=Path, help="where to write every outcome")
-    add("--keep", type=Path, metavar="FOLDER", help="add raw outcomes to its files, one a problem")
-    add("--called", help="the name of --ours in these files, such as that of an earlier form")
-    add("--kept", type=Path, metavar="FOLDER", help="run nothing: print the tables of its files")
-    return parser
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommended:
-    """What recommendations are judged on."""
-
-    problems: Sequence[str]
-    seeds: range
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is to be run, defaults filled in."""
-
-    parts: Sequence[str]
-    problems: Sequence[str]
-    peers: Sequence[str]
-    ours: str
-    """The peer with which the others are compared."""
-    first_seed: int
-    seeds: Mapping[str, int]
-    """``training`` and ``formulas_and_tables`` -> how many."""
-    studies: Sequence[str]
-    """Of the product, to be compared with their defaults; empty for all."""
-    study_seeds: int
-    trials: int | None
-    sizes: tuple[int, ...]
-    evaluate: float
-    """Share of the clients that evaluate, where few do."""
-    workers: int
-    torch_python: str | None
-    recommend: Recommended
-
-    @classmethod
-    def of(cls, given: argparse.Namespace) -> Plan:
-        """From the options and the pre-registration.
-
-        Raises:
-            UsageError: a value is out of range or a name unknown.
-        """
-        for name in ("seeds", "trials", "workers"):
-            value = getattr(given, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} {value} is too few: give 1 or more")
-        if not 0 < given.evaluate < 1:
-            raise UsageError(f"--evaluate {given.evaluate:g} is no share: give one between 0 and 1")
-        registered = tomllib.loads(PREREGISTRATION.read_text())
-        chosen = registered["development" if given.development else "judged"]
-        recommend = chosen["recommend"]
-        first = recommend["first_seed"] if given.first_seed is None else given.first_seed
-        count = given.seeds or (2 if given.small else recommend["seeds"])
-        seeds = registered["judged"]["seeds"]
-        if given.seeds or given.small:
-            seeds = dict.fromkeys(seeds, given.seeds or 2)
-        peers = [entry.name for entry in chosen_peers(given.peer)]
-        (ours,) = chosen_peers([given.ours])
-        problems = given.problem or (["tnk", "c2-dtlz2"] if given.small else chosen["problems"])
-        if given.small:
-            parts = given.part or ["fronts", "wrong", "asks"]
-        else:
-            parts = given.part or (["fronts"] if given.problem or given.peer else list(PARTS))
-        return cls(
-            parts=parts,
-            problems=problems,
-            peers=peers,
-            ours=ours.name,
-            first_seed=chosen["first_seed"] if given.first_seed is None else given.first_seed,
-            seeds=seeds,
-            studies=given.study,
-            study_seeds=given.seeds or 1,
-            trials=given.trials or (12 if given.small else None),
-            sizes=(50, 200) if given.small else (200, 1000, 5000),
-            evaluate=given.evaluate,
-            workers=given.workers,
-            torch_python=given.torch_python,
-            recommend=Recommended(
-                given.problem or recommend["problems"], range(first, first + count)
-            ),
-        )
-
-    def seeds_of(self, problem: str) -> range:
-        """The paired seeds of a problem; fewer where only formulas and tables are asked."""
-        kind = "training" if is_training(problem) else "formulas_and_tables"
-        return range(self.first_seed, self.first_seed + self.seeds[kind])
-
-
-def is_training(problem: str) -> bool:
-    """Whether a problem of ours trains models."""
-    return (STUDIES / f"{problem}.toml").exists()
-
-
 class Run:
     """Carries out a plan and prints as it goes."""
 
-    def __init__(self, plan: Plan, console: Console, workers: Workers) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        console: Console,
+        workers: Workers,
+        kept_in: Path | None = None,
+        called: str | None = None,
+    ) -> None:
         self._plan, self._console, self._workers = plan, console, workers
+        self._keep, self._called = kept_in, called or plan.ours
         self.outcomes: list[Outcome] = []
         self.gains: list[Gain] = []
         self.verdicts: list[Verdict] = []
@@ -188,13 +77,13 @@ class Run:
 
     def fronts(self) -> None:
         """Every peer on every problem."""
-        for problem in self._plan.problems:
-            found = self._compare([problem], [Variation()], self._plan.peers)
+        for problem, noise in itertools.product(self._plan.problems, self._plan.noise):
+            found = self._compare([problem], [Variation(noise=noise)], self._plan.peers)
             if not found:
                 continue
-            runs = by_peer(found)
-            self._console.print(fronts_table(problem, runs, self._plan.ours))
-            self._console.print(curve_table(problem, runs))
+            runs, title = by_peer(found), _title(problem, found[0].variation)
+            self._console.print(fronts_table(title, runs, self._plan.ours))
+            self._console.print(curve_table(title, runs))
             self._say(device_time_line(runs, self._plan.ours))
 
     def wrong(self) -> None:
@@ -307,6 +196,8 @@ class Run:
         notes: dict[str, None] = {}
         for outcomes, why in self._workers.do(jobs):
             found += outcomes
+            if self._keep:  # at once, so that a run that is stopped has not been in vain
+                keep(outcomes, self._keep, ours=self._plan.ours, called=self._called)
             notes |= dict.fromkeys(why)
         for note in notes:
             self._say(note)
@@ -351,10 +242,15 @@ def print_kept(folder: Path, problems: Sequence[str], ours: str, console: Consol
     if not outcomes:
         raise UsageError(f"--kept {folder} holds no outcomes of these problems: name a folder "
                          "that --keep has filled")  # fmt: skip
-    for problem in dict.fromkeys(each.problem for each in outcomes):
-        runs = by_peer(each for each in outcomes if each.problem == problem)
-        console.print(fronts_table(problem, runs, ours))
-        console.print(curve_table(problem, runs))
+    for kind in dict.fromkeys((each.problem, each.variation) for each in outcomes):
+        runs = by_peer(each for each in outcomes if (each.problem, each.variation) == kind)
+        console.print(fronts_table(_title(*kind), runs, ours))
+        console.print(curve_table(_title(*kind), runs))
+
+
+def _title(problem: str, variation: Variation) -> str:
+    """A problem's name, with its noise where that is changed."""
+    return problem if variation.noise == 1.0 else f"{problem}, noise x {variation.noise:g}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -369,13 +265,11 @@ def main(argv: Sequence[str]) -> int:
         plan = Plan.of(given)
         console.print(PREREGISTRATION.read_text(), highlight=False, markup=False)
         with Workers(plan.workers) as workers:
-            run = Run(plan, console, workers)
+            run = Run(plan, console, workers, given.keep, given.called)
             run.everything()
     except FieldtuneError as wrong:
         print(wrong, file=sys.stderr)
         return wrong.exit_code
-    if given.keep:
-        keep(run.outcomes, given.keep, ours=plan.ours, called=given.called or plan.ours)
     if given.json:
         kept = {"outcomes": run.outcomes, "gains": run.gains, "verdicts": run.verdicts}
         given.json.write_text(json.dumps(kept, default=dataclasses.asdict, indent=1))

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Self, TypeVar
 
 from tuner.federated import Federated
+from tuner.noisy import Noisy
 from tuner.peer import Peer, Proposal
 from tuner.peers import chosen_peers
 from tuner.problem import Evaluation, Problem, Values
@@ -39,10 +40,12 @@ class Variation:
     Args:
         evaluation_share: share of the clients that evaluate; real training only.
         error: how the formulas are wrong, if they are.
+        noise: how many times as far results are off; formulas and tables only.
     """
 
     evaluation_share: float = 1.0
     error: Error | None = None
+    noise: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def problem_of(name: str, variation: Variation) -> Problem:
     if variation.evaluation_share != 1.0:
         return Federated(STUDIES / f"{name}.toml", evaluation_share=variation.evaluation_share)
     problem = make_problem(name)
-    return Wrong(problem, variation.error) if variation.error else problem
+    if variation.error:
+        problem = Wrong(problem, variation.error)
+    return problem if variation.noise == 1.0 else Noisy(problem, variation.noise)
 
 
 def work(job: Job) -> tuple[list[Outcome], list[str]]:

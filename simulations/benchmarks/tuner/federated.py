@@ -1,54 +1,29 @@
 """Real federated training as a problem: the product's own artefact, trainer and algorithm.
 
-The study's clients are trained in this process, without messages in between: the artefact that the
-compiler made, the client's trainer on it, the coordinator's federated averaging, and the device's
-time from its profile. What is left out is transport, and the spread between devices of one type.
+The study's clients are trained in this process, as :mod:`tuner.clients` says.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fieldtune.client.contract.messages import (
-    Description,
-    EvaluateReport,
-    TrainReport,
-    TrainRequest,
-    Weights,
-)
-from fieldtune.client.training import trainer
-from fieldtune.client.training.runtime import Session, runtime_name
-from fieldtune.profiles.device.load import load_profile
-from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.federation.fedavg import (
-    Answers,
-    Exchange,
-    NothingLearnedError,
-    Plan,
-    Report,
-    Request,
-    federated_averaging,
-)
+from fieldtune.server.bo.known import Known
+from fieldtune.server.federation.fedavg import federated_averaging
 from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.outcomes.trial import Forecast, Learned
-from fieldtune.server.session.setup import compile_service, make_artefacts, make_cost_model
+from fieldtune.server.session.setup import make_cost_model
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.space import Configuration, Parameter
 from fieldtune.server.study.tuner_options import Fedex
-from fieldtune.simulations.datasets import load_dataset
-from fieldtune.simulations.fleet.plan import FleetPlan, assign_devices
-from fieldtune.simulations.fleet.profile_meter import ProfileMeter
-from fieldtune.simulations.partition.partition import partition
-from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
+from tuner.clients import Clients, drawn
+from tuner.problem import Evaluation, Reference, Values, frozen_reference
 
 FRESH = (9_000_001, 9_000_002, 9_000_003)
 """Seeds of the truth: no run uses them."""
@@ -91,29 +66,13 @@ class Federated:
         self.rounds = self.study.study.rounds
         full = self.study.full_space
         self.space: Mapping[str, Parameter] = full.parameters()
-        plan = FleetPlan.of(self.study)
-        self._data = partition(load_dataset(plan.data), plan)
-        self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
-        self.members = [
-            Description(
-                client=client,
-                profile=profile,
-                train_samples=len(data.train_y),
-                test_samples=len(data.test_y),
-                input_shape=data.input_shape,
-                classes=data.classes,
-                runtime=runtime_name(),
-            )
-            for client, (profile, data) in enumerate(zip(self._profiles, self._data, strict=True))
-        ]
+        self._clients = Clients(self.study, [str(file.resolve().parent)])
+        self.members = self._clients.members
         self._costs = make_cost_model(self.study, self.members)
-        self._import_path = [str(file.resolve().parent)]
-        self._artefacts: dict[str, Artefact] = {}
-        self._sessions: dict[str, Session] = {}
         self._forecasts: dict[Key, Forecast] = {}
         self._learned: dict[tuple[Key, int, int, bool], Learned | None] = {}
         # A sample this large misses none of the few dozen architectures of a benchmark.
-        self._compile(
+        self._clients.compile(
             full.sample(5000, seed=0)
             if only is None
             else [full.configuration(values) for values in only]
@@ -167,7 +126,7 @@ class Federated:
             (name, values.get(name)) for name in ("batch_size", "local_epochs", "clients_per_round")
         )
         if key not in self._forecasts:
-            self._costs.learn(configuration, self._artefacts[self._key(configuration)].manifest)
+            self._costs.learn(configuration, self._clients.artefact(configuration).manifest)
             self._forecasts[key] = self._costs.forecast(configuration)
         return self._forecasts[key]
 
@@ -193,9 +152,9 @@ class Federated:
         # A configuration over a limit is trained all the same, so that samplers without formulas
         # learn something of it: more than a device that runs out of memory would tell them.
         participants = self.forecast(values).participants or tuple(range(len(self.members)))
-        plan = self._plan(values, participants, rounds, seed)
-        asked = participants if everyone else _some(participants, self._share, seed)
-        return self._converse(federated_averaging(plan), plan, asked)
+        plan = self._clients.plan(self._configuration(values), participants, rounds, seed)
+        asked = participants if everyone else drawn(participants, self._share, seed)
+        return self._clients.train(federated_averaging(plan), plan, asked)
 
     def explore(
         self, values: Values, rounds: int, seed: int, options: Fedex
@@ -217,105 +176,15 @@ class Federated:
             seed=seed,
         )
         participants = tuple(who_may_train(candidates))
-        plan = self._plan(values, participants, rounds, seed)
-        asks = participants if self._share == 1.0 else _some(participants, self._share, seed)
-        found = self._converse(fedex(plan, candidates, options), plan, asks)
+        plan = self._clients.plan(self._configuration(values), participants, rounds, seed)
+        asks = participants if self._share == 1.0 else drawn(participants, self._share, seed)
+        found = self._clients.train(fedex(plan, candidates, options), plan, asks)
         chosen = found.choice.mode if found and found.choice else 0
         came_to = candidates[chosen].configuration.flat()
         return came_to, self._evaluation(came_to, [found])
 
-    def _plan(self, values: Values, participants: tuple[int, ...], rounds: int, seed: int) -> Plan:
-        configuration = self._configuration(values)
-        artefact = self._artefacts[self._key(configuration)]
-        return Plan(
-            trial=0,
-            configuration=configuration,
-            artefact=artefact.manifest.artefact_sha256,
-            hyperparameters=artefact.manifest.hyperparameters,
-            initial_weights=artefact.initial_weights,
-            participants=participants,
-            classes=artefact.manifest.classes,
-            rounds=rounds,
-            metric=self.study.task.metric,
-            deadline_s={},
-            seed=seed,
-        )
-
-    def _converse(
-        self,
-        steps: Generator[Exchange, Answers, tuple[Weights, Learned]],
-        plan: Plan,
-        evaluate: Collection[int],
-    ) -> Learned | None:
-        """Answer for the clients; at the end only these evaluate. None where nothing is learned."""
-        name = self._key(plan.configuration)
-        if name not in self._sessions:
-            self._sessions[name] = Session(self._artefacts[name].model)
-        session = self._sessions[name]
-        try:
-            exchange = next(steps)
-            while True:
-                exchange = steps.send(
-                    {
-                        client: self._answer(session, client, request)
-                        for client, request in exchange.items()
-                        if request.round < plan.rounds or client in evaluate
-                    }
-                )
-        except StopIteration as end:
-            learned: Learned = end.value[1]
-            return learned
-        except NothingLearnedError:
-            return None
-
-    def _answer(self, session: Session, client: int, request: Request) -> Report:
-        data = self._data[client]
-        meter = ProfileMeter(_profile(self._profiles[client]), 1.0)
-        if isinstance(request, TrainRequest):
-            trained = trainer.train(session, data, request)
-            return TrainReport(
-                trial=request.trial,
-                round=request.round,
-                weights=trained.weights,
-                samples=trained.samples,
-                steps=trained.steps,
-                loss=trained.loss,
-                wall_s=meter.stop(session, train_steps=trained.steps).wall_s,
-                simulated=True,
-            )
-        counted = trainer.evaluate(session, data, request)  # type: ignore[arg-type]
-        return EvaluateReport(
-            trial=request.trial,
-            round=request.round,
-            samples=counted.samples,
-            loss_sum=counted.loss_sum,
-            hits=tuple(counted.hits.tolist()),
-            predicted=tuple(counted.predicted.tolist()),
-            actual=tuple(counted.actual.tolist()),
-            value=counted.value,
-            weight=counted.weight,
-            wall_s=meter.stop(session, samples=counted.samples).wall_s,
-            simulated=True,
-        )
-
     def _configuration(self, values: Values) -> Configuration:
         return self.study.full_space.configuration(values)
-
-    def _key(self, configuration: Configuration) -> str:
-        model, knobs = self.study.model_of(configuration)
-        return repr((model, sorted(knobs.items())))
-
-    def _compile(self, configurations: Iterable[Configuration]) -> None:
-        """Every architecture among them; the compiler's cache on disk keeps them."""
-        with tempfile.TemporaryDirectory() as scratch:
-            service = compile_service(Path(scratch), self._import_path)
-            try:
-                artefacts = make_artefacts(self.study, self.members, service)
-                found = {self._key(each): each for each in configurations}
-                futures = {key: artefacts.of(each) for key, each in found.items()}
-                self._artefacts = {key: future.result() for key, future in futures.items()}
-            finally:
-                service.close()
 
 
 def _cost(forecast: Forecast, name: str) -> float:
@@ -337,13 +206,3 @@ def _measure(outcome: Learned | None, name: str) -> float:
     if outcome is None or not math.isfinite(outcome.measures[name]):
         return {"loss": 10.0}.get(name, 0.0 if MEASURES[name].maximised else 1.0)
     return outcome.measures[name]
-
-
-def _some(participants: tuple[int, ...], share: float, seed: int) -> frozenset[int]:
-    """The clients that evaluate, drawn without replacement."""
-    count = max(1, round(share * len(participants)))
-    drawn = np.random.default_rng([seed, 11]).choice(participants, size=count, replace=False)
-    return frozenset(int(client) for client in drawn)
-
-
-_profile = cache(load_profile)

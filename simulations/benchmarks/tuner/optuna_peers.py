@@ -10,37 +10,20 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
-from fieldtune.server import tuner as product
+from fieldtune.server.bo import Earlier, GreySampler, Known
 from fieldtune.server.bo import trial_rows as history
 from fieldtune.server.bo.objective_model import Prediction
-from fieldtune.server.bo.transfer import Earlier
-from fieldtune.server.study.space import Parameter
 from fieldtune.server.tuner.early_stopping import among_best
+from fieldtune.server.tuner.optuna_terms import distribution
 from tuner.peer import Peer, Proposal
-from tuner.problem import Evaluation, Known, Problem, Values
+from tuner.problem import Evaluation, Problem, Values
 
 REDUCTION = 3.0
 """One in so many goes on from a rung, as the product's default."""
 
 MakeSampler = Callable[[Problem, int], optuna.samplers.BaseSampler]
 """``(problem, seed) -> sampler``."""
-
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    """Optuna's word for a parameter."""
-    if parameter.choices is not None:
-        return CategoricalDistribution(parameter.choices)
-    low, high = parameter.bounds()
-    if parameter.integer:
-        return IntDistribution(int(low), int(high), log=parameter.log, step=parameter.step or 1)
-    return FloatDistribution(low, high, log=parameter.log)
 
 
 def new_study(problem: Problem, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
@@ -53,14 +36,10 @@ class Emulated:
     """The product's sampler in a study in memory, whose configurations may be repeated."""
 
     def __init__(self, problem: Problem, seed: int, defaults: Values) -> None:
-        def known(params: Mapping[str, Any]) -> product.Known:
-            found = problem.known(params)
-            return product.Known(found.objectives, found.constraints)
-
         self._space = {name: distribution(each) for name, each in problem.space.items()}
         with _quiet():
-            self._sampler = product.GreySampler(
-                known=known, seed=seed, space=self._space, beat=defaults
+            self._sampler = GreySampler(
+                known=problem.known, seed=seed, space=self._space, beat=defaults
             )
             self._study = new_study(problem, self._sampler)
         self._open: optuna.Trial | None = None
@@ -224,18 +203,20 @@ def grey(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
     return grey_after([])(problem, seed)
 
 
+def grey_without_formulas(problem: Problem, seed: int) -> optuna.samplers.BaseSampler:
+    """Ours, which learns every objective and every limit."""
+    space = {name: distribution(each) for name, each in problem.space.items()}
+    return GreySampler(seed=seed, space=space)
+
+
 def grey_after(earlier: Sequence[Earlier]) -> MakeSampler:
     """Ours, given the formulas and what earlier studies found."""
     return lambda problem, seed: _grey(problem, seed, earlier)
 
 
 def _grey(problem: Problem, seed: int, earlier: Sequence[Earlier]) -> optuna.samplers.BaseSampler:
-    def known(params: Mapping[str, Any]) -> product.Known:
-        found = problem.known(params)
-        return product.Known(found.objectives, found.constraints)
-
     space = {name: distribution(each) for name, each in problem.space.items()}
-    return product.GreySampler(known=known, seed=seed, space=space, prior=earlier)
+    return GreySampler(known=problem.known, seed=seed, space=space, prior=earlier)
 
 
 @contextmanager

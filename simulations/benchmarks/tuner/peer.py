@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from fieldtune.server.bo.known import Known
 from fieldtune.server.study.tuner_options import Fedex
-from tuner.problem import Evaluation, Known, Problem, Values, ruled_out
+from tuner.problem import Evaluation, Problem, Values, ruled_out
 
 MOST_REJECTIONS = 200
 """So many proposals in a row ruled out by formulas, and the next is tried all the same."""

@@ -59,6 +59,10 @@ def _sampler(make: optuna_peers.MakeSampler, *, filtered: bool = False) -> Make:
     return made
 
 
+def _informed(problem: Problem, seed: int, python: str | None) -> Peer:
+    return Botorch(problem, seed, python, informed=True)
+
+
 def _fedex(problem: Problem, seed: int, python: str | None) -> Peer:
     return FedexPeer(problem, seed)
 
@@ -73,6 +77,7 @@ PEERS = (
     Entry("mo-asha", lambda problem, seed, _: Filtered(MoAsha(problem, seed), problem)),
     Entry("fedex", _fedex),
     Entry("botorch", Botorch, needs=("torch", "botorch"), posterior=True),
+    Entry("botorch, informed", _informed, needs=("torch", "botorch"), posterior=True),
     Entry("grey, no rung", _sampler(optuna_peers.grey), posterior=True),
     Entry(
         OURS,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fieldtune.profiles.common.errors import DataError
+from fieldtune.server.bo.known import Known
 from fieldtune.server.study.space import Parameter, Value
 
 Values = Mapping[str, Value]
@@ -22,16 +23,6 @@ WORST = 1.1
 """Reference point of a score: ideal 0, nadir 1, and a tenth beyond."""
 
 _REFERENCES = Path(__file__).with_name("references.toml")
-
-
-@dataclass(frozen=True)
-class Known:
-    """What formulas say of a configuration before it is tried."""
-
-    objectives: Mapping[int, float]
-    """Index of an objective -> its exact value."""
-    constraints: Mapping[str, float]
-    """Limit -> used / cap - 1; feasible where none is above 0."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,36 @@ class Problem(Protocol):
 
         Only the judge asks.
         """
+
+
+class Changed:
+    """A problem like another one; subclasses change something of it."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.name: str = problem.name
+        self.space: Mapping[str, Parameter] = problem.space
+        self.objectives: tuple[str, ...] = problem.objectives
+        self.shares: frozenset[int] = problem.shares
+        self.rounds: int = problem.rounds
+        self.trials: int = problem.trials
+
+    @property
+    def reference(self) -> Reference:
+        """The problem's."""
+        return self._problem.reference
+
+    def known(self, values: Values) -> Known:
+        """The problem's."""
+        return self._problem.known(values)
+
+    def evaluate(self, values: Values, rounds: int, seed: int) -> Evaluation:
+        """As measured."""
+        return self._problem.evaluate(values, rounds, seed)
+
+    def truth(self, values: Values) -> Evaluation:
+        """The problem's."""
+        return self._problem.truth(values)
 
 
 def frozen_reference(name: str) -> Reference:

@@ -120,8 +120,9 @@ def _repeated(
         return None
     candidates = _candidates(task, study, tried)
     found = next_run(
-        list(candidates.values()), candidates[0], task.objectives, DecisionSection(), {}
-    )
+        list(candidates.values()), candidates[0], task.objectives, DecisionSection(), {},
+        last=number == trials - 1,
+    )  # fmt: skip
     return None if found is None else tried[found[1]]
 
 

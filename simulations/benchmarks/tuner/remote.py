@@ -15,10 +15,12 @@ import numpy as np
 from optuna.distributions import distribution_to_json
 
 from fieldtune.profiles.common.errors import FleetError
+from fieldtune.server.bo.known import Known
+from fieldtune.server.bo.reference_point import FrontState
+from fieldtune.server.tuner.optuna_terms import distribution
 from tuner.encode import draw_allowed, encode, perturb
-from tuner.optuna_peers import distribution
 from tuner.peer import Proposal
-from tuner.problem import Evaluation, Known, Problem, Values, ruled_out
+from tuner.problem import Evaluation, Problem, Values, ruled_out
 
 START = 10
 """Random configurations before BoTorch models anything, as many as Optuna's GPSampler draws."""
@@ -128,9 +130,17 @@ class RemoteGp:
 
 
 class Botorch:
-    """qLogNEHVI over what the formulas allow: random candidates and neighbours of the best."""
+    """qLogNEHVI over what the formulas allow: random candidates and neighbours of the best.
 
-    def __init__(self, problem: Problem, seed: int, python: str | None) -> None:
+    Args:
+        informed: whether known objectives are exact in its model and an input of the others, and
+            its reference point follows the rule of ours.
+    """
+
+    def __init__(
+        self, problem: Problem, seed: int, python: str | None, *, informed: bool = False
+    ) -> None:
+        self._informed = informed
         self._problem, self._rng = problem, np.random.default_rng([seed, 5])
         self._tried: list[tuple[Values, Evaluation]] = []
         self._number = -1
@@ -149,6 +159,7 @@ class Botorch:
                 points=encode(self._problem.space, [seen for seen, _ in feasible]).tolist(),
                 objectives=[objectives for _, objectives in feasible],
                 pool=encode(self._problem.space, pool).tolist(),
+                **(self._known([seen for seen, _ in feasible], pool) if self._informed else {}),
             )
             values = pool[answer["index"]]
         return Proposal(self._number, values, self._problem.rounds, 0, self._number)
@@ -163,6 +174,29 @@ class Botorch:
     def close(self) -> None:
         """End the process."""
         self._child.close()
+
+    def _known(self, seen: Sequence[Values], pool: Sequence[Values]) -> dict[str, Any]:
+        """What formulas say of what was seen and of the pool, and the reference point of ours."""
+        known, indices = [], list[int]()
+        for values in (*seen, *pool):
+            found = self._problem.known(values).objectives
+            indices = sorted(found)
+            known.append([found[index] for index in indices])
+        costs = np.full((len(pool), len(self._problem.objectives)), np.nan)
+        costs[:, indices] = np.array(known[len(seen) :]).reshape(len(pool), len(indices))
+        tried = np.array([result.objectives for _, result in self._tried])
+        feasible = np.array([result.feasible for _, result in self._tried])
+        standing = FrontState.of(
+            tried,
+            feasible,
+            costs,
+            [None if index in indices else tried[:START, index] for index in range(tried.shape[1])],
+        )
+        return {
+            "known": indices,
+            "costs": known,
+            "reference": standing.reference.tolist(),
+        }
 
     def _pool(self, seen: Sequence[Values]) -> list[Values]:
         pool: list[Values] = [draw_allowed(self._problem, self._rng) for _ in range(_POOL)]

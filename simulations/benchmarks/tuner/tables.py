@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import DataError
+from fieldtune.server.bo.known import Known
 from fieldtune.server.study.space import Parameter, Value
-from tuner.problem import Evaluation, Known, Reference, Values, frozen_reference
+from tuner.problem import Evaluation, Reference, Values, frozen_reference
 
-Row = Mapping[str, list[float]]
+TableRow = Mapping[str, list[float]]
 """One configuration: metric -> a value a seed."""
 
 
@@ -40,7 +41,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 @cache
-def read_table(path: str) -> Mapping[str, Row]:
+def read_table(path: str) -> Mapping[str, TableRow]:
     """Configuration (a digit a parameter) -> metric -> a value a seed.
 
     Raises:
@@ -110,11 +111,11 @@ class Table(ABC):
         return self._evaluation(row, list(range(len(row["train_time"]))))
 
     @abstractmethod
-    def error(self, row: Row) -> NDArray[np.float64]:
+    def error(self, row: TableRow) -> NDArray[np.float64]:
         """The learned objective, a value a seed."""
 
     @abstractmethod
-    def cost(self, row: Row) -> Mapping[str, float]:
+    def cost(self, row: TableRow) -> Mapping[str, float]:
         """Costs by name: all that is known."""
 
     def configurations(self) -> list[dict[str, Value]]:
@@ -127,18 +128,18 @@ class Table(ABC):
             for key in self._table
         ]
 
-    def _row(self, values: Values) -> Row:
+    def _row(self, values: Values) -> TableRow:
         key = (str(choices.index(values[name])) for name, choices in self._choices.items())
         return self._table["".join(key)]
 
-    def _known(self, row: Row) -> Known:
+    def _known(self, row: TableRow) -> Known:
         cost = self.cost(row)
         return Known(
             {n: cost[name] for n, name in enumerate(self.objectives) if name in cost},
             {name: cost[name] / cap - 1 for name, cap in self.caps.items()},
         )
 
-    def _evaluation(self, row: Row, seeds: list[int]) -> Evaluation:
+    def _evaluation(self, row: TableRow, seeds: list[int]) -> Evaluation:
         known = self._known(row)
         objectives = {0: float(self.error(row)[seeds].mean()), **known.objectives}
         return Evaluation(
@@ -163,11 +164,11 @@ class NasBench201(Table):
             {"latency_ms": 14.0, "parameters_m": 0.35},
         )
 
-    def error(self, row: Row) -> NDArray[np.float64]:
+    def error(self, row: TableRow) -> NDArray[np.float64]:
         """Share of validation images put in the wrong class."""
         return 1 - np.array(row["val_acc"]) / 100
 
-    def cost(self, row: Row) -> Mapping[str, float]:
+    def cost(self, row: TableRow) -> Mapping[str, float]:
         """Latency and size."""
         return {"latency_ms": 1e3 * row["latency"][0], "parameters_m": row["model_size"][0]}
 
@@ -196,11 +197,11 @@ class HpoLib(Table):
             {"parameters_k": most_parameters_k},
         )
 
-    def error(self, row: Row) -> NDArray[np.float64]:
+    def error(self, row: TableRow) -> NDArray[np.float64]:
         """Decimal logarithm of the validation loss."""
         return np.asarray(np.log10(row["val_loss"]), np.float64)
 
-    def cost(self, row: Row) -> Mapping[str, float]:
+    def cost(self, row: TableRow) -> Mapping[str, float]:
         """Size."""
         return {"parameters_k": row["model_size"][0] / 1e3}
 
@@ -236,11 +237,11 @@ class HpoBench(Table):
             {},
         )
 
-    def error(self, row: Row) -> NDArray[np.float64]:
+    def error(self, row: TableRow) -> NDArray[np.float64]:
         """Share of validation samples put in the wrong class."""
         return 1 - np.array(row["val_acc"])
 
-    def cost(self, row: Row) -> Mapping[str, float]:
+    def cost(self, row: TableRow) -> Mapping[str, float]:
         """Nothing: it follows from the configuration."""
         return {}
 

@@ -5,7 +5,8 @@ A line of JSON in, a line of JSON out: ``create``, then ``ask``, ``tell`` and ``
 
 ``gp`` is Optuna's GPSampler. ``botorch`` is qLogNEHVI (Ament et al. 2023, arXiv 2310.20708) on one
 Gaussian process an objective, over a pool of candidates that the formulas allow and the parent
-sends; a share is modelled by its logit and turned back before hypervolume is taken.
+sends; a share is modelled by its logit and turned back before hypervolume is taken. If the parent
+sends known objectives too, they are exact in the model and an input of the others.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Botorch:
         from botorch.fit import fit_gpytorch_mll
         from botorch.models import ModelListGP, SingleTaskGP
         from botorch.models.transforms import Standardize
+        from botorch.models.transforms.input import FilterFeatures
         from botorch.sampling import SobolQMCNormalSampler
         from gpytorch.mlls import SumMarginalLogLikelihood
 
@@ -89,25 +91,41 @@ class Botorch:
         pool = torch.tensor(request["pool"], dtype=torch.double)
         for share in self._shares:
             y[:, share] = torch.logit(y[:, share].clamp(1e-4, 1 - 1e-4))
-        models = [
-            SingleTaskGP(x, y[:, [n]], outcome_transform=Standardize(m=1))
-            for n in range(y.shape[1])
-        ]
-        model = ModelListGP(*models)
+        known = request.get("known", [])
+        read: dict[str, Any] = {}
+        if known:  # columns of costs as they are, for the exact models, and scaled, for the others
+            costs = torch.tensor(request["costs"], dtype=torch.double)
+            logs = costs.log() if bool((costs > 0).all()) else costs
+            scaled = 0.4 * (logs - logs.mean(dim=0)) / logs.std(dim=0).clamp_min(1e-12)
+            count, width = len(x), x.shape[1] + len(known)
+            x = torch.cat([x, scaled[:count], costs[:count]], dim=1)
+            pool = torch.cat([pool, scaled[count:], costs[count:]], dim=1)
+            read = {"input_transform": FilterFeatures(torch.arange(width))}
+        learned = [n for n in range(y.shape[1]) if n not in known]
+        model = ModelListGP(
+            *(
+                SingleTaskGP(x, y[:, [n]], outcome_transform=Standardize(m=1), **read)
+                for n in learned
+            )
+        )
         fit_gpytorch_mll(SumMarginalLogLikelihood(model.likelihood, model))
 
         def objective(samples: Any, X: Any = None) -> Any:  # BoTorch's name
-            columns = [
-                samples[..., n].sigmoid() if n in self._shares else samples[..., n]
-                for n in range(samples.shape[-1])
-            ]
+            columns: list[Any] = [None] * y.shape[1]
+            for place, n in enumerate(learned):
+                column = samples[..., place]
+                columns[n] = column.sigmoid() if n in self._shares else column
+            for place, n in enumerate(known):
+                cost = X[..., X.shape[-1] - len(known) + place]
+                columns[n] = cost.expand(samples.shape[:-1])
             return -torch.stack(columns, dim=-1)
 
-        seen = -objective(y)  # objectives again, minimised
+        seen = -objective(y[:, learned], x)  # objectives again, minimised
         worst, best = seen.max(dim=0).values, seen.min(dim=0).values
+        reference = request.get("reference") or (worst + 0.1 * (worst - best)).tolist()
         acquisition = qLogNoisyExpectedHypervolumeImprovement(
             model=model,
-            ref_point=(-(worst + 0.1 * (worst - best))).tolist(),
+            ref_point=[-each for each in reference],
             X_baseline=x,
             sampler=SobolQMCNormalSampler(torch.Size([64]), seed=self._seed),
             objective=GenericMCMultiOutputObjective(objective),

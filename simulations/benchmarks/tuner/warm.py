@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 
 from fieldtune.server.bo.transfer import Earlier
+from fieldtune.server.tuner.optuna_terms import distribution
 from tuner import optuna_peers
 from tuner.federated import Federated
 from tuner.peer import Peer, Proposal
@@ -95,7 +96,7 @@ def _run(problem: str, seed: int, data_seed: int | None) -> Earlier:
         peer.tell(*tried[-1])
     uncertain = learned(source, source.known(tried[0][0].values))
     return Earlier(
-        {name: optuna_peers.distribution(each) for name, each in source.space.items()},
+        {name: distribution(each) for name, each in source.space.items()},
         [proposal.values for proposal, _ in tried],
         {n: [evaluation.objectives[n] for _, evaluation in tried] for n in uncertain},
     )

@@ -9,32 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Literal
 
-from fieldtune.server.study.space import Parameter
-from tuner.problem import Evaluation, Known, Problem, Reference, Values
+from fieldtune.server.bo.known import Known
+from tuner.problem import Changed, Problem, Values
 
 Error = Literal["low", "scattered"]
 BY = 1.3
 
 
-class Wrong:
+class Wrong(Changed):
     """A problem with formulas off by 30 %."""
 
     def __init__(self, problem: Problem, error: Error) -> None:
-        self._problem, self._error = problem, error
-        self.name: str = problem.name
-        self.space: Mapping[str, Parameter] = problem.space
-        self.objectives: tuple[str, ...] = problem.objectives
-        self.shares: frozenset[int] = problem.shares
-        self.rounds: int = problem.rounds
-        self.trials: int = problem.trials
-
-    @property
-    def reference(self) -> Reference:
-        """The problem's."""
-        return self._problem.reference
+        super().__init__(problem)
+        self._error = error
 
     def known(self, values: Values) -> Known:
         """What the formulas say, wrongly."""
@@ -43,14 +32,6 @@ class Wrong:
             {index: factor * value for index, value in known.objectives.items()},
             {name: factor * (value + 1) - 1 for name, value in known.constraints.items()},
         )
-
-    def evaluate(self, values: Values, rounds: int, seed: int) -> Evaluation:
-        """As measured: right."""
-        return self._problem.evaluate(values, rounds, seed)
-
-    def truth(self, values: Values) -> Evaluation:
-        """The problem's."""
-        return self._problem.truth(values)
 
     def _factor(self, values: Values) -> float:
         if self._error == "low":

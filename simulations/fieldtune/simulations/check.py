@@ -5,49 +5,63 @@ It imports neither Optuna nor SciPy, which take longer to load than the rest tak
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from fieldtune.profiles.common.errors import InfeasibleError
+from fieldtune.profiles.common.errors import InfeasibleError, NoModelFitsError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.service import CompileService
+from fieldtune.server.compiler.sources import check_defines
 from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
-from fieldtune.server.federation.grid_fleet import GridFleet
+from fieldtune.server.federation.availability import Availability
 from fieldtune.server.report.check import check_json, print_check
-from fieldtune.server.session.rehearsal import metric_line, rehearse
-from fieldtune.server.session.setup import compile_service, make_artefacts, make_cost_model
+from fieldtune.server.session.rehearsal import check_names, metric_line, rehearse, try_aggregation
+from fieldtune.server.session.setup import (
+    check_limits,
+    compile_service,
+    make_artefacts,
+    make_cost_model,
+)
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import load_study
-from fieldtune.simulations.fleet.grid import SimulationGrid
+from fieldtune.server.study.unused import unused_settings
+from fieldtune.simulations.fleet.fleet import SimulatedFleet
 from fieldtune.simulations.fleet.plan import FleetPlan
 
 
 def check_in_simulation(study_file: Path, *, as_json: bool = False) -> None:
     """Print a study's setup and what satisfies its limits, without training."""
     study = load_study(study_file)
-    check_can_be_simulated(study)
+    check_can_be_simulated(study, study_file.parent)
+    check_names(study, [str(study_file.resolve().parent)])
     notes = Console(stderr=True)
     import_path = [str(study_file.resolve().parent)]
+    try_aggregation(study, import_path)
     with (
         tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
         closing(compile_service(Path(scratch), import_path)) as service,
-        SimulationGrid(
+        SimulatedFleet(
             FleetPlan.of(study, study_file.parent),
             workers=1,
             import_path=import_path,
             log=Path(scratch) / "log",
-        ) as grid,
+        ) as fleet,
     ):
         with notes.status("describing the fleet") as status:
-            fleet = GridFleet(grid)
             members = fleet.members()
             costs = make_cost_model(study, members)
             artefacts = make_artefacts(study, members, service)
+            with suppress(InfeasibleError):  # what suffices is told below, of all models
+                try:
+                    check_limits(study, members, artefacts)
+                except NoModelFitsError as known:
+                    notes.print(f"{known}", highlight=False, soft_wrap=True, markup=False)
             status.update("trying model and metric on a client's samples")
             rehearsal = rehearse(study, members, artefacts, fleet)
             screening = screen(
@@ -59,21 +73,28 @@ def check_in_simulation(study_file: Path, *, as_json: bool = False) -> None:
                     f"compiled {done}/{total} architectures"
                 ),
             )
-        if grid.facts.warning:
-            notes.print(grid.facts.warning, highlight=False, soft_wrap=True, markup=False)
-        metric = metric_line(study, grid.facts, rehearsal)
+        for sentence in (fleet.facts.warning, *unused_settings(study)):
+            if sentence:
+                notes.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        metric = metric_line(study, fleet.facts, rehearsal)
         if as_json:
-            typer.echo(check_json(study, members, screening, grid.facts, metric))
+            typer.echo(check_json(study, members, screening, fleet.facts, metric))
         else:
-            print_check(study, members, screening, Console(), grid.facts, metric=metric)
+            print_check(study, members, screening, Console(), fleet.facts, metric=metric)
         if not screening.feasible:
             raise InfeasibleError(impossible(study, screening))
         check_queue(study, [], costs, artefacts)
 
 
-def check_can_be_simulated(study: StudyConfig) -> None:
-    """Raise an error for a study that cannot be simulated, before anything is written."""
+def check_can_be_simulated(study: StudyConfig, base: Path) -> None:
+    """Raise an error for a study that cannot be simulated, before anything is written.
+
+    ``base`` is the study file's folder.
+    """
     FleetPlan.of(study)
+    if ":" in str(study.task.data):
+        check_defines(str(study.task.data), "task.data", [str(base.resolve()), *sys.path])
+    Availability(study.fleet.availability, study.study.seed, base)
     for name in study.fleet.devices:
         load_profile(name)
 

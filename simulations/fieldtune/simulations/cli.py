@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,9 +19,16 @@ from fieldtune.client.cli import app as client_app
 from fieldtune.profiles.cli import app as profiles_app
 from fieldtune.profiles.cli import predict
 from fieldtune.profiles.common.command import Format, run_command
-from fieldtune.profiles.common.errors import UsageError
+from fieldtune.profiles.common.errors import MissingExtraError, UsageError
 from fieldtune.server.deployment.cli import app as coordinator_app
-from fieldtune.server.session.cli import compare, export, report
+from fieldtune.server.operation.cli import deploy, devices, rollback, watch
+from fieldtune.server.session.cli import compare, export, log, report
+
+if TYPE_CHECKING:
+    from fieldtune.server.processes.ray_cluster import RayCluster
+
+Engine = Literal["local", "ray"]
+
 
 app = typer.Typer(
     name="fieldtune",
@@ -49,7 +57,12 @@ def fieldtune(
 app.command()(report)
 app.command()(compare)
 app.command()(export)
+app.command()(log)
 app.command()(predict)
+app.command()(deploy)
+app.command()(rollback)
+coordinator_app.command()(devices)
+coordinator_app.command()(watch)
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(client_app, name="client")
 app.add_typer(coordinator_app, name="coordinator")
@@ -64,12 +77,16 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Use this seed instead of 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the study into.")],
 ) -> None:
-    """Write a study with data, model and metric of its own, to start from; it runs as it is."""
+    """Write a study to start from, with own data, model and metric.
+
+    It runs as it is.
+    """
     from fieldtune.simulations.scaffold import scaffold
 
     study, module = scaffold(folder)
     typer.echo(f"{study}: what is tuned; {module}: its data, model and metric")
-    typer.echo(f"next: fieldtune check {shlex.quote(str(study))}, then 'fieldtune tune' with it")
+    quoted = shlex.quote(str(study))
+    typer.echo(f"next: fieldtune check {quoted}, then fieldtune tune {quoted}")
 
 
 @app.command()
@@ -87,6 +104,17 @@ def tune(
         int | None,
         typer.Option(
             min=1, help="Worker processes that simulate clients.  [default: number of cores]"
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Where clients are simulated and models compiled: here, or by Ray."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Head of a Ray cluster, or 'auto'.  [default: Ray on this machine alone]",
         ),
     ] = None,
     superlink: Annotated[
@@ -112,6 +140,7 @@ def tune(
             help="Go on with a run although its data, code or versions have changed; recorded.",
         ),
     ] = False,
+    format: Format = "table",
 ) -> None:
     """Run a study, or resume it if the run folder already exists."""
     if superlink is not None:
@@ -119,27 +148,37 @@ def tune(
 
         if workers is not None:
             raise UsageError("--workers is for simulated clients: leave it out with --superlink")
+        if engine != "local":
+            raise UsageError("--engine is for simulated clients: leave it out with --superlink")
         tune_on_devices(
             study, out, superlink, trials=trials, seed=seed, warm_start=warm_start or [],
-            accept_changes=accept_changes,
+            accept_changes=accept_changes, as_json=format == "json",
         )  # fmt: skip
         return
     from fieldtune.simulations.commands import tune_in_simulation
 
-    tune_in_simulation(
-        study,
-        out,
-        trials=trials,
-        seed=seed,
-        workers=workers or _cores(),
-        warm_start=warm_start or [],
-        accept_changes=accept_changes,
-    )
+    if ray_address is not None and engine != "ray":
+        raise UsageError("--ray-address needs --engine ray")
+    with _cluster(ray_address) if engine == "ray" else nullcontext() as cluster:
+        tune_in_simulation(
+            study,
+            out,
+            trials=trials,
+            seed=seed,
+            workers=workers or (cluster.cpus if cluster else _cores()),
+            warm_start=warm_start or [],
+            accept_changes=accept_changes,
+            as_json=format == "json",
+            cluster=cluster,
+        )
 
 
 @app.command()
 def check(study: Study, format: Format = "table") -> None:
-    """Show a study's search space, fleet and limits, and what the limits exclude; no training."""
+    """Show a study's space, fleet and limits, without training.
+
+    Also what the limits exclude.
+    """
     from fieldtune.simulations.check import check_in_simulation
 
     check_in_simulation(study, as_json=format == "json")
@@ -151,7 +190,10 @@ def retarget(
     device: Annotated[str, typer.Option(metavar="PROFILE", help="A device type.")],
     format: Format = "table",
 ) -> None:
-    """Recommend a model for a device type that was not in the fleet, from existing trials."""
+    """Recommend a model for another device type.
+
+    From existing trials, for a type that was not in the fleet.
+    """
     from fieldtune.simulations.commands import retarget_in_simulation
 
     retarget_in_simulation(folder, device, as_json=format == "json")
@@ -159,6 +201,23 @@ def retarget(
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def _cluster(address: str | None) -> RayCluster:
+    try:
+        from fieldtune.server.processes.ray_cluster import RayCluster
+    except ModuleNotFoundError:
+        raise MissingExtraError("--engine ray", "cluster", "ray") from None
+    try:
+        cluster = RayCluster(address, lambda said: typer.echo(said, err=True))
+    except ConnectionError as away:
+        raise UsageError(
+            f"There is no Ray cluster at {address} ({str(away).splitlines()[0][:200]}): start one "
+            "with 'ray start --head', or leave --ray-address out"
+        ) from None
+    where = f"{cluster.nodes} nodes" if cluster.nodes != 1 else "one node"
+    typer.echo(f"Ray has {cluster.cpus} CPUs on {where}", err=True)
+    return cluster
 
 
 def main() -> None:

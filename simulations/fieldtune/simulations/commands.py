@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -15,23 +15,30 @@ from rich.console import Console
 from fieldtune.profiles.common.errors import RunFolderError, UsageError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.costs.calibration import corrections
-from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.report.prospects import print_prospects
+from fieldtune.server.report.run_info import RunInfo
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.export import retargeted_file
+from fieldtune.server.results.model_files import with_variants
 from fieldtune.server.results.retarget import retarget
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import to_json
-from fieldtune.server.results.variants import VariantMaker, with_variants
+from fieldtune.server.results.variants import VariantMaker
 from fieldtune.server.session.command import Notes, OpenedFleet, run_study
 from fieldtune.server.session.session import known_costs, open_tuner
 from fieldtune.server.session.setup import compile_service, make_artefacts, make_cost_model
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations.check import check_can_be_simulated, closing
-from fieldtune.simulations.fleet.grid import SimulationGrid
+from fieldtune.simulations.fleet.fleet import SimulatedFleet
 from fieldtune.simulations.fleet.plan import FleetPlan
+
+if TYPE_CHECKING:
+    from fieldtune.server.processes.ray_cluster import RayCluster
+
+_REPLACED = 3
+"""How many times in a row a worker on a cluster is replaced: what ends it may be the study."""
 
 
 def tune_in_simulation(
@@ -43,29 +50,37 @@ def tune_in_simulation(
     workers: int,
     warm_start: Sequence[Path] = (),
     accept_changes: bool = False,
+    as_json: bool = False,
+    cluster: RayCluster | None = None,
 ) -> None:
-    """Run or resume a study; prints the Pareto front to stdout and progress to stderr."""
-    check_can_be_simulated(load_study(study_file))
+    """Run or resume a study; prints the Pareto front to stdout and progress to stderr.
+
+    With a cluster, clients are simulated and models compiled there.
+    """
+    check_can_be_simulated(load_study(study_file), study_file.parent)
 
     @contextmanager
     def simulated(
         folder: RunFolder, import_path: Sequence[str], note: Notes, waiting: Notes
     ) -> Iterator[OpenedFleet]:
-        with SimulationGrid(
+        with SimulatedFleet(
             FleetPlan.of(folder.study, study_file.parent),
             workers=workers,
             import_path=import_path,
             log=folder.path / "workers.log",
-        ) as grid:
-            if grid.facts.warning:
-                note(grid.facts.warning)
-            fleet = GridFleet(grid, notes=note)
-            yield fleet, grid.facts
-            fleet.close()
+            notes=note,
+            spawn=cluster.worker if cluster else None,
+            replaced=_REPLACED if cluster else 0,
+        ) as fleet:
+            facts = fleet.facts
+            if facts.warning:
+                note(facts.warning)
+            yield fleet, facts
 
     run_study(
         study_file, out, trials=trials, seed=seed, warm_start=warm_start, fleet_of=simulated,
-        accept_changes=accept_changes,
+        accept_changes=accept_changes, as_json=as_json,
+        spawn=cluster.compiler if cluster else None,
     )  # fmt: skip
 
 
@@ -99,15 +114,14 @@ def retarget_in_simulation(path: Path, device: str, *, as_json: bool = False) ->
         with (
             tempfile.TemporaryDirectory(prefix="fieldtune-") as scratch,
             closing(compile_service(Path(scratch), import_path)) as service,
-            SimulationGrid(
+            SimulatedFleet(
                 FleetPlan.of(study, base),
                 workers=1,
                 import_path=import_path,
                 log=Path(scratch) / "log",
-            ) as grid,
+            ) as fleet,
             notes.status("re-evaluating the trials"),
         ):
-            fleet = GridFleet(grid)
             members = fleet.members()
             artefacts = make_artefacts(study, members, service)
             known = known_costs(study, make_cost_model(study, members), artefacts, outcomes)
@@ -118,17 +132,12 @@ def retarget_in_simulation(path: Path, device: str, *, as_json: bool = False) ->
             if all(outcome.learned.simulated for outcome in completed):
                 bounds = Bounds(members, lambda sentence: None)
                 maker = VariantMaker(folder, artefacts, service, fleet, members, bounds)
-                maker.make(found.summary.deployable, outcomes)
+                maker.make(found.summary.exported, outcomes)
             summary = with_variants(folder, found.summary)
             folder.write(retargeted_file(device), to_json(summary))
     if as_json:
         typer.echo(to_json(summary))
         return
     found = replace(found, summary=summary)
-    print_summary(found.summary, Console())
+    print_summary(found.summary, Console(), RunInfo(folder=str(path)))
     print_prospects(found, device, Console())
-    if device in summary.recommended and summary.point(summary.recommended[device].trial).variants:
-        notes.print(
-            f"To deploy: fieldtune export {shlex.quote(str(path))} --device {device} --out "
-            "model.tflite", highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip

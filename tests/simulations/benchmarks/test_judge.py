@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fieldtune.profiles.common.errors import UsageError
+from fieldtune.server.bo.known import Known
 from fieldtune.server.study.space import Parameter
 from fieldtune.server.tuner.early_stopping import ranked
 from tuner.asha import MoAsha
@@ -15,7 +16,7 @@ from tuner.experiment import Job, Variation, run, score, until, work
 from tuner.optuna_peers import OptunaPeer, RungPeer, random
 from tuner.peer import Filtered
 from tuner.peers import chosen_peers
-from tuner.problem import Evaluation, Known, Reference, Values
+from tuner.problem import Evaluation, Reference, Values
 from tuner.scoring import Tried, by_posterior, by_value, hypervolume, true_hypervolume
 from tuner.significance import holm, no_worse_p, paired_p, spread
 

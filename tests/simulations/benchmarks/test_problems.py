@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from fieldtune.profiles.common.errors import DataError, UsageError
+from fieldtune.server.bo.known import Known
 from fieldtune.server.study.space import Value
 from tuner import tables
 from tuner.analytic import (
@@ -36,7 +38,9 @@ from tuner.engineering import (
     Truss,
     TwoBars,
 )
-from tuner.problem import Known, ruled_out
+from tuner.genes import words
+from tuner.noisy import Noisy
+from tuner.problem import Changed, Evaluation, ruled_out
 from tuner.registry import make_problem
 from tuner.wrong import BY, Wrong
 
@@ -202,6 +206,23 @@ def test_wrong_formulas_are_wrong_by_30_percent_and_measurements_are_not() -> No
     assert 1.25 < max(factors) <= BY
 
 
+def test_noise_is_multiplied_and_shares_stay_shares() -> None:
+    problem, x = WeldedBeam(), at(1, 5, 8, 2)
+    true, usual = problem.truth(x), problem.evaluate(x, 1, 3)
+    tenfold = Noisy(problem, 10.0).evaluate(x, 1, 3)
+    assert tenfold.objectives[0] - true.objectives[0] == pytest.approx(
+        10 * (usual.objectives[0] - true.objectives[0])
+    )
+    assert tenfold.objectives[1] == true.objectives[1]
+    assert Noisy(problem, 0.0).evaluate(x, 1, 3) == true
+    shares = Changed(problem)
+    shares.shares = frozenset({0})
+    shares.truth = lambda values: Evaluation((0.1,), {}, 1.0)  # type: ignore[method-assign]
+    shares.evaluate = lambda *_: Evaluation((0.2,), {}, 1.0)  # type: ignore[method-assign]
+    (drawn,) = Noisy(shares, 3.0).evaluate(x, 1, 0).objectives
+    assert logit(drawn) == pytest.approx(logit(0.1) + 3 * (logit(0.2) - logit(0.1)))
+
+
 def test_a_point_of_the_unit_cube_is_where_its_value_lies() -> None:
     problem = SpeedReducer()
     ends = [at(*(p.bounds()[end] for p in problem.space.values())) for end in (0, 1)]
@@ -220,3 +241,12 @@ def test_a_neighbour_differs_and_stays_in_the_space() -> None:
 def test_a_configuration_over_any_limit_is_ruled_out() -> None:
     assert ruled_out(Known({}, {"a": -0.5, "b": 1e-9}))
     assert not ruled_out(Known({}, {"a": -0.5, "b": 0.0}))
+
+
+def test_words_of_four_bases_are_counted_and_unknown_letters_belong_to_none() -> None:
+    counts = words(np.array(list("AAAACNTTTTT")))
+    assert counts.sum() == 4
+    assert counts[0] == 1  # AAAA
+    assert counts[1] == 1  # AAAC
+    assert counts[255] == 2  # TTTT, twice
+    assert words(np.array(list("ACG"))).sum() == 0

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from tuner.product_report import recommend_table
 from tuner.recommend import Verdict, judge, worse
-from tuner.report import recommend_table
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

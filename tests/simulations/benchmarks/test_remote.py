@@ -13,6 +13,8 @@ from tuner.analytic import C2Dtlz2
 from tuner.experiment import run
 from tuner.remote import START, Botorch, RemoteGp, missing
 
+pytestmark = pytest.mark.integration
+
 ANSWERING = """
 import json, sys
 with open({log!r}, "a") as log:
@@ -50,6 +52,23 @@ def test_botorch_is_sent_what_was_feasible_and_a_pool_that_the_formulas_allow(
         assert len(request["pool"]) >= 500
         assert request["pool"][3] == pytest.approx([float(v) for v in chosen.values.values()])
         assert len(request["objectives"][0]) == 2
+
+
+def test_botorch_may_be_told_what_formulas_say_and_the_reference_point(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    problem = C2Dtlz2()
+    peer = Botorch(problem, 0, interpreter(tmp_path, ANSWERING.format(log=str(log))), informed=True)
+    try:
+        tried = run(problem, peer, 0, START + 1)
+    finally:
+        peer.close()
+    _, request = map(json.loads, log.read_text().splitlines())
+    known = problem.known(tried[0].values).objectives
+    assert request["known"] == sorted(known)
+    assert request["costs"][0] == pytest.approx([known[index] for index in sorted(known)])
+    assert len(request["costs"]) == len(request["points"]) + len(request["pool"])
+    (index,) = known
+    assert request["reference"][index] > max(each[0] for each in request["costs"])
 
 
 def test_a_process_that_ends_says_why(tmp_path: Path) -> None:

@@ -9,22 +9,24 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tuner.cli import PARTS, PREREGISTRATION, main
+from tuner.cli import Run, main
 from tuner.defaults import Gain
 from tuner.experiment import Outcome, Score, Variation
 from tuner.kept import keep, read
 from tuner.peers import PEERS
+from tuner.plan import PARTS, PREREGISTRATION, Plan, arguments
+from tuner.product_report import defaults_table
 from tuner.registry import own_problems
 from tuner.report import (
     best_optuna,
     by_peer,
-    defaults_table,
     device_time_line,
     few_clients_table,
     fronts_table,
@@ -113,7 +115,9 @@ def test_tables_are_made_again_from_raw_outcomes_as_they_are_kept(
     tried = (({"width": 8, "kind": "a", "rate": 0.1234567}, (0.5, 1.0)),)
     runs = [outcome("tpe", 0, 0.4), replace(outcome("grey", 0, 0.5), tried=tried)]
     keep(runs, tmp_path, ours="grey", called="grey, before")
-    keep([outcome("grey", 0, 0.6)], tmp_path, ours="grey", called="grey")
+    noisy = replace(outcome("grey", 0, 0.2), problem="noisy", variation=Variation(noise=4.0))
+    quiet = replace(outcome("grey", 0, 0.3), problem="noisy")
+    keep([outcome("grey", 0, 0.6), noisy, quiet], tmp_path, ours="grey", called="grey")
     kept = {each.peer: each for each in read([tmp_path / "toy.jsonl.gz"])}
     assert {name: each.final.true for name, each in kept.items()} == {
         "grey": 0.6, "grey, before": 0.5, "tpe": 0.4,
@@ -122,11 +126,28 @@ def test_tables_are_made_again_from_raw_outcomes_as_they_are_kept(
         ({"width": 8, "kind": "a", "rate": 0.123457}, (0.5, 1.0)),
     )
     assert main(["--kept", str(tmp_path)]) == 0
-    assert "grey, before" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    for words in ("grey, before", "noisy, 1 seeds", "noisy, noise x 4, 1 seeds"):
+        assert words in shown
     assert main(["--kept", str(tmp_path / "none")]) != 0
     (tmp_path / "toy.jsonl.gz").write_bytes(b"no gzip")
     assert main(["--kept", str(tmp_path)]) != 0
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_outcomes_are_kept_as_each_seed_ends(tmp_path: Path) -> None:
+    class Stopped:
+        """Workers that are stopped after one seed."""
+
+        def do(self, jobs: object) -> Iterator[tuple[list[Outcome], list[str]]]:
+            yield [outcome("grey", 0, 0.5)], []
+            raise KeyboardInterrupt
+
+    plan = Plan.of(arguments().parse_args(["--problem", "tnk", "--seeds", "2"]))
+    run = Run(plan, Console(file=io.StringIO()), Stopped(), tmp_path, "grey, before")  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        run.everything()
+    assert [each.peer for each in read([tmp_path / "toy.jsonl.gz"])] == ["grey, before"]
 
 
 def test_another_peer_than_ours_can_be_held_against_the_others() -> None:
@@ -254,7 +275,9 @@ def test_every_judged_problem_exists_and_none_is_tuned_on_at_the_same_seeds() ->
     judged, development = registered["judged"], registered["development"]
     tuned, asked = development["recommend"]["problems"], judged["recommend"]["problems"]
     ours, later = set(development["problems"]), set(judged["search"]["problems"])
-    assert {*judged["problems"], *later, *ours, *tuned, *asked} == set(own_problems())
+    unseen = set(judged["genes"]["problems"])
+    assert {*judged["problems"], *later, *unseen, *ours, *tuned, *asked} == set(own_problems())
+    assert not unseen & {*ours, *tuned}
     assert not set(tuned) & set(asked)
     assert development["recommend"]["first_seed"] + 100 < judged["recommend"]["first_seed"]
     assert set(judged["problems"]) & ours == {"digits"}  # of the first judged sets alone
@@ -270,6 +293,13 @@ def test_every_judged_problem_exists_and_none_is_tuned_on_at_the_same_seeds() ->
         (("--peer", "tpee"), "did you mean 'tpe'"),
         (("--seeds", "0"), "--seeds 0 is too few"),
         (("--evaluate", "5"), "--evaluate 5 is no share"),
+        (("--noise", "-1"), "--noise -1 is no multiple"),
+        (("--noise", "4", "--problem", "digits"), "--noise is for formulas and tables"),
+        (("--noise", "4"), "--noise is for formulas and tables"),
+        (
+            ("--noise", "4", "--problem", "tnk", "--part", "wrong"),
+            "--noise acts in the part fronts",
+        ),
     ],
 )
 def test_bad_options_are_one_sentence(

@@ -85,6 +85,19 @@ def test_a_study_with_own_modules_and_data_is_retargeted_from_anywhere(
         ("import keras\n", "import kears\n", 6, "kears"),
         ("def network(", "def network(:", 2, "gestures.py, line 19"),
         ("Dense(classes)", "Dense(classes + 1)", 6, "the data has 4 classes"),
+        (
+            "def network(filters, kernel",
+            "def network(kernel, filter",
+            6,
+            "takes no 'filters' (did you mean 'filter'?)",
+        ),
+        ("import keras\n", "import sys; sys.exit('licence')\n", 6, "raised SystemExit: licence"),
+        (
+            "Dense(classes)",
+            "Dense(classes, bias_initializer=keras.initializers.Constant(np.nan))",
+            6,
+            "starts with weights that are not finite",
+        ),
         ("GlobalAveragePooling1D()(x)", "Lambda(keras.ops.erfinv)(x)", 6, "gestures:network"),
     ],
 )
@@ -100,6 +113,15 @@ def test_a_mistake_in_it_is_a_sentence(
     assert done.returncode == code
 
 
+def test_data_that_are_others_each_time_are_refused(example: Path, fieldtune: Command) -> None:
+    module = example / "gestures.py"
+    module.write_text(module.read_text().replace("default_rng(0)", "default_rng()"))
+    done = fieldtune("tune", "gestures.toml", "--trials", "2", "--workers", "2", cwd=example)
+    assert "loads other samples each time that it is called" in done.stderr
+    assert "give its random numbers a seed" in done.stderr
+    assert done.returncode == 2
+
+
 def test_full_int8_is_calibrated_with_data_that_the_study_names(
     example: Path, fieldtune: Command
 ) -> None:
@@ -112,7 +134,8 @@ def test_full_int8_is_calibrated_with_data_that_the_study_names(
     done = fieldtune("tune", "gestures.toml", "--trials", "2", cwd=example)
     assert done.returncode == 0, done.stderr
     pareto = json.loads((example / "runs/gestures/pareto.json").read_text())
-    for point in pareto["front"]:
+    chosen = {each["trial"] for each in pareto["recommended"].values()}
+    for point in (each for each in pareto["front"] if each["trial"] in chosen):
         assert set(point["variants"]) == {"fp32", "int8"}
         whole, small = point["variants"]["fp32"], point["variants"]["int8"]
         assert small["sha256"] != whole["sha256"]

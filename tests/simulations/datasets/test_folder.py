@@ -55,7 +55,7 @@ def test_each_file_is_a_client_with_its_own_test_part(folder: Path) -> None:
     dataset = load_dataset(str(folder))
     plan = FleetPlan(str(folder), None, 0.5, 0.5, 3, {"raspberry-pi-5": 1.0}, 0)
     parts = partition(dataset, plan)
-    assert parts.description == "naturally: a client is a file"
+    assert parts.description == "naturally: each file is a client"
     assert [(len(c.train_y), len(c.test_y)) for c in parts] == [(20, 20), (30, 10), (20, 20)]
     with np.load(folder / "bob.npz") as bob:
         assert np.array_equal(parts[1].test_x, bob["x_test"].astype(np.float32))
@@ -136,4 +136,4 @@ def test_a_study_runs_on_a_folder_beside_it(folder: Path, fieldtune: Command) ->
     study.write_text(STUDY.replace("clients = 3", "clients = 2").replace("[3]", "[2]"))
     refused = fieldtune("check", study)
     assert refused.returncode == 2
-    assert "the data set has 3 natural clients: set fleet.clients = 3 or more" in refused.stderr
+    assert "the data set has 3 files: set fleet.clients = 3 or more" in refused.stderr

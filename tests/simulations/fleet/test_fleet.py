@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fieldtune.server.federation.grid_fleet import GridFleet
 from fieldtune.server.study.load import load_study
-from fieldtune.simulations.fleet.grid import SimulationGrid
+from fieldtune.simulations.fleet.fleet import SimulatedFleet
 from fieldtune.simulations.fleet.plan import FleetPlan
 from support.fleet_contract import FleetContract, Opened
 from support.studies import digits
@@ -21,8 +20,19 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("fleet")
     study = digits(folder, clients=4, trials=1, rounds=1)
     plan, log = FleetPlan.of(load_study(study)), folder / "workers.log"
-    with SimulationGrid(plan, workers=2, import_path=[], log=log) as grid:
-        yield Opened.of(GridFleet(grid), study)
+    with SimulatedFleet(plan, workers=2, import_path=[], log=log) as fleet:
+        yield Opened.of(fleet, study)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(opened: Opened) -> Iterator[None]:
+    """Weights are held no longer than requests use them."""
+    yield
+    assert isinstance(opened.fleet, SimulatedFleet)
+    if not opened.fleet._closed:
+        pool = opened.fleet._pool
+        assert len(pool._numbered) == 0
+        assert not any(worker.held for worker in pool._workers)
 
 
 class TestSimulatedFleet(FleetContract):

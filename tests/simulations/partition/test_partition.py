@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets import Dataset, load_dataset
 from fieldtune.simulations.fleet.plan import FleetPlan, assign_devices
 from fieldtune.simulations.partition.partition import partition
+from fieldtune.simulations.partition.strategies import MIN_SAMPLES, with_enough
 
 DEVICES = {"raspberry-pi-zero-2w": 0.4, "raspberry-pi-4b": 0.4, "raspberry-pi-5": 0.2}
 
@@ -123,13 +125,13 @@ def test_the_same_seed_deals_the_same(digits: Dataset) -> None:
 def test_natural_owners_decide_where_there_are_some() -> None:
     parts = partition(numbered(21, owners=2), plan(2))
     assert [len(held(client)) for client in parts] == [11, 10]
-    assert parts.description == "naturally: a client is a natural client"
+    assert parts.description == "naturally: each owner is a client"
     # Unless the study says otherwise.
     mixed = partition(numbered(1000, owners=2), plan(2, "iid"))
     assert all(min(held(client)) < 100 and max(held(client)) > 900 for client in mixed)
     with pytest.raises(DataError, match="has no owners of samples"):
         partition(numbered(20), plan(2, "natural"))
-    with pytest.raises(DataError, match=r"5 natural clients: set fleet\.clients = 5 or more"):
+    with pytest.raises(DataError, match=r"5 owners: set fleet\.clients = 5 or more"):
         partition(numbered(20, owners=5), plan(3))
 
 
@@ -152,7 +154,7 @@ def test_owners_are_split_where_there_are_more_clients(owners: int, more: int, g
             ]
             assert sum(map(len, seen)) == len(set().union(*seen))
     if more:
-        assert f"more clients than the {owners} natural clients" in parts.description
+        assert f"more clients than the {owners} owners" in parts.description
 
 
 def test_an_owner_with_too_few_samples_is_not_split() -> None:
@@ -161,7 +163,7 @@ def test_an_owner_with_too_few_samples_is_not_split() -> None:
     )
     assert len(partition(dataset, plan(3))) == 3
     with pytest.raises(
-        DataError, match=r"natural client 8 has too few samples \(3\) for 2 of fleet\.clients = 4"
+        DataError, match=r"owner 8 has too few samples \(3\) for 2 of fleet\.clients = 4"
     ):
         partition(dataset, plan(4))
 
@@ -215,3 +217,16 @@ def test_device_shares_are_kept_to_within_one_client(clients: int, seed: int) ->
 def test_a_data_set_that_cannot_be_used_is_a_sentence(name: str, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         load_dataset(name)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 30))
+def test_small_shares_are_topped_up_from_the_largest(sizes: list[int], more: int) -> None:
+    sizes[-1] += max(2 * len(sizes) - sum(sizes), 0) + more  # enough for all
+    ends = np.cumsum([0, *sizes]).tolist()
+    shares = [list(range(a, b)) for a, b in pairwise(ends)]
+    expected = [list(share) for share in shares]
+    for share in expected:
+        while len(share) < MIN_SAMPLES:
+            share.append(max(expected, key=len).pop())
+    found = with_enough(shares)
+    assert [part.tolist() for part in found] == [sorted(share) for share in expected]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import DataError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
@@ -120,4 +121,18 @@ def _checked(where: str, returned: Any) -> Dataset:
             f"{where} returned {len(labels)} samples and an owner of shape {owner.shape}: name one "
             "owner for each sample, or return None"
         )
+    if owner is not None:
+        _check_owners(where, owner)
     return Dataset(samples, labels, owner)
+
+
+def _check_owners(where: str, owner: NDArray[Any]) -> None:
+    """Refuse owners that cannot be told apart or compared."""
+    if owner.dtype.kind == "f" and np.isnan(owner).any():
+        raise DataError(f"{where} returned owners that are NaN: name one for each sample")
+    try:
+        np.unique(owner)
+    except TypeError:
+        raise DataError(
+            f"{where} returned owners of several types: name all by strings, or all by numbers"
+        ) from None

@@ -32,7 +32,7 @@ def load_or_convert(
         name: name of the data set.
         version: version of the conversion; changing it invalidates cached entries.
         sources: the files to convert; the entry's name includes a hash of their content.
-        convert: reads the files; ``test``, ``owner_is`` and ``group_is`` are not cached.
+        convert: reads the files; of the result, samples, labels, owners and groups are cached.
     """
     digest = hashlib.blake2b(f"{version}".encode(), digest_size=16)
     for source in sources:

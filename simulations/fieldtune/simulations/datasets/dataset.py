@@ -24,6 +24,7 @@ class Dataset:
         test: bool ``[n]``, samples that the data set reserves for testing, or None.
         owner_is: singular noun for an owner, for messages.
         group_is: singular noun for a group, for messages.
+        labels: names of the classes in the order of their numbers; empty where they have none.
     """
 
     x: NDArray[np.float32] | NDArray[np.uint8]
@@ -31,8 +32,9 @@ class Dataset:
     owner: NDArray[Any] | None
     group: NDArray[np.int32] | None = None
     test: NDArray[np.bool_] | None = None
-    owner_is: str = "natural client"
+    owner_is: str = "owner"
     group_is: str = "order of its samples"
+    labels: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from fieldtune.server.compiler.cache import default_folder
 from fieldtune.simulations.datasets.cache import load_or_convert
 from fieldtune.simulations.datasets.dataset import Dataset
 
+CLOTHES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+    "ankle boot",
+)  # fmt: skip
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _PARTS = ("train", "t10k")
 _UNSIGNED_BYTE = 8
@@ -42,7 +47,8 @@ def load_fashion() -> Dataset:
             for what in ("images-idx3", "labels-idx1")
         ]
         if all(file.is_file() for file in files):
-            return load_or_convert("fashion-mnist", 1, files, partial(read_images, files))
+            kept = load_or_convert("fashion-mnist", 1, files, partial(read_images, files))
+            return replace(kept, labels=CLOTHES)
     raise DataError(
         "The data set 'fashion-mnist' is not installed: apt-get install dataset-fashion-mnist "
         f"(or 'make data'), or put its four -ubyte.gz files in {folders[-1]}"

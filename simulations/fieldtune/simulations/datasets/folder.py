@@ -1,7 +1,8 @@
 """A user's data: a folder with one ``.npz`` file per client.
 
 The files have the format of a device's data (``x``, ``y`` and, for separate test data, ``x_test``,
-``y_test``), so that the collected data of a fleet can be simulated unchanged.
+``y_test``), so that the collected data of a fleet can be simulated unchanged. A ``data.toml``
+beside them may name the classes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.data.arrays import read_npz
+from fieldtune.client.data.description import DESCRIPTION, read_description
 from fieldtune.profiles.common.errors import DataError
 from fieldtune.simulations.datasets.dataset import Dataset
 from fieldtune.simulations.datasets.samples import checked_samples
@@ -43,6 +45,15 @@ def load_folder(folder: Path) -> Dataset:
                 f"{file} holds samples of shape {x.shape[1:]}, {files[0].name} of {shape}: all "
                 "clients need the same"
             )
+    labels, classes = (
+        read_description(folder).labels or (),
+        max(y.max() for *_, (_, y) in parts) + 1,
+    )
+    if labels and len(labels) < classes:
+        raise DataError(
+            f"{folder / DESCRIPTION} names {len(labels)} labels, and the samples have {classes} "
+            "classes: name all, in the order of their numbers"
+        )
     sizes = [len(y) for _, _, (_, y) in parts]
     is_test = np.repeat([is_test for _, is_test, _ in parts], sizes).astype(bool)
     return Dataset(
@@ -51,6 +62,7 @@ def load_folder(folder: Path) -> Dataset:
         np.repeat([file.stem for file, _, _ in parts], sizes),
         test=is_test if is_test.any() else None,
         owner_is="file",
+        labels=labels,
     )
 
 

@@ -20,6 +20,7 @@ from fieldtune.simulations.datasets.dataset import Dataset
 from fieldtune.simulations.datasets.package_file import package_file
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FRAMES = 20
 """Recordings have 6 to 92 frames; all are resampled to this number."""
 _SPEAKER_FILE = Path(__file__).with_name("fsdd_speakers.txt")
@@ -43,7 +44,10 @@ def load_fsdd() -> Dataset:
     kept = load_or_convert(
         "fsdd", 1, [file, _SPEAKER_FILE], lambda: read_recordings(file, speakers())
     )
-    return Dataset(kept.x, kept.y, kept.owner, kept.group, owner_is="speaker", group_is="take")
+    return Dataset(
+        kept.x, kept.y, kept.owner, kept.group,
+        owner_is="speaker", group_is="take", labels=WORDS,
+    )  # fmt: skip
 
 
 def speakers() -> NDArray[np.int64]:

@@ -54,8 +54,9 @@ def load_hapt() -> Dataset:
     )
     kept = load_or_convert("hapt", 1, [file], lambda: windows(read_signals(file, _SHA256)))
     return Dataset(
-        kept.x, kept.y, kept.owner, kept.group, owner_is="person", group_is="stretch of activity"
-    )
+        kept.x, kept.y, kept.owner, kept.group,
+        owner_is="person", group_is="stretch of activity", labels=ACTIVITIES,
+    )  # fmt: skip
 
 
 Recording = tuple[NDArray[np.float64], NDArray[np.int64]]

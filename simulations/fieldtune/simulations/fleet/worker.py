@@ -1,53 +1,80 @@
 """A worker of the simulator: ``python -m fieldtune.simulations.fleet.worker FD``.
 
-Runs the ClientApp of a simulated fleet on incoming messages until the connection is closed.
+Answers requests for the clients of a simulated fleet until the connection is closed.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from flwr.app import Error, Message
-
-from fieldtune.client.node.fleet_api import identify_process, message_from_bytes, message_to_bytes
+from fieldtune.client.training.answer import Client, Report, Request, answer
+from fieldtune.client.training.reports import failed
+from fieldtune.client.training.runtime import Sessions, runtime_name
 from fieldtune.profiles.common.errors import DataError
-from fieldtune.server.processes.child import pack_frame, parent_connection, unpack_frame
-from fieldtune.simulations.fleet.plan import RUN_ID, FleetPlan, SimulatedFleet
+from fieldtune.profiles.common.text import printable
+from fieldtune.server.processes.child import parent_connection
+from fieldtune.simulations.fleet.clients import SimulatedClients
+from fieldtune.simulations.fleet.frames import KINDS, Before, Blob, pack, unpack
+from fieldtune.simulations.fleet.plan import FleetPlan
 
-_CLIENT_APP_RAISED = 2  # Flower's error code
+_SESSIONS = 64
 
 
 def serve(connection: Connection) -> None:
-    """Receive frames of messages and send frames of replies."""
-    setup, _ = unpack_frame(connection.recv_bytes())
+    """Receive frames of requests and send frames of reports."""
+    setup = json.loads(connection.recv_bytes())
     sys.path[:0] = setup["import_path"]
     try:
-        fleet = SimulatedFleet(FleetPlan.from_json(setup["plan"]))
-        facts = fleet.facts() if setup["asks_for_facts"] else None
+        clients = SimulatedClients(FleetPlan.from_json(setup["plan"]))
+        if setup["introduces"]:
+            connection.send_bytes(_introduction(clients))
+        else:
+            connection.send_bytes(pack({"data_sha256": clients.checked_sha256()}))
     except DataError as refused:
-        connection.send_bytes(pack_frame({"data_error": str(refused)}))
+        connection.send_bytes(pack({"data_error": printable(str(refused))}))
         return
-    connection.send_bytes(pack_frame({"facts": facts}))
+    sessions, held = Sessions(_SESSIONS), dict[int, Blob]()
     while True:
         try:
-            _, frames = unpack_frame(connection.recv_bytes())
+            header, blobs = unpack(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        connection.send_bytes(pack_frame({}, [answer(fleet, frame) for frame in frames]))
+        began_s = time.process_time()
+        for number in header["drop"]:
+            del held[number]
+        new = header["new"]
+        held.update(zip(new, blobs, strict=False))
+        models, reports, results = blobs[len(new) :], [], list[Blob]()
+        requests, replies = Before(), Before()
+        for first, kind, number, small, large, model in header["requests"]:
+            if changed := {**small, **{name: held[at] for name, at in large.items()}}:
+                request = KINDS[kind].model_validate(requests.whole(first, changed))
+            asked = request
+            if model is not None:
+                asked = request.model_copy(update={"model": models[model]})
+            first, small, values = replies.apart(answered(asked, clients[number], sessions))
+            reports.append((first, small, list(values)))
+            results += values.values()
+        cpu_s = time.process_time() - began_s
+        connection.send_bytes(pack({"reports": reports, "cpu_s": cpu_s}, results))
 
 
-def answer(fleet: SimulatedFleet, frame: bytes) -> bytes:
-    """The reply of a message's destination node; an exception becomes Flower's error 2."""
-    message = message_from_bytes(frame)
-    node = message.metadata.dst_node_id
-    identify_process(RUN_ID, node)
+def answered(request: Request, client: Client, sessions: Sessions) -> Report:
+    """A client's report; a failure also where the user's data or metric raises an exception."""
     try:
-        reply = fleet.app(message, fleet.contexts[node])
-    except Exception as raised:  # a user's data or metric function may raise anything
-        reason = f"{type(raised).__name__}: {raised}"
-        reply = Message(Error(code=_CLIENT_APP_RAISED, reason=reason), reply_to=message)
-    return message_to_bytes(reply)
+        return answer(request, client, sessions)
+    except Exception as raised:
+        return failed(request, "error", printable(f"{type(raised).__name__}: {raised}", 500))
+
+
+def _introduction(clients: SimulatedClients) -> bytes:
+    header = {"facts": clients.facts(), "kind": {**clients.kind(), "runtime": runtime_name()}}
+    sizes: Sequence[Blob] = clients.sizes()
+    return pack(header, sizes)
 
 
 if __name__ == "__main__":

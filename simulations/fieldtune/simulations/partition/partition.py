@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Protocol, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.profiles.common.errors import DataError
@@ -90,6 +91,12 @@ class PartitionedData(Sequence[ClientData]):
             for index in (train, test):
                 digest.update(f"{len(index)} ".encode() + index.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of training and of test samples of each client."""
+        train, test = ([len(part[kind]) for part in self._parts] for kind in (0, 1))
+        return np.array(train, np.int64), np.array(test, np.int64)
 
     @overload
     def __getitem__(self, client: int) -> ClientData: ...

@@ -5,6 +5,8 @@ Each sample is in exactly one array, and each client gets at least two samples.
 
 from __future__ import annotations
 
+from heapq import heapify, heapreplace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,10 +34,11 @@ def dirichlet(
     """
     shares: list[list[int]] = [[] for _ in range(clients)]
     for label in range(int(y.max()) + 1):
-        members = rng.permutation(np.flatnonzero(y == label))
-        for share, part in zip(shares, _cut(members, clients, alpha, rng), strict=True):
-            share.extend(part.tolist())
-    return _with_enough(shares)
+        members = rng.permutation(np.flatnonzero(y == label)).tolist()
+        ends = _ends(len(members), clients, alpha, rng)
+        for share, begin, end in zip(shares, [0, *ends], ends, strict=False):
+            share += members[begin:end]
+    return with_enough(shares)
 
 
 def quantity(samples: int, clients: int, alpha: float, rng: np.random.Generator) -> list[Index]:
@@ -44,8 +47,9 @@ def quantity(samples: int, clients: int, alpha: float, rng: np.random.Generator)
     Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022 (arXiv 2102.02079), IV-C.
     Clients with fewer than 2 samples are topped up from the largest ones.
     """
-    parts = _cut(rng.permutation(samples), clients, alpha, rng)
-    return _with_enough([part.tolist() for part in parts])
+    order = rng.permutation(samples).tolist()
+    ends = _ends(samples, clients, alpha, rng)
+    return with_enough([order[a:b] for a, b in zip([0, *ends], ends, strict=False)])
 
 
 def shards(y: NDArray[np.int32], clients: int, each: int, rng: np.random.Generator) -> list[Index]:
@@ -87,7 +91,7 @@ def natural(dataset: Dataset, clients: int) -> tuple[list[Index], str]:
     what = dataset.owner_is
     if len(names) > clients:
         raise DataError(
-            f"fleet.clients = {clients}, but the data set has {len(names)} natural clients: "
+            f"fleet.clients = {clients}, but the data set has {len(names)} {what}s: "
             f"set fleet.clients = {len(names)} or more, or choose another "
             "task.partition.kind"
         )
@@ -105,7 +109,7 @@ def natural(dataset: Dataset, clients: int) -> tuple[list[Index], str]:
         for part in _pieces(dataset, np.flatnonzero(dataset.owner == name), into)
     ]
     if len(names) == clients:
-        return shares, f"naturally: a client is a {what}"
+        return shares, f"naturally: each {what} is a client"
     spread = (
         f"{pieces.min()}" if pieces.min() == pieces.max() else f"{pieces.min()} or {pieces.max()}"
     )
@@ -126,14 +130,24 @@ def _pieces(dataset: Dataset, members: Index, into: int) -> list[Index]:
     return [np.sort(part) for part in np.array_split(members, into)]
 
 
-def _cut(members: Index, clients: int, alpha: float, rng: np.random.Generator) -> list[Index]:
+def _ends(samples: int, clients: int, alpha: float, rng: np.random.Generator) -> list[int]:
+    """Where each client's part of so many samples ends, in proportions of ``Dirichlet(alpha)``."""
     proportions = rng.dirichlet(np.full(clients, alpha))
-    cuts = np.round(np.cumsum(proportions)[:-1] * len(members)).astype(int)
-    return np.split(members, cuts)
+    cuts = np.round(np.cumsum(proportions)[:-1] * samples).astype(int)
+    return [*cuts.tolist(), samples]
 
 
-def _with_enough(shares: list[list[int]]) -> list[Index]:
-    for share in shares:
+def with_enough(shares: list[list[int]]) -> list[Index]:
+    """The shares, sorted, those with too few samples topped up with the last of the largest.
+
+    Of several largest shares the first one gives.
+    """
+    short = [share for share in shares if len(share) < MIN_SAMPLES]
+    largest = [(-len(share), number) for number, share in enumerate(shares)] if short else []
+    heapify(largest)
+    for share in short:
         while len(share) < MIN_SAMPLES:
-            share.append(max(shares, key=len).pop())
+            size, number = largest[0]
+            share.append(shares[number].pop())
+            heapreplace(largest, (size + 1, number))
     return [np.sort(np.array(share)) for share in shares]

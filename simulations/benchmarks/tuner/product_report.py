@@ -1,0 +1,86 @@
+"""Tables of what tuning brings the product's users: recommendations against the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+
+from tuner.defaults import Gain
+from tuner.recommend import WORSE, Verdict, by_problem, worse
+
+
+def defaults_table(gains: Sequence[Gain]) -> Table:
+    """What each device type gains over a study's defaults, and how many gain enough."""
+    saved = sum(gain.saves for gain in gains)
+    table = Table(
+        title=f"Tuned against default, each trained afresh from 9 seeds: {saved} of {len(gains)} "
+        "save a fifth of the error or of a cost, and nothing is worse",
+        title_justify="left",
+    )
+    for column in ("study", "seed", "device", "error", "inference", "energy", "memory", "sent"):
+        table.add_column(column, justify="left" if column in ("study", "device") else "right")
+    table.add_column("saves", justify="right")
+    for gain in gains:
+        costs = gain.costs
+        table.add_row(
+            gain.study,
+            str(gain.seed),
+            gain.device,
+            _change(gain.error, 100, " %"),
+            _change(costs["inference_ms"], 1000, " µs"),
+            _change(costs["energy_j"], 1000, " mJ"),
+            _change(costs["memory_mib"], 1, " MiB"),
+            _change(costs["sent_bytes"], 1 / 1024, " KiB"),
+            "yes" if gain.saves else "no",
+        )
+    return table
+
+
+def recommend_table(verdicts: Sequence[Verdict]) -> Table:
+    """What recommendations promised and kept, by problem."""
+    table = Table(
+        title="Recommended against the defaults, by the truth; changes are of what is learned",
+        title_justify="left",
+    )
+    for column in (
+        "problem", "seeds", "worse by 1 %", "by 5 %", "were it by the mean", "defaults kept",
+        "promised", "true", "joint gain", "possible", "repeats",
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column == "problem" else "right")
+
+    def share(value: float) -> str:
+        return f"{100 * value:.0f} %"
+
+    for name, each in by_problem(verdicts).items():
+        true = [verdict.true for verdict in each]
+        other = [verdict for verdict in each if not verdict.defaults]
+        changes = [
+            f"{100 * float(np.mean(some)):+.1f} %" if some else "-"
+            for some in ([v.promised for v in other], [v.true for v in other])
+        ]
+        table.add_row(
+            name,
+            str(len(each)),
+            *(share(worse(true, by)) for by in WORSE),
+            share(worse([verdict.by_mean for verdict in each], WORSE[0])),
+            share(float(np.mean([verdict.defaults for verdict in each]))),
+            *changes,
+            *(
+                f"{np.mean(some):.2f}"
+                for some in ([v.gain for v in each], [v.possible for v in each])
+            ),
+            f"{np.mean([verdict.repeats for verdict in each]):.1f}",
+        )
+    return table
+
+
+def _change(pair: tuple[float, float], factor: float, unit: str) -> str:
+    before, after = pair
+    share = f"{100 * (after / before - 1):+.0f} %" if before else "-"
+    return f"{_figure(factor * before)} → {_figure(factor * after)}{unit}, {share}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
