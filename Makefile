@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
 READY := $(VENV)/.ready
 # Python processes, of which tests start many, find their modules compiled.
 unexport PYTHONDONTWRITEBYTECODE
 # In the order of tests/conftest.py: what takes longest comes first, so that no core idles at the end.
-TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# One process more than two cores, since system tests often wait for processes of their own.
+TEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data unit test check format lint types layers fuzz fuzzmodels pi bench clean
+.PHONY: help demo data unit test all check format lint types layers fuzz fuzzmodels pi lock sbom bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -39,11 +41,13 @@ data: $(READY)  ## Install the data sets: HAPT, FSDD and tuning tables (packages
 unit: $(READY)  ## Run the tests that need no TensorFlow (a minute)
 	$(TEST) -m unit
 
-test: $(READY)  ## Run unit and integration tests, by two processes
+test: $(READY)  ## Run unit and integration tests
 	$(TEST) -m "not system"
 
-check: $(READY) format lint types layers  ## Format, lint, types, import layers and all tests
+all: $(READY)
 	$(TEST)
+
+check: format lint types layers all  ## Format, lint, types, import layers and all tests
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -66,8 +70,21 @@ fuzzmodels: $(READY)  ## Compile 300 random models; compare with TensorFlow, in 
 pi: $(READY)  ## Boot a 512 MB arm64 system and tune on the client in it (6 minutes; root on Debian)
 	$(BIN)/python tests/system/aarch64/pi.py
 
+# The extras that the tests install, and those of users; with hashes only what is listed can be installed.
+lock:  ## Write requirements.lock: all pinned versions with the hashes of their files
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv
+	$(TOOLS)/bin/uv pip compile --quiet pyproject.toml -c constraints.txt --universal --python-version 3.11 \
+	  --extra server --extra simulation --extra privacy --extra notebook --extra images --extra dev \
+	  --generate-hashes --no-annotate --no-header --output-file requirements.lock
+
+sbom: $(READY)  ## Write dist/sbom.cdx.json: what is installed, with versions and licences (CycloneDX)
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom
+	@mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+	  --output-file dist/sbom.cdx.json $(BIN)/python
+
 bench: data  ## Compare the tuner with other optimizers (about an hour; docs/benchmark.md)
 	$(BIN)/python simulations/benchmarks/tuner
 
 clean:  ## Remove the environment and what tests left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

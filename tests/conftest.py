@@ -129,7 +129,7 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits study in small: 8 trials of 5 rounds, and half the architectures."""
     text = (ROOT / "simulations/studies/digits.toml").read_text()
     for old, new in (
-        ("trials = 40", "trials = 8"), ("rounds = 20", "rounds = 5"),
+        ("trials = 50", "trials = 8"), ("rounds = 20", "rounds = 5"),
         ("choices = [8, 16, 32, 64]", "choices = [8, 32]"),
     ):  # fmt: skip
         assert old in text

@@ -91,6 +91,13 @@ def test_a_room_imports_only_what_its_row_allows() -> None:
             assert named, f"docs/architecture.md does not allow {room} to import {target}"
 
 
+def test_a_row_allows_nothing_that_its_room_does_not_import() -> None:
+    for room, targets in arrows().items():
+        for allowed in quoted(LISTED[room][1]):
+            used = any(target == allowed or target.startswith(f"{allowed}/") for target in targets)
+            assert used, f"{room} does not import {allowed}: remove it from docs/architecture.md"
+
+
 def test_every_step_of_a_trial_names_functions_that_exist() -> None:
     assert WAY
     for path, functions in WAY:

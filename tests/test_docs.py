@@ -9,20 +9,33 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import click
 import pytest
 import typer.main
 from pydantic import BaseModel
 
 from fieldtune.client.cli import app as client_app
-from fieldtune.client.data.files import DataDescription
+from fieldtune.client.data.description import DataDescription
 from fieldtune.client.data.privacy import Privacy
-from fieldtune.profiles.device.profile import DeviceProfile, value_fields
+from fieldtune.profiles.device.profile import DeviceProfile, HeldOut, value_fields
+from fieldtune.profiles.tables import accuracy
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
-from fieldtune.server.study import config as study
+from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.decision_options import DecisionSection
+from fieldtune.server.study.fleet_options import (
+    AvailabilitySection,
+    FaultsSection,
+    FleetSection,
+)
+from fieldtune.server.study.limit_options import LimitsSection
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.partition import PartitionKind, PartitionSection
+from fieldtune.server.study.server_options import ServerSection
+from fieldtune.server.study.settings import CLIENT_DEFAULTS, SERVER_DEFAULTS
 from fieldtune.server.study.space import Parameter
-from fieldtune.server.study.tuner_options import Fedex
+from fieldtune.server.study.study_options import StudySection
+from fieldtune.server.study.task_options import TaskSection
+from fieldtune.server.study.tuner_options import Fedex, TunerSection
 from fieldtune.simulations.cli import app
 from fieldtune.simulations.datasets import BUILT_IN
 
@@ -46,29 +59,31 @@ def documented(text: str) -> set[str]:
 @pytest.mark.parametrize(
     ("title", "model"),
     [
-        ("`[task]`", study.TaskSection),
-        ("`[fleet]`", study.FleetSection),
-        ("`[server]`", study.ServerSection),
-        ("`[limits]`", study.LimitsSection),
-        ("`[tuner]`", study.TunerSection),
+        ("`[task]`", TaskSection),
+        ("`[fleet]`", FleetSection),
+        ("`[fleet.availability]`", AvailabilitySection),
+        ("`[fleet.faults]`", FaultsSection),
+        ("`[server]`", ServerSection),
+        ("`[limits]`", LimitsSection),
+        ("`[tuner]`", TunerSection),
     ],
 )
 def test_every_key_of_a_section_is_documented(title: str, model: type[BaseModel]) -> None:
     assert documented(section(title)) == set(model.model_fields) - {"devices"} | (
-        {"devices"} if model is study.FleetSection else set()
+        {"devices"} if model is FleetSection else set()
     )
 
 
 def test_every_key_and_measure_of_the_study_section_is_documented() -> None:
-    assert documented(section("`[study]`")) == {*study.StudySection.model_fields, *MEASURES}
+    assert documented(section("`[study]`")) == {*StudySection.model_fields, *MEASURES}
 
 
 def test_every_key_and_setting_of_the_space_is_documented() -> None:
     assert documented(section("`[space.model]`")) == {
         *Parameter.model_fields,
         *(set(DEFAULTS) - {"seed"}),
-        *study.CLIENT_DEFAULTS,
-        *study.SERVER_DEFAULTS,
+        *CLIENT_DEFAULTS,
+        *SERVER_DEFAULTS,
     }
 
 
@@ -77,20 +92,39 @@ def test_every_key_and_setting_of_the_space_is_documented() -> None:
     [
         (model, key)
         for model in (
-            study.StudySection,
-            study.TaskSection,
-            study.LimitsSection,
-            study.TunerSection,
+            StudySection,
+            TaskSection,
+            LimitsSection,
+            TunerSection,
+            DecisionSection,
+            AvailabilitySection,
+            FaultsSection,
+            ServerSection,
         )
         for key, field in model.model_fields.items()
-        if isinstance(field.default, (int, float, str)) and not isinstance(field.default, bool)
+        if isinstance(field.default, (int, float, str))
     ],
 )
 def test_documented_defaults_are_the_real_ones(model: type[BaseModel], key: str) -> None:
     default = model.model_fields[key].default
     row = re.search(rf"^\| `{key}` \| `([^`]+)` \|", STUDY_FILE, re.M)
     assert row, key
-    assert row.group(1).strip('"') == str(default)
+    assert row.group(1) == json.dumps(default)
+
+
+def test_documented_settings_of_the_space_are_the_real_ones() -> None:
+    shown = {
+        name: cell
+        for names, cell in re.findall(
+            r"^\| (`[^|]+) \| `([^|]+)` \|", section("`[space.model]`"), re.M
+        )
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert len(shown) > 20
+    for name, cell in shown.items():
+        default = {**CLIENT_DEFAULTS, **SERVER_DEFAULTS}[name]
+        values = {json.loads(each) for each in cell.split("`, `")}
+        assert default in values, f"{name}: {default}"
 
 
 def test_every_key_and_kind_of_a_partition_is_documented() -> None:
@@ -122,6 +156,12 @@ def test_every_figure_of_a_profile_is_documented_as_the_code_has_it() -> None:
         assert f"| `{name}` | {mark.unit} | {presence} | {mark.meaning} |" in text
 
 
+def test_the_table_of_how_true_profiles_are_is_that_of_the_catalogue() -> None:
+    text = (ROOT / "docs/device-profiles.md").read_text()
+    assert "\n".join(accuracy()) in text
+    assert all(f"`{name}`" in text for name in HeldOut.model_fields)
+
+
 def test_every_built_in_model_is_documented() -> None:
     assert documented(section("Built-in models")) == set(MODELS)
 
@@ -136,10 +176,64 @@ def test_the_samplers_example_runs_as_it_stands() -> None:
     assert "learning_rate" in done.stdout
 
 
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def inner_commands(command: click.Command) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = getattr(command, "commands", {})
+    return found
+
+
+def leaves(command: click.Command, *path: str) -> dict[str, set[str]]:
+    """Each command below one, by its words -> its options."""
+    if not inner_commands(command):
+        options = {o for each in command.params for o in (*each.opts, *each.secondary_opts)}
+        return {" ".join(path): {o for o in options if o.startswith("--")}}
+    return {
+        words: options
+        for name, each in inner_commands(command).items()
+        for words, options in leaves(each, *path, name).items()
+    }
+
+
+COMMANDS = leaves(typer.main.get_command(app))
+
+
 def test_every_command_is_in_the_readme() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name in commands:
+    for name in inner_commands(typer.main.get_command(app)):
         assert f"fieldtune {name}" in README, name
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    for words, options in COMMANDS.items():
+        assert f"fieldtune {words}" in text, words
+        for option in options:
+            assert re.search(rf"{option}\b", text), f"{words} {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_option_that_a_page_gives_a_command_exists(page: Path) -> None:
+    for line in re.findall(r"fieldtune ([a-z][^`\n#]*)", page.read_text()):
+        words = re.match(r"[a-z ]*", line).group().split()  # type: ignore[union-attr]
+        for most in (2, 1):
+            options = COMMANDS.get(" ".join(words[:most]))
+            if options is not None:
+                given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line))
+                assert given <= options, f"fieldtune {line}"
+                break
+
+
+def cut_summaries(command: click.Command, *path: str) -> list[str]:
+    """The commands whose summary in a list of commands does not fit into 80 columns."""
+    inner = inner_commands(command)
+    most = 78 - 6 - max(map(len, inner), default=0)
+    found = [" ".join((*path, n)) for n, c in inner.items() if "..." in c.get_short_help_str(most)]
+    return found + [each for n, c in inner.items() for each in cut_summaries(c, *path, n)]
+
+
+def test_lists_of_commands_fit_into_80_columns() -> None:
+    assert cut_summaries(typer.main.get_command(app)) == []
 
 
 def test_the_readmes_figure_exists() -> None:
@@ -171,7 +265,7 @@ def test_every_command_of_a_device_is_documented() -> None:
 
 def test_every_table_of_a_study_file_is_documented() -> None:
     titles = re.findall(r"^## (.*)$", STUDY_FILE, re.M)
-    for name in study.StudyConfig.model_fields:
+    for name in StudyConfig.model_fields:
         assert any(f"[{name}" in title for title in titles), name
 
 
@@ -181,11 +275,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize(
-    "page",
-    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         target, _, anchor = link.partition("#")

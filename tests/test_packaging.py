@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -45,6 +46,28 @@ def test_the_base_requirements_hold_nothing_heavy() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = " ".join(project["dependencies"]).lower()
     assert not [name for name in ("tensorflow", "keras", "optuna", "ray") if name in names]
+
+
+def test_every_pinned_file_has_a_hash_and_the_version_of_the_constraints() -> None:
+    """``make lock`` writes the file anew."""
+    import re
+    import tomllib
+
+    def name_of(text: str) -> str:
+        return re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-").replace(".", "-")
+
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text  # from wherever it comes, the hashes hold
+    entries = re.findall(r"^(\S+)==(\S+).*((?:\n    --hash=sha256:[0-9a-f]{64}.*)*)", text, re.M)
+    locked = {name_of(name): version for name, version, hashes in entries if hashes}
+    assert len(locked) == len(entries) > 100
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    for name, version in pinned.items():
+        assert locked.get(name_of(name), version) == version, name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for need in (*project["dependencies"], *extras["server"], *extras["privacy"]):
+        assert name_of(need) in locked, need
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +136,38 @@ def test_a_command_whose_extra_is_missing_says_what_mends_it(elsewhere: Path) ->
     assert "pip install 'fieldtune[server]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (elsewhere / "runs").exists()
+
+
+NOT_LOADED = (
+    "uv",
+    "sqlalchemy",
+    "alembic",
+    "greenlet",
+    "uvloop",
+    "wcwidth",
+    "prompt_toolkit",
+    "yaml",
+)
+"""What the documentation says may be uninstalled on a device."""
+
+
+def test_a_client_works_without_what_it_never_loads(tmp_path: Path) -> None:
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {NOT_LOADED!r}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import fieldtune.client.cli, fieldtune.client.node.run, fieldtune.client.node.node
+import fieldtune.client.service.doctor, fieldtune.client.training.answer
+print("loaded")
+"""
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "loaded"
+
+
+def test_the_documentation_names_what_may_be_uninstalled() -> None:
+    (line,) = re.findall(r"pip uninstall -y (.+)", (ROOT / "docs/device.md").read_text())
+    assert sorted(line.lower().replace("pyyaml", "yaml").split()) == sorted(NOT_LOADED)

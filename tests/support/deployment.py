@@ -187,7 +187,11 @@ class Deployment:
         self.devices[name] = Program(
             ("client", "run", bundle, "--data", home / "data", "--profile", profile),
             home / "client.log",
-            {"XDG_RUNTIME_DIR": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+            {
+                "XDG_RUNTIME_DIR": str(home),
+                "XDG_CACHE_HOME": str(home / "cache"),
+                "XDG_STATE_HOME": str(home / "state"),
+            },
         )
         return self.devices[name]
 

@@ -65,7 +65,11 @@ class Device:
     def folders(self) -> dict[str, str]:
         """Environment that keeps its files apart from others'."""
         kept = self.keeps or self.folder
-        return {"XDG_RUNTIME_DIR": str(kept / "run"), "XDG_CACHE_HOME": str(kept / "cache")}
+        return {
+            "XDG_RUNTIME_DIR": str(kept / "run"),
+            "XDG_CACHE_HOME": str(kept / "cache"),
+            "XDG_STATE_HOME": str(kept / "state"),
+        }
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
@@ -95,5 +99,6 @@ class Device:
 
     def clean_up(self) -> None:
         for process in self.processes:
-            process.kill()
+            process.terminate()  # it says goodbye, so nobody waits for it
+        for process in self.processes:
             process.wait()

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +28,15 @@ from fieldtune.client.training.runtime import Session
 from fieldtune.client.training.trainer import evaluate, train
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.compiler.manifest import Artefact
-from fieldtune.server.federation.fedavg import Request
+from fieldtune.server.federation.course import mixed
+from fieldtune.server.federation.exchange import Request
 from fieldtune.server.federation.fleet import Addressed, Fleet, Reply
+from fieldtune.server.federation.timeline import RealTimeline
+from fieldtune.server.outcomes.trial import Completed
+from fieldtune.server.session.training import Training
 from support.artefacts import CHECK
 from support.studies import dealt_data
+from support.timed_training import Scene, conducted
 
 CLIENTS = 4
 Asked = tuple[int, Request]
@@ -69,6 +75,26 @@ def training(of: Artefact, trial: int = 0, round: int = 0, **changes: object) ->
         hyperparameter_names=("learning_rate", "momentum"), hyperparameter_values=(0.1, 0.9),
     )  # fmt: skip
     return request.model_copy(update=changes)
+
+
+def trained(
+    opened: Opened, of: Artefact, mode: str, server: Mapping[str, Any]
+) -> tuple[Training, list[Asked]]:
+    """A completed training of two rounds, on the fleet's own clock, and what was asked of whom."""
+    real = opened.fleet.connected() is not None
+    scene = Scene(
+        tables=f'[server]\nmode = "{mode}"\nevaluate_clients = 2', server=server, clients=CLIENTS,
+        rounds=2, artefact=of, members=opened.members,
+        timeline=RealTimeline(opened.fleet.connected) if real else None,
+    )  # fmt: skip
+    training = scene.training_of()
+    asked = conducted(training, opened.fleet)
+    outcome = training.outcome
+    assert isinstance(outcome, Completed), outcome
+    assert outcome.learned.failures == {}
+    assert outcome.learned.timing is not None
+    assert outcome.learned.timing.time_s > 0
+    return training, asked
 
 
 class FleetContract:
@@ -166,6 +192,17 @@ class FleetContract:
         (reply,) = opened.answers([(0, training(mlp_artefact, trial=1))], b"would be refused")
         assert reply.report.failure is None
 
+    def test_a_client_that_lacks_an_artefact_is_sent_it_again(
+        self, opened: Opened, mlp_artefact: Artefact
+    ) -> None:
+        other = (CHECK / "step.tflite").read_bytes()
+        request = training(mlp_artefact, artefact=hashlib.sha256(other).hexdigest())
+        kept_nothing = opened.answers([(0, request)], b"another model")
+        assert [reply.report.failure for reply in kept_nothing] == ["bad_artefact"]
+        # The fleet takes it that the client has the artefact now.
+        (loaded,) = opened.answers([(0, request.model_copy(update={"trial": 1}))], other)
+        assert "the data has 10 classes, the model only 4" in loaded.report.detail
+
     def test_what_a_client_cannot_do_is_a_failure_of_its_own(
         self, opened: Opened, mlp_artefact: Artefact
     ) -> None:
@@ -202,6 +239,32 @@ class FleetContract:
         assert {reply.client: reply.report.failure for reply in replies} == {
             0: None, 99: "no_reply",
         }  # fmt: skip
+
+    def test_a_training_without_rounds_asks_who_has_answered_again(
+        self, opened: Opened, mlp_artefact: Artefact
+    ) -> None:
+        server = {"clients_per_round": 2, "concurrency": 3, "buffer_size": 1}
+        training, asked = trained(opened, mlp_artefact, "buffered", server)
+        requests = [each for _, each in asked if isinstance(each, TrainRequest)]
+        given = {each.weights.tobytes() for each in requests}
+        assert len(requests) == 4
+        assert len(given) == 2  # the model has moved when the last of them is asked for
+        assert training.weights is not None
+        assert training.weights.tobytes() not in given
+
+    def test_clients_that_train_one_after_the_other_are_mixed_into_the_model(
+        self, opened: Opened, mlp_artefact: Artefact
+    ) -> None:
+        server = {"clients_per_round": 2, "concurrency": 1, "mixing": 0.25}
+        training, asked = trained(opened, mlp_artefact, "async", server)
+        session, weights = Session(mlp_artefact.model), mlp_artefact.initial_weights
+        for client, request in asked:
+            if isinstance(request, TrainRequest):
+                assert request.weights.tobytes() == weights.tobytes()
+                own = train(session, opened.data[client], request).weights
+                weights = mixed(weights, own, 0.25)
+        assert training.weights is not None
+        assert training.weights.tobytes() == weights.tobytes()
 
     def test_where_nothing_was_asked_nothing_comes(self, opened: Opened) -> None:
         assert list(opened.fleet.receive(0.0)) == []

@@ -15,7 +15,7 @@ from fieldtune.client.contract.messages import TrainReport, TrainRequest, Varian
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.training.runtime import Session
 from fieldtune.client.training.trainer import train
-from fieldtune.server.federation.fedavg import Report
+from fieldtune.server.federation.exchange import Report
 from fieldtune.server.federation.fleet import Addressed, Reply
 
 

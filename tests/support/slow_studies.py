@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldtune.profiles.common.errors import CompileError
-from fieldtune.profiles.costmodel.cost import call_ms
+from fieldtune.profiles.costmodel.latency import call_ms
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.cache import ArtefactCache

@@ -17,7 +17,7 @@ from fieldtune.client.contract.messages import (
     TrainRequest,
     VariantRequest,
 )
-from fieldtune.profiles.costmodel.cost import call_ms
+from fieldtune.profiles.costmodel.latency import call_ms
 from fieldtune.profiles.costmodel.tflite_reader import read_work
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.load import load_profile
@@ -64,6 +64,9 @@ class SlowFleet:
 
     def joined(self) -> Sequence[Description]:
         return []
+
+    def connected(self) -> None:
+        return None
 
     def send(self, requests: Sequence[Addressed]) -> None:
         self._open.extend(requests)

@@ -79,3 +79,12 @@ def dealt_data(study: Path) -> list[tuple[ClientData, str]]:
     plan = FleetPlan.of(load_study(study))
     profiles = assign_devices(plan.devices, plan.clients, plan.seed)
     return list(zip(partition(load_dataset(plan.data), plan), profiles, strict=True))
+
+
+def changed(study: Path, folder: Path, old: str, new: str) -> Path:
+    """A copy of a study file in a folder, with one text replaced."""
+    text = study.read_text()
+    assert old in text
+    file = folder / "study.toml"
+    file.write_text(text.replace(old, new, 1))
+    return file

@@ -39,7 +39,7 @@ from flwr.supercore.run import Run
 from flwr.superlink.federation import NoOpFederationManager
 
 from fieldtune.client.contract.bundle import Bundle
-from fieldtune.client.node.fleet_api import empty_run, identify_process, set_message_id
+from fieldtune.client.node.fleet_api import identify_process, set_message_id
 from support.identities import Server, key_pair, server
 
 QUIET = {
@@ -182,7 +182,7 @@ class DatabaseGrid(Grid):
         self._task = task.task_id
         assert self._state.claim_task(self._task)
         assert self._state.activate_task(self._task)
-        self._run = empty_run(self.run_id)
+        self._run = Run.create_empty(self.run_id)
         identify_process(self.run_id, _SUPERLINK)
 
     def beat(self) -> bool:

@@ -1,10 +1,10 @@
 """A small study without TensorFlow, as a program that may be killed at any moment.
 
-``python tests/support/whole_study.py FOLDER TRIALS LOG`` runs the study in FOLDER/run, or resumes
-it. It appends a line to LOG for each round that is sent to the devices ("TRIAL ROUND KIND") and for
-each outcome that is told ("told TRIAL"). At its end, FOLDER/end has a line for each file that must
-not depend on interruptions. Everything is fieldtune's own code but the devices, which answer with
-random numbers, and the conversion of trained models.
+``python tests/support/whole_study.py FOLDER TRIALS LOG [STORAGE]`` runs the study in FOLDER/run, or
+resumes it. It appends a line to LOG for each round that is sent to the devices ("TRIAL ROUND KIND")
+and for each outcome that is told ("told TRIAL"). At its end, FOLDER/end has a line for each file
+that must not depend on interruptions. Everything is fieldtune's own code but the devices, which
+answer with random numbers, and the conversion of trained models.
 """
 
 from __future__ import annotations
@@ -57,6 +57,12 @@ server_momentum = {{ low = 0.1, high = 0.9 }}
 name = "tpe"
 rungs = [2]
 """
+
+
+def stored_in(storage: str | None = None) -> str:
+    """The study file, with its record in another storage."""
+    key = f'storage = "{storage}"\n' if storage else ""
+    return STUDY.replace('name = "whole"\n', f'name = "whole"\n{key}')
 
 
 class Log:
@@ -138,4 +144,4 @@ def _digest(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    run(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), stored_in(*sys.argv[4:]))

@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.server.deployment.certificates import Pair, make_device_key, make_server
-from support.deployment import Deployment, Program, add_devices, run_script
+from support.deployment import Deployment, Program, add_devices, run_script, wait_until
 from support.full_disk import filled
 from support.studies import digits
 
@@ -31,13 +32,25 @@ Fault = Callable[[Deployment, Program, float], Program]
 """Breaks something for so many seconds; the study's program, which may be another one then."""
 
 
+AWAY = "SuperLink does not answer: waiting for it"
+
+
+@contextmanager
+def noticed(study: Program) -> Iterator[None]:
+    """Wait at the end until the study has said once more that SuperLink is away, or has ended."""
+    before = study.said().count(AWAY)
+    yield
+    wait_until(lambda: study.said().count(AWAY) > before or study.ended(), f"no {AWAY!r}")
+
+
 def superlink_killed(deployment: Deployment, study: Program, wait_s: float) -> Program:
     """SuperLink is killed; its supervisor starts the coordinator again after a while."""
-    os.kill(deployment.coordinator.children()[0], signal.SIGKILL)
-    assert deployment.coordinator.process is not None
-    code = deployment.coordinator.process.wait(60)
-    assert code == 7, code
-    time.sleep(wait_s)
+    with noticed(study):
+        os.kill(deployment.coordinator.children()[0], signal.SIGKILL)
+        assert deployment.coordinator.process is not None
+        code = deployment.coordinator.process.wait(60)
+        assert code == 7, code
+        time.sleep(wait_s)
     deployment.start()
     return study
 
@@ -83,16 +96,17 @@ def device_gone(deployment: Deployment, study: Program, wait_s: float) -> Progra
 
 def certificate_expired(deployment: Deployment, study: Program, wait_s: float) -> Program:
     """The certificate ends while the coordinator is restarted; it is renewed after a while."""
-    deployment.coordinator.end()
-    folder = deployment.opened()
-    authority = Pair(folder.ca_certificate, (folder.path / "ca.key").read_text())
-    expired = make_server(authority, ["localhost", "127.0.0.1"], days=-1)
-    folder.write("server.key", expired.private_key)
-    folder.write("server.crt", expired.certificate)
-    refused = deployment.attempt("coordinator", "start", deployment.path)
-    assert refused.returncode == 2, refused.stderr
-    typer.echo(f"    {refused.stderr.strip()}")
-    time.sleep(wait_s)
+    with noticed(study):
+        deployment.coordinator.end()
+        folder = deployment.opened()
+        authority = Pair(folder.ca_certificate, (folder.path / "ca.key").read_text())
+        expired = make_server(authority, ["localhost", "127.0.0.1"], days=-1)
+        folder.write("server.key", expired.private_key)
+        folder.write("server.crt", expired.certificate)
+        refused = deployment.attempt("coordinator", "start", deployment.path)
+        assert refused.returncode == 2, refused.stderr
+        typer.echo(f"    {refused.stderr.strip()}")
+        time.sleep(wait_s)
     deployment.run("coordinator", "renew", deployment.path)
     deployment.start()
     return study

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support import whole_study
+from support.killed import in_child
 
 TRIALS = 4
 SHIM = Path(__file__).with_name("recorded_writes.c")
@@ -168,17 +168,7 @@ class Recording:
                 shutil.copyfile(self.copies / str(copy), run / path)
         log = folder / "log"
         log.touch()
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                whole_study.run(folder, TRIALS, log)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        failed = os.waitpid(child, 0)[1]
+        failed = in_child(lambda: whole_study.run(folder, TRIALS, log))
         assert not failed, f"it does not resume after line {cut.line} on a {cut.disk} disk"
         expected = (self.folder / "end").read_text()
         assert (folder / "end").read_text() == expected, f"differs after line {cut.line}"

@@ -4,50 +4,47 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
-import ssl
 import stat
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
-    ListNodesResponse,
     RegisterNodeRequest,
     StartRunRequest,
 )
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
-from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import Message as Proto
 
 from fieldtune.client.contract.bundle import Bundle
-from fieldtune.client.node.fleet_api import KeyRefusedError, Link, NotActivatedError
+from fieldtune.client.contract.combined_calls import COLLECT, REPLY, SEND, TAKE, WAIT, Parts
+from fieldtune.client.contract.messages import TrainReport
+from fieldtune.client.node.link_errors import KeyRefusedError, NotActivatedError
 from fieldtune.client.node.signatures import Signer
 from fieldtune.server.deployment.certificates import make_device_key
 from fieldtune.server.deployment.nginx import DEVICE_CALLS
-from fieldtune.server.deployment.superlink_control import CONTROL_HEADER, control_key
 from fieldtune.server.devices import command as tune
 from fieldtune.server.devices.device_fleet import DeviceFleet
 from fieldtune.server.devices.superlink_run import SuperLinkRun
-from fieldtune.server.federation.grid_fleet import describe_message
+from fieldtune.server.federation.fleet import Reply
+from fieldtune.server.federation.flower_messages import describe_message
 from fieldtune.server.study.load import load_study
 from fieldtune.simulations import commands as run
 from fieldtune.simulations.datasets import load_dataset
+from support import malicious_client
 from support.deployment import Deployment, Program, needs_nginx, within, write_data
+from support.device_port import call, enrolled_nodes, link
 from support.fleet_contract import FleetContract, Opened
+from support.malicious_client import ATTACKS, ROUNDS
 from support.recorded import recorded
 from support.studies import dealt_data, digits
 from support.superlink import QUIET
@@ -56,51 +53,6 @@ pytestmark = [pytest.mark.system, needs_nginx]
 ANY_CLIENT = True
 """Flower's own SuperNode takes part here, and has no certificate."""
 NAMES = ("real", "simulated")
-_PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
-
-
-def call(deployment: Deployment, path: str, request: Proto) -> int:
-    """The status that the device port answers; the path travels just as it is spelt."""
-    bundle = Bundle.read(deployment.path / "bundles/pi-0.bundle.toml")
-    context = ssl.create_default_context(cadata=bundle.ca_certificate)
-    asked = urllib.request.Request(
-        f"https://{bundle.address}{path}",
-        data=request.SerializeToString(),
-        headers=_PROTOBUF,
-    )
-    try:
-        with urllib.request.urlopen(asked, context=context, timeout=20) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as refused:
-        refused.close()
-        return refused.code
-
-
-@contextmanager
-def link(bundle: Bundle, key: str | None = None) -> Iterator[Link]:
-    """A device's connection, with its own key or with another."""
-    made = Link(
-        bundle.address,
-        bundle.ca_certificate,
-        key or bundle.private_key,
-        None if key else bundle.certificate,
-    )
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def enrolled_nodes(deployment: Deployment) -> list[Any]:
-    """What SuperLink's own port tells whoever reaches it: on loopback, and only there."""
-    answer = httpx.post(
-        f"https://127.0.0.1:{deployment.superlink_port}/v1/control/list-nodes",
-        content=b"",
-        headers=_PROTOBUF | {CONTROL_HEADER: control_key(deployment.opened().executor_key)},
-        verify=ssl.create_default_context(cadata=deployment.opened().ca_certificate),
-    )
-    assert answer.status_code == 200
-    return list(ListNodesResponse.FromString(answer.content).nodes_info)
 
 
 def test_a_study_on_devices_learns_what_its_simulation_learns_round_by_round(
@@ -111,7 +63,7 @@ def test_a_study_on_devices_learns_what_its_simulation_learns_round_by_round(
             fleet_study, tmp_path / "real", deployment.path, trials=None, seed=None
         )
     said = capfd.readouterr().err
-    with recorded(run, "GridFleet") as simulated:
+    with recorded(run, "SimulatedFleet") as simulated:
         run.tune_in_simulation(
             fleet_study, tmp_path / "simulated", trials=None, seed=None, workers=2
         )
@@ -140,6 +92,75 @@ def test_a_study_on_devices_learns_what_its_simulation_learns_round_by_round(
         for outcome in outcomes
     ]
     assert attempts[0] == attempts[1]
+
+
+@contextmanager
+def malicious(deployment: Deployment, name: str) -> Iterator[None]:
+    """Somebody has got hold of a device, whose bundle and data a malicious client uses."""
+    honest = deployment.devices[name]
+    honest.end()
+    liar = Program(
+        honest.arguments[2:],
+        honest.log.with_name("malicious.log"),
+        honest.environment,
+        (sys.executable, malicious_client.__file__),
+    )
+    liar.start()
+    try:
+        liar.waits_to_say("connected to")
+        yield
+    finally:
+        liar.end()
+        honest.log.unlink()
+        honest.start()
+        honest.waits_to_say("connected to")
+
+
+def test_a_malicious_device_is_named_and_the_study_is_that_of_the_others(
+    deployment: Deployment, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study = digits(tmp_path, clients=4, trials=1, rounds=ROUNDS, least=4, metric="auc")
+    with within(600), malicious(deployment, "pi-3"), recorded(tune, "DeviceFleet") as real:
+        tune.tune_on_devices(study, tmp_path / "real", deployment.path, trials=None, seed=None)
+    said = capfd.readouterr().err
+    for words in (
+        "pi-3 says that it is a raspberry-pi-",
+        "but its firmware says 'Raspberry Pi Zero W Rev 1.1'",
+        "round 0: report rejected as implausible (said once): its largest weight is 1e+20",
+        "round 1: report rejected as implausible (said once): it reports 1000000000 training",
+        "round 3: report rejected as implausible (said once): it reports wall_s = 1e+30",
+        "round 4: report rejected as implausible (said once): a reply of",
+        "round 5: report rejected as implausible (said once): it reports auc = 1e+308",
+    ):
+        assert (f"pi-3, trial 0 {words}" if words.startswith("round") else words) in said
+    assert "\x1b[2J" not in said
+    assert "sits out" not in said
+
+    class Silent(run.SimulatedFleet):
+        """The same fleet, of which the malicious client fails wherever it lies."""
+
+        def receive(self, timeout_s: float) -> list[Reply]:
+            return [self._without_lies(reply) for reply in super().receive(timeout_s)]
+
+        def _without_lies(self, reply: Reply) -> Reply:
+            report = reply.report
+            kind = "train" if isinstance(report, TrainReport) else "evaluate"
+            if reply.client != 3 or (kind, report.round) not in ATTACKS:
+                return reply
+            failed = {"trial": report.trial, "round": report.round, "failure": "bad_data"}
+            return reply._replace(report=type(report).parse(failed))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "SimulatedFleet", Silent)
+        with recorded(run, "SimulatedFleet") as simulated:
+            run.tune_in_simulation(study, tmp_path / "simulated", trials=None, seed=None, workers=1)
+    assert sorted(real.weights) == sorted(simulated.weights)
+    for key, weights in real.weights.items():
+        np.testing.assert_allclose(weights, simulated.weights[key], rtol=0, atol=1e-5)
+    outcomes = [json.loads((tmp_path / name / "pareto.json").read_text()) for name in NAMES]
+    errors = [outcome["attempts"][0]["objectives"]["error"] for outcome in outcomes]
+    assert errors[0] == pytest.approx(errors[1], abs=1e-3)
+    assert sum(outcomes[0]["refused"]["pi-3"].values()) == 5
 
 
 @pytest.fixture
@@ -185,61 +206,6 @@ def test_flowers_own_supernode_takes_part_beside_light_nodes(
     assert [report.failure for _, report in seen.reports] == [None] * 3 * len(data)
 
 
-@pytest.fixture
-def without_one(deployment: Deployment, fleet_study: Path) -> Iterator[Callable[[], None]]:
-    """A fifth device meanwhile; what is given enrolls it anew and stops the fourth."""
-    data, profile = dealt_data(fleet_study)[0]
-    fifth = deployment.device("fifth", data, profile)
-    deployment.enroll("last")  # else the fifth one's number would be given again
-    fifth.start()
-    fifth.waits_to_say("connected to")
-
-    def change() -> None:
-        fifth.end()
-        deployment.run("coordinator", "remove", deployment.path, "fifth")
-        deployment.enroll("fifth")
-        fifth.start()
-        deployment.devices["pi-3"].end()
-
-    yield change
-    fifth.end()
-    del deployment.devices["fifth"]
-    for name in ("fifth", "last"):
-        deployment.run("coordinator", "remove", deployment.path, name)
-    deployment.devices["pi-3"].start()
-
-
-def test_a_study_goes_on_after_a_device_was_enrolled_anew_and_another_is_off(
-    deployment: Deployment,
-    without_one: Callable[[], None],
-    fleet_study: Path,
-    tmp_path: Path,
-) -> None:
-    study = digits(tmp_path, clients=4, trials=2, rounds=1, least=4)
-    study.write_text(study.read_text() + "\n[[queue]]\nwidth = 16\nclients_per_round = 4\n")
-    run_folder = tmp_path / "run"
-    first, second = (
-        Program(
-            ("tune", study, "--superlink", deployment.path, "--out", run_folder), tmp_path / log
-        )
-        for log in ("first.log", "second.log")
-    )
-    first.start()
-    first.waits_to_say("trial   0:")
-    first.end(signal.SIGKILL)
-    assert "5 are here: " in first.said()
-    without_one()
-    second.start()
-    assert second.process is not None
-    assert second.process.wait(300) == 0, second.said()
-    assert "4 of 4 are here: fifth" in second.said()
-    card = json.loads((run_folder / "models/trial-0000/card.json").read_text())
-    there = [data for data, _ in dealt_data(fleet_study)][:3]
-    assert card["test_samples"] > card["variants"]["fp32"]["test_samples"]
-    assert card["variants"]["fp32"]["test_samples"] == sum(len(data.test_y) for data in there)
-    assert "no_reply" not in second.said()
-
-
 @pytest.fixture(scope="class")
 def opened(deployment: Deployment, fleet_study: Path) -> Iterator[Opened]:
     place = deployment.opened()
@@ -269,12 +235,19 @@ def test_what_a_device_calls_reaches_superlink_and_wants_a_signature(
     assert call(deployment, path, ActivateNodeRequest()) == 401
 
 
+@pytest.mark.parametrize("path", [WAIT, TAKE, REPLY])
+def test_so_does_a_combined_call(deployment: Deployment, path: str) -> None:
+    assert call(deployment, path, Parts(b"", b"1")) == 401
+
+
 @pytest.mark.parametrize(
     ("path", "request_"),
     [
         ("/v1/control/register-node", RegisterNodeRequest(public_key=b"x")),
         ("/v1/control/list-nodes", ListNodesRequest()),
         ("/v1/control/start-run", StartRunRequest()),
+        (SEND, ListNodesRequest()),
+        (COLLECT, ListNodesRequest()),
         ("/v1/runtime/acquire-task", AcquireTaskRequest(supported_task_types=["flwr-serverapp"])),
         ("/v1/fleet/register-node", RegisterNodeFleetRequest(public_key=b"x")),
         ("/v1/fleet/unregister-node", ListNodesRequest()),
@@ -334,11 +307,14 @@ def test_a_device_may_be_enrolled_while_the_coordinator_runs_and_removed_again(
 ) -> None:
     bundle = Bundle.read(deployment.enroll("late"))
     with link(bundle) as late:
-        late.activate()
+        node = late.activate()
         listed = deployment.run("coordinator", "devices", deployment.path)
-        rows = [line.split()[1:] for line in listed.splitlines() if "late" in line]
-        assert rows == [["late", "yes", "0", "yes"]]
+        assert "late has not answered in time" not in listed
+        rows = [line.split()[1:] for line in listed.splitlines()]
+        assert [row for row in rows if row[:1] == ["late"]] == [["late", "now", "-", "-", "-"]]
         deployment.run("coordinator", "remove", deployment.path, "late")
+        with pytest.raises(KeyRefusedError):  # also while it is connected
+            late.pull(node)
         with pytest.raises((NotActivatedError, KeyRefusedError)):
             late.activate()
 
@@ -351,7 +327,7 @@ def test_one_study_at_a_time_has_the_devices(
             "tune", fleet_study, "--superlink", deployment.path, "--out", tmp_path / "run"
         )
     assert done.returncode == 2
-    assert "Another study runs on the devices" in done.stderr
+    assert "Another study or deployment uses the devices" in done.stderr
 
 
 def test_a_run_outlives_a_database_that_others_keep_busy(deployment: Deployment) -> None:

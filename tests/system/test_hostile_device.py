@@ -9,27 +9,32 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.contract.messages import TrainRequest
-from fieldtune.client.node.fleet_api import (
+from fieldtune.client.node.fleet_api import Link, identify_process, show_certificate
+from fieldtune.client.node.link_errors import (
     KeyRefusedError,
-    Link,
     LinkError,
     NotActivatedError,
-    identify_process,
-    show_certificate,
+    RunEndedError,
 )
+from fieldtune.server.deployment.nginx import OBJECTS_OF_A_DEVICE, OF_A_DEVICE
 from fieldtune.server.deployment.superlink_control import register_devices
 from fieldtune.server.devices.superlink_run import SuperLinkRun
 from fieldtune.server.federation.fleet import Addressed
-from fieldtune.server.federation.grid_fleet import reported, request_message
+from fieldtune.server.federation.flower_messages import (
+    describe_message,
+    reported,
+    request_message,
+)
 from support.deployment import Deployment, needs_nginx, within
 
 pytestmark = [pytest.mark.system, needs_nginx]
@@ -108,21 +113,53 @@ def test_a_reply_of_600_mib_is_refused_before_it_is_fetched(
     assert database_mib(deployment) - before[1] < 100
 
 
-def test_a_body_larger_than_a_call_needs_is_refused_and_moves_no_memory(
+def test_a_device_cannot_answer_for_another(
     deployment: Deployment, device: tuple[Bundle, Link, int]
 ) -> None:
-    bundle, _, _ = device
+    _, link, node = device
+    bundle = Bundle.read(deployment.enroll("victim"))
+    other = Link(bundle.address, bundle.ca_certificate, bundle.private_key, bundle.certificate)
+    victim, place = other.activate(), deployment.opened()
+    with place.in_use(), within(300):
+        run = SuperLinkRun(place, lambda _: None)
+        try:
+            (asked,) = run.push([describe_message(victim, 300.0)])
+            assert asked is not None
+            while (pending := other.pull(victim)) is None:
+                time.sleep(0.1)
+            message = other.fetch(victim, pending)
+            identify_process(message.metadata.run_id, victim)
+            reply = Message(RecordDict(), reply_to=message)
+            with pytest.raises(RunEndedError, match="error 403"):
+                link.push(node, reply, 1.0)
+            assert run.pull([asked]) == []
+            other.push(victim, reply, 1.0)
+            while not (replies := run.pull([asked])):
+                time.sleep(0.1)
+            assert replies[0].metadata.src_node_id == victim
+        finally:
+            run.close()
+            other.close()
+            deployment.run("coordinator", "remove", deployment.path, "victim")
+
+
+def connected(bundle: Bundle) -> ssl.SSLSocket:
+    """A connection to the proxy, with the device's certificate."""
     context = ssl.create_default_context(cadata=bundle.ca_certificate)
     assert bundle.certificate is not None
     show_certificate(context, bundle.certificate, bundle.private_key)
     host, _, port = bundle.address.partition(":")
+    plain = socket.create_connection((host, int(port)), 20)
+    return context.wrap_socket(plain, server_hostname=host)  # closes the other one too
+
+
+def test_a_body_larger_than_a_call_needs_is_refused_and_moves_no_memory(
+    deployment: Deployment, device: tuple[Bundle, Link, int]
+) -> None:
     before = memory_mib(deployment)
 
     def answer(path: str, size: int) -> str:
-        with (
-            socket.create_connection((host, int(port)), 20) as plain,
-            context.wrap_socket(plain, server_hostname=host) as sent,
-        ):
+        with connected(device[0]) as sent:
             head = f"POST /v1/fleet/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
             sent.sendall(head.encode())
             with suppress(OSError):  # the proxy closes without reading it
@@ -161,6 +198,43 @@ def test_whoever_has_no_certificate_is_refused_after_the_headers_of_a_request(
     assert memory_mib(deployment) - before < 50
 
 
+@pytest.mark.parametrize(
+    ("path", "held"), [("push-messages", OF_A_DEVICE), ("push-object", OBJECTS_OF_A_DEVICE)]
+)
+def test_one_device_holds_only_so_many_requests_at_a_time(
+    deployment: Deployment, device: tuple[Bundle, Link, int], path: str, held: int
+) -> None:
+    bundle, link, node = device
+    head = f"POST /v1/fleet/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
+    with ExitStack() as opened:
+        sent = []
+        for _ in range(held + 8):
+            sent.append(opened.enter_context(connected(bundle)))
+            sent[-1].sendall(head)  # and no byte of the body
+        refused = [each for each in sent[held:] if b"429" in each.recv(99)]
+        assert len(refused) == 8
+    within_s = time.monotonic() + 20
+    while True:  # the proxy notices the closed connections
+        with suppress(LinkError):
+            assert link.heartbeat(node)
+            break
+        assert time.monotonic() < within_s
+
+
+def test_objects_that_come_slowly_move_no_memory(
+    deployment: Deployment, device: tuple[Bundle, Link, int]
+) -> None:
+    size = 6 * MIB - 1000
+    head = f"POST /v1/fleet/push-object HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+    before = memory_mib(deployment)
+    with ExitStack() as opened:
+        for _ in range(OF_A_DEVICE):
+            sent = opened.enter_context(connected(device[0]))
+            with suppress(OSError):  # refused
+                sent.sendall(head.encode() + bytes(size - 1))  # the last byte never comes
+        assert memory_mib(deployment) - before < 50
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not Path("/usr/bin/python3").exists(),
     reason="only root can become another user",
@@ -171,11 +245,15 @@ def test_another_user_of_the_coordinators_machine_gets_in_nowhere(deployment: De
 import os, ssl, sys, urllib.error, urllib.request
 os.setgid(65534); os.setuid(65534)
 context = ssl._create_unverified_context()
-for path in ("list-nodes", "register-node", "unregister-node", "start-run", "list-runs"):
-    for spelt in ("/v1/control/" + path, "//v1/control/" + path, "/v1/fleet/../control/" + path):
+paths = ["control/" + path for path in ("list-nodes", "register-node", "unregister-node",
+                                          "start-run", "list-runs")]
+paths += ["runtime/" + path for path in ("acquire-task", "pull-task-input", "push-messages",
+                                           "pull-messages", "get-nodes", "pull-object")]
+for path in paths:
+    for spelt in ("/v1/", "//v1/", "/v1/fleet/../", "/v1/fieldtune/../"):
         asked = urllib.request.Request(
-            "https://127.0.0.1:{deployment.superlink_port}" + spelt, data=b"",
-            headers={{"content-type": "application/x-protobuf"}})
+            "https://127.0.0.1:{deployment.superlink_port}" + spelt + path, data=b"",
+            headers={{"content-type": "{PROTOBUF_MEDIA_TYPE}"}})
         try:
             print(urllib.request.urlopen(asked, context=context, timeout=20).status)
         except urllib.error.HTTPError as refused:
@@ -239,6 +317,9 @@ def test_half_sent_requests_do_not_keep_devices_out(
                 assert link.heartbeat(node)
         assert link.heartbeat(node)
         assert memory_mib(deployment) - before < 50
+        with within(120), suppress(ConnectionResetError):  # the proxy closes what is half sent
+            while held[0].recv(99):
+                pass
     finally:
         for each in held:
             each.close()

@@ -12,15 +12,15 @@ import pytest
 
 from fieldtune.client.contract.messages import EvaluateRequest, TrainReport, TrainRequest
 from fieldtune.client.data.files import load_device_data
-from fieldtune.client.node.node import poll_interval_s
+from fieldtune.client.node.waiting import poll_interval_s
 from fieldtune.client.training.runtime import Session
 from fieldtune.client.training.trainer import train
 from fieldtune.server.compiler.manifest import Artefact
 from fieldtune.server.federation.fleet import Addressed
-from fieldtune.server.federation.grid_fleet import GridFleet
 from support.control_group import control_group
 from support.devices import Device, wait_for
 from support.full_disk import filled
+from support.grid_fleet import GridFleet
 from support.superlink import DatabaseGrid, SuperLink
 
 pytestmark = pytest.mark.system
@@ -89,7 +89,7 @@ class Coordinator:
 
     def __init__(self, superlink: SuperLink) -> None:
         self.grid = DatabaseGrid(superlink)
-        self.fleet = GridFleet(self.grid, ttl_s=300.0)
+        self.fleet = GridFleet(self.grid)
 
     def ask(self, artefact: Artefact, **changes: int) -> None:
         self.fleet.members()

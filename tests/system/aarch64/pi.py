@@ -3,8 +3,10 @@
 fieldtune's wheel and its base dependencies for arm64 are unpacked on this machine. The system asks
 ``fieldtune client doctor``, installs the service with ``fieldtune client install`` and takes part
 in a study of DS-CNN (49x10x1 samples, 12 classes, 200 of them) that a coordinator on this machine
-runs, over TLS. Prints what the system says and the client's peak memory: what the kernel counts of
-its process (VmHWM) and of the service (memory.peak), and what it reported of its training.
+runs, over TLS. Then the recommended model is deployed on it, and another conversion, and rolled
+back; ``fieldtune client predict`` runs each in the system. Prints what the system says and the
+client's peak memory: what the kernel counts of its process (VmHWM) and of the service
+(memory.peak), and what it reported of its training.
 
 Emulation proves function and memory but never speed. It needs root on Debian and installs the
 packages it lacks. The system's disk is built once where ``FIELDTUNE_AARCH64_FOLDER`` names a folder
@@ -43,7 +45,7 @@ objectives = ["error", "memory_mib"]
 
 [task]
 model = "ds_cnn"
-variants = ["fp32"]
+variants = ["fp32", "dynamic"]
 
 [fleet]
 clients = 1
@@ -73,6 +75,11 @@ while sleep 1; do
   restarts=$(systemctl show -p NRestarts --value $unit)
   now="process $process MiB, service $service MiB, restarts $restarts"
   if [ "$now" != "$before" ]; then say "$now"; before=$now; fi
+  model=$(stat -c %i /var/lib/fieldtune/pi/current.tflite 2>/dev/null)
+  if [ "$model" != "$used" ]; then
+    used=$model
+    say "predicts $(fieldtune client predict /srv/data/samples.npz 2>&1 | grep -c %) samples"
+  fi
 done
 """
 _SITE = Path("venv/lib/python3.11/site-packages")
@@ -125,6 +132,27 @@ def watched(study: Program, system: object, console: Path) -> Iterator[str]:
     yield from said(console, seen)
 
 
+def operate(deployment: Deployment, run: Path, console: Path) -> Iterator[str]:
+    """Deploy the recommended model, then another conversion, and roll back; what is said.
+
+    Raises:
+        RuntimeError: the device does not follow, or does not run the models.
+    """
+    deploy = ("deploy", run, "--superlink", deployment.path, "--force")
+    for number, command in enumerate(
+        (deploy, (*deploy, "--variant", "dynamic"), ("rollback", "--superlink", deployment.path)), 1
+    ):
+        done = deployment.attempt(*command)
+        yield f"fieldtune {command[0]}: {done.stdout.strip()}"
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        give_up = time.monotonic() + LIMIT_S
+        while " ".join(said(console, 0)).count(f"predicts {SAMPLES} samples") < number:
+            if time.monotonic() > give_up:
+                raise RuntimeError("the deployed model was not run in the system")
+            time.sleep(1.0)
+
+
 def main() -> int:
     """Print what is said, then the figures; 0 where the study came to its end."""
     if lacking := get_means():
@@ -156,6 +184,10 @@ def main() -> int:
                 for line in watched(study, system, folder / "console"):
                     lines.append(line)
                     typer.echo(f"  {line}")
+                if study.process is not None and study.process.returncode == 0:
+                    for line in operate(deployment, run, folder / "console"):
+                        typer.echo(line)
+                    lines = said(folder / "console", 0)
         finally:
             if study.process is not None and not study.ended():
                 study.end()
