@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from fieldtune.client.contract.deployment import Card, StatusReport
+from fieldtune.profiles.common.files import write_atomically
 from fieldtune.server.deployment.fleet_state import FleetState
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.deployment.settings import Settings
@@ -180,6 +181,10 @@ def test_what_the_latest_study_saw_of_each_device_is_shown(
     _, told = devices_json(watched, Path("fleet"))
     assert told["study"]["seen"]["update_norm"] == 4.25
     assert told["study"]["error"] == {"error": 0.56, "samples": 80}
+    assert Watched.of(folder, None).study is watched.study, "an unchanged file is not read again"
+    goes_on = study.model_copy(update={"trials": 2})
+    write_atomically(tmp_path / "home/pareto.json", to_json(goes_on))
+    assert Watched.of(folder, None).study == goes_on
 
 
 def test_brackets_in_a_devices_texts_are_shown_as_they_are(folder: CoordinatorFolder) -> None:

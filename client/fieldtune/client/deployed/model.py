@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from fieldtune.client.contract.deployment import Card
 from fieldtune.client.data.client_data import Scaling
 from fieldtune.client.deployed.package import DamagedError, unpacked
-from fieldtune.client.deployed.slots import CURRENT, Stamp, stamp, state_folders
+from fieldtune.client.deployed.slots import CURRENT, state_folders
 from fieldtune.client.training.runtime import BadArtefactError, Inference
 from fieldtune.profiles.common.errors import DataError, FleetError, did_you_mean
+from fieldtune.profiles.common.files import Stamp, stamp
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from fieldtune.client.deployed.package import DamagedError, Package, packed, unpacked
@@ -18,24 +17,6 @@ from fieldtune.profiles.common.files import remove_parts, sync_folder, write_ato
 _LOG = logging.getLogger(__name__)
 CURRENT, PREVIOUS = "current.tflite", "previous.tflite"
 _NEXT, _NUMBER = "next.tflite", "order"
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """Tells one content of a file from another without reading it."""
-
-    inode: int
-    size: int
-    changed_ns: int
-
-
-def stamp(file: Path) -> Stamp | None:
-    """The stamp of a file; None where there is none."""
-    try:
-        about = file.stat()
-    except OSError:
-        return None
-    return Stamp(about.st_ino, about.st_size, about.st_mtime_ns)
 
 
 class Slots:

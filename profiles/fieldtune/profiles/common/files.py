@@ -1,4 +1,4 @@
-"""Atomic writes and file locks."""
+"""Atomic writes, file locks, and whether a file has changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fieldtune.profiles.common.errors import FieldtuneError, StorageError
@@ -87,6 +88,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Tells one content of a file from another without reading it."""
+
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def stamp(file: Path) -> Stamp | None:
+    """The stamp of a file; None where there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return Stamp(about.st_ino, about.st_size, about.st_mtime_ns)
 
 
 @contextmanager

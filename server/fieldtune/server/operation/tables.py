@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from fieldtune.client.node.clock import lasting
 from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.profiles.common.files import Stamp, stamp
 from fieldtune.server.deployment.fleet_state import FleetState, Seen
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.federation.refusals import Refused
@@ -84,9 +86,15 @@ class Watched:
 def _latest_study(folder: CoordinatorFolder) -> Summary | None:
     run = folder.last_run()
     try:
-        return None if run is None else read_summary(run)
+        return None if run is None else _summary(run, stamp(run / "pareto.json"))
     except (RunFolderError, OSError):  # moved, or it has no results yet
         return None
+
+
+@lru_cache(maxsize=1)
+def _summary(run: Path, content: Stamp | None) -> Summary:
+    """A run's results, read once for each content of the file: metrics are asked for often."""
+    return read_summary(run)
 
 
 def print_devices(watched: Watched, console: Console, coordinator: Path) -> None:
