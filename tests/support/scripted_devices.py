@@ -115,6 +115,7 @@ class Scene:
         self.time, self.notes = Time(), []  # type: tuple[Time, list[str]]
         self.waits: list[tuple[float, str]] = []
         """When what was said of a wait."""
+        self.enrolled = dict(NUMBERS)
 
         def start() -> ScriptedRun:
             self.runs.append(ScriptedRun(answer, there))
@@ -122,6 +123,7 @@ class Scene:
 
         self.fleet = DeviceFleet(
             start, NUMBERS, profiles=PROFILES, wanted=len(there), notes=self.notes.append,
+            renumber=lambda: self.enrolled,
             waiting=lambda sentence: self.waits.append((self.time.now, sentence)),
             clock=self.time.clock, sleep=self.time.sleep,
         )  # fmt: skip

@@ -6,7 +6,6 @@ import pytest
 
 from fieldtune.server.deployment.run import ConnectedDevice
 from support.scripted_devices import (
-    NUMBERS,
     Scene,
     description,
     good,
@@ -70,11 +69,9 @@ def test_a_device_that_does_not_fit_joins_once_it_does() -> None:
     ]  # fmt: skip
 
 
-def test_a_device_that_was_enrolled_after_the_study_began_joins_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_device_that_was_enrolled_after_the_study_began_joins_it() -> None:
     scene = Scene(good, there=["pi-a"])
-    monkeypatch.setattr(scene.fleet, "_renumber", lambda: {**NUMBERS, "pi-c": 2})
+    scene.enrolled["pi-c"] = 2
     scene.run.there.append(ConnectedDevice(102, "pi-c", "t0"))
     scene.ask(0)
     scene.reports()

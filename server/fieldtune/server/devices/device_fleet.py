@@ -17,7 +17,8 @@ from flwr.app import Message, RecordDict
 from fieldtune.client.contract.messages import Description, Failure
 from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.profiles.common.text import printable
-from fieldtune.server.deployment.run import ConnectedDevice, Run, RunLostError
+from fieldtune.server.deployment.run import Run, RunLostError
+from fieldtune.server.devices.membership import Membership
 from fieldtune.server.devices.open_requests import (
     AWAY_S,
     MAX_TRIES,
@@ -27,13 +28,11 @@ from fieldtune.server.devices.open_requests import (
     new_jobs,
     waited_for,
 )
-from fieldtune.server.devices.registration import UNAVAILABLE, Registration
-from fieldtune.server.devices.revalidation import Revalidation
+from fieldtune.server.devices.registration import UNAVAILABLE
 from fieldtune.server.devices.status_polls import StatusPolls
 from fieldtune.server.federation.fleet import Addressed, Reply, failure, refuse_if
 from fieldtune.server.federation.flower_messages import reported, request_message
 
-_LATECOMERS_S = 5.0
 _REFRESH_S = 2.0
 _POLL_S = (0.02, 0.5)
 _SKIPPED_S = 5.0
@@ -87,19 +86,14 @@ class DeviceFleet:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._start, self._numbers, self._wanted = start, dict(numbers), wanted
-        self._renumber = renumber or (lambda: numbers)
-        self._profiles, self._needs, self._sign = profiles, needs, sign
+        self._start, self._wanted, self._sign = start, wanted, sign
         self._notes, self._waiting, self._clock, self._sleep = notes, waiting, clock, sleep
         self._patience_s, self._away_s = patience_s, away_s
-        self._names = {number: name for name, number in numbers.items()}
+        self._members = Membership(numbers, renumber or (lambda: numbers), profiles, needs, notes)
         self._run = start()
-        self._connected: dict[int, ConnectedDevice] = {}
         self._next_refresh = 0.0
         self._pause_s, self._next_look = _POLL_S[0], 0.0
         """Pause between two looks for replies, and the time of the next one."""
-        self._left_at: dict[int, float] = {}
-        """When a disconnected device was last connected."""
         self._jobs: dict[Job, None] = {}
         """In the order in which they were asked for."""
         self._messages: dict[str, Job] = {}
@@ -109,13 +103,7 @@ class DeviceFleet:
         self._outages, self._outage_asked = 0, dict[int, float]()
         """Outages of SuperLink so far; client -> when it was asked after the latest one whether it
         still has earlier requests."""
-        self._revalidation = Revalidation({}, {}, notes)
-        self._members: dict[str, Description] = {}
-        """Those that take part, by name."""
         self._status = status
-        self._newcomers: Registration | None = None
-        """Of devices that connect while the study runs."""
-        self._joined: list[Description] = []
         self._closed = False
 
     def close(self, failed: str | None = None) -> None:
@@ -132,46 +120,20 @@ class DeviceFleet:
         refuse_if(self._closed)
         while True:
             try:
-                members = self._registered(self._new_registration())
+                return self._members.register(
+                    self._run, self._wanted, self._waiting, self._clock, self._sleep
+                )
             except RunLostError:
                 self._restart_run()
-            else:
-                self._members = {member.name: member for member in members}
-                self._newcomers = self._new_registration()
-                return members
 
     def joined(self) -> list[Description]:
         """Devices that have connected since, and fit: they get requests from now on."""
         refuse_if(self._closed)
-        joined, self._joined = self._joined, []
-        return joined
+        return self._members.joined()
 
     def connected(self) -> list[int]:
         """The clients that are connected now."""
-        return list(self._connected)
-
-    def _new_registration(self) -> Registration:
-        return Registration(
-            self._run, self._numbers, self._profiles, self._notes, self._members, self._needs
-        )
-
-    def _registered(self, registration: Registration) -> list[Description]:
-        enough_since: float | None = None
-        while True:
-            waiting = registration.look(self._run.nodes())
-            registration.say(self._wanted)
-            self._waiting(registration.wait(self._wanted))
-            now = self._clock()
-            if len(registration.found) < self._wanted:
-                enough_since = None
-            else:
-                enough_since = now if enough_since is None else enough_since
-                if not waiting or now - enough_since >= _LATECOMERS_S:
-                    members, self._connected = registration.members(), registration.nodes()
-                    known = {member.client: member for member in members}
-                    self._revalidation = Revalidation(known, self._connected, self._notes)
-                    return members
-            self._sleep(_POLL_S[1])
+        return list(self._members.connected)
 
     def send(self, requests: Sequence[Addressed]) -> None:
         """Send the requests to connected devices; those to others wait until they connect."""
@@ -198,7 +160,8 @@ class DeviceFleet:
     def _look(self) -> list[Reply]:
         """Poll for replies; the longer there are none, the longer the pause to the next poll."""
         replies = self._with_restart(self._step)
-        self._waiting(waited_for(self._jobs, self._left_at, self._names, self._clock()))
+        members = self._members
+        self._waiting(waited_for(self._jobs, members.left_at, members.name, self._clock()))
         self._pause_s = _POLL_S[0] if replies else min(2 * self._pause_s, _POLL_S[1])
         self._next_look = self._clock() + self._pause_s
         return replies
@@ -217,17 +180,12 @@ class DeviceFleet:
         self._run = self._start()
         self._outages = self._run.outages
         self._messages.clear()
-        self._revalidation.run_is_lost()
+        self._members.run_is_lost(self._run)
         if self._status is not None:
             self._status.run_is_lost()
-        if self._newcomers is not None:
-            self._newcomers = self._new_registration()
         for job in self._jobs:
             job.current = None
             job.messages.clear()
-
-    def _name(self, client: int) -> str:
-        return self._names.get(client, f"device {client}")
 
     def _step(self) -> list[Reply]:
         self._refresh()
@@ -243,19 +201,9 @@ class DeviceFleet:
             return
         self._next_refresh = now + _REFRESH_S
         nodes = self._run.nodes()
-        before, self._connected = (
-            self._connected,
-            {self._numbers[node.name]: node for node in nodes if node.name in self._members},
-        )
-        for number in sorted(before.keys() - self._connected.keys()):
-            self._left_at[number] = now
-            self._notes(f"{self._names[number]} has disconnected")
-        for number in sorted(self._connected.keys() - before.keys()):
-            self._left_at.pop(number, None)
-            self._notes(f"{self._names[number]} is connected")
-        self._admit([node for node in nodes if node.name not in self._members])
+        self._members.update(nodes, now)
         for job in self._jobs:
-            node = self._connected.get(job.addressed.client)
+            node = self._members.connected.get(job.addressed.client)
             if node is not None and job.current and job.activated != node.activated:
                 job.current = None
         if self._outages != self._run.outages:
@@ -264,45 +212,33 @@ class DeviceFleet:
             self._outages = self._run.outages
             clients = {job.addressed.client for job in self._jobs if job.current}
             self._outage_asked = dict.fromkeys(clients, now)
-            self._revalidation.ask_again(clients)
-        self._revalidation.ask(self._connected, self._run)
+            self._members.revalidation.ask_again(clients)
+        self._members.revalidation.ask(self._members.connected, self._run)
         if self._status is not None:
             self._status.ask(nodes, self._run)
 
-    def _admit(self, nodes: Sequence[ConnectedDevice]) -> None:
-        """Have devices that are not members describe themselves; those that fit join."""
-        if self._newcomers is None:
-            return
-        if any(node.name not in self._numbers for node in nodes):
-            self._numbers.update(self._renumber())
-            self._names.update({number: name for name, number in self._numbers.items()})
-        self._newcomers.look(nodes)
-        there = self._newcomers.nodes()
-        for member in self._newcomers.members():
-            self._members[member.name] = member
-            self._connected[member.client] = there[member.client]
-            self._revalidation.add(member.client, member, there[member.client])
-            self._joined.append(member)
-            self._notes(
-                f"{member.name} has joined ({member.profile}, {member.train_samples} samples): it "
-                "takes part in new trials"
-            )
-
     def _post(self) -> list[Reply]:
         """Send waiting requests whose device is connected."""
-        waiting = [job for job in self._jobs if job.current is None and self._is_ready(job)]
+        waiting = [
+            job
+            for job in self._jobs
+            if job.current is None
+            and self._clock() >= job.not_before
+            and self._members.is_ready(job.addressed.client)
+        ]
         if not waiting:
             return []
         messages = []
         for job in waiting:
-            node, request = self._connected[job.addressed.client], job.addressed.request
+            node = self._members.connected[job.addressed.client]
+            request = job.addressed.request
             key = (job.addressed.client, request.artefact)
             job.with_model = key not in self._held
             self._held.add(key)
             job.activated, job.tries = node.activated, job.tries + 1
             job.sent = self._clock()
             left_s = max(job.until - self._clock(), 1.0)
-            described = self._revalidation.described(job.addressed.client)
+            described = self._members.revalidation.described(job.addressed.client)
             message = request_message(
                 job.addressed, node.node_id, left_s, job.with_model,
                 contract=described.contract if described else 1,
@@ -317,21 +253,13 @@ class DeviceFleet:
                 job.messages.append(message_id)
         return []
 
-    def _is_ready(self, job: Job) -> bool:
-        """Whether its device is connected, has described itself, and has not changed its kind."""
-        if self._clock() < job.not_before:
-            return False
-        client = job.addressed.client
-        node = self._connected.get(client)
-        knows, change = self._revalidation.knows, self._revalidation.change
-        return node is not None and knows(client, node) and not change(client)
-
     def _answers(self) -> Iterator[Reply]:
         polls = self._status.open_messages if self._status else ()
-        for message in self._run.pull([*self._messages, *self._revalidation.open_messages, *polls]):
+        revalidation = self._members.revalidation
+        for message in self._run.pull([*self._messages, *revalidation.open_messages, *polls]):
             if self._status is not None and self._status.take(message):
                 continue
-            if self._revalidation.take(message):
+            if revalidation.take(message):
                 self._note_described(message)
                 continue
             job = self._messages.pop(message.metadata.reply_to_message_id, None)
@@ -357,14 +285,14 @@ class DeviceFleet:
         """A device that was asked after an outage has answered: earlier requests are lost."""
         if message.has_error():
             return
-        for client, node in self._connected.items():
+        for client, node in self._members.connected.items():
             if node.node_id == message.metadata.src_node_id and client in self._outage_asked:
                 self._last_answered[client] = self._outage_asked.pop(client), self._clock()
 
     def _on_error(self, job: Job, message: Message) -> Iterator[Reply]:
         """Handle an error of Flower: send the request again if that may help."""
         code, reason = message.error.code, printable(message.error.reason or "", 500)
-        name = self._names[job.addressed.client]
+        name = self._members.name(job.addressed.client)
         if code == _CRASHED and job.tries >= 2:
             yield self._failed(
                 job,
@@ -394,15 +322,15 @@ class DeviceFleet:
                 job.current = None
 
     def _overdue(self) -> Iterator[Reply]:
-        now = self._clock()
+        members, now = self._members, self._clock()
         for job in list(self._jobs):
             client = job.addressed.client
-            name = self._name(client)
-            if not self._revalidation.is_member(client):
+            name = members.name(client)
+            if not members.revalidation.is_member(client):
                 yield self._failed(job, "no_reply", f"{name} does not take part")
-            elif change := self._revalidation.change(client):
+            elif change := members.revalidation.change(client):
                 yield self._failed(job, "bad_data", f"{name} {change}")
-            elif why := late(job, now, self._left_at.get(client), client in self._connected):
+            elif why := late(job, now, members.left_at.get(client), client in members.connected):
                 yield self._failed(job, "no_reply", f"{name} {why}")
 
     def _failed(self, job: Job, kind: Failure, detail: str) -> Reply:
@@ -416,10 +344,10 @@ class DeviceFleet:
             self._last_answered[reply.client] = job.sent, self._clock()
         for message_id in job.messages:
             self._messages.pop(message_id, None)
-        if reply.report.failure and reply.report.failure not in ("diverged", "implausible"):
-            request = reply.report
+        report = reply.report
+        if report.failure and report.failure not in ("diverged", "implausible"):
             self._notes(
-                f"{self._name(reply.client)}, trial {request.trial} round {request.round}: "
-                f"{request.failure}{': ' if request.detail else ''}{request.detail}"
+                f"{self._members.name(reply.client)}, trial {report.trial} round {report.round}: "
+                f"{report.failure}{': ' if report.detail else ''}{report.detail}"
             )
-        return reply._replace(described=self._revalidation.described(reply.client))
+        return reply._replace(described=self._members.revalidation.described(reply.client))

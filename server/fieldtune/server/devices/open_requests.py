@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fieldtune.server.devices.registration import and_more
@@ -87,14 +87,14 @@ def late(job: Job, now: float, left_at: float | None, connected: bool) -> str:
 
 
 def waited_for(
-    jobs: Iterable[Job], left_at: Mapping[int, float], names: Mapping[int, str], now: float
+    jobs: Iterable[Job], left_at: Mapping[int, float], name: Callable[[int], str], now: float
 ) -> str:
     """The devices that have been waited for a while, and the time left; empty where none.
 
     Args:
         jobs: the open requests.
         left_at: client -> when it was last connected, of those that have disconnected.
-        names: client -> name.
+        name: of a client.
         now: seconds.
     """
     oldest: dict[int, Job] = {}
@@ -110,6 +110,5 @@ def waited_for(
             what = f"at trial {request.trial} round {request.round}"
         else:
             continue
-        name = names.get(client, f"device {client}")
-        devices.append(f"{name} ({what}, {max(left_s, 0):.0f} s more at most)")
+        devices.append(f"{name(client)} ({what}, {max(left_s, 0):.0f} s more at most)")
     return f"waiting for {and_more(devices)}" if devices else ""
