@@ -48,7 +48,6 @@ def add_operations(
     data: DeviceData,
     status: Status,
     ca_certificate: str,
-    root: Path = Path("/"),
 ) -> None:
     """Have an app answer orders of the coordinator, and say how the device is.
 
@@ -58,9 +57,8 @@ def add_operations(
         data: of the device.
         status: of the client.
         ca_certificate: of the coordinator, PEM, which must have signed each order.
-        root: folder that contains ``proc`` and ``sys``.
     """
-    reporter = _Reporter(candidates, data, status, root)
+    reporter = _Reporter(candidates, data, status)
 
     @app.query(DEPLOY.partition(".")[2])
     def deploy(message: Message, context: Context) -> Message:
@@ -117,14 +115,14 @@ def _reply(report: WireMessage, to: Message) -> Message:
 class _Reporter:
     """Reports a device's status; the model is tried again only when it or the samples change."""
 
-    def __init__(self, candidates: Candidates, data: DeviceData, status: Status, root: Path):
+    def __init__(self, candidates: Candidates, data: DeviceData, status: Status):
         self._slots, self._data, self._status = candidates.slots, data, status
-        self._root, self._since = root, time.monotonic()
+        self._since = time.monotonic()
         self._tried: tuple[object, dict[str, object]] = (None, {})
 
     def report(self) -> StatusReport:
         """The status now."""
-        host = probe(self._root)
+        host = probe()
         current, previous = self._slots.current(), self._slots.previous()
         deployed: dict[str, object] = {}
         if current:

@@ -51,8 +51,6 @@ def run_client(
     *,
     profile: str | None = None,
     privacy: Sequence[str] = (),
-    cache: Path | None = None,
-    root: Path = Path("/"),
 ) -> None:
     """Work for the coordinator that the bundle names until SIGTERM or Ctrl-C.
 
@@ -61,8 +59,6 @@ def run_client(
         data: a folder, or ``package.module:function``, relative to the working directory.
         profile: name in the catalogue; None: detected.
         privacy: ``KEY=VALUE`` entries that override those of ``[privacy]`` in ``data.toml``.
-        cache: folder for artefacts; None: the default one.
-        root: folder that contains ``proc`` and ``sys``; not ``/`` for a recorded tree.
 
     Raises:
         UsageError: ``HTTPS_PROXY`` is not the URL of an HTTP proxy.
@@ -71,7 +67,7 @@ def run_client(
     bundle = Bundle.read(file)
     if file.stat().st_mode & _OTHERS_MAY_READ:
         _LOG.warning("%s can be read by others: chmod 600 %s", file, file)
-    host = probe(root)
+    host = probe()
     name = chosen_profile(profile, host)
     sys.path.insert(0, str(Path.cwd()))  # to find the function that returns the data
     device_data = DeviceData(data, privacy)
@@ -85,7 +81,7 @@ def run_client(
             _LOG.info("data: %s", summary(device_data()))
         except DataError as bad:
             _LOG.warning("cannot take part: %s; this can be fixed while the client runs", bad)
-        _serve(bundle, device_data, name, host, folders, cache or folders.cache)
+        _serve(bundle, device_data, name, host, folders)
 
 
 def _most_mib(data: DeviceData) -> float:
@@ -112,7 +108,6 @@ def _serve(
     profile: str,
     host: Host,
     folders: ClientFolders,
-    cache: Path,
 ) -> None:
     from fieldtune.client.deployed.candidate import Candidates
     from fieldtune.client.deployed.slots import Slots
@@ -126,7 +121,7 @@ def _serve(
 
     app = make_client_app(
         data,
-        sessions=Sessions(_SESSIONS, ArtefactFolder(cache), try_first),
+        sessions=Sessions(_SESSIONS, ArtefactFolder(folders.cache), try_first),
         board=host,
         privacy_of=data.privacy,
         budget=PrivacyBudget(folders.state / "privacy.json"),

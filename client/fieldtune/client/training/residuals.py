@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from fieldtune.client.contract.messages import TrainRequest, Weights
 
+_CAPACITY = 4
+"""Number of trainings, of which the latest are kept."""
+
 
 @dataclass(frozen=True)
 class _Kept:
@@ -15,14 +18,9 @@ class _Kept:
 
 
 class Residuals:
-    """Kept in memory: a device that restarts begins without, and sends that much less.
+    """Kept in memory: a device that restarts begins without, and sends that much less."""
 
-    Args:
-        capacity: number of trainings, of which the latest are kept.
-    """
-
-    def __init__(self, capacity: int = 4) -> None:
-        self._capacity = capacity
+    def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
 
     def of(self, request: TrainRequest) -> Weights | None:
@@ -38,6 +36,6 @@ class Residuals:
         """Replace the residual of the request's training."""
         key = request.artefact, request.trial
         self._kept.pop(key, None)
-        while len(self._kept) >= self._capacity:
+        while len(self._kept) >= _CAPACITY:
             self._kept.popitem(last=False)
         self._kept[key] = _Kept(request.round, residual)

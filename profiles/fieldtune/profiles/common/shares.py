@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from statistics import median
 
 
-def wilson(share: float, samples: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson(share: float, samples: float) -> tuple[float, float]:
     """The 95 % confidence interval of a share observed in ``samples`` samples (Wilson 1927)."""
     if samples == 0:
         return 0.0, 1.0
+    z = 1.959964
     centre = share + z * z / (2 * samples)
     spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
     scale = 1 + z * z / samples

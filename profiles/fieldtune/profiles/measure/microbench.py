@@ -258,7 +258,7 @@ def dense_gflop_s(kernels: tuple[Timing, ...]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def speedup(threads: int, seconds: float = 0.5) -> float:
+def speedup(threads: int) -> float:
     """Speed of a large matrix product with several threads, relative to one thread."""
     if threads == 1:
         return 1.0
@@ -277,5 +277,5 @@ def speedup(threads: int, seconds: float = 0.5) -> float:
         ready = interpreter(model_content=model, num_threads=count)
         ready.allocate_tensors()
         ready.set_tensor(ready.get_input_details()[0]["index"], weights)
-        taken.append(fastest_us(ready.invoke, seconds, one_thread=False))
+        taken.append(fastest_us(ready.invoke, 0.5, one_thread=False))
     return max(taken[0] / taken[1], 1.0)

@@ -46,17 +46,16 @@ def trace(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Signature:
     return Signature(tuple(inputs), traced.get_concrete_function())
 
 
-def to_tflite(signatures: Mapping[str, Signature], variables: Sequence[Any] = ()) -> bytes:
+def to_tflite(signatures: Mapping[str, Signature]) -> bytes:
     """A ``.tflite`` of built-in ops with these signatures.
 
     Args:
-        signatures: name -> traced function; what a function captures must be in ``variables``.
-        variables: ``tf.Variable`` that the functions read and assign.
+        signatures: name -> traced function, which reads and assigns no variables.
 
     Raises:
         ConverterError: an op has no built-in equivalent.
     """
-    with saved_model(signatures, variables) as folder:
+    with saved_model(signatures) as folder:
         return convert(folder, list(signatures))
 
 

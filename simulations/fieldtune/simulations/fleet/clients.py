@@ -23,16 +23,16 @@ class SimulatedClients:
     """The clients of a plan.
 
     Each client's time differs from its profile's by a seeded random factor; 90 % of the factors lie
-    within ``1 ± spread``.
+    within 10 % of 1.
 
     Raises:
         DataError: the data set is not installed or cannot be partitioned.
     """
 
-    def __init__(self, plan: FleetPlan, *, spread: float = 0.1) -> None:
+    def __init__(self, plan: FleetPlan) -> None:
         self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
         speeds = np.random.default_rng([plan.seed, 2])
-        self._time_factors = np.exp(speeds.normal(0.0, np.log1p(spread) / 1.645, plan.clients))
+        self._time_factors = np.exp(speeds.normal(0.0, np.log1p(0.1) / 1.645, plan.clients))
         self._dataset = load_dataset(plan.data, labelled=plan.labelled)
         self._data = partition(self._dataset, plan)
         self._is_loaded_by_function = ":" in plan.data and not Path(plan.data).is_dir()
