@@ -22,11 +22,7 @@ from fieldtune.profiles.tables import accuracy
 from fieldtune.server.compiler.manifest import DEFAULTS, MODELS
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.decision_options import DecisionSection
-from fieldtune.server.study.fleet_options import (
-    AvailabilitySection,
-    FaultsSection,
-    FleetSection,
-)
+from fieldtune.server.study.fleet_options import AvailabilitySection, FaultsSection, FleetSection
 from fieldtune.server.study.limit_options import LimitsSection
 from fieldtune.server.study.objectives import MEASURES
 from fieldtune.server.study.partition import PartitionKind, PartitionSection

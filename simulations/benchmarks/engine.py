@@ -27,17 +27,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_paralleli
 
 import numpy as np
 from engine_peers import PEERS, difference
-from engine_tasks import (
-    BATCH,
-    CLIENTS,
-    HERE,
-    LEARNING_RATE,
-    MODELS,
-    MOMENTUM,
-    Layers,
-    Peer,
-    Task,
-)
+from engine_tasks import BATCH, CLIENTS, HERE, LEARNING_RATE, MODELS, MOMENTUM, Layers, Peer, Task
 from rich.console import Console
 from rich.table import Table
 

@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from flwr.proto.control_pb2 import (
-    ListNodesResponse,
-)
+from flwr.proto.control_pb2 import ListNodesResponse
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import Message as Proto
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from fieldtune.client.node.signatures import Signer
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.operation import deploy as commands
 from fieldtune.server.operation.rollouts import Rollout
@@ -21,7 +22,7 @@ class Scene:
     def __init__(self, folder: Path, fleet: Path) -> None:
         shutil.copytree(fleet, folder / "fleet")
         self.folder = CoordinatorFolder(folder / "fleet")
-        self.authority = commands.Signer(self.folder.authority_key)
+        self.authority = Signer(self.folder.authority_key)
         self.run = old_run(folder)
         self.notes: list[str] = []
         self.time = Time()

@@ -19,11 +19,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fieldtune.client.node.client_app import make_client_app
-from fieldtune.client.node.fleet_api import (
-    identify_process,
-    message_from_bytes,
-    message_to_bytes,
-)
+from fieldtune.client.node.fleet_api import identify_process, message_from_bytes, message_to_bytes
 from fieldtune.client.training.answer import Client
 from fieldtune.client.training.runtime import Sessions
 from fieldtune.server.compiler.service import CompileService

@@ -30,11 +30,7 @@ from fieldtune.server.deployment.nginx import OBJECTS_OF_A_DEVICE, OF_A_DEVICE
 from fieldtune.server.deployment.superlink_control import register_devices
 from fieldtune.server.devices.superlink_run import SuperLinkRun
 from fieldtune.server.federation.fleet import Addressed
-from fieldtune.server.federation.flower_messages import (
-    describe_message,
-    reported,
-    request_message,
-)
+from fieldtune.server.federation.flower_messages import describe_message, reported, request_message
 from support.deployment import Deployment, needs_nginx, within
 
 pytestmark = [pytest.mark.system, needs_nginx]

@@ -18,14 +18,7 @@ from tuner.peer import Peer, Proposal
 from tuner.peers import chosen_peers
 from tuner.problem import Evaluation, Problem, Values
 from tuner.registry import STUDIES, make_problem
-from tuner.scoring import (
-    Picker,
-    Tried,
-    by_posterior,
-    by_value,
-    hypervolume,
-    true_hypervolume,
-)
+from tuner.scoring import Picker, Tried, by_posterior, by_value, hypervolume, true_hypervolume
 from tuner.wrong import Error, Wrong
 
 Found = TypeVar("Found")

@@ -15,12 +15,7 @@ import pytest
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.proxy import checked_proxy, proxy_to, proxy_to_install
 from fieldtune.client.service import systemd as service_module
-from fieldtune.client.service.systemd import (
-    Service,
-    install,
-    memory_limit_mib,
-    systemd_version,
-)
+from fieldtune.client.service.systemd import Service, install, memory_limit_mib, systemd_version
 from fieldtune.profiles.common.errors import FleetError, UsageError
 from fieldtune.profiles.host.probe import probe
 from support.identities import key_pair, server

@@ -15,18 +15,9 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from fieldtune.client.contract.combined_calls import (
-    MOST_BYTES,
-    TAKE,
-    WAIT,
-    Parts,
-    that_fit,
-)
+from fieldtune.client.contract.combined_calls import MOST_BYTES, TAKE, WAIT, Parts, that_fit
 from fieldtune.client.node.fleet_api import Waited
-from fieldtune.client.node.link_errors import (
-    NotOfferedError,
-    UnreachableError,
-)
+from fieldtune.client.node.link_errors import NotOfferedError, UnreachableError
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.deployment import combined_calls
 from support.calls_scene import Scene, seed

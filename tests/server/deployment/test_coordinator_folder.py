@@ -20,12 +20,7 @@ from typer.testing import CliRunner
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.fleet_api import show_certificate
 from fieldtune.profiles.common.errors import DeploymentError, StorageError
-from fieldtune.server.deployment.certificates import (
-    Pair,
-    expires,
-    make_authority,
-    make_server,
-)
+from fieldtune.server.deployment.certificates import Pair, expires, make_authority, make_server
 from fieldtune.server.deployment.cli import app
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.deployment.nginx import nginx_configuration

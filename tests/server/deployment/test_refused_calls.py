@@ -12,20 +12,9 @@ import httpx
 import pytest
 from flwr.app import Message
 
-from fieldtune.client.contract.combined_calls import (
-    COLLECT,
-    MOST_BYTES,
-    REPLY,
-    TAKE,
-    WAIT,
-    Parts,
-)
+from fieldtune.client.contract.combined_calls import COLLECT, MOST_BYTES, REPLY, TAKE, WAIT, Parts
 from fieldtune.client.node.fleet_api import Link
-from fieldtune.client.node.link_errors import (
-    KeyRefusedError,
-    RunEndedError,
-    TooLargeError,
-)
+from fieldtune.client.node.link_errors import KeyRefusedError, RunEndedError, TooLargeError
 from fieldtune.server.deployment import combined_calls
 from fieldtune.server.deployment.flower_private import (
     PullAppMessagesRequest,

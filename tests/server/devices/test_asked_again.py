@@ -7,12 +7,7 @@ from flwr.app import Error
 
 from fieldtune.server.deployment.run import ConnectedDevice
 from fieldtune.server.federation.fleet import Addressed
-from support.scripted_devices import (
-    Scene,
-    answers,
-    failed,
-    good,
-)
+from support.scripted_devices import Scene, answers, failed, good
 
 
 @pytest.mark.parametrize("code", [3, 4, 5])

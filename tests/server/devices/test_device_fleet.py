@@ -10,13 +10,7 @@ from flwr.app import Error, Message, RecordDict
 
 from fieldtune.profiles.common.errors import FleetError
 from fieldtune.server.federation.fleet import Addressed, Reply
-from support.scripted_devices import (
-    Scene,
-    answers,
-    description,
-    failed,
-    good,
-)
+from support.scripted_devices import Scene, answers, description, failed, good
 
 
 def test_devices_are_known_by_the_name_of_their_key_and_not_by_what_they_claim() -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fieldtune.server.deployment.run import ConnectedDevice
-from support.scripted_devices import (
-    Scene,
-    description,
-    good,
-)
+from support.scripted_devices import Scene, description, good
 
 
 @pytest.mark.parametrize("client", [1, 6], ids=["off", "not-enrolled"])

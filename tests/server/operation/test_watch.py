@@ -21,15 +21,10 @@ from fieldtune.server.deployment.fleet_state import FleetState
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.deployment.settings import Settings
 from fieldtune.server.federation.refusals import Refused
-from fieldtune.server.operation.health import Fleet, next_run
+from fieldtune.server.operation.health import FleetHealth, next_run
 from fieldtune.server.operation.metrics import serve_metrics
 from fieldtune.server.operation.rollouts import Member, Rollout, RolloutStore
-from fieldtune.server.operation.tables import (
-    Watched,
-    devices_json,
-    print_devices,
-    print_rollout,
-)
+from fieldtune.server.operation.tables import Watched, devices_json, print_devices, print_rollout
 from fieldtune.server.operation.watch import Watch
 from fieldtune.server.results.schema import DeviceSeen, Point, Summary, to_json
 from fieldtune.server.results.stored_files import DeviceError, VariantFile
@@ -48,8 +43,8 @@ def status(error: float | None = 0.08, samples: int = 200, **changes: Any) -> St
     return StatusReport(**(values | changes))
 
 
-def fleet(card: Card = CARD, **statuses: StatusReport) -> Fleet:
-    return Fleet(statuses, {card.artefact: (card, "/runs/home")})
+def fleet(card: Card = CARD, **statuses: StatusReport) -> FleetHealth:
+    return FleetHealth(statuses, {card.artefact: (card, "/runs/home")})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +84,7 @@ def test_drift_of_the_whole_fleet_proposes_the_command(tmp_path: Path) -> None:
     (run / ".study-file").write_bytes(b"my study.toml")
     (tmp_path / "my study.toml").write_text("")
     statuses = {name: status(0.3) for name in "abc"}
-    drifted = Fleet(statuses, {CARD.artefact: (CARD, str(run))})
+    drifted = FleetHealth(statuses, {CARD.artefact: (CARD, str(run))})
     assert drifted.retune(Path("fleet")) == [
         f"fieldtune tune '{tmp_path}/my study.toml' --superlink fleet --warm-start {run} --out "
         f"{run}-2"

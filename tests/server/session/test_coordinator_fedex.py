@@ -10,12 +10,7 @@ import pytest
 
 from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES
 from fieldtune.server.outcomes.trial import Completed, Outcome
-from support.slow_studies import (
-    Run,
-    killed_again_and_again,
-    slow_studies,
-    width,
-)
+from support.slow_studies import Run, killed_again_and_again, slow_studies, width
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,7 @@ from fieldtune.server.costs.feasible_space import Screening
 from fieldtune.server.outcomes.front import non_dominated
 from fieldtune.server.outcomes.trial import Completed, DeviceForecast, Forecast, Learned, Proposal
 from fieldtune.server.report.check import print_check
-from fieldtune.server.report.view import (
-    objectives,
-)
+from fieldtune.server.report.view import objectives
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import Summary, to_json
 from fieldtune.server.results.summarize import summarise

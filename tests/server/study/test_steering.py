@@ -15,10 +15,7 @@ from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.feasible_space import check_queue
 from fieldtune.server.costs.rescore import rescore
 from fieldtune.server.outcomes.trial import Completed, Learned, Outcome, Proposal
-from fieldtune.server.report.trials_view import (
-    phases,
-    why_empty,
-)
+from fieldtune.server.report.trials_view import phases, why_empty
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.session.setup import make_artefacts

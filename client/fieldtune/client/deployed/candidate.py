@@ -13,12 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fieldtune.client.contract.deployment import (
-    Card,
-    DeployOrder,
-    DeployReport,
-    RollbackOrder,
-)
+from fieldtune.client.contract.deployment import Card, DeployOrder, DeployReport, RollbackOrder
 from fieldtune.client.contract.messages import VariantRequest
 from fieldtune.client.data.client_data import ClientData
 from fieldtune.client.data.privacy import Privacy

@@ -16,11 +16,7 @@ import typer.main
 from rich.console import Console
 from rich.text import Text
 
-from fieldtune.profiles.common.errors import (
-    FieldtuneError,
-    MissingExtraError,
-    StorageError,
-)
+from fieldtune.profiles.common.errors import FieldtuneError, MissingExtraError, StorageError
 
 Format = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
 """The option ``--format`` of a command that prints a table."""

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fieldtune.profiles.common.estimate import Estimate, Quantity, Span
-from fieldtune.profiles.costmodel.latency import (
-    LatencyModel,
-    Threads,
-    thread_count,
-)
+from fieldtune.profiles.costmodel.latency import LatencyModel, Threads, thread_count
 from fieldtune.profiles.costmodel.rate_spans import higher_is_worse
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.device.profile import DeviceProfile

@@ -48,10 +48,7 @@ from fieldtune.profiles.costmodel.kernel_costs import (
     STEP,
     KernelCost,
 )
-from fieldtune.profiles.costmodel.rate_spans import (
-    higher_is_worse,
-    rate_spans,
-)
+from fieldtune.profiles.costmodel.rate_spans import higher_is_worse, rate_spans
 from fieldtune.profiles.costmodel.tflite_work import OpWork, Work
 from fieldtune.profiles.device.profile import DeviceProfile
 

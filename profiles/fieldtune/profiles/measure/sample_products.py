@@ -3,13 +3,7 @@
 import random
 from typing import Any
 
-from fieldtune.profiles.measure.sample_shapes import (
-    Maker,
-    ints,
-    numbers,
-    random_image,
-    random_size,
-)
+from fieldtune.profiles.measure.sample_shapes import Maker, ints, numbers, random_image, random_size
 from fieldtune.profiles.measure.tflite_graphs import Sample, Shape
 
 

@@ -19,9 +19,7 @@ from typing import Any
 import moocore
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import (
-    BaseDistribution,
-)
+from optuna.distributions import BaseDistribution
 
 from fieldtune.server.bo.candidates import Candidates, FormulaEvaluator, violation
 from fieldtune.server.bo.encoding import Encoding

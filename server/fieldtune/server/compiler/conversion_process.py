@@ -20,12 +20,7 @@ from typing import Any
 
 from fieldtune.profiles.costmodel.tflite_reader import read_work
 from fieldtune.profiles.costmodel.tflite_work import Work
-from fieldtune.server.compiler.convert import (
-    ConverterError,
-    Signature,
-    convert,
-    saved_model,
-)
+from fieldtune.server.compiler.convert import ConverterError, Signature, convert, saved_model
 from fieldtune.server.processes.child import end_with_parent, pack_frame, unpack_frame
 
 _MODEL, _WORK, _ERROR = "model.tflite", "work.json", "error.txt"

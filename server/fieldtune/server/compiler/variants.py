@@ -10,12 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import CompileError
-from fieldtune.server.compiler.convert import (
-    Signature,
-    saved_model,
-    to_tflite,
-    trace,
-)
+from fieldtune.server.compiler.convert import Signature, saved_model, to_tflite, trace
 from fieldtune.server.compiler.manifest import Variant, unflatten
 from fieldtune.server.compiler.replaced_ops import operations_that_convert
 from fieldtune.server.compiler.training import Layout

@@ -21,11 +21,7 @@ import numpy as np
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.profiles.costmodel.calibration import (
-    Correction,
-    Corrections,
-    Reports,
-)
+from fieldtune.profiles.costmodel.calibration import Correction, Corrections, Reports
 from fieldtune.profiles.costmodel.transfer import Link
 from fieldtune.server.outcomes.trial import Failed, Observation, Observed, Outcome, Trained
 

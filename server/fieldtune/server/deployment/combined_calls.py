@@ -36,13 +36,7 @@ from fieldtune.client.contract.combined_calls import (
     Parts,
 )
 from fieldtune.server.deployment.mailbox import NOTHING_TAKEN, Mailbox
-from fieldtune.server.deployment.own_replies import (
-    REFUSAL,
-    Receive,
-    Scope,
-    Send,
-    is_sound,
-)
+from fieldtune.server.deployment.own_replies import REFUSAL, Receive, Scope, Send, is_sound
 from fieldtune.server.deployment.superlink_handlers import (
     HEARTBEAT_DEFAULT_INTERVAL,
     TASK_TOKEN_HEADER,

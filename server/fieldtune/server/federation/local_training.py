@@ -19,12 +19,7 @@ from fieldtune.server.federation.robust import clipped
 from fieldtune.server.federation.server_optimizer import Update
 from fieldtune.server.federation.tally import Tally, is_lost
 from fieldtune.server.study.private_averaging import private_averaging
-from fieldtune.server.study.settings import (
-    PLAIN,
-    Algorithm,
-    client_settings,
-    server_settings,
-)
+from fieldtune.server.study.settings import PLAIN, Algorithm, client_settings, server_settings
 from fieldtune.server.study.space import Configuration
 
 

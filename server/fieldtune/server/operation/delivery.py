@@ -21,6 +21,7 @@ from fieldtune.client.contract.deployment import (
 )
 from fieldtune.client.node.signatures import Signer
 from fieldtune.server.deployment.fleet_state import FleetState
+from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.operation.exchange import DEPLOY_S, STATUS_S, Exchange, NoAnswer, Question
 from fieldtune.server.operation.rollouts import Member, Rollout, RolloutStore
 
@@ -33,25 +34,22 @@ class Delivery:
     """Delivers rollouts over an exchange.
 
     Args:
-        store: of the rollouts.
-        state: keeps what devices say of themselves.
+        folder: of the coordinator; it keeps the rollouts, and what devices say of themselves.
         exchange: with the devices.
-        sign: signs orders.
         notes: prints a sentence about each device.
         clock: Unix time.
     """
 
     def __init__(
         self,
-        store: RolloutStore,
-        state: FleetState,
+        folder: CoordinatorFolder,
         exchange: Exchange,
-        sign: Signer,
         notes: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._state, self._exchange = store, state, exchange
-        self._sign, self._notes, self._clock = sign, notes, clock
+        self._store, self._state = RolloutStore(folder.path), FleetState(folder.path)
+        self._sign = Signer(folder.authority_key)
+        self._exchange, self._notes, self._clock = exchange, notes, clock
         self._recent: dict[str, tuple[float, StatusReport]] = {}
         """When a device last told its status, and what."""
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fieldtune.client.contract.deployment import StatusReport
-from fieldtune.client.node.signatures import Signer
 from fieldtune.profiles.common.errors import DeploymentError, FleetError, UsageError, did_you_mean
 from fieldtune.server.deployment.fleet_state import FleetState
 from fieldtune.server.deployment.folder import CoordinatorFolder
@@ -37,13 +36,7 @@ def delivering(folder: CoordinatorFolder, notes: Notes) -> Iterator[Delivery]:
     with folder.in_use():
         exchange = Exchange(lambda: SuperLinkRun(folder, notes))
         try:
-            yield Delivery(
-                RolloutStore(folder.path),
-                FleetState(folder.path),
-                exchange,
-                Signer(folder.authority_key),
-                notes,
-            )
+            yield Delivery(folder, exchange, notes)
         except BaseException as ended:
             exchange.close(type(ended).__name__)
             raise

@@ -15,9 +15,9 @@ from flwr.app import Message, RecordDict
 
 from fieldtune.client.contract.deployment import SINCE
 from fieldtune.client.contract.wire import WireMessage
-from fieldtune.client.node.fleet_api import NODE_UNAVAILABLE
 from fieldtune.profiles.common.text import printable
 from fieldtune.server.deployment.run import ConnectedDevice, Run, RunLostError
+from fieldtune.server.devices.registration import UNAVAILABLE
 
 STATUS_S = 120.0
 """Time limit of a question about the status, which may try the deployed model."""
@@ -26,8 +26,6 @@ DEPLOY_S = 900.0
 AWAY_S = 20.0
 """A device that is not connected for so long is not waited for."""
 _POLL_S = (0.05, 0.5)
-_LOST = (3, 4, NODE_UNAVAILABLE)
-"""Flower's errors for a message or reply that was lost or expired, and for a node that is away."""
 _UNKNOWN_MESSAGE = "No query function registered"
 """What Flower says in a client that does not know the message."""
 
@@ -145,12 +143,7 @@ class Exchange:
         waiting = [each for each in waiting if each.away_since is None]
         left_s = max(give_up - self._clock(), 1.0)
         messages = [
-            Message(
-                each.question.content,
-                each.node.node_id,
-                each.question.kind,
-                ttl=left_s,
-            )
+            Message(each.question.content, each.node.node_id, each.question.kind, ttl=left_s)
             for each in waiting
         ]
         if messages:
@@ -165,7 +158,7 @@ class Exchange:
             name = names.get(message.metadata.reply_to_message_id)
             if name is None:
                 continue
-            if message.has_error() and message.error.code in _LOST:
+            if message.has_error() and message.error.code in UNAVAILABLE:
                 open_[name].message_id = None  # it is asked again
                 continue
             yield name, answer_in(message, kind)

@@ -17,7 +17,7 @@ LOW_MEMORY_MIB = 30.0
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetHealth:
     """What is known of a fleet.
 
     Args:

@@ -72,12 +72,12 @@ def _of_devices(watched: Watched) -> Iterator[Metric]:
         add("sits_out", "Whether it gets no requests.", name, refused.sits_out)
         add("waits", "Whether a rollout waits for it.", name, name in watched.waiting)
     for name, seen in watched.seen.items():
-        told, card = seen.status, watched.fleet.card(name)
+        told, card = seen.status, watched.health.card(name)
         add("seen_timestamp_seconds", "When it last told its status.", name, seen.at)
         add("error_ratio", "Share of its labelled samples that are wrong.", name, told.error)
         add("judged_samples", "Samples counted in error_ratio.", name, told.samples)
         high = card.error_high if card else None
-        drifted, outlier = watched.fleet.drifted(name), watched.fleet.outlier(name)
+        drifted, outlier = watched.health.drifted(name), watched.health.outlier(name)
         add("card_error_high_ratio", "Upper end of the error on its model's card.", name, high)
         add("drifted", "Whether error_ratio is surely above the card's.", name, drifted)
         add("outlier", "Whether error_ratio is far above the others'.", name, outlier)

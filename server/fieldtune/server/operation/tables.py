@@ -20,7 +20,7 @@ from fieldtune.server.deployment.fleet_state import FleetState, Seen
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.federation.refusals import Refused
 from fieldtune.server.operation.delivery import said
-from fieldtune.server.operation.health import Fleet
+from fieldtune.server.operation.health import FleetHealth
 from fieldtune.server.operation.rollouts import Rollout, RolloutStore, deployed_cards
 from fieldtune.server.results import device_rows
 from fieldtune.server.results.run_folder import read_summary
@@ -37,7 +37,7 @@ class Watched:
         numbers: name -> number of each enrolled device, in order.
         connected: names of those that are connected; None where that is not known.
         seen: name -> last status.
-        fleet: the same with the cards of their models.
+        health: the same with the cards of their models.
         refused: name -> what was refused of its reports.
         waiting: name -> number of the rollout for which a device waits.
         study: results of the latest study, as far as it is; None where there are none.
@@ -47,7 +47,7 @@ class Watched:
     numbers: Mapping[str, int]
     connected: Collection[str] | None
     seen: Mapping[str, Seen]
-    fleet: Fleet
+    health: FleetHealth
     refused: Mapping[str, Refused]
     waiting: Mapping[str, int]
     study: Summary | None = None
@@ -65,13 +65,13 @@ class Watched:
             for name in each.waiting()
             if name in numbers
         }
-        fleet = Fleet({name: each.status for name, each in seen.items()}, deployed_cards(rollouts))
-        study = _latest_study(folder)
-        return cls(numbers, connected, seen, fleet, folder.refused(), waiting, study)
+        statuses = {name: each.status for name, each in seen.items()}
+        health, study = FleetHealth(statuses, deployed_cards(rollouts)), _latest_study(folder)
+        return cls(numbers, connected, seen, health, folder.refused(), waiting, study)
 
     def problems(self, name: str) -> list[str]:
         """What is to be said of a device, each as a sentence about it."""
-        found = self.fleet.problems(name) if name in self.seen else []
+        found = self.health.problems(name) if name in self.seen else []
         refused = self.refused.get(name, Refused())
         if refused.sits_out:
             found.append(f"it takes no part after {refused.count} refused reports: {refused.why}")
@@ -119,7 +119,7 @@ def print_devices(watched: Watched, console: Console, coordinator: Path) -> None
     for name in watched.numbers:
         for sentence in watched.problems(name):
             console.print(f"{name}: {sentence}", highlight=False, soft_wrap=True, markup=False)
-    for command in watched.fleet.retune(coordinator):
+    for command in watched.health.retune(coordinator):
         console.print(
             f"The data have drifted. To tune again from what is known: {command}",
             highlight=False, soft_wrap=True, markup=False,
@@ -138,7 +138,7 @@ def devices_json(watched: Watched, coordinator: Path) -> list[dict[str, Any]]:
 
 
 def _device_json(watched: Watched, name: str, coordinator: Path) -> dict[str, Any]:
-    seen, card = watched.seen.get(name), watched.fleet.card(name)
+    seen, card = watched.seen.get(name), watched.health.card(name)
     refused = watched.refused.get(name, Refused())
     return {
         "number": watched.numbers[name],
@@ -147,15 +147,15 @@ def _device_json(watched: Watched, name: str, coordinator: Path) -> dict[str, An
         "seen": seen.at if seen else None,
         "status": seen.status.model_dump(mode="json") if seen else None,
         "card": card.model_dump(mode="json") if card else None,
-        "drifted": watched.fleet.drifted(name),
-        "outlier": watched.fleet.outlier(name),
+        "drifted": watched.health.drifted(name),
+        "outlier": watched.health.outlier(name),
         "study": _study_json(watched.study, name) if watched.study else None,
         "refused_reports": refused.count,
         "takes_part": not refused.sits_out,
         "why_not": refused.why if refused.sits_out else "",
         "waits_for": watched.waiting.get(name),
         "problems": watched.problems(name),
-        "retune": next(iter(watched.fleet.retune(coordinator, [name])), None),
+        "retune": next(iter(watched.health.retune(coordinator, [name])), None),
     }
 
 
@@ -236,7 +236,7 @@ def _model(watched: Watched, name: str) -> tuple[str, str, str]:
     if name not in watched.seen:
         return "-", "-", "-"
     status = watched.seen[name].status
-    card = watched.fleet.card(name)
+    card = watched.health.card(name)
     runs = f"trial {card.trial} {card.variant}" if card else status.model or "-"
     error = "-" if status.error is None else f"{100 * status.error:.1f} %"
     return status.profile, runs, error

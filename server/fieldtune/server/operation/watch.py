@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from fieldtune.client.node.signatures import Signer
 from fieldtune.profiles.common.errors import DeploymentError, FleetError, StorageError
-from fieldtune.server.deployment.fleet_state import FleetState
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.deployment.superlink_control import ENVIRONMENT
 from fieldtune.server.devices.superlink_run import SuperLinkRun
@@ -62,10 +60,7 @@ class Watch:
         try:
             with self._folder.in_use(briefly=True):
                 self._pass()
-        except DeploymentError as used:
-            self._once("", str(used))
-            return False
-        except StorageError as failed:
+        except (DeploymentError, StorageError) as failed:
             self._once("", str(failed))
             return False
         except FleetError as away:
@@ -80,13 +75,7 @@ class Watch:
             self._exchange = self._open()
         store = RolloutStore(self._folder.path)
         self._before, self._noted = self._noted, set()
-        delivery = Delivery(
-            store,
-            FleetState(self._folder.path),
-            self._exchange,
-            Signer(self._folder.authority_key),
-            self._note,
-        )
+        delivery = Delivery(self._folder, self._exchange, self._note)
         self.connected = set(self._exchange.connected())
         for rollout in store.all():
             if self.connected & set(rollout.waiting()):
@@ -98,7 +87,7 @@ class Watch:
         watched = Watched.of(self._folder, self.connected)
         for name in watched.numbers:
             self._once(name, *(f"{name}: {each}" for each in watched.problems(name)))
-        self._once("retune", *watched.fleet.retune(self._folder.path))
+        self._once("retune", *watched.health.retune(self._folder.path))
 
     def _note(self, sentence: str) -> None:
         """Print a note of a delivery, unless the last pass had it too."""

@@ -9,13 +9,8 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.server.report.trials_view import (
-    completed,
-    within_limits,
-)
-from fieldtune.server.report.view import (
-    objectives,
-)
+from fieldtune.server.report.trials_view import completed, within_limits
+from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Attempt, Summary
 from fieldtune.server.study.objectives import Objective
 

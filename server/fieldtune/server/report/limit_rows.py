@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 
 from fieldtune.server.report.format import figure, label
-from fieldtune.server.report.trials_view import (
-    ruled_out_by,
-)
+from fieldtune.server.report.trials_view import ruled_out_by
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.config import StudyConfig
 

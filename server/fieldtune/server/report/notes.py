@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from fieldtune.server.report.format import listed
 from fieldtune.server.report.privacy import privacy_sentence
-from fieldtune.server.report.view import (
-    objectives,
-)
+from fieldtune.server.report.view import objectives
 from fieldtune.server.results.schema import Summary, personal_steps
 from fieldtune.server.results.unlike import unlike_devices
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED

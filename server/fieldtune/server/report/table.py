@@ -22,11 +22,7 @@ from fieldtune.server.report.format import (
 from fieldtune.server.report.privacy import privacy_sentence
 from fieldtune.server.report.reported import headings, rows
 from fieldtune.server.report.run_info import RunInfo, task_facts
-from fieldtune.server.report.space_view import (
-    parameters,
-    spread,
-    untried,
-)
+from fieldtune.server.report.space_view import parameters, spread, untried
 from fieldtune.server.report.table_parts import (
     all_alternatives,
     commands,
@@ -35,14 +31,7 @@ from fieldtune.server.report.table_parts import (
     in_lines,
     new_table,
 )
-from fieldtune.server.report.trials_view import (
-    budgets,
-    counts,
-    phases,
-    spent,
-    times,
-    why_empty,
-)
+from fieldtune.server.report.trials_view import budgets, counts, phases, spent, times, why_empty
 from fieldtune.server.report.view import (
     ComparedObjective,
     compared_objectives,
@@ -54,11 +43,7 @@ from fieldtune.server.report.view import (
     whose,
 )
 from fieldtune.server.results import device_rows
-from fieldtune.server.results.schema import (
-    Point,
-    Summary,
-    personal_steps,
-)
+from fieldtune.server.results.schema import Point, Summary, personal_steps
 from fieldtune.server.study.objectives import Objective
 
 _LEAST = 30

@@ -14,13 +14,7 @@ from rich.text import Text
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import difference, figure, listed, quality
 from fieldtune.server.report.run_info import RunInfo
-from fieldtune.server.report.view import (
-    filed,
-    objectives,
-    on_device,
-    recommended_for,
-    timed_on,
-)
+from fieldtune.server.report.view import filed, objectives, on_device, recommended_for, timed_on
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.results.stored_choices import Alternative, Recommendation
 from fieldtune.server.study.objectives import Objective

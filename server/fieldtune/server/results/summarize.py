@@ -12,13 +12,7 @@ from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.usage import by_device
 from fieldtune.server.federation.metrics import effective_samples
 from fieldtune.server.outcomes.front import non_dominated
-from fieldtune.server.outcomes.trial import (
-    Completed,
-    Failed,
-    Infeasible,
-    Outcome,
-    Stopped,
-)
+from fieldtune.server.outcomes.trial import Completed, Failed, Infeasible, Outcome, Stopped
 from fieldtune.server.results.all_trials import (
     attempt,
     devices_seen,
@@ -28,13 +22,7 @@ from fieldtune.server.results.all_trials import (
     reported_by,
 )
 from fieldtune.server.results.recommend import recommend
-from fieldtune.server.results.schema import (
-    OnDevice,
-    Point,
-    Share,
-    Spent,
-    Summary,
-)
+from fieldtune.server.results.schema import OnDevice, Point, Share, Spent, Summary
 from fieldtune.server.results.stored_choices import DecisionRule
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.config import StudyConfig

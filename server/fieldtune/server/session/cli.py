@@ -41,11 +41,9 @@ def report(
     """Show a study's front and what to deploy on each device."""
     from fieldtune.server.results.run_folder import read_result, read_summary
 
-    if format is Format.csv:
-        typer.echo(read_result(folder, "trials.csv"), nl=False)
-        return
-    if format is Format.json:
-        typer.echo(read_result(folder, "pareto.json"), nl=False)
+    if format in (Format.csv, Format.json):
+        name = "trials.csv" if format is Format.csv else "pareto.json"
+        typer.echo(read_result(folder, name), nl=False)
         return
     summary = read_summary(folder)
     if live:
@@ -55,13 +53,13 @@ def report(
             typer.echo(f"Serving {address} to this machine; Ctrl-C ends it")
             Event().wait()
         return
+    from fieldtune.server.report.run_info import run_info
+
     if format is Format.html:
         from fieldtune.server.report.html import render_html
-        from fieldtune.server.report.run_info import run_info
 
         typer.echo(render_html(summary, run_info(folder, summary)), nl=False)
         return
-    from fieldtune.server.report.run_info import run_info
     from fieldtune.server.report.table import print_summary
 
     print_summary(summary, Console(), run_info(folder, summary))

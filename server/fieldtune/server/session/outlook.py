@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from fieldtune.server.costs.known_costs import KnownCosts
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.report.history import box_of, growth_of_random
-from fieldtune.server.report.trials_view import (
-    completed,
-)
+from fieldtune.server.report.trials_view import completed
 from fieldtune.server.results.schema import Outlook, Summary
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.tuner_options import FEWEST_PREDICTED

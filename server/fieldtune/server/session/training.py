@@ -11,14 +11,7 @@ from fieldtune.client.contract.messages import TrainReport, TrainRequest, Weight
 from fieldtune.server.costs.calibration import Expected, ObservationCollector
 from fieldtune.server.costs.usage import UsageMeter
 from fieldtune.server.federation.device_records import DeviceRecords
-from fieldtune.server.federation.exchange import (
-    Answers,
-    Collect,
-    Exchange,
-    Report,
-    Request,
-    State,
-)
+from fieldtune.server.federation.exchange import Answers, Collect, Exchange, Report, Request, State
 from fieldtune.server.federation.fedavg import federated_averaging
 from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate

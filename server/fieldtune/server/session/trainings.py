@@ -14,11 +14,7 @@ from fieldtune.server.costs.calibration import Expected
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.federation.availability import Availability
 from fieldtune.server.federation.exchange import GoesOn, Situation
-from fieldtune.server.federation.fedex_candidates import (
-    Candidate,
-    candidates_around,
-    who_may_train,
-)
+from fieldtune.server.federation.fedex_candidates import Candidate, candidates_around, who_may_train
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.plan import Plan, Target
 from fieldtune.server.federation.plausible import Bounds

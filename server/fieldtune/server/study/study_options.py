@@ -6,12 +6,7 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from fieldtune.server.study.objectives import (
-    MEASURES,
-    Objective,
-    StoredObjective,
-    parse_objective,
-)
+from fieldtune.server.study.objectives import MEASURES, Objective, StoredObjective, parse_objective
 from fieldtune.server.study.section import Section
 
 MAX_OBJECTIVES = 4

@@ -17,13 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fieldtune.server.compiler.gradients.columns import Columns
-from fieldtune.server.compiler.gradients.geometry import (
-    dilate,
-    every,
-    fit,
-    flip,
-    window_padding,
-)
+from fieldtune.server.compiler.gradients.geometry import dilate, every, fit, flip, window_padding
 from fieldtune.server.compiler.gradients.products import product
 from fieldtune.server.compiler.gradients.registry import gradient, unsupported
 
