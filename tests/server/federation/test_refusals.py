@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldtune.server.federation.refusals import Forgetful, Refusals, Refused
+from fieldtune.server.federation.refusals import InMemoryRefusals, Refusals, Refused
 
 
 def refuse(refusals: Refusals, message: str = "train", client: int = 7) -> None:
@@ -11,7 +11,7 @@ def refuse(refusals: Refusals, message: str = "train", client: int = 7) -> None:
 
 def test_a_device_sits_out_after_three_refusals_in_a_row_and_is_named_once() -> None:
     notes: list[str] = []
-    store = Forgetful()
+    store = InMemoryRefusals()
     refusals = Refusals({7: "attic"}, notes.append, store)
     refuse(refusals)
     refuse(refusals)
@@ -36,7 +36,7 @@ def test_a_device_sits_out_after_three_refusals_in_a_row_and_is_named_once() -> 
 
 
 def test_it_sits_out_in_the_next_study_too_and_is_let_in_again_while_one_runs() -> None:
-    store = Forgetful()
+    store = InMemoryRefusals()
     first = Refusals({7: "attic"}, print, store)
     for _ in range(3):
         refuse(first)

@@ -141,11 +141,7 @@ class RollbackOrder(_Signed):
     leave: Sha256
 
 
-class _FromDevice(WireMessage):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class DeployReport(_FromDevice):
+class DeployReport(WireMessage):
     """The reply to an order.
 
     Args:
@@ -174,7 +170,7 @@ def _at_most_a_few(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts[:8]
 
 
-class StatusReport(_FromDevice):
+class StatusReport(WireMessage):
     """What a device says of itself on request. None is what it cannot tell.
 
     Args:

@@ -11,6 +11,8 @@ import io
 import logging
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -148,20 +150,16 @@ def node_of(node: NodeInfo) -> ConnectedDevice:
     return ConnectedDevice(node.node_id, node.name, node.last_activated_at)
 
 
-class superlink_errors:
-    """Turns a failed connection to SuperLink into a FleetError of one sentence."""
-
-    def __init__(self, folder: CoordinatorFolder) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if isinstance(error, httpx.TransportError):
-            raise FleetError(
-                f"SuperLink does not answer on {self._folder.settings.superlink_address}: "
-                f"{start_hint(self._folder)}"
-            ) from None
+@contextmanager
+def superlink_errors(folder: CoordinatorFolder) -> Iterator[None]:
+    """Turn a failed connection to SuperLink into a FleetError of one sentence."""
+    try:
+        yield
+    except httpx.TransportError:
+        raise FleetError(
+            f"SuperLink does not answer on {folder.settings.superlink_address}: "
+            f"{start_hint(folder)}"
+        ) from None
 
 
 class _Control:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -140,7 +141,8 @@ class _Children:
             for ask in (process.terminate, lambda p=process: p.send_signal(signal.SIGINT)):
                 if process.poll() is None:
                     ask()
-                    _wait_for_exit(process)
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(_STOP_S)
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -270,11 +272,3 @@ def _has_ipv6() -> bool:
 
 def _environment(folder: CoordinatorFolder) -> dict[str, str]:
     return ENVIRONMENT | _ALLOCATION | {"FLWR_HOME": str(folder.path / "flwr")}
-
-
-def _wait_for_exit(process: subprocess.Popen[bytes]) -> bool:
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        return False
-    return True

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Weights
+from fieldtune.server.federation.server_optimizer import Vector
 
 LEAVE_OUT_ABOVE = 6.0
 """Evidence, as the logarithm of a likelihood ratio, above which an update is left out."""
@@ -39,8 +40,6 @@ _FEWEST = 5
 """Updates in a round from which a median and a spread say something."""
 _KEPT_BYTES = 2**25
 """Of the updates of a round, as they are compared."""
-
-Vector = NDArray[np.float64]
 
 
 def opposed(

@@ -38,7 +38,7 @@ class RefusalStore(Protocol):
         """Replace what is kept of a device."""
 
 
-class Forgetful:
+class InMemoryRefusals:
     """A store for a simulated fleet, which keeps nothing beyond the session."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Refusals:
         notes: Callable[[str], None],
         store: RefusalStore | None = None,
     ) -> None:
-        self._names, self._notes, self._store = names, notes, store or Forgetful()
+        self._names, self._notes, self._store = names, notes, store or InMemoryRefusals()
         self._noted: set[tuple[int, str]] = set()
         self._kept = dict(self._store.refused())
         self._by_trial: dict[int, dict[str, Counter[str]]] = defaultdict(
@@ -98,8 +98,8 @@ class Refusals:
 
         Args:
             client: that sent it.
-            trial: and ``round`` that it is about.
-            round: likewise.
+            trial: of the report.
+            round: of the report.
             message: its kind, ``train`` or ``evaluate``.
             reason: a word or two; the device is named once for each.
             sentence: about it, that follows the device's name.
