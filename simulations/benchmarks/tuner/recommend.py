@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.common.estimate import Z95, Estimate
 from fieldtune.server.outcomes.decision import Candidate, Decision, decide, next_run
 from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import Objective
@@ -29,7 +29,6 @@ from tuner.registry import make_problem
 TRIALS = 40
 WORSE = (0.01, 0.05)
 """What counts as worse, as shares of the defaults' value."""
-_Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _candidates(task: _Task, study: Emulated, tried: Sequence[Values]) -> dict[i
         first.setdefault(key, number)
     runs = Counter(keys)
     prediction = study.predict(tried)
-    middle, low, high = (prediction.at(z).tolist() for z in (0.0, -_Z95, _Z95))
+    middle, low, high = (prediction.at(z).tolist() for z in (0.0, -Z95, Z95))
     found: dict[int, Candidate] = {}
     for identity, number in first.items():
         known = task.problem.known(tried[number])

@@ -19,8 +19,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-Z90 = 1.645
-"""90 % of a normal distribution lie within this many standard deviations of its mean."""
+Z90, Z95 = 1.645, 1.959964
+"""90 and 95 % of a normal distribution lie within so many standard deviations of its mean."""
 
 OWN = "own"
 """How the name of a factor starts that is no other configuration's."""

@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 from statistics import median
 
+from fieldtune.profiles.common.estimate import Z95
+
 
 def wilson(share: float, samples: float) -> tuple[float, float]:
     """The 95 % confidence interval of a share observed in ``samples`` samples (Wilson 1927)."""
     if samples == 0:
         return 0.0, 1.0
-    z = 1.959964
-    centre = share + z * z / (2 * samples)
-    spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
-    scale = 1 + z * z / samples
+    centre = share + Z95 * Z95 / (2 * samples)
+    spread = Z95 * math.sqrt(share * (1 - share) / samples + Z95 * Z95 / (4 * samples**2))
+    scale = 1 + Z95 * Z95 / samples
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 

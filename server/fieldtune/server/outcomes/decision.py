@@ -28,11 +28,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fieldtune.profiles.common.estimate import OWN, Estimate, parts, ratio
+from fieldtune.profiles.common.estimate import OWN, Z95, Estimate, parts, ratio
 from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import Objective
 
-_Z95 = 1.959964
 _DOUBT = 1.0
 """A learned value that rests on ``n`` runs is taken to be ``1 + _DOUBT / n`` times as uncertain as
 the model says: measured by ``simulations/benchmarks/tuner --part recommend``."""
@@ -392,5 +391,5 @@ def _deviation(candidate: Candidate, objective: Objective, scale: float) -> floa
     """Standard deviation of a learned value on the line."""
     estimate = candidate.values[objective.name]
     ends = [_line(objective, end, scale) for end in (estimate.low, estimate.high)]
-    deviation = abs(ends[1] - ends[0]) / (2 * _Z95)
+    deviation = abs(ends[1] - ends[0]) / (2 * Z95)
     return (deviation or _UNSTATED) * (1 + _DOUBT / candidate.runs)

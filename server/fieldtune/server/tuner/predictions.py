@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.profiles.common.estimate import Z95, Estimate
 from fieldtune.server.bo.objective_model import Prediction
 from fieldtune.server.federation.metrics import effective_samples
 from fieldtune.server.outcomes.trial import Trained
@@ -20,8 +20,6 @@ from fieldtune.server.study.objectives import Objective
 
 Predictions = Mapping[str, Mapping[int, Estimate]]
 """Learned objective -> number of a trial -> what is predicted of it."""
-
-_Z95 = 1.959964
 
 
 def estimates(
@@ -40,7 +38,7 @@ def estimates(
             all tested on the same ones.
     """
     few = _sampling(prediction, objective.name, trials) if sampling else 0.0
-    bands = [prediction.at(z, few) for z in (0.0, -_Z95, _Z95)]
+    bands = [prediction.at(z, few) for z in (0.0, -Z95, Z95)]
     if objective.maximised:
         value, high, low = (-band for band in bands)
     else:

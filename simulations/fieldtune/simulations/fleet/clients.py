@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fieldtune.client.training.answer import Client
 from fieldtune.profiles.common.errors import DataError
+from fieldtune.profiles.common.estimate import Z90
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.simulations.datasets import load_dataset
 from fieldtune.simulations.datasets.samples import describe
@@ -32,7 +33,7 @@ class SimulatedClients:
     def __init__(self, plan: FleetPlan) -> None:
         self._profiles = assign_devices(plan.devices, plan.clients, plan.seed)
         speeds = np.random.default_rng([plan.seed, 2])
-        self._time_factors = np.exp(speeds.normal(0.0, np.log1p(0.1) / 1.645, plan.clients))
+        self._time_factors = np.exp(speeds.normal(0.0, np.log1p(0.1) / Z90, plan.clients))
         self._dataset = load_dataset(plan.data, labelled=plan.labelled)
         self._data = partition(self._dataset, plan)
         self._is_loaded_by_function = ":" in plan.data and not Path(plan.data).is_dir()
