@@ -188,7 +188,7 @@ class AcquisitionSearch:
         return candidates.take(surrogate.feasible(candidates))
 
     def _front(self, surrogate: Surrogate) -> Array:
-        """Places ``[f, p]`` of the measured trials that no other dominates, as believed."""
+        """Places ``[f, p]`` of the measured trials on the front of the modelled values."""
         count = len(surrogate.measured)
         feasible = surrogate.feasible_rows()[:count]
         points, values = self._points.units(surrogate.measured), surrogate.values_of_trials[:count]
@@ -273,7 +273,7 @@ class AcquisitionSearch:
         return np.asarray(self._encoding.confined(end[None])[0])
 
     def _evaluated(self, units: Array, fixed: Mapping[str, Any], used: set[bytes]) -> Candidates:
-        """Those of these places that exist and were not used, with what someone has fixed."""
+        """Those of these places that exist and were not used, with fixed parameters."""
         units, known = self._points.structures.restrict(self.model.fixed(units, fixed))
         units = units[known]
         units = units[distinct_rows(units)]

@@ -107,7 +107,7 @@ def expected_improvement(boxes: Boxes, objectives: Sequence[Shortfall]) -> Array
 
 
 def _most_important(front: Array, reference: Array) -> Array:
-    """The points that no other dominates, at most as many as are worth their time."""
+    """The points that no other dominates, at most :data:`_MOST_POINTS`."""
     if not len(front):
         return front
     front = front[moocore.is_nondominated(front, keep_weakly=False)]

@@ -22,7 +22,7 @@ Expectation = Callable[[Array], Array]
 """Places ``[n, p]`` -> expected values ``[n]`` on the line on which an objective is modelled."""
 
 _EXACT = 1e-6
-"""A formula that never deviates by more than this share of its value is taken at its word."""
+"""A formula that never deviates by more than this share of its value is treated as exact."""
 
 _FITTED = 128
 """Observations, at most, from which hyperparameters are fitted."""
@@ -53,7 +53,7 @@ class ObjectiveModel:
         index: of the objective.
         scale: on which it is modelled; of deviations, where the formula is off.
         deviates: whether the process models the deviation from a formula.
-        expectation: what earlier studies say, from which the process models the deviation.
+        expectation: what earlier studies predict, from which the process models the deviation.
         process: given the observations; None where the formula is exact.
     """
 
@@ -74,12 +74,12 @@ class ObjectiveModel:
 
     @property
     def exact(self) -> bool:
-        """Whether a formula says it all."""
+        """Whether it is a formula without deviations."""
         return self._process is None
 
     @property
     def known(self) -> bool:
-        """Whether there is a formula, be it exact or off."""
+        """Whether there is a formula, exact or with deviations."""
         return self.exact or self._deviates
 
     @property
@@ -96,7 +96,7 @@ class ObjectiveModel:
         return mean, deviation * self._scale.deviation if self._deviates else deviation, scale
 
     def values(self, inputs: ModelInputs) -> Array:
-        """The believed value ``[n]``: the formula's, or the median."""
+        """The value ``[n]``: the formula's, or the median of the model."""
         if self._process is None:
             return inputs.formulas[:, self._index]
         mean, scale = self._placed(self._process.mean(inputs.x), inputs)
@@ -151,7 +151,7 @@ class Observations:
     Attributes:
         x: columns ``[n, d]``.
         y: values ``[n]``.
-        failed: columns ``[f, d]`` of configurations that came to nothing.
+        failed: columns ``[f, d]`` of configurations that failed.
         pending: columns ``[q, d]`` of configurations in flight.
         groups: index ``[d]`` of the length scale of each column.
         names: of the groups.
@@ -220,7 +220,7 @@ def model(
 
 
 def formula_is_exact(told: Array, formula: Array) -> bool:
-    """Whether measurements ``[n]`` bear a formula out."""
+    """Whether measurements ``[n]`` agree with a formula."""
     return bool((np.abs(told - formula) <= _EXACT * np.maximum(np.abs(formula), 1e-12)).all())
 
 

@@ -27,9 +27,9 @@ class TargetRegion:
     """A region in which improvement is sought.
 
     Attributes:
-        boxes: of what no trial claims there.
+        boxes: of what no trial dominates there.
         most: what known objectives may be ``[m]``; infinite for those that are learned.
-        room: the volume of it all, claimed or not, as far as anything is known to reach.
+        room: the volume between the best known values and the region's upper end, dominated or not.
     """
 
     boxes: Boxes
@@ -44,8 +44,8 @@ class FrontState:
     Attributes:
         values: objectives ``[n, m]`` of all that is feasible and was tried or is in flight.
         reference: what an improvement must be better than ``[m]``.
-        best: the least that any trial or formula comes to ``[m]``; the reference where there is
-            no trial.
+        best: the least value of any trial or formula ``[m]``; the reference where there is no
+            trial.
     """
 
     values: Array
@@ -63,10 +63,10 @@ class FrontState:
         """From trials measured and in flight.
 
         Args:
-            everything: their objectives ``[n, m]``, as believed.
+            everything: their objectives ``[n, m]``, as modelled.
             feasible: which of them count ``[n]``.
             costs: formulas of what the limits allow ``[c, m]``; NaN where there is none.
-            first: what the evenly spread first trials came to, of each learned objective; None of a
+            first: results of the evenly spread first trials, of each learned objective; None of a
                 known one.
         """
         values = everything[feasible & np.isfinite(everything).all(axis=1)]
@@ -78,8 +78,8 @@ class FrontState:
         return cls(values, _reference(values, costs, first), best)
 
     @cached_property
-    def unclaimed(self) -> Boxes:
-        """The boxes that no trial claims below the reference."""
+    def undominated(self) -> Boxes:
+        """The boxes below the reference that no trial dominates."""
         return Boxes.beyond(self.values, self.reference)
 
     @property
@@ -96,11 +96,11 @@ class FrontState:
         trained in another way is as fast as before. So there the volume reaches beyond.
 
         Args:
-            values: the objectives ``[m]``, as believed.
+            values: the objectives ``[m]``, as modelled.
             most: their formulas ``[m]``; infinite where there is none.
 
         Returns:
-            None where nothing is known to reach there, or there is no front yet.
+            None where no known value lies there, or there is no front yet.
         """
         beyond = values + _SPARE * (self.reference - self.best)
         reference = np.minimum(np.where(np.isfinite(most), beyond, values), self.reference)

@@ -194,7 +194,7 @@ class StudyModel:
         )  # fmt: skip
 
     def pool_with(self, fixed: Mapping[str, Any]) -> Pool:
-        """The pool, with the parameters that someone has fixed."""
+        """The pool, with the parameters that a sampler around this one has fixed."""
         structures = self.points.structures
         if self._pool is None or self._pool[0] != structures.key:
             filled = fill_pool(self._encoding, self._evaluator, self._seed, structures)
@@ -210,7 +210,7 @@ class StudyModel:
         return evaluated(self._evaluator, structures, units[distinct_rows(units)])
 
     def fixed(self, units: Array, fixed: Mapping[str, Any]) -> Array:
-        """Places with the parameters that someone has fixed."""
+        """Places with the parameters that a sampler around this one has fixed."""
         units = units.copy()
         for i, name in enumerate(self._encoding.axes):
             if name in fixed:

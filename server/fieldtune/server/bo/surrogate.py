@@ -76,7 +76,7 @@ class Surrogate:
 
     @property
     def values_of_trials(self) -> Array:
-        """Objectives ``[n + q, m]`` of the measured and pending trials, as believed."""
+        """Objectives ``[n + q, m]`` of the measured and pending trials, as modelled."""
         return self._trials.values
 
     @cached_property
@@ -133,7 +133,7 @@ class Surrogate:
             return np.zeros(0)
         inputs = self.inputs(candidates)
         gain = expected_improvement(
-            self.front_state.unclaimed if goal is None else goal.boxes,
+            self.front_state.undominated if goal is None else goal.boxes,
             [objective_model.shortfall(inputs) for objective_model in self.models],
         )
         if goal is not None:
@@ -161,7 +161,7 @@ class Surrogate:
         return unsure * self._trials.chance(inputs)
 
     def _start_values(self, index: int, even: ModelInputs) -> Array | None:
-        """What evenly spread trials came to in a learned objective; None of a known one."""
+        """Results of evenly spread trials in a learned objective; None of a known one."""
         objective_model = self.models[index]
         if objective_model.known:
             return None

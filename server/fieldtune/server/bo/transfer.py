@@ -4,9 +4,9 @@ An earlier study's results become a Gaussian process over the parameters that bo
 How such processes are weighed follows Feurer et al. 2018, "Scalable meta-learning for Bayesian
 optimization using ranking-weighted Gaussian process ensembles" (RGPE): by how often each ranks
 this study's own results better than the others do. Unlike there, the weighted mean is not mixed
-with this study's model: it is that model's prior mean, which observations overrule. Two rivals
-keep an unrelated study harmless: this study's own model, each result predicted from the others,
-and chance. What they win, the earlier studies lose.
+with this study's model: it is that model's prior mean, which observations overrule. So that
+an unrelated study does no harm, two more take part in that ranking: this study's own model, each
+result predicted from the others, and chance. The weight that they win is lost to earlier studies.
 """
 
 from __future__ import annotations
@@ -33,23 +33,22 @@ Array = NDArray[np.float64]
 TRANSFERRED = 3
 """Of a study's first trials every other may be what earlier ones would have tried; so many at most.
 
-Those between are spread evenly, so that a study which does not rank them rightly is found out after
-one trial."""
+Those between are spread evenly: one trial shows whether an earlier study ranks results rightly."""
 
 FEWEST_RESULTS = 4
-"""Results of this study's own, below which nothing is said of how well earlier ones rank them."""
+"""Results of this study from which on earlier ones are weighted by how well they rank them."""
 
 TRUSTED = 0.5
-"""Weight of all earlier studies from which on their word stands for evenly spread trials."""
+"""Weight of all earlier studies from which on their predictions replace evenly spread trials."""
 
-_HEARD = 0.1
-"""Weight below which earlier studies are not listened to: luck among few results brings as much."""
+_LEAST_WEIGHT = 0.1
+"""Earlier studies of less weight are not used: chance gives as much with few results."""
 
 _MOST = 256
 """Results of an earlier study that its process is made of; of more, the latest."""
 _RESAMPLES = 128
-_RELUCTANCE = 2.0
-"""How reluctantly the slope of results over their prediction leaves 1, in results."""
+_SLOPE_PRIOR = 2.0
+"""The slope of results over predictions is shrunk towards 1 with the weight of so many results."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ class Prior:
         encoding: of that space.
         space: the same, as Optuna has it.
         signs: -1 for an objective that is maximised, else 1, ``[m]``.
-        earlier: the studies; one that has no parameter or no objective in common says nothing.
+        earlier: the studies; one that has no parameter or no objective in common is left out.
     """
 
     def __init__(
@@ -87,15 +86,15 @@ class Prior:
     ) -> None:
         self._encoding, self._signs = encoding, signs
         sources = [_Source(encoding, space, signs, each) for each in earlier]
-        self._sources = [source for source in sources if source.says]
+        self._sources = [source for source in sources if source.objectives]
 
     def __bool__(self) -> bool:
         return bool(self._sources)
 
     @property
-    def says(self) -> frozenset[int]:
-        """Indices of the objectives that some earlier study says something of."""
-        return frozenset().union(*(source.says for source in self._sources))
+    def objectives(self) -> frozenset[int]:
+        """Indices of the objectives that some earlier study predicts."""
+        return frozenset().union(*(source.objectives for source in self._sources))
 
     def expectation(
         self, index: int, units: Array, line: Array, own: GaussianProcess
@@ -109,20 +108,20 @@ class Prior:
             own: this study's model of them, without any prior knowledge.
 
         Returns:
-            None where no earlier study says anything of this objective, or none is believed.
+            None where no earlier study predicts this objective, or none ranks it well enough.
         """
-        sources = [source for source in self._sources if index in source.says]
+        sources = [source for source in self._sources if index in source.objectives]
         if not sources or len(line) < FEWEST_RESULTS:
             return None
-        said = np.stack([source.mean(index, units) for source in sources])
-        weights = _weights(said, line, own.without_each(line))
+        predicted = np.stack([source.mean(index, units) for source in sources])
+        weights = _weights(predicted, line, own.without_each(line))
         trust = float(weights.sum())
-        if trust < _HEARD:
+        if trust < _LEAST_WEIGHT:
             return None
-        mixed = weights @ said / trust
+        mixed = weights @ predicted / trust
         off = mixed - mixed.mean()
         agreement = float(off @ (line - line.mean()))
-        slope = max(0.0, agreement + _RELUCTANCE) / (float(off @ off) + _RELUCTANCE)
+        slope = max(0.0, agreement + _SLOPE_PRIOR) / (float(off @ off) + _SLOPE_PRIOR)
         base, middle = float(line.mean()), float(mixed.mean())
 
         def expected(points: Array) -> Array:
@@ -134,27 +133,27 @@ class Prior:
     def transferred(
         self, pool: Candidates, evaluator: FormulaEvaluator, units: Array, told: Array
     ) -> Candidates:
-        """What the earlier studies would try first, given what is known here; at most so many.
+        """What earlier studies would try first, given the results here; at most ``TRANSFERRED``.
 
         Each study in turn names a configuration, of the pool or of its own trials, such that all
-        of its choices together cover most hypervolume by its own word. One that puts more than half
-        of the pairs of results in the wrong order is not asked.
+        of its choices together cover most hypervolume by its own prediction. One that puts more
+        than half of the pairs of results in the wrong order is not asked.
 
         Args:
             pool: configurations to choose from.
             evaluator: of the formulas.
             units: places ``[n, p]`` of what was tried.
-            told: what it came to ``[n, m]``.
+            told: the results ``[n, m]``.
         """
         named: list[list[Candidates]] = []
         for source in (each for each in self._sources if each.agrees(units, told)):
             own = evaluator.of(source.configurations(pool.units))
             known = Candidates.join([pool, own.take(violation(own) <= 0)])
             objectives = known.objectives.copy()
-            for index in source.says:
+            for index in source.objectives:
                 learned = np.isnan(objectives[:, index])
                 objectives[learned, index] = source.mean(index, known.units[learned])
-            chosen = _covering(objectives, [*source.says], TRANSFERRED)
+            chosen = _covering(objectives, [*source.objectives], TRANSFERRED)
             named.append([known.take(np.array([i])) for i in chosen])
         turns = [each[turn] for turn in range(TRANSFERRED) for each in named if turn < len(each)]
         return Candidates.join([pool.take(slice(0, 0)), *turns[:TRANSFERRED]])
@@ -176,12 +175,12 @@ class _Source:
         self._processes = _processes(earlier, tuple(joint.items()), tuple(signs))
 
     @property
-    def says(self) -> frozenset[int]:
-        """Indices of the objectives that it says something of."""
+    def objectives(self) -> frozenset[int]:
+        """Indices of the objectives that it predicts."""
         return frozenset(self._processes)
 
     def mean(self, index: int, units: Array) -> Array:
-        """What it expects ``[c]`` at places ``[c, p]``, on its own standardised line."""
+        """What it predicts ``[c]`` at places ``[c, p]``, on its own standardised line."""
         own = [
             self._outer.axes[name].onto(axis, units[:, list(self._outer.axes).index(name)])
             for name, axis in self._joint.axes.items()
@@ -191,10 +190,12 @@ class _Source:
     def agrees(self, units: Array, told: Array) -> bool:
         """Whether it puts at least half of the pairs of results ``[n, m]`` in the right order."""
         right = wrong = 0
-        for index in self.says:
-            said, line = self.mean(index, units), told[:, index]
+        for index in self.objectives:
+            predicted, line = self.mean(index, units), told[:, index]
             first, second = np.triu_indices(len(line), 1)
-            together = np.sign(said[first] - said[second]) * np.sign(line[first] - line[second])
+            together = np.sign(predicted[first] - predicted[second]) * np.sign(
+                line[first] - line[second]
+            )
             right += int((together > 0).sum())
             wrong += int((together < 0).sum())
         return right >= wrong
@@ -206,7 +207,7 @@ class _Source:
         return self._outer.confined(self._outer.snap(np.where(np.isnan(units), rest, units)))
 
 
-@lru_cache(maxsize=32)  # a study's sampler is made anew whenever its formulas say more
+@lru_cache(maxsize=32)  # a sampler is made anew whenever its formulas change
 def _processes(
     earlier: Earlier, joint: tuple[tuple[str, BaseDistribution], ...], signs: tuple[float, ...]
 ) -> Mapping[int, GaussianProcess]:
@@ -229,18 +230,18 @@ def _processes(
     return found
 
 
-def _weights(said: Array, line: Array, own: Array) -> Array:
-    """Weights ``[k]`` of what earlier studies said ``[k, n]``; the rest to 1 is this study's own.
+def _weights(predicted: Array, line: Array, own: Array) -> Array:
+    """Weights ``[k]`` of earlier studies' predictions ``[k, n]``; this study's own has the rest.
 
-    Results are resampled; each time the vote goes to whoever puts most pairs in the right order,
-    split among equals.
+    Results are resampled; each sample counts for whoever puts most pairs in the right order, split
+    among equals. A weight is a share of the samples.
     """
     rng = np.random.default_rng(len(line))
     first, second = np.triu_indices(len(line), 1)
     differ = line[first] != line[second]
     first, second = first[differ], second[differ]
     up = line[first] < line[second]
-    rivals = np.concatenate([said, own[None]])
+    rivals = np.concatenate([predicted, own[None]])
     wrong = (rivals[:, first] < rivals[:, second]) != up
     chosen = rng.integers(len(line), size=(_RESAMPLES, len(line)))
     times = np.stack([np.bincount(each, minlength=len(line)) for each in chosen])
@@ -249,7 +250,7 @@ def _weights(said: Array, line: Array, own: Array) -> Array:
     chance = pairs.sum(axis=1, keepdims=True) / 2
     loss = np.concatenate([loss, chance], axis=1)
     best = loss == loss.min(axis=1, keepdims=True)
-    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0)[: len(said)])
+    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0)[: len(predicted)])
 
 
 def _covering(objectives: Array, learned: Sequence[int], count: int) -> list[int]:

@@ -132,7 +132,7 @@ class TrialModels:
         return held
 
     def final_values(self, index: int, rows: Sequence[TrialRow]) -> Array:
-        """An objective of trials after all their rounds; of stopped ones, what is believed."""
+        """An objective of trials after all their rounds; of stopped ones, as extrapolated."""
         told = np.array([row.values[index] if row.state == "measured" else np.nan for row in rows])
         stopped = [i for i, row in enumerate(rows) if row.state == "stopped"]
         inputs = self.inputs(self._points.known([rows[i] for i in stopped]))
@@ -163,7 +163,7 @@ class TrialModels:
         return ObjectiveModel(index, scale, process, expectation=expectation)
 
     def _expectation(self, index: int, told: Array, scale: Transform) -> Expectation | None:
-        """What earlier studies say of an objective, as far as they rank what was told rightly."""
+        """What earlier studies predict of an objective, as far as they rank the results rightly."""
         if not self._prior:
             return None
         stopped = [row for row in self._partial if row.state == "stopped"]
@@ -180,7 +180,7 @@ class TrialModels:
             refit=False,
         )
         found = self._prior.expectation(index, inputs.units, line, own)
-        if index in self._prior.says:
+        if index in self._prior.objectives:
             self.trust[index] = found[0] if found else 0.0
         return found[1] if found else None
 

@@ -64,8 +64,8 @@ class TrustRegion:
         feasible = surrogate.feasible_rows()[: len(rows)]
         if objective.known or objective.unexplained <= 1 - _EXPLAINED or not feasible.any():
             return None
-        believed = np.where(feasible, surrogate.values_of_trials[: len(rows), 0], np.inf)
-        centre = points.units([rows[int(np.argmin(believed))]])[0]
+        values = np.where(feasible, surrogate.values_of_trials[: len(rows), 0], np.inf)
+        centre = points.units([rows[int(np.argmin(values))]])[0]
         told = [row.values[0] if row.feasible else np.inf for row in rows]
         kernel = surrogate.kernels["objective 0"]
         lengths = np.array([kernel.get(name, 0.0) for name in axes])
