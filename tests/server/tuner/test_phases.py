@@ -21,14 +21,8 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.study.space import Configuration
-from fieldtune.server.tuner.schedule import (
-    VALIDATED,
-    Schedule,
-    defaults_again,
-    merged,
-    next_finalist,
-    untried_model,
-)
+from fieldtune.server.tuner.finalists import merged, next_finalist
+from fieldtune.server.tuner.schedule import VALIDATED, Schedule, defaults_again, untried_model
 
 STUDY = """
 [study]

@@ -1,8 +1,8 @@
 """One transaction at a time in SuperLink's database.
 
-SQLite lets one connection write at a time, and the others look again now and then, in no order, for
-5 s; then their call fails. With many devices at work that happened to calls of every kind, such as
-the run's heartbeat. Waiting for a lock of this process takes no longer than what is before it.
+SQLite lets one connection write at a time. The others poll for its lock in no order, and their call
+fails after 5 s; with many devices at work that happened to calls of every kind, such as the run's
+heartbeat. A lock of this process serves the waiting threads one after the other.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ its token) needs a header that follows from the folder's secret key (:class:`Con
 
 A device could answer for another (:mod:`fieldtune.server.deployment.own_replies`).
 
-SuperLink keeps a request's body in a reference cycle, and Python looks for those only after many
-allocations: 600 MiB that a device sent took 450 MiB. So it looks for them after some MiB
-(:class:`CollectBodies`); to do so each second took a quarter of the time of a busy SuperLink.
+SuperLink keeps a request's body in a reference cycle, and Python collects those only after many
+allocations: 600 MiB that a device sent took 450 MiB. So garbage is collected after some MiB of
+requests (:class:`CollectBodies`); doing so each second took a quarter of a busy SuperLink's time.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Fate:
     """Of the work that is done before the device drops out."""
 
     def worked(self, report: Report) -> Report:
-        """What the device really did, for the bill: its time and energy."""
+        """The time and energy that the device really used, which count as usage."""
         factor = self.slower * self.share
         if factor == 1 and self.fault is None:
             return report

@@ -27,8 +27,8 @@ from fieldtune.server.results.stored_choices import DecisionRule
 from fieldtune.server.study.changes import Changes
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES, Objective
+from fieldtune.server.tuner.finalists import as_predicted, merged
 from fieldtune.server.tuner.predictions import Predictions
-from fieldtune.server.tuner.schedule import as_predicted, merged
 
 
 def summarise(

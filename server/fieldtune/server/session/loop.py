@@ -48,7 +48,8 @@ from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
 from fieldtune.server.tuner import Tuner
 from fieldtune.server.tuner.early_stopping import Rungs
-from fieldtune.server.tuner.schedule import Schedule, defaults_again, next_finalist, untried_model
+from fieldtune.server.tuner.finalists import next_finalist
+from fieldtune.server.tuner.schedule import Schedule, defaults_again, untried_model
 
 _WAIT_S = 0.2
 """The longest wait for a reply or for the compiler before the loop looks again."""
