@@ -19,13 +19,14 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.contract.messages import TrainRequest
-from fieldtune.client.node.fleet_api import Link, identify_process, show_certificate
+from fieldtune.client.node.fleet_api import Link, identify_process
 from fieldtune.client.node.link_errors import (
     KeyRefusedError,
     LinkError,
     NotActivatedError,
     RunEndedError,
 )
+from fieldtune.client.node.tls import show_certificate
 from fieldtune.server.deployment.nginx import OBJECTS_OF_A_DEVICE, OF_A_DEVICE
 from fieldtune.server.deployment.superlink_control import register_devices
 from fieldtune.server.devices.superlink_run import SuperLinkRun

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from typer.testing import CliRunner
 
 from fieldtune.client.contract.bundle import Bundle
-from fieldtune.client.node.fleet_api import show_certificate
+from fieldtune.client.node.tls import show_certificate
 from fieldtune.profiles.common.errors import DeploymentError, StorageError
 from fieldtune.server.deployment.certificates import Pair, expires, make_authority, make_server
 from fieldtune.server.deployment.cli import app

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
+
+from fieldtune.client.node.tls import trusting
+from fieldtune.profiles.common.text import duration
 
 _TOLERANCE_S = 5.0
 _IGNORE_TIME = 0x200000
@@ -18,8 +20,7 @@ def server_date(address: str, ca_certificate: str) -> str | None:
 
     None if it does not answer, or its certificate is not of this authority.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=ca_certificate)
+    context = trusting(ca_certificate)
     context.verify_flags |= _IGNORE_TIME
     try:
         answer = httpx.get(f"https://{address}", verify=context, timeout=10.0)
@@ -36,17 +37,9 @@ def clock_error(date: str | None) -> str:
         return ""
     side = "behind" if behind_s > 0 else "ahead of"
     return (
-        f"its clock is {lasting(abs(behind_s))} {side} the coordinator's: start NTP with "
+        f"its clock is {duration(abs(behind_s))} {side} the coordinator's: start NTP with "
         "'timedatectl set-ntp true', or set it"
     )
-
-
-def lasting(seconds: float) -> str:
-    """A time of this length in words: ``90 s``, ``12 minutes``, ``30 hours``, ``12 days``."""
-    for unit, unit_s in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * unit_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def clock_behind_s(date: str | None) -> float | None:

@@ -9,9 +9,7 @@ own SuperNode (protobuf over HTTP, each request signed by the device), and of th
 
 from __future__ import annotations
 
-import os
 import secrets
-import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,12 +19,7 @@ from typing import Any, TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_ssh_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import TIMESTAMP_HEADER
@@ -73,6 +66,7 @@ from fieldtune.client.node.link_errors import (
     WrongClockError,
     checked,
 )
+from fieldtune.client.node.tls import show_certificate, trusting
 
 FLOWER_VERSIONS = ("1.41", "1.42")
 """The versions of Flower, major and minor, that this module is tested with."""
@@ -160,8 +154,7 @@ class Link:
             raise TypeError("the key is not an elliptic curve key")
         self._key = public_key_to_bytes(key.public_key())
         self._address, self._ca_certificate = address, ca_certificate
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=ca_certificate)
+        context = trusting(ca_certificate)
         if certificate is not None:
             show_certificate(context, certificate, private_key)
         self._client = FleetHttpClient(f"https://{address}", interceptors=[_Signature(key)])
@@ -370,26 +363,6 @@ def _pushed(parts: list[bytes]) -> PushMessagesResponse:
     (answer,) = parts
     pushed: PushMessagesResponse = PushMessagesResponse.FromString(answer)
     return pushed
-
-
-def show_certificate(context: ssl.SSLContext, certificate: str, private_key: str) -> None:
-    """Have connections of this context show a device's certificate.
-
-    Args:
-        context: of a client.
-        certificate: PEM.
-        private_key: OpenSSH format (PEM).
-    """
-    key = load_ssh_private_key(private_key.encode(), None).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
-    # Python's ssl reads files only; this one is in memory, so that the key is on no disk again.
-    file = os.memfd_create("certificate")
-    try:
-        os.write(file, certificate.encode() + key)
-        context.load_cert_chain(f"/proc/self/fd/{file}")
-    finally:
-        os.close(file)
 
 
 _IDLE_HEADERS = ("user-agent", "accept-encoding", "connection")

@@ -18,6 +18,7 @@ from fieldtune.client.node.proxy import proxy_to
 from fieldtune.client.node.state import ClientFolders, statuses
 from fieldtune.client.service.finding import Finding
 from fieldtune.profiles.common.errors import FieldtuneError, FleetError, UsageError
+from fieldtune.profiles.common.text import duration
 
 _CLOCK_LIMIT_S = 10.0
 _EXPIRES_SOON_DAYS = 14.0
@@ -112,15 +113,13 @@ def _expiry(left_s: float) -> Finding:
 
 
 def _clock(behind: float | None) -> Finding:
-    from fieldtune.client.node.clock import lasting
-
     if behind is None:
         return Finding("clock", "the coordinator does not send the time")
     if abs(behind) > _CLOCK_LIMIT_S:
         side = "behind" if behind > 0 else "ahead of"
         return Finding(
             "clock",
-            f"{lasting(abs(behind))} {side} the coordinator's",
+            f"{duration(abs(behind))} {side} the coordinator's",
             "set it: 'timedatectl set-ntp true'; signatures are refused if it is far off",
         )
     return Finding("clock", "agrees with the coordinator's")

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fieldtune.client.node.clock import lasting
 from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.files import Stamp, stamp
+from fieldtune.profiles.common.text import duration
 from fieldtune.server.deployment.fleet_state import FleetState, Seen
 from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.federation.refusals import Refused
@@ -228,7 +228,7 @@ def _seen(watched: Watched, name: str) -> str:
         return "now"
     if name not in watched.seen:
         return "never"
-    return f"{lasting(max(0.0, watched.now - watched.seen[name].at))} ago"
+    return f"{duration(max(0.0, watched.now - watched.seen[name].at))} ago"
 
 
 def _model(watched: Watched, name: str) -> tuple[str, str, str]:
@@ -249,7 +249,7 @@ def _board(seen: Seen) -> tuple[str, ...]:
         "-" if status.temperature_c is None else f"{status.temperature_c:.0f}",
         _size(status.memory_free_mib),
         _size(status.disk_free_mib),
-        "-" if status.up_s is None else lasting(status.up_s),
+        "-" if status.up_s is None else duration(status.up_s),
         f"{status.refused}/{status.answered}",
         (status.runs or "-")[:8],
     )
