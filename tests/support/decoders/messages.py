@@ -41,7 +41,7 @@ from fieldtune.server.federation.fleet import Addressed
 from fieldtune.server.federation.flower_messages import described, reported, request_message
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.operation.exchange import NoAnswer, answer_in
-from fieldtune.server.operation.health import Fleet
+from fieldtune.server.operation.health import FleetHealth
 from fieldtune.server.operation.rollouts import Member, Rollout
 from fieldtune.server.operation.tables import (
     Watched,
@@ -220,7 +220,7 @@ def _told_status(message: Message) -> None:
     if isinstance(told, NoAnswer):
         shown(told.why)
         return
-    fleet = Fleet({"pi": told}, {})
+    fleet = FleetHealth({"pi": told}, {})
     watched = Watched({"pi": 0}, {"pi"}, {"pi": Seen(at=0.0, status=told)}, fleet, {}, {})
     out = io.StringIO()
     print_devices(watched, Console(file=out), Path("fleet"))
@@ -236,7 +236,7 @@ def _told_outcome(message: Message) -> None:
         return
     member = Member(state=told.outcome, why=told.why, report=told)
     rollout = Rollout(number=7, kind="deploy", devices={"pi": member})
-    out, nothing = io.StringIO(), Watched({"pi": 0}, None, {}, Fleet({}, {}), {}, {})
+    out, nothing = io.StringIO(), Watched({"pi": 0}, None, {}, FleetHealth({}, {}), {}, {})
     print_rollout(rollout, nothing, Console(file=out))
     shown(*out.getvalue().splitlines())
     json.dumps(rollout_json([rollout], nothing), allow_nan=False)
