@@ -6,6 +6,7 @@ Grid over that database, so a test needs no app bundle, no superexec and no thir
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import ssl
@@ -17,7 +18,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,12 +52,20 @@ _SUPERLINK = 1
 """The node id of every SuperLink."""
 
 
+_ports = itertools.count(20_000 + os.getpid() % 100 * 100)
+
+
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody uses, another for each call.
+
+    It lies below those that the system gives to outgoing connections (32768 and up on Linux), of
+    which one could take it before the test's own program does.
+    """
+    for port in _ports:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError  # the count has no end
 
 
 @dataclass

@@ -21,11 +21,13 @@ from fieldtune.server.deployment.log_files import rotate
 from fieldtune.server.deployment.settings import Settings
 from fieldtune.server.deployment.systemd import UNIT
 from fieldtune.server.federation.refusals import Refused
+from support.superlink import free_port
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> CoordinatorFolder:
-    made = CoordinatorFolder.create(tmp_path / "fleet", Settings(hosts=("coordinator.local",)))
+    settings = Settings(hosts=("coordinator.local",), superlink_port=free_port())
+    made = CoordinatorFolder.create(tmp_path / "fleet", settings)
     made.enroll("kitchen")
     made.remove("kitchen")
     made.enroll("garage")
