@@ -49,7 +49,7 @@ class Answering:
         self._theirs.close()
 
 
-@pytest.mark.parametrize(("each_s", "most"), [(1e-5, 9), (1.0, 4)])
+@pytest.mark.parametrize(("each_s", "most"), [(1e-5, 9), (2.8e-4, 9), (1.0, 4)])
 def test_requests_in_a_frame(each_s: float, most: int, tmp_path: Path) -> None:
     workers: list[Answering] = []
 

@@ -206,12 +206,13 @@ class WorkerPool:
         """How many requests a free worker gets: half a fair share, so that none idles at the end.
 
         Of requests that take no time it gets more, up to a fair share of all open ones: then
-        sending another frame would take longer than a worker may idle.
+        sending another frame would take longer than a worker may idle. A share that is worth no
+        more than one frame goes in one, since a small rest would be one worker's alone.
         """
         waiting, workers = len(self._queue), len(self._workers)
         fair = -(-(waiting + sum(len(each.asked) for each in self._workers)) // workers)
-        worthwhile = min(int(_WORTHWHILE_S / self._request_s) + 1, fair)
-        return min(max(waiting // (2 * workers), worthwhile), waiting, _MOST_AT_ONCE)
+        frames = max(fair // (int(_WORTHWHILE_S / self._request_s) + 1), 1)
+        return min(max(waiting // (2 * workers), -(-fair // frames)), waiting, _MOST_AT_ONCE)
 
     def _replies(self, asked: Sequence[_Open], frame: bytes) -> list[Reply]:
         """The replies in a frame; a request whose artefact the worker had dropped is sent again."""
