@@ -140,3 +140,16 @@ def test_the_state_is_stored_after_every_round(name: str) -> None:
     states = [0, *(done for done, _ in kept), len(asked) - 1]
     exchanges = 2 if "fedex" in name else 1  # in FedEx, clients also evaluate in each round
     assert all(b - a <= exchanges for a, b in pairwise(states))
+
+
+def test_a_checkpoint_of_an_earlier_version_has_norms_as_lists() -> None:
+    algorithm = ALGORITHMS["scaffold, top-k"]
+    asked, kept = converse(algorithm)
+    done, packed = kept[2]
+    state = unpack(packed)
+    for norms in (state["tally"]["norms"], state["tally"]["memory"]["control_norms"]):
+        assert norms
+        for group, each in norms.items():
+            assert isinstance(each, np.ndarray), "numbers as text take long to write"
+            norms[group] = each.tolist()
+    assert converse(algorithm, state)[0] == asked[done:]

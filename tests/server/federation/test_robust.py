@@ -10,9 +10,10 @@ import pytest
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, MultiKrum
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from fieldtune.server.federation.aggregation import aggregate_of
-from fieldtune.server.federation.robust import CLIP_ABOVE, clipped
+from fieldtune.server.federation.robust import CLIP_ABOVE, clipped, norm_of
 from fieldtune.server.federation.server_optimizer import Update, weighted_mean
 from fieldtune.server.study.server_options import ServerSection
 from fieldtune.server.study.space import Configuration
@@ -145,3 +146,8 @@ def test_attackers_move_the_mean_by_at_most_the_stated_bound(
     reference = sorted(norms["a"])[(len(sizes) - 1) // 2]
     bound = share * (CLIP_ABOVE * reference + max(honest))
     assert np.linalg.norm(moved) <= bound * (1 + 1e-4) + 1e-4
+
+
+@given(arrays(np.float64, st.integers(0, 9), elements=st.floats(-1e100, 1e100)))
+def test_a_norm_has_the_bits_of_numpys(vector: Any) -> None:
+    assert norm_of(vector) == np.linalg.norm(vector)

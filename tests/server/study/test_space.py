@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fieldtune.server.study.space import Parameter, Space
+from fieldtune.server.study.settings import of_each
+from fieldtune.server.study.space import Configuration, Parameter, Space
 
 ints = st.integers(1, 50)
 
@@ -80,3 +81,15 @@ def test_a_sample_depends_on_its_seed_alone() -> None:
     assert space.sample(20, seed=3) == space.sample(20, seed=3)
     assert space.sample(20, seed=3) != space.sample(20, seed=4)
     assert {c.model["width"] for c in space.sample(50, seed=0)} == {8, 16}
+
+
+def test_what_is_made_of_a_configuration_is_made_once_for_all_clients_that_share_it() -> None:
+    shared, own = (Configuration({}, {"learning_rate": rate}, {}) for rate in (0.1, 0.2))
+    made: list[Configuration] = []
+
+    def make(configuration: Configuration) -> int:
+        made.append(configuration)
+        return len(made)
+
+    assert of_each({1: shared, 2: own, 3: shared}, make) == {1: 1, 2: 2, 3: 1}
+    assert made == [shared, own]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
+from functools import reduce
 from typing import Any
 
 from fieldtune.client.contract.messages import EvaluateReport, TrainReport
@@ -52,12 +53,8 @@ class UsageMeter:
                 energy_j = busy_s * power_w.value if energy_j is None else min(energy_j, most_j)
             payload = report.payload_bytes if isinstance(report, TrainReport) else 0
             sent = payload * PROTOCOL_FACTOR.value + MESSAGE_BYTES.value
-            self._by_profile[expected.profile] = _sum(
-                [
-                    self._by_profile.get(expected.profile, NO_USAGE),
-                    Expense(busy_s, energy_j, sent),
-                ]
-            )
+            before = self._by_profile.get(expected.profile, NO_USAGE)
+            self._by_profile[expected.profile] = _plus(before, Expense(busy_s, energy_j, sent))
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs to continue, as JSON values."""
@@ -85,14 +82,13 @@ def _most_s(report: Report, expected: Expected) -> float:
 NO_USAGE = Expense(0.0, 0.0, 0.0)
 
 
-def _sum(expenses: Iterable[Expense]) -> Expense:
-    """The sum; joules are None where those of any part are."""
-    parts = list(expenses)
-    joules = [part.energy_j for part in parts if part.energy_j is not None]
+def _plus(one: Expense, other: Expense) -> Expense:
+    """The sum; joules are None where those of either part are."""
+    known = one.energy_j is not None and other.energy_j is not None
     return Expense(
-        sum(part.device_s for part in parts),
-        sum(joules) if len(joules) == len(parts) else None,
-        sum(part.sent_bytes for part in parts),
+        one.device_s + other.device_s,
+        one.energy_j + other.energy_j if known else None,  # type: ignore[operator]
+        one.sent_bytes + other.sent_bytes,
     )
 
 
@@ -112,13 +108,13 @@ class RunningUsage:
             if not isinstance(outcome, Infeasible):
                 for profile, each in outcome.expense.items():
                     before = self._by_device.get(profile, NO_USAGE)
-                    self._by_device[profile] = _sum([before, each])
+                    self._by_device[profile] = _plus(before, each)
         self._counted = list(outcomes)
         return dict(sorted(self._by_device.items()))
 
     def total(self, outcomes: Sequence[Outcome]) -> Expense:
         """On the whole fleet."""
-        return _sum([NO_USAGE, *self.by_device(outcomes).values()])
+        return reduce(_plus, self.by_device(outcomes).values(), NO_USAGE)
 
 
 def by_device(outcomes: Iterable[Outcome]) -> dict[str, Expense]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +19,9 @@ import numpy as np
 from fieldtune.client.contract.messages import TrainReport, TrainRequest, Weights
 from fieldtune.server.federation.exchange import Report, State
 from fieldtune.server.federation.plan import Plan
-from fieldtune.server.federation.robust import clipped
+from fieldtune.server.federation.robust import Norms, clipped
 from fieldtune.server.federation.scaffold import ControlVariates, LocalSteps
-from fieldtune.server.study.settings import Algorithm, client_settings
+from fieldtune.server.study.settings import Algorithm, algorithms, client_settings
 from fieldtune.server.study.space import Configuration
 
 _LARGEST_FLOAT16 = np.float32(65504)
@@ -31,7 +32,7 @@ class ClientMemory:
 
     def __init__(self) -> None:
         self._controls: ControlVariates | None = None
-        self._control_norms: dict[str, list[float]] = {}
+        self._control_norms: Norms = {}
         self._residuals: dict[int, Weights] = {}
         self._rounded: tuple[Weights, Weights] | None = None
         """The latest weights that were sent as float16, exact and rounded."""
@@ -49,7 +50,8 @@ class ClientMemory:
         """Continue from a stored state."""
         if "controls" in state:
             self._controls_of(plan).restore(state["controls"])
-            self._control_norms = state["control_norms"]
+            norms = state["control_norms"].items()
+            self._control_norms = {group: array("d", each) for group, each in norms}
         self._residuals = {int(c): each for c, each in state.get("residuals", {}).items()}
 
     def prepared(
@@ -110,10 +112,11 @@ class ClientMemory:
             trained: client -> its usable report.
             configurations: client -> that which it trained with.
         """
+        asked = algorithms(configurations, plan.server)
         steps = {
             client: _local_steps(each, configurations[client], plan.micro_batch)
             for client, each in trained.items()
-            if Algorithm.of(configurations[client], plan.server).corrects_drift
+            if asked[client].corrects_drift
         }
         if not steps:
             return

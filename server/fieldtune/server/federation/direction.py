@@ -18,11 +18,13 @@ out, the result is that without this check, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.client.contract.messages import Weights
+from fieldtune.server.federation.robust import norm_of
 from fieldtune.server.federation.server_optimizer import Vector
 
 LEAVE_OUT_ABOVE = 6.0
@@ -60,11 +62,11 @@ def opposed(
     if voting.sum() < max(_FEWEST, len(clients) / 2):
         voting[:] = True
     moves = _Moves(start, [updates[client] for client in clients])
-    norms = np.array([np.linalg.norm(each) for each in moves])
+    norms = np.array([norm_of(each) for each in moves])
     after = before + _evidence(_cosines(moves, norms, voting), voting) - _DOUBT
     after = np.maximum(after, -LEAVE_OUT_ABOVE)  # an honest past does not excuse for long
     evidence |= {str(client): float(now) for client, now in zip(clients, after, strict=True)}
-    harm = np.maximum(norms / max(_ORDINARY * float(np.median(norms)), 1e-300), 1.0)
+    harm = np.maximum(norms / max(_ORDINARY * median(norms.tolist()), 1e-300), 1.0)
     out = after * harm > LEAVE_OUT_ABOVE
     if 2 * out.sum() >= len(clients):  # there is no majority that they could be against
         return {}
@@ -122,12 +124,12 @@ def _evidence(cosines: Vector, voting: NDArray[np.bool_]) -> Vector:
     0 where the voting clients do not agree on a direction themselves.
     """
     known = cosines[voting]
-    middle = float(np.median(known))
+    middle = median(known.tolist())
     if middle <= 0:
         return np.zeros(len(cosines))
     # The median deviation is robust to attackers, and the standard deviation to few values; a
     # spread of few values is uncertain, so it is widened.
-    robust = 1.4826 * float(np.median(np.abs(known - middle)))
+    robust = 1.4826 * median(np.abs(known - middle).tolist())
     scale = max(robust, float(np.std(known)) / 2, _LEAST) * (1 + 4 / len(known))
     as_others = np.log1p((cosines - middle) ** 2 / (_FREEDOM * scale**2))
     mirrored = np.log1p((cosines + middle) ** 2 / (_FREEDOM * scale**2))

@@ -19,7 +19,14 @@ from fieldtune.server.federation.robust import clipped
 from fieldtune.server.federation.server_optimizer import Update
 from fieldtune.server.federation.tally import Tally, is_lost
 from fieldtune.server.study.private_averaging import private_averaging
-from fieldtune.server.study.settings import PLAIN, Algorithm, client_settings, server_settings
+from fieldtune.server.study.settings import (
+    PLAIN,
+    Algorithm,
+    algorithms,
+    client_settings,
+    of_each,
+    server_settings,
+)
 from fieldtune.server.study.space import Configuration
 
 
@@ -83,10 +90,9 @@ def train_locally(
     )
     tally.take(answers)
     usable, failed = dict[int, TrainReport](), dict[int, str]()
-    for client, configuration in configurations.items():
+    for client, algorithm in algorithms(configurations, plan.server).items():
         if (report := answers.get(client)) is None:
             continue
-        algorithm = Algorithm.of(configuration, plan.server)
         report = tally.memory.accepted(algorithm, client, weights, report)
         failure = failure_of(report, plan.deadline_s.get(client), weights, algorithm)
         if failure:
@@ -134,7 +140,7 @@ def screen(
     if private_averaging(plan.configuration):  # it clips by itself, and may not compare updates
         return
     if plan.server.clip:
-        groups = {client: json.dumps(configurations[client].client) for client in usable}
+        groups = of_each(configurations, lambda configuration: json.dumps(configuration.client))
         updates = {c: each.weights for c, each in usable.items() if each.weights is not None}
         found = clipped(weights, updates, groups, tally.norms, plan.on_norm)
         for client, (smaller, times) in found.items():

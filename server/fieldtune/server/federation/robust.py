@@ -14,7 +14,8 @@ Flower's strategies on the same updates (``tests/server/federation/test_robust.p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, MutableSequence
 
 import numpy as np
 
@@ -29,12 +30,15 @@ _NORMS = 4096
 _COLUMNS = 2**16
 """Weights that are sorted at a time, which bounds the memory."""
 
+Norms = dict[str, MutableSequence[float]]
+"""Group of updates -> the norms of its latest ones, oldest first."""
+
 
 def clipped(
     start: Weights,
     updates: Mapping[int, Weights],
     groups: Mapping[int, str],
-    norms: dict[str, list[float]],
+    norms: Norms,
     seen: Callable[[int, float], None] = lambda client, times: None,
 ) -> dict[int, tuple[Weights, float]]:
     """The updates that are too large, scaled down, and their norms as multiples of the median.
@@ -49,13 +53,12 @@ def clipped(
         seen: called with each client, and its norm as a multiple of the median.
     """
     sizes = {
-        client: float(np.linalg.norm(weights.astype(np.float64) - start))
-        for client, weights in updates.items()
+        client: norm_of(weights.astype(np.float64) - start) for client, weights in updates.items()
     }
     found = {}
     for group in sorted({groups[client] for client in updates}):
         own = {client: size for client, size in sizes.items() if groups[client] == group}
-        norms.setdefault(group, []).extend(own.values())
+        norms.setdefault(group, array("d")).extend(own.values())
         del norms[group][:-_NORMS]
         middle = (len(norms[group]) - 1) // 2  # of two, the lower one
         reference = float(np.partition(norms[group], middle)[middle])
@@ -65,6 +68,11 @@ def clipped(
                 moved = start + reference / size * (updates[client].astype(np.float64) - start)
                 found[client] = moved.astype(np.float32), size / reference
     return found
+
+
+def norm_of(vector: Vector) -> float:
+    """Of a vector, with the bits of ``numpy.linalg.norm`` in half its time."""
+    return math.sqrt(vector.dot(vector))
 
 
 def trimmed_mean(updates: Updates, share: float) -> Vector:

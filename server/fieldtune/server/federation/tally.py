@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from fieldtune.server.federation.client_memory import ClientMemory
 from fieldtune.server.federation.exchange import Answers, Report, State
 from fieldtune.server.federation.plan import Plan, Target
+from fieldtune.server.federation.robust import Norms
 from fieldtune.server.outcomes.trial import Choice, Learned
 
 LOST = frozenset({"late", "surplus", "dropout", "lost_upload"})
@@ -49,7 +51,7 @@ class Tally:
     device_s: float = 0.0
     for_simulated: int = 0
     """Reports that say that they are simulated, minus those that do not."""
-    norms: dict[str, list[float]] = field(default_factory=dict)
+    norms: Norms = field(default_factory=dict)
     """Client hyperparameters -> norms of the latest updates, for clipping."""
     losses: list[float] = field(default_factory=list)
     """Of each round so far, the median client's mean loss in its last local epoch."""
@@ -76,7 +78,7 @@ class Tally:
             state["device_s"],
             state.get("for_simulated", int(state["simulated"])),
             # Absent in checkpoints of versions that did not keep them.
-            state.get("norms", {}),
+            {group: array("d", norms) for group, norms in state.get("norms", {}).items()},
             state.get("losses", []),
             state.get("opposition", {}),
             state.get("updates", 1),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from fieldtune.client.contract.encoding import Download, Encoding
 from fieldtune.server.compiler.manifest import DEFAULTS
 from fieldtune.server.study.server_options import ServerSection
 from fieldtune.server.study.space import Configuration, Value
+
+Made = TypeVar("Made")
 
 ALGORITHM: dict[str, Value] = {
     "update": "float32",
@@ -130,3 +133,19 @@ class Algorithm:
 
 
 PLAIN = Algorithm()
+
+
+def of_each(
+    configurations: Mapping[int, Configuration], made: Callable[[Configuration], Made]
+) -> dict[int, Made]:
+    """What is made of each client's configuration, once of those that clients share."""
+    known = {id(each): each for each in configurations.values()}
+    found = {key: made(each) for key, each in known.items()}
+    return {client: found[id(each)] for client, each in configurations.items()}
+
+
+def algorithms(
+    configurations: Mapping[int, Configuration], server: ServerSection
+) -> dict[int, Algorithm]:
+    """Client -> the algorithm of its configuration."""
+    return of_each(configurations, lambda configuration: Algorithm.of(configuration, server))
