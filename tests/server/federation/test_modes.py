@@ -282,6 +282,29 @@ def test_async_mixes_each_update_in_the_order_of_arrival() -> None:
     assert scene.weights == pytest.approx([expected] * 4, rel=1e-6)
 
 
+@pytest.mark.parametrize("mode", [BUFFERED, ASYNC])
+@pytest.mark.parametrize("liar_s", [0.01, 0.9])
+def test_the_first_update_to_come_does_not_decide_a_training(mode: str, liar_s: float) -> None:
+    """A fast client answers first, and more often than others: it is not what is ordinary."""
+
+    def lying(client: int, request: TrainRequest) -> TrainReport:
+        report = moving(client, request)
+        assert report.weights is not None
+        return report if client else report.model_copy(update={"weights": report.weights + 1e5})
+
+    def trained(client: Any) -> float:
+        scene = Scene(
+            tables=mode, rounds=6, client=client, clients=10,
+            server={"clients_per_round": 4, "concurrency": 4, "buffer_size": 2},
+            seconds=lambda each: 1.0 + each / 8 if each else liar_s,
+        )  # fmt: skip
+        scene.completed()
+        assert scene.weights is not None
+        return float(np.abs(scene.weights).max())
+
+    assert trained(lying) < 10 * trained(moving)
+
+
 @pytest.mark.parametrize("name", SCENES)
 def test_every_mode_asks_as_many_clients_in_all(name: str) -> None:
     scene = Scene(**SCENES[name])

@@ -127,6 +127,16 @@ def test_norms_are_compared_within_the_same_hyperparameters() -> None:
     assert sorted(clip([1, 1, 50, 60, 900], groups="aabbb")) == [4]
 
 
+def test_who_alone_has_its_hyperparameters_is_compared_with_the_round() -> None:
+    norms: dict[str, list[float]] = {}
+    assert not clip([1, 1, 1, 35], norms, groups="aaab")
+    ((client, (weights, times)),) = clip([1, 1, 1, 1e9], norms, groups="aaac").items()
+    assert (client, times) == (3, pytest.approx(1e8))
+    assert np.linalg.norm(weights.astype(float) - 1) == pytest.approx(10, rel=1e-4)
+    # What it did alone is not ordinary later.
+    assert sorted(clip([1, 1e9], norms, groups="cc")) == [1]
+
+
 @given(
     honest=st.lists(st.floats(0.3, 1.0), min_size=5, max_size=12),
     attacks=st.lists(st.floats(1e-3, 1e15), min_size=1, max_size=4),

@@ -109,6 +109,13 @@ def test_a_claimed_loss_counts_up_to_a_multiple_of_the_median() -> None:
         return q_fedavg(start, updates, 1.0, 1.0).tolist()
 
     assert moved(1e300) == moved(MOST_TIMES)
+    assert moved(0.0) == moved(1 / MOST_TIMES)
+
+
+def test_a_client_that_claims_a_loss_of_0_does_not_keep_the_weights_where_they_are() -> None:
+    start = np.zeros(2, np.float32)
+    updates = [Update(np.ones(2, np.float32), 10, loss) for loss in (1.0, 1.0, 1.0, 1.0, 0.0)]
+    assert q_fedavg(start, updates, 0.1, 1.0).min() > 0.5
 
 
 orders = st.permutations(range(5))

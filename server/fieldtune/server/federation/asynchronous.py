@@ -75,7 +75,7 @@ def _trained(course: Course, keep: Keep) -> Generator[Exchange, Answers, tuple[W
             if not course.end_round(answers):
                 break
             keep(course.state())
-    if course.buffer and not tally.failures["diverged"]:
+    while course.buffer and not tally.failures["diverged"]:
         course.update()
     if not tally.updates and not tally.failures["diverged"]:
         raise NothingLearnedError(tally.failures, ())

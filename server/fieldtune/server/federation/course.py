@@ -28,6 +28,9 @@ from fieldtune.server.federation.server_optimizer import Update
 from fieldtune.server.federation.tally import LOST, NothingLearnedError, Tally, is_lost
 from fieldtune.server.study.settings import Algorithm, server_settings
 
+_FEWEST = 3
+"""Clients of which an update must be known before the first one moves the model."""
+
 
 def staleness_weight(staleness: int, exponent: float) -> float:
     """How much an update counts that began so many updates of the model ago."""
@@ -172,26 +175,35 @@ class Course:
                 self.usable.append(report.model_copy(update={"weights": None}))
                 self.buffer.append((client, report, each.version))
                 self.selector.learn(each.number, client, report)
-            if len(self.buffer) >= self.buffer_size and not self.update():
-                return False
+            while len(self.buffer) >= self.buffer_size and self._comparable:
+                if not self.update():
+                    return False
         return True
 
+    @property
+    def _comparable(self) -> bool:
+        """Whether there are updates of enough clients to tell which of them is far too large.
+
+        It is not waited for more than two rounds: others may have none to give.
+        """
+        if not self.plan.server.clip or self.answered >= 2 * self.per_round:
+            return True
+        known = {*self.tally.norms, *(str(client) for client, _, _ in self.buffer)}
+        there = self.plan.situation.there(self.plan.participants)
+        return len(known) >= min(_FEWEST, len(there))
+
     def update(self) -> bool:
-        """Move the model by the buffered updates; False where it is not finite any more."""
+        """Move the model by the buffer's first updates; False where it is not finite any more."""
         layers: list[dict[int, TrainReport]] = []
         """Client -> report; a client that has come several times is in as many of them."""
-        for client, report, version in self.buffer:
-            assert report.weights is not None
-            weight = staleness_weight(self.version - version, self.exponent)
-            weights = report.weights
-            if self.mixing is not None:
-                weights = mixed(self.weights, weights, self.mixing * weight)
-            elif version != self.version:
-                weights = fresh(self.weights, self.models[version], weights, weight)
+        for client, report, version in self.buffer[: self.buffer_size]:
             layer = next((each for each in layers if client not in each), None)
             if layer is None:
                 layers.append(layer := {})
-            layer[client] = report.model_copy(update={"weights": weights})
+            layer[client] = report.model_copy(update={"weights": self._applied(report, version)})
+        for client, report, version in self.buffer[self.buffer_size :]:
+            moved = self._applied(report, version).astype(np.float64) - self.weights
+            self.tally.norms.setdefault(str(client), [float(np.linalg.norm(moved))])
         for layer in layers:
             of_all = dict.fromkeys(layer, self.plan.configuration)
             screen(self.plan, self.weights, layer, of_all, self.tally)
@@ -207,11 +219,23 @@ class Course:
             return False
         self.tally.updates += len(updates)
         note_time(self.plan, self.tally)
-        self.buffer, self.weights, self.version = [], proposed, self.version + 1
+        self.buffer = self.buffer[self.buffer_size :]
+        self.weights, self.version = proposed, self.version + 1
         used = {self.version - 1, *(each.version for each in self.open.values())}
+        used |= {version for _, _, version in self.buffer}
         self.models = {v: model for v, model in self.models.items() if v in used}
         self.models[self.version] = proposed
         return True
+
+    def _applied(self, report: TrainReport, version: int) -> Weights:
+        """The current weights, moved by one update that began with a version of the model."""
+        assert report.weights is not None
+        weight = staleness_weight(self.version - version, self.exponent)
+        if self.mixing is not None:
+            return mixed(self.weights, report.weights, self.mixing * weight)
+        if version == self.version:
+            return report.weights
+        return fresh(self.weights, self.models[version], report.weights, weight)
 
     def end_round(self, answers: Answers) -> bool:
         """Whether training goes on after a round.

@@ -66,7 +66,8 @@ def opposed(
     after = before + _evidence(_cosines(moves, norms, voting), voting) - _DOUBT
     after = np.maximum(after, -LEAVE_OUT_ABOVE)  # an honest past does not excuse for long
     evidence |= {str(client): float(now) for client, now in zip(clients, after, strict=True)}
-    harm = np.maximum(norms / max(_ORDINARY * median(norms.tolist()), 1e-300), 1.0)
+    with np.errstate(over="ignore"):  # where most updates are 0
+        harm = np.maximum(norms / max(_ORDINARY * median(norms.tolist()), 1e-300), 1.0)
     out = after * harm > LEAVE_OUT_ABOVE
     if 2 * out.sum() >= len(clients):  # there is no majority that they could be against
         return {}

@@ -11,7 +11,8 @@ from fieldtune.client.contract.messages import Weights
 from fieldtune.server.federation.server_optimizer import Updates, Vector
 
 MOST_TIMES = 10.0
-"""A client's loss counts up to this multiple of the round's median: it cannot be verified."""
+"""A client's loss counts as at most this multiple of the round's median, and as at least the median
+divided by it: it cannot be verified, and one loss of 0 would keep the weights where they are."""
 _LARGEST = 1e6
 """The most that a loss counts as, so that its powers are finite."""
 _SMALLEST = 1e-10
@@ -32,8 +33,9 @@ def q_fedavg(weights: Weights, updates: Updates, q: float, client_learning_rate:
         client_learning_rate: of the clients' SGD.
     """
     losses = np.array([0.0 if each.loss is None else max(each.loss, 0.0) for each in updates])
-    most = min(MOST_TIMES * float(np.median(losses)), _LARGEST)
-    losses = np.minimum(losses, most) + _SMALLEST
+    middle = float(np.median(losses))
+    most = min(MOST_TIMES * middle, _LARGEST)
+    losses = np.clip(losses, min(middle / MOST_TIMES, most), most) + _SMALLEST
     total, divisor = np.zeros(weights.shape, np.float64), 0.0
     for each, loss in zip(updates, losses.tolist(), strict=True):
         gradient = (weights.astype(np.float64) - each.weights) / client_learning_rate

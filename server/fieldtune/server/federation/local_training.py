@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping, MutableSequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,7 +15,7 @@ from fieldtune.server.federation.client_memory import ClientMemory
 from fieldtune.server.federation.direction import opposed
 from fieldtune.server.federation.exchange import Answers, Collect, Exchange, Report, Untimed
 from fieldtune.server.federation.plan import Plan
-from fieldtune.server.federation.robust import clipped
+from fieldtune.server.federation.robust import Norms, clipped
 from fieldtune.server.federation.server_optimizer import Update
 from fieldtune.server.federation.tally import Tally, is_lost
 from fieldtune.server.study.private_averaging import private_averaging
@@ -28,6 +28,9 @@ from fieldtune.server.study.settings import (
     server_settings,
 )
 from fieldtune.server.study.space import Configuration
+
+_MOST_KEPT = 4096
+"""Clients whose latest norms are kept in a training without rounds."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,10 @@ def screen(
     if plan.server.clip:
         groups = of_each(configurations, lambda configuration: json.dumps(configuration.client))
         updates = {c: each.weights for c, each in usable.items() if each.weights is not None}
-        found = clipped(weights, updates, groups, tally.norms, plan.on_norm)
+        norms = tally.norms if plan.server.mode == "sync" else _others_latest(tally, groups)
+        found = clipped(weights, updates, groups, norms, plan.on_norm)
+        if norms is not tally.norms:
+            _keep_latest(tally, updates, norms)
         for client, (smaller, times) in found.items():
             usable[client] = usable[client].model_copy(update={"weights": smaller})
             plan.on_clipped(client, usable[client].round, times)
@@ -150,6 +156,28 @@ def screen(
         updates = {c: each.weights for c, each in usable.items() if each.weights is not None}
         for client, evidence in opposed(weights, updates, tally.opposition).items():
             plan.on_opposed(client, usable.pop(client).round, evidence)
+
+
+def _others_latest(tally: Tally, groups: Mapping[int, str]) -> Norms:
+    """The norm of each other client's latest update, for a training without rounds.
+
+    There a client answers as often as it can, and who is fast is not to decide what is ordinary.
+    All clients have the same hyperparameters.
+    """
+    others: MutableSequence[float] = [
+        norms[-1] for client, norms in tally.norms.items() if int(client) not in groups
+    ]
+    return dict.fromkeys(groups.values(), others)
+
+
+def _keep_latest(tally: Tally, clients: Collection[int], norms: Norms) -> None:
+    """Keep these clients' norms, which are the last ones of the only group."""
+    latest = [norm for each in norms.values() for norm in each][-len(clients) :]
+    for client, norm in zip(clients, latest, strict=True):
+        tally.norms.pop(str(client), None)
+        tally.norms[str(client)] = [norm]
+    for oldest in [*tally.norms][:-_MOST_KEPT]:
+        del tally.norms[oldest]
 
 
 def train_requests(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from fieldtune.server.federation.server_optimizer import Updates, Vector, weight
 CLIP_ABOVE = 4.0
 """Multiple of the median norm above which an update is scaled down. On the digits, no update of
 100 honest clients with skewed labels is (``simulations/benchmarks/robustness.py``)."""
+_MOST_ALONE = 10.0
+"""Where one client alone has its hyperparameters, its norm is compared with so many times the
+median of the round's clients."""
 _NORMS = 4096
 """The latest norms of a group of updates, of which the median is taken."""
 _COLUMNS = 2**16
@@ -56,12 +59,14 @@ def clipped(
         client: norm_of(weights.astype(np.float64) - start) for client, weights in updates.items()
     }
     found = {}
-    for group in sorted({groups[client] for client in updates}):
+    of_round = sorted({groups[client] for client in updates})
+    usual = _lower_median([*sizes.values()]) if len(of_round) > 1 else 0.0
+    for group in of_round:
         own = {client: size for client, size in sizes.items() if groups[client] == group}
-        norms.setdefault(group, array("d")).extend(own.values())
+        most = _MOST_ALONE * usual if usual > 0 and len(own) == 1 else math.inf
+        norms.setdefault(group, array("d")).extend(min(size, most) for size in own.values())
         del norms[group][:-_NORMS]
-        middle = (len(norms[group]) - 1) // 2  # of two, the lower one
-        reference = float(np.partition(norms[group], middle)[middle])
+        reference = min(_lower_median(norms[group]), most)
         for client, size in own.items():
             seen(client, size / reference if reference > 0 else math.nan)
             if size > CLIP_ABOVE * reference > 0:
@@ -73,6 +78,12 @@ def clipped(
 def norm_of(vector: Vector) -> float:
     """Of a vector, with the bits of ``numpy.linalg.norm`` in half its time."""
     return math.sqrt(vector.dot(vector))
+
+
+def _lower_median(norms: Sequence[float]) -> float:
+    """The median; of an even number of norms, the lower one of the two in the middle."""
+    middle = (len(norms) - 1) // 2
+    return float(np.partition(norms, middle)[middle])
 
 
 def trimmed_mean(updates: Updates, share: float) -> Vector:

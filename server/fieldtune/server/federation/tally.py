@@ -52,7 +52,8 @@ class Tally:
     for_simulated: int = 0
     """Reports that say that they are simulated, minus those that do not."""
     norms: Norms = field(default_factory=dict)
-    """Client hyperparameters -> norms of the latest updates, for clipping."""
+    """Client hyperparameters -> norms of the latest updates, for clipping; in a training without
+    rounds, client -> that of its latest one."""
     losses: list[float] = field(default_factory=list)
     """Of each round so far, the median client's mean loss in its last local epoch."""
     opposition: dict[str, float] = field(default_factory=dict)
