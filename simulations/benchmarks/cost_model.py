@@ -57,12 +57,12 @@ def compiled(folder: Path, seed: int, count: int) -> list[str]:
             if not (folder / f"{name}.train.tflite").exists():
                 try:
                     artefact = service.submit(spec).result()
-                    variant = service.variant(spec, artefact.initial_weights).result()
+                    variants = service.variants(spec, artefact.initial_weights).result()
                 except CompileError as error:
                     refused += 1
                     print(f"model {name} left out: {error}", file=sys.stderr)
                     continue
-                (folder / f"{name}.infer.tflite").write_bytes(variant)
+                (folder / f"{name}.infer.tflite").write_bytes(variants["fp32"])
                 (folder / f"{name}.json").write_text(artefact.manifest.model_dump_json())
                 (folder / f"{name}.train.tflite").write_bytes(artefact.model)
             names.append(name)

@@ -194,7 +194,7 @@ def retarget(
 
     From existing trials, for a type that was not in the fleet.
     """
-    from fieldtune.simulations.commands import retarget_in_simulation
+    from fieldtune.simulations.retarget import retarget_in_simulation
 
     retarget_in_simulation(folder, device, as_json=format == "json")
 

@@ -177,7 +177,7 @@ def test_variants_carry_the_given_weights(service):
     from ai_edge_litert.interpreter import Interpreter
 
     artefact = service.submit(mlp()).result()
-    model = service.variant(mlp(), np.zeros_like(artefact.initial_weights)).result()
+    model = service.variants(mlp(), np.zeros_like(artefact.initial_weights)).result()["fp32"]
     interpreter = Interpreter(model_content=model, num_threads=1)
     logits = interpreter.get_signature_runner()(x=np.ones((1, 8, 8, 1), np.float32))["logits"]
     np.testing.assert_array_equal(logits, np.zeros((1, 10), np.float32))

@@ -31,7 +31,7 @@ def test_a_variant_infers_as_the_artefact_with_the_same_weights(
     net = trained(SPEC)
     for step in range(20):
         net.train(*net.samples(step), learning_rate=0.05)
-    model = compiler.variant(SPEC, net.weights(), name, samples).result()
+    model = compiler.variants(SPEC, net.weights(), [name], samples).result()[name]
     pairs = [net.run["infer"](x=pair)["logits"] for pair in samples.reshape(8, 2, 10, 8, 1)]
     expected = np.concatenate(pairs)
     found = logits(model, samples)
@@ -41,18 +41,17 @@ def test_a_variant_infers_as_the_artefact_with_the_same_weights(
 def test_int8_is_the_smallest_in_weights_and_needs_calibration(compiler, samples):
     spec = ModelSpec("mlp", {"width": 64}, (10, 8, 1), 4)
     weights = compiler.submit(spec).result().initial_weights
-    sizes = [
-        len(compiler.variant(spec, weights, name, samples).result())
-        for name in ("fp32", "fp16", "int8")
-    ]
+    names = ("fp32", "fp16", "int8")
+    files = compiler.variants(spec, weights, names, samples).result()
+    sizes = [len(files[name]) for name in names]
     assert sizes[0] > 1.5 * sizes[1] > 2 * sizes[2]
     with pytest.raises(CompileError, match="'int8' needs calibration"):
-        compiler.variant(spec, weights, "int8").result()
+        compiler.variants(spec, weights, ["int8"]).result()
 
 
 def test_weights_of_another_model_are_refused(compiler):
     with pytest.raises(CompileError, match="3 weights were given for a model of"):
-        compiler.variant(SPEC, np.zeros(3, np.float32)).result()
+        compiler.variants(SPEC, np.zeros(3, np.float32)).result()
 
 
 def test_memory_is_measured_the_same_twice_and_grows_with_the_model(compiler, tmp_path):

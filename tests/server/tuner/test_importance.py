@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from fieldtune.server.outcomes.trial import Completed, Forecast, Learned, Proposal
@@ -43,3 +47,14 @@ def test_few_trials_say_nothing_and_those_outside_a_narrowed_space_do_not_count(
     assert importances(SPACE, GOALS, outcomes(9)) == {}
     narrowed = Space(model=SPACE.model, client={"rate": Parameter(low=0.0, high=0.1)})
     assert importances(narrowed, GOALS, outcomes(60)) == {}
+
+
+def test_scikit_learn_is_not_imported_for_it() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_importance as test; "
+        "assert test.importances(test.SPACE, test.GOALS, test.outcomes(60)); "
+        "assert 'sklearn' not in sys.modules; import sklearn"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -341,9 +341,12 @@ def test_check_trains_nothing_and_says_what_the_limits_leave(
     assert not list(tmp_path.iterdir())
 
 
-def test_check_loads_neither_optuna_nor_scipys_statistics() -> None:
+@pytest.mark.parametrize("module", ["check", "commands"])
+def test_check_and_what_starts_the_compiler_load_neither_optuna_nor_scipys_statistics(
+    module: str,
+) -> None:
     code = (
-        "import sys, fieldtune.simulations.check; "
+        f"import sys, fieldtune.simulations.{module}; "
         "print([m for m in ('optuna', 'sqlalchemy', 'scipy.stats') if m in sys.modules])"
     )
     done = subprocess.run([COMMAND[0], "-c", code], capture_output=True, text=True, check=True)

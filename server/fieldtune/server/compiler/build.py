@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ from fieldtune.server.compiler.manifest import (
 from fieldtune.server.compiler.models import BUILTIN
 from fieldtune.server.compiler.runtime_memory import memory_bytes
 from fieldtune.server.compiler.training import Layout, Program
-from fieldtune.server.compiler.variants import SIGNATURE, export_variant, inference
+from fieldtune.server.compiler.variants import SIGNATURE, export_variants, inference
 from fieldtune.server.compiler.verify import Verifier
 
-__all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variant"]
+__all__ = ["build_model", "compile_model", "compile_spec", "export_spec", "export_variants"]
 
 
 _SOURCES: dict[str, bytes] = {}
@@ -53,13 +54,13 @@ def compile_spec(spec: ModelSpec) -> Artefact:
 def export_spec(
     spec: ModelSpec,
     flat_weights: NDArray[np.float32],
-    name: Variant,
+    names: Sequence[Variant],
     calibration: NDArray[np.float32] | None = None,
-) -> bytes:
-    """A variant of a spec's model with these weights; see :func:`export_variant`."""
+) -> list[bytes]:
+    """Variants of a spec's model with these weights; see :func:`export_variants`."""
     model = build_model(spec)
     try:
-        return export_variant(Layout(model), flat_weights, name, calibration)
+        return export_variants(Layout(model), flat_weights, names, calibration)
     except ConverterError as refused:
         raise explain(spec.model, refused) from refused
 

@@ -127,28 +127,28 @@ class CompileService:
                        f"compiling {_shown(spec)}"))  # fmt: skip
         return future
 
-    def variant(
+    def variants(
         self,
         spec: ModelSpec,
         flat_weights: NDArray[np.float32],
-        name: Variant = "fp32",
+        names: Sequence[Variant] = ("fp32",),
         calibration: NDArray[np.float32] | None = None,
-    ) -> Future[bytes]:
-        """A deployable ``.tflite`` of a spec with these weights.
+    ) -> Future[dict[Variant, bytes]]:
+        """Deployable ``.tflite`` files of a spec with these weights, by name.
 
         Args:
             spec: the model.
             flat_weights: float32 ``[parameters]`` in manifest order.
-            name: fp32, fp16, dynamic (int8 weights) or int8 (all integer).
+            names: of fp32, fp16, dynamic (int8 weights) and int8 (all integer).
             calibration: float32 ``[n, *input_shape]``, samples for the value ranges of int8.
         """
-        future: Future[bytes] = Future()
+        future: Future[dict[Variant, bytes]] = Future()
         blobs = [np.ascontiguousarray(flat_weights, "<f4").tobytes()]
         if calibration is not None:
             blobs.append(np.ascontiguousarray(calibration, "<f4").tobytes())
-        header = {"do": "variant", "spec": spec.to_json(), "name": name}
-        self._put(_Job(header, tuple(blobs), lambda _, answer: answer[0], future,
-                       f"exporting {_shown(spec)} as {name}"))  # fmt: skip
+        header = {"do": "export", "spec": spec.to_json(), "names": list(names)}
+        self._put(_Job(header, tuple(blobs), lambda _, files: dict(zip(names, files, strict=True)),
+                       future, f"exporting {_shown(spec)}"))  # fmt: skip
         return future
 
     def close(self) -> None:

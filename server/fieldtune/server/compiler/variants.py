@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,18 @@ from fieldtune.server.compiler.training import Layout
 SIGNATURE = "serving_default"
 
 
-def export_variant(
+def export_variants(
     layout: Layout,
     flat_weights: NDArray[np.float32],
-    name: Variant = "fp32",
+    names: Sequence[Variant],
     calibration: NDArray[np.float32] | None = None,
-) -> bytes:
-    """A ``.tflite`` that maps ``x`` float32 ``[1, *input_shape]`` to ``logits``.
+) -> list[bytes]:
+    """``.tflite`` files that map ``x`` float32 ``[1, *input_shape]`` to ``logits``.
 
     Args:
         layout: the model's weights (their present values are not used).
         flat_weights: float32 ``[parameters]`` in manifest order.
-        name: fp32; fp16 (weights stored in half precision); dynamic (weights int8, activations
+        names: fp32; fp16 (weights stored in half precision); dynamic (weights int8, activations
             float); int8 (weights and activations int8, input and output stay float32).
         calibration: float32 ``[n, *input_shape]``; the samples for the ranges of activations.
 
@@ -38,13 +38,14 @@ def export_variant(
         ConverterError: an op has no built-in equivalent.
     """
     signatures = inference(layout, flat_weights)
-    if name == "fp32":
-        return to_tflite(signatures)
-    return _quantized(signatures, name, calibration)
+    return [
+        to_tflite(signatures) if name == "fp32" else _quantized(signatures, name, calibration)
+        for name in names
+    ]
 
 
 def inference(layout: Layout, flat_weights: NDArray[np.float32]) -> dict[str, Signature]:
-    """The traced signature of a variant; arguments and errors as :func:`export_variant`."""
+    """The traced signature of a variant; arguments and errors as :func:`export_variants`."""
     specs = layout.specs
     expected = sum(spec.size for spec in specs)
     if flat_weights.shape != (expected,):

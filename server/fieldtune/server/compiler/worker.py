@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fieldtune.profiles.common.errors import CompileError
+from fieldtune.profiles.common.imports import uncollected, without
 from fieldtune.server.compiler import runtime_memory
 from fieldtune.server.compiler.cache import artefact_to_frame
 from fieldtune.server.compiler.manifest import ModelSpec
@@ -54,7 +55,7 @@ def _answer(header: dict[str, Any], blobs: list[bytes]) -> bytes:
         calibration = None
         if len(blobs) > 1:
             calibration = np.frombuffer(blobs[1], "<f4").reshape(-1, *spec.input_shape)
-        return pack_frame({}, [export_spec(spec, weights, header["name"], calibration)])
+        return pack_frame({}, export_spec(spec, weights, header["names"], calibration))
     except CompileError as refused:
         return pack_frame({"error": str(refused)})
     except Exception as bug:
@@ -67,21 +68,14 @@ def _answer(header: dict[str, Any], blobs: list[bytes]) -> bytes:
 
 
 def _import_tensorflow() -> None:
-    # Keras imports scikit-learn for wrappers that no model here needs: 0.4 s of the start.
-    hidden = "sklearn" not in sys.modules
-    if hidden:
-        sys.modules["sklearn"] = None  # type: ignore[assignment]
-    tensorflow = importlib.import_module("tensorflow")
-    importlib.import_module("keras")
-    if hidden:
-        del sys.modules["sklearn"]
+    # Each takes up to half a second to import, for arguments that no model here has.
+    with uncollected(), without("sklearn", "pandas", "scipy"):
+        tensorflow = importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+        importlib.import_module("fieldtune.server.compiler.build")
     tensorflow.config.threading.set_intra_op_parallelism_threads(1)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1)
-    importlib.import_module("fieldtune.server.compiler.build")
-    # Objects of the imports live as long as the process, so the garbage collector may skip them. A
-    # model's graphs are collected after its answer: collecting earlier takes a tenth more time.
-    gc.collect()
-    gc.freeze()
+    # A model's graphs are collected after its answer: collecting earlier takes a tenth more time.
     gc.disable()
 
 

@@ -120,7 +120,7 @@ def converted_now(folder: RunFolder, summary: Summary, trial: int, variant: str)
         configuration = study.full_space.configuration(summary.point(trial).configuration)
         weights = folder.load_weights(trial)
         spec = artefacts.spec(configuration)
-        return service.variant(spec, weights, variant, calibration).result()
+        return service.variants(spec, weights, [variant], calibration).result()[variant]
 
 
 def exported_model(folder: Path, trial: int, variant: str) -> bytes:

@@ -100,17 +100,15 @@ class VariantMaker:
         if "int8" in self._task.variants and missing:
             calibration = calibration_samples(self._task, self._import_path)
         converting = [
-            (point, [(name, self._convert(completed[point.trial], name, calibration))
-                     for name in self._task.variants])
-            for point in missing
-        ]  # fmt: skip
+            (point, self._convert(completed[point.trial], calibration)) for point in missing
+        ]
         measuring: dict[int, _Measuring] = {}
         requests: list[Addressed] = []
-        for point, futures in converting:
+        for point, converted in converting:
             each = _Measuring(point, clients=self._clients(completed[point.trial]))
             measuring[point.trial] = each
-            for name, future in futures:
-                each.models[name], each.answers[name] = future.result(), {}
+            for name, model in converted.result().items():
+                each.models[name], each.answers[name] = model, {}
                 self._folder.write(variant_path(point.trial, name), each.models[name])
                 requests += self._requests(each, name)
         unmeasured = []
@@ -127,13 +125,13 @@ class VariantMaker:
         return unmeasured
 
     def _convert(
-        self, trial: Completed, name: Variant, calibration: NDArray[np.float32] | None
-    ) -> Future[bytes]:
-        return self._service.variant(
+        self, trial: Completed, calibration: NDArray[np.float32] | None
+    ) -> Future[dict[Variant, bytes]]:
+        return self._service.variants(
             self._artefacts.spec(trial.proposal.configuration),
             self._folder.load_weights(trial.proposal.number, trial.weights_sha256),
-            name,
-            calibration if name == "int8" else None,
+            self._task.variants,
+            calibration,
         )
 
     def _clients(self, trial: Completed) -> list[int]:

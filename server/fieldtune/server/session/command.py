@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import InterruptError
+from fieldtune.profiles.common.imports import uncollected
 from fieldtune.profiles.common.text import printable
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.refusals import RefusalStore
@@ -18,12 +19,10 @@ from fieldtune.server.report.format import counted, listed
 from fieldtune.server.report.run_info import run_info
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.results.run_folder import RunFolder, read_result
-from fieldtune.server.results.warm_start import stored
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.interrupts import interruptible
 from fieldtune.server.session.progress import ProgressDisplay
 from fieldtune.server.session.rehearsal import check_names
-from fieldtune.server.session.session import open_tuner, run_session
 from fieldtune.server.session.setup import compile_service
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.study.load import parse_study, study_text
@@ -77,7 +76,14 @@ def run_study(
     with (
         interruptible() as interrupts,
         RunFolder(path, text, trials=trials, seed=seed, where=str(study_file)) as folder,
+        closing(compile_service(path, import_path, spawn)) as service,
     ):
+        if not folder.has_results:
+            service.start()  # it is needed at the latest for the files to deploy
+        # Slow to import: Optuna and SciPy, while the compiler imports TensorFlow.
+        with uncollected():
+            from fieldtune.server.results.warm_start import stored
+            from fieldtune.server.session.session import open_tuner, run_session
         folder.note_study_file(study_file)
         tuner = open_tuner(folder, import_path, warm_start)
         history = tuner.history()
@@ -89,7 +95,6 @@ def run_study(
         for study in stored(folder):
             found = counted(len(study.trials), "trial")
             note(f"Warm start from {study.name}: {found}")
-        service = compile_service(path, import_path, spawn)
         try:
             with (
                 ProgressDisplay(folder.study, tuner.history(), console) as display,
@@ -111,8 +116,6 @@ def run_study(
             raise InterruptError(
                 f"{interrupts.sentence}; {path} keeps {kept}: run the same command to resume"
             ) from None
-        finally:
-            service.close()
     if as_json:
         typer.echo(read_result(path, "pareto.json"), nl=False)
     else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from fieldtune.profiles.common.imports import without
 from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.study.objectives import Objective
 from fieldtune.server.study.space import Space
@@ -41,6 +43,9 @@ def importances(
     ]
     if len(completed) < FEWEST_PREDICTED or not parameters:
         return {}
+    # It would import scikit-learn, half a second, for other ways than this one.
+    with without("sklearn"):
+        import_module("optuna.importance")
     distributions = {name: distribution(each) for name, each in parameters.items()}
     study = optuna.create_study(directions=["minimize"] * len(objectives))
     for outcome in completed:
