@@ -31,7 +31,7 @@ from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.federation.timeline import Timeline
 from fieldtune.server.federation.virtual_timeline import VirtualTimeline
 from fieldtune.server.outcomes.trial import Completed, DeviceForecast, Forecast, Outcome, Proposal
-from fieldtune.server.results.checkpoints import Checkpoint, pack
+from fieldtune.server.results.checkpoints import Checkpoint, DiskTime, pack
 from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.training import Training
 from fieldtune.server.study.config import StudyConfig
@@ -88,7 +88,7 @@ class NotStored(Checkpoint):
     """Keeps nothing."""
 
     def __init__(self) -> None:
-        super().__init__(Path("nowhere"))
+        super().__init__(Path("nowhere"), DiskTime())
 
     def load(self) -> None:
         return None
@@ -210,7 +210,8 @@ class Scene:
         return Training(
             study, Proposal(1, configuration), plan, [Candidate(configuration, forecast)],
             expected, of.model if of else b"model", self._bounds(members), CpuTime(),
-            Checkpoint(self.folder / "checkpoint") if self.folder else NotStored(), timeline,
+            Checkpoint(self.folder / "checkpoint", DiskTime()) if self.folder else NotStored(),
+            timeline,
         )  # fmt: skip
 
     def _bounds(self, members: Sequence[Description]) -> Bounds:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.server.results.checkpoints import Checkpoint, pack, unpack
+from fieldtune.server.results.checkpoints import Checkpoint, DiskTime, pack, unpack
 
 STATE: dict[str, Any] = {
     "weights": np.array([1.5, math.pi, -0.0, math.nan, math.inf], np.float32),
@@ -56,7 +56,7 @@ def test_the_latest_state_counts_and_the_disk_is_waited_for_a_twentieth_of_the_t
 ) -> None:
     file, clock = tmp_path / "checkpoints/trial-0001", Clock()
     unsynced = file.with_name("trial-0001.unsynced")
-    checkpoint = Checkpoint(file, clock)
+    checkpoint = Checkpoint(file, DiskTime(clock))
     assert checkpoint.load() is None
     checkpoint.save({"round": 1})
     for number in range(2, 12):
@@ -68,19 +68,33 @@ def test_the_latest_state_counts_and_the_disk_is_waited_for_a_twentieth_of_the_t
     assert unpack(file.read_bytes())["state"] == {"round": 12}
     assert checkpoint.load() == {"round": 12}
 
-    another = Checkpoint(file, clock)  # a later session
+    another = Checkpoint(file, DiskTime(clock))  # a later session
     assert another.load() == {"round": 12}
     another.save({"round": 13})
     another.save({"round": 14})
-    assert Checkpoint(file).load() == {"round": 14}
+    assert Checkpoint(file, DiskTime()).load() == {"round": 14}
     unsynced.write_bytes(unsynced.read_bytes()[:-1])  # a power cut
-    assert Checkpoint(file).load() == {"round": 13}
+    assert Checkpoint(file, DiskTime()).load() == {"round": 13}
     file.write_bytes(b"")
-    assert Checkpoint(file).load() is None
+    assert Checkpoint(file, DiskTime()).load() is None
     another.remove()
     assert not file.parent.exists()
 
 
+def test_the_trials_of_a_run_share_the_time_for_the_disk(tmp_path: Path) -> None:
+    clock = Clock()
+    disk_time = DiskTime(clock)
+    first, second = (Checkpoint(tmp_path / name, disk_time) for name in ("first", "second"))
+    first.save({"round": 1})
+    second.save({"round": 1})
+    assert (tmp_path / "first").exists()
+    assert not (tmp_path / "second").exists(), "the disk was waited for again at once"
+    assert second.load() == {"round": 1}
+    clock.now += 1.0
+    second.save({"round": 2})
+    assert unpack((tmp_path / "second").read_bytes())["state"] == {"round": 2}
+
+
 def test_what_cannot_be_stored_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
-        Checkpoint(tmp_path / "trial-0001").save({"a": object()})
+        Checkpoint(tmp_path / "trial-0001", DiskTime()).save({"a": object()})

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fieldtune.server.costs.kept_coefficients import KeptCoefficients
 from fieldtune.server.report.table import print_summary
-from fieldtune.server.results.checkpoints import Checkpoint, pack
+from fieldtune.server.results.checkpoints import Checkpoint, DiskTime, pack
 from fieldtune.server.results.fingerprint import Fingerprint, read_fingerprint
 from fieldtune.server.results.model_files import read_card
 from fieldtune.server.results.run_folder import RunFolder, read_summary
@@ -31,7 +31,7 @@ def _loaded(file: Path) -> Callable[[bytes], object]:
         content = data[_DIGEST_BYTES:]
         for each in (data, hashlib.sha256(content).digest() + content):
             file.write_bytes(each)
-            Checkpoint(file).load()
+            Checkpoint(file, DiskTime()).load()
 
     return decode
 

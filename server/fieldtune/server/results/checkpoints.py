@@ -13,8 +13,8 @@ import json
 import math
 import struct
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,22 +77,45 @@ def _unpacked(content: bytes) -> dict[str, Any]:
     return loaded
 
 
+class DiskTime:
+    """Limits the time that all checkpoints of a run wait for the disk.
+
+    Args:
+        clock: seconds; only differences count.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._next = clock, -math.inf
+
+    def is_due(self) -> bool:
+        """Whether the disk may be waited for now."""
+        return self._clock() >= self._next
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for the disk in this block."""
+        began = self._clock()
+        yield
+        now = self._clock()
+        self._next = now + _SYNC_SHARE * (now - began)
+
+
 class Checkpoint:
     """The checkpoint of one trial.
 
     Every state is written so that it survives the end of the process. Waiting for the disk takes
     milliseconds, and a simulated round often takes no longer. So if a state comes too soon after
-    the last one that is on the disk, it goes to a second file, without waiting; after a power cut
-    the trial then continues from the first file.
+    the last one of any trial that is on the disk, it goes to a second file, without waiting; after
+    a power cut the trial then continues from the first file, or from its start where there is none.
 
     Args:
         file: where; the second file has the suffix ``.unsynced``.
-        clock: seconds; only differences count.
+        disk_time: of all checkpoints of the run.
     """
 
-    def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: Path, disk_time: DiskTime) -> None:
         self._files = file, file.with_name(file.name + ".unsynced")
-        self._clock, self._next_sync = clock, -math.inf
+        self._disk_time = disk_time
         self._saved = 0
         """Number of states that were stored so far, in all sessions."""
 
@@ -114,16 +137,12 @@ class Checkpoint:
         Raises:
             StorageError: it cannot be written.
         """
-        began = self._clock()
-        durable = began >= self._next_sync
+        durable = self._disk_time.is_due()
         file = self._files[0 if durable else 1]
         self._saved += 1
         packed = pack({"saved": self._saved, "state": state})
-        with writing(file):
+        with writing(file), self._disk_time.waiting() if durable else nullcontext():
             write_atomically(file, packed, parents=True, durable=durable)
-        if durable:
-            now = self._clock()
-            self._next_sync = now + _SYNC_SHARE * (now - began)
 
     def remove(self) -> None:
         """Remove it, once the trial's outcome is stored."""

@@ -21,7 +21,7 @@ from fieldtune.profiles.common.errors import RunFolderError
 from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
 from fieldtune.profiles.common.text import printable
 from fieldtune.profiles.common.validation import first_error
-from fieldtune.server.results.checkpoints import Checkpoint
+from fieldtune.server.results.checkpoints import Checkpoint, DiskTime
 from fieldtune.server.results.consistent import contradiction
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.changes import identity, steered
@@ -57,7 +57,7 @@ class RunFolder:
         seed: int | None = None,
         where: str = "study.toml",
     ) -> None:
-        self.path = path
+        self.path, self._disk_time = path, DiskTime()
         frozen = path / "study.toml"
         if text is None and not frozen.is_file():
             raise RunFolderError(f"{path} is not a run folder: it holds no study.toml")
@@ -169,7 +169,7 @@ class RunFolder:
 
     def checkpoint(self, trial: int) -> Checkpoint:
         """The checkpoint of a trial in training."""
-        return Checkpoint(self.path / "checkpoints" / trial_name(trial))
+        return Checkpoint(self.path / "checkpoints" / trial_name(trial), self._disk_time)
 
     def open_checkpoints(self, told: Collection[int]) -> list[int]:
         """Trials with a checkpoint, without those that were told; other files are removed."""
