@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.report.format import (
+    MOST_DIGITS,
     bounds,
     change,
     clients_of,
     counted,
     display_unit,
     figure,
+    in_percent,
     listed,
     of_limit,
+    phrase,
     setting,
+    whole,
 )
 from fieldtune.server.study.objectives import COST_MEASURES, MEASURES
 
@@ -71,6 +75,35 @@ def test_rounding_moves_no_cost_by_more_than_its_digits_allow(name: str, value: 
 def test_a_figure_shows_two_or_three_significant_digits(name: str, value: float) -> None:
     digits = figure(name, value).split(" ")[0].replace(".", "").lstrip("0").rstrip("0")
     assert len(digits) <= 3
+
+
+@given(st.sampled_from(sorted(MEASURES)), st.floats(1e-3, 0.999), st.floats(0.999, 1.001))
+def test_different_figures_are_told_apart_by_more_digits(
+    name: str, value: float, factor: float
+) -> None:
+    other = value * factor
+    unit = display_unit(name, [value])
+    more = unit.digits_between(value, other)
+    written = [unit.write(each, more) for each in (value, other)]
+    assert written[0] != written[1] or more == MOST_DIGITS or value == other
+    assert more == 0 or unit.write(value, more - 1) == unit.write(other, more - 1)
+    assert unit.digits_between(value, value) == 0
+
+
+def test_nothing_and_all_are_said_of_nothing_and_all_only() -> None:
+    assert [whole(each) for each in (0.0, 0.3, 1.0, 99.4, 99.96, 100.0, 100.04, 100.6)] == [
+        "0 %", "0.3 %", "1 %", "99 %", "99.96 %", "100 %", "100.04 %", "101 %",
+    ]  # fmt: skip
+    assert [in_percent(each) for each in (0.0, 0.004, 0.996, 1.0)] == [
+        "0 %", "< 1 %", "99.6 %", "100 %",
+    ]  # fmt: skip
+    assert change(0.4, 100) == "−99.6 %"  # noqa: RUF001
+    assert of_limit(0.003) == "100.3 %"
+
+
+def test_an_abbreviation_keeps_its_capitals_in_a_sentence() -> None:
+    names = ("macro_f1", "auc", "energy_j", "coverage")
+    assert [phrase(each) for each in names] == ["macro F1", "AUC", "training energy", "coverage"]
 
 
 SHARES = [each.name for each in MEASURES.values() if each.unit == "share"]

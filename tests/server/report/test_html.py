@@ -157,6 +157,42 @@ def test_of_a_metric_of_ones_own_a_gain_is_a_share_of_the_default(
     assert [cells for _, _, _, cells in rows] == [[text, "± 1 %", text]]
 
 
+def test_a_small_noise_is_no_0_and_what_is_equal_gains_nothing(summary: Summary) -> None:
+    chosen = summary.recommended["raspberry-pi-5"]
+    gains = {
+        "error": GainOf(log=0.3, noise=0.002, counted=0.3, within_noise=False),
+        "energy_j": GainOf(log=0.0, noise=0.0, counted=0.0, within_noise=True),
+    }
+    changed = {"raspberry-pi-5": chosen.model_copy(update={"gains": gains})}
+    rows = promises(summary.model_copy(update={"recommended": changed}))
+    assert [cells[1:] for _, _, _, cells in rows] == [["± 0.2 %", "−26 %"], ["± 0 %", "none"]]  # noqa: RUF001
+
+
+def test_importance_says_how_its_objective_is_known_and_a_small_share_is_no_0(
+    summary: Summary,
+) -> None:
+    shares = {"error": {"width": 0.996, "depth": 0.004, "model": 0.0},
+              "energy_j": {"width": 1.0, "depth": 0.0, "model": 0.0}}  # fmt: skip
+    text = Parsed(render_html(summary.model_copy(update={"importance": shares}))).text
+    table = text[text.index("Importance") : text.index("PED-ANOVA")]
+    assert re.search(r"Error simulated Training energy predicted", table)
+    assert re.search(r"width 99.6 % 100 % depth < 1 % 0 % model 0 % 0 %", table)
+
+
+def test_one_trial_is_one(make_summary: MakeSummary) -> None:
+    text = Parsed(render_html(make_summary(attempts=1))).text
+    assert "1 trial trained" in text
+    assert "1 trials" not in text
+
+
+def test_the_error_of_files_and_clients_is_that_of_the_metric(make_summary: MakeSummary) -> None:
+    summary = make_summary(with_files=True).model_copy(update={"metric": "macro_f1"})
+    page = Parsed(render_html(summary))
+    files = page.text[page.text.index("The files of what is recommended") :]
+    assert "Error (1 - macro_f1) simulated" in files
+    assert page.data["measures"]["error"]["label"] == "Error (1 - macro_f1)"
+
+
 def test_a_choice_that_was_never_trained_is_named(make_summary: MakeSummary) -> None:
     study = parse_study((ROOT / "simulations/studies/digits.toml").read_text(), "digits.toml")
     summary = make_summary(choice="cnn")

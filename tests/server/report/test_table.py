@@ -11,9 +11,14 @@ import pytest
 from rich.console import Console
 
 from fieldtune.profiles.common.estimate import Estimate
+from fieldtune.server.report.html import render_html
+from fieldtune.server.report.run_info import RunInfo, progress
 from fieldtune.server.report.table import print_summary
+from fieldtune.server.report.table_parts import objective_heading
+from fieldtune.server.report.view import front_rows, on_device
 from fieldtune.server.results.schema import Reported, Summary
-from fieldtune.server.results.stored_choices import GainOf
+from fieldtune.server.results.stored_choices import Against, GainOf
+from fieldtune.server.study.objectives import MEASURES
 
 MakeSummary = Callable[..., Summary]
 OBJECTIVES = [
@@ -120,10 +125,96 @@ def test_what_cannot_be_told_from_the_defaults_has_no_cross(summary: Summary) ->
 def test_alternatives_have_their_price_and_the_reason(summary: Summary) -> None:
     text = printed(summary, 80)
     assert "raspberry-pi-5: instead of trial 15" in text
-    assert "within noise" in text
+    assert "same" in text
     assert "−1.7 points" in text  # noqa: RUF001
     assert "+600 mJ" in text
     assert "trial 6: better on inference, which does not make up for training energy" in text
+
+
+def moved(summary: Summary, trial: int, values: dict[str, float]) -> Summary:
+    """A summary in which objectives of a point of the front have other values."""
+    front = [
+        point.model_copy(
+            update={
+                "objectives": {
+                    **point.objectives,
+                    **{name: Estimate(each, each, each) for name, each in values.items()},
+                }
+            }
+        )
+        if point.trial == trial
+        else point
+        for point in summary.front
+    ]
+    return summary.model_copy(update={"front": front})
+
+
+def test_what_a_point_of_the_front_is_better_in_is_not_lost_in_rounding(
+    make_summary: MakeSummary,
+) -> None:
+    summary = make_summary(("error", "energy_j"), with_defaults=False)
+    one, other = (point.trial for point in summary.front[:2])
+    summary = moved(summary, one, {"error": 0.07312, "energy_j": 3.0})
+    summary = moved(summary, other, {"error": 0.07348, "energy_j": 2.0})
+    text = printed(summary, 80)
+    assert "7.31" in text
+    assert "7.35" in text
+    html = render_html(summary)
+    assert ">7.31<" in html
+    assert ">7.35<" in html
+
+
+def test_defaults_on_the_front_are_one_row(summary: Summary) -> None:
+    assert summary.defaults is not None
+    front = [summary.defaults, *summary.front]
+    titles = [title for title, _ in front_rows(summary.model_copy(update={"front": front}))]
+    assert titles == [str(point.trial) for point in summary.front] + ["defaults"]
+
+
+def test_a_better_figure_never_reads_as_the_default_does(summary: Summary) -> None:
+    device = "raspberry-pi-5"
+    chosen = summary.recommended[device]
+    value = on_device(summary.point(chosen.trial), device, "inference_ms").value
+    default = value * 1.0002
+    against = [Against(objective="inference_ms", value=value, default=default, better=True)]
+    gains = {"inference_ms": GainOf(log=2e-4, noise=1e-5, counted=2e-4, within_noise=False)}
+    changed = chosen.model_copy(update={"against_defaults": against, "gains": gains})
+    text = printed(summary.model_copy(update={"recommended": {device: changed}}), 140)
+    better = re.search(r"✓ (\S+) µs", text)
+    before = re.search(r"was (\S+) µs", text)
+    assert better is not None
+    assert before is not None
+    assert float(better[1]) < float(before[1])
+
+
+def test_a_long_heading_is_broken_between_words(summary: Summary) -> None:
+    """Beside three other objectives a long one would leave no room for the number of runs."""
+    found = objective_heading(summary, MEASURES["worst_error"], "Worst tenth's error (%)", "fleet")
+    assert found.plain == "Worst tenth's\nerror (%)\nfleet\nsimulated"
+
+
+def test_a_study_that_has_not_ended_says_so(summary: Summary) -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    print_summary(summary, console, RunInfo("interrupted"))
+    assert "interrupted, 34 trials; metric" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "finished" not in printed(summary, 80)
+    one = summary.model_copy(update={"attempts": summary.attempts[:1]})
+    assert progress(one, RunInfo("running")) == "running, 1 trial"
+
+
+def test_a_file_for_several_device_types_has_one_command(summary: Summary) -> None:
+    chosen = summary.recommended["raspberry-pi-5"]
+    same = dict.fromkeys(summary.devices, chosen)
+    text = printed(summary.model_copy(update={"recommended": same}), 80)
+    name = f"{summary.study}-trial-{chosen.trial}.tflite"
+    (line,) = [each for each in text.splitlines() if f"--out {name}" in each]
+    assert line.endswith("# for raspberry-pi-5 and raspberry-pi-zero-2w too")
+
+
+def test_prices_say_how_they_are_known(summary: Summary) -> None:
+    text = printed(summary, 80)
+    prices = text[text.index("instead of trial") : text.index("To deploy")]
+    assert re.search(r"simulated +predicted +predicted", prices)
 
 
 def test_the_metric_is_called_by_its_name(summary: Summary) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,7 +89,26 @@ def recommended(*points: Point, defaults: Point | None = DEFAULTS) -> Recommenda
 )
 def test_the_reason_is_said_in_words(points: list[Point], trial: int, why: str) -> None:
     found = recommended(*points)
-    assert (found.trial, found.why) == (trial, why)
+    assert (found.trial, found.why) == (trial, f"{why}; trained only once")
+    if trial:
+        repeated = [each.model_copy(update={"runs": 2}) for each in points]
+        assert recommended(*repeated).why == why
+
+
+def test_too_small_a_probability_never_reads_as_the_one_that_is_asked_for() -> None:
+    points = [point(1, 0.1, 2.0), point(2, 0.1999, 0.5)]
+    spread = {"error": {0: Estimate(0.2, 0.1, 0.4), 2: Estimate(0.1999, 0.1, 0.4)}}
+    first = recommend(points, DEFAULTS, OBJECTIVES, "pi", None, spread)
+    assert first is not None
+    found = next(each.no_worse for each in first.standings if each.trial == 2)
+    assert found is not None
+    asked = DecisionSection(confidence=found + 1e-4)
+    second = recommend(points, DEFAULTS, OBJECTIVES, "pi", asked, spread)
+    assert second is not None
+    why_not = next(each.why_not for each in second.alternatives if each.trial == 2)
+    said = re.search(r"probability ([0-9.]+) only", why_not)
+    assert said is not None
+    assert float(said[1]) < asked.confidence
 
 
 def test_what_is_shown_beside_the_defaults_is_what_the_device_sees() -> None:
@@ -141,7 +162,7 @@ def test_a_point_that_does_not_fit_is_not_recommended() -> None:
 def test_without_defaults_something_is_recommended_and_said_so() -> None:
     found = recommended(point(1, 0.1, 2.0), point(2, 0.3, 1.0), defaults=None)
     assert found.trial in (1, 2)
-    assert found.why.endswith("were not trained, or fit no device")
+    assert found.why.endswith("were not trained, or fit no device; trained only once")
     assert found.against_defaults == []
     assert found.no_worse is None
 
@@ -188,7 +209,7 @@ def test_a_device_type_may_have_weights_of_its_own() -> None:
     found = recommend(points, DEFAULTS, OBJECTIVES, "pi", options)
     assert found == on_its_own != general
     assert found is not None
-    assert found.why.endswith(" (weights: error 0)")
+    assert found.why.endswith(" (weights: error 0); trained only once")
 
 
 def test_another_confidence_compares_with_defaults_that_do_not_fit_as_a_study_with_it() -> None:

@@ -59,7 +59,9 @@ def common(runs: Sequence[Run]) -> list[Objective]:
         UsageError: there is none.
     """
     shared = set.intersection(*({o.name for o in run.summary.objectives} for run in runs))
-    found = [each for each in view.objectives(runs[0].summary) if each.name in shared]
+    first, alike = runs[0].summary, len({run.summary.metric for run in runs}) == 1
+    named = view.objectives(first) if alike else first.objectives
+    found = [each for each in named if each.name in shared]
     if not found:
         has = "; ".join(
             f"{run.name} has {', '.join(o.name for o in run.summary.objectives)}" for run in runs
@@ -92,6 +94,7 @@ def compare_html(runs: Sequence[Run]) -> str:
             }
             for goal in goals
         },
+        "kinds": {"together": _known_together(runs, goals)},
         "runs": [
             {
                 "name": run.name,
@@ -128,6 +131,12 @@ def _known(runs: Sequence[Run], goal: Objective) -> str:
     """How an objective's figures are known, where that is the same in all runs."""
     found = {view.how_known(run.summary, goal) for run in runs}
     return found.pop() if len(found) == 1 else ""
+
+
+def _known_together(runs: Sequence[Run], goals: Sequence[Objective]) -> str:
+    """The same of figures of all objectives together."""
+    known = [_known(runs, goal) for goal in goals]
+    return ", ".join(dict.fromkeys(known)) if all(known) else ""
 
 
 def _shared_box(runs: Sequence[Run], goals: Sequence[Objective]) -> Box | None:
@@ -176,7 +185,7 @@ def _defaults(summary: Summary, goals: Sequence[Objective]) -> str:
     if point is None:
         return "not trained"
     return ", ".join(
-        f"{goal.label.lower()} {format.figure(goal.name, point.objectives[goal.name].value)}"
+        f"{goal.phrase} {format.figure(goal.name, point.objectives[goal.name].value)}"
         for goal in goals
         if np.isfinite(point.objectives[goal.name].value)
     )

@@ -18,6 +18,8 @@ from fieldtune.server.study.space import Value
 _LABELS = {"coverage": "Coverage"}
 """Of limits that are not measures."""
 
+MOST_DIGITS = 4
+"""That figures have more than usual, where it takes these to tell them apart."""
 _MIB = 2.0**20
 _Steps = tuple[tuple[float, str, float], ...]
 # Size of a unit, the unit, and the figure from which on it is used: 0.21 ms and 90 s, but 310 mJ.
@@ -61,13 +63,24 @@ class DisplayUnit:
     factor: float
     unit: str
 
-    def write(self, value: float) -> str:
-        """A value of the measure in this unit, without it."""
-        return number(value * self.factor, percent=self.unit == "%")
+    def write(self, value: float, more: int = 0) -> str:
+        """A value of the measure in this unit, without it, with so many digits more."""
+        return number(value * self.factor, percent=self.unit == "%", more=more)
 
-    def with_unit(self, value: float) -> str:
+    def with_unit(self, value: float, more: int = 0) -> str:
         """A value of the measure in this unit, with it."""
-        return f"{self.write(value)} {self.unit}".rstrip()
+        return f"{self.write(value, more)} {self.unit}".rstrip()
+
+    def digits_between(self, value: float, other: float) -> int:
+        """How many digits more tell two different values apart; at most :data:`MOST_DIGITS`."""
+        more = 0
+        while (
+            value != other
+            and more < MOST_DIGITS
+            and self.write(value, more) == self.write(other, more)
+        ):
+            more += 1
+        return more
 
     def bounds(self, interval: Estimate) -> str:
         """``low-high`` in this unit, with a dash; empty where the interval has no extent."""
@@ -78,6 +91,11 @@ class DisplayUnit:
 def label(name: str) -> str:
     """The label of a measure or limit; its name where it has none."""
     return MEASURES[name].label if name in MEASURES else _LABELS.get(name, name)
+
+
+def phrase(name: str) -> str:
+    """The same within a sentence."""
+    return MEASURES[name].phrase if name in MEASURES else label(name).lower()
 
 
 def display_unit(name: str, values: Sequence[float]) -> DisplayUnit:
@@ -129,19 +147,25 @@ def bounds(name: str, interval: Estimate) -> str:
     return display_unit(name, [interval.value]).bounds(interval)
 
 
-def number(value: float, *, percent: bool = False) -> str:
-    """A figure without its unit; a percentage above 10 keeps its decimal."""
+def number(value: float, *, percent: bool = False, more: int = 0) -> str:
+    """A figure without its unit; a percentage above 10 keeps its decimal.
+
+    Args:
+        value: to write.
+        percent: whether it is in per cent.
+        more: digits beyond the usual ones.
+    """
     if math.isnan(value):
         return "?"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"  # noqa: RUF001
     if value == 0:
         return "0"
-    rounded = _rounded(value)
-    digits = _digits(rounded)
+    rounded = _rounded(value, more)
+    digits = _digits(rounded) + more
     decimals = max(0, digits - 1 - _exponent(rounded))
     if percent and abs(value) >= 1:
-        rounded, decimals = round(value, 1), 1
+        rounded, decimals = round(value, 1 + more), 1 + more
     elif abs(rounded) >= 1e6 or abs(rounded) < 1e-4:
         return f"{rounded:.{digits - 1}e}".replace("-", "−")  # noqa: RUF001
     return f"{rounded:.{decimals}f}".replace("-", "−")  # noqa: RUF001
@@ -153,8 +177,7 @@ def change(value: float, before: float) -> str:
         return ""
     percent = 100 * (value / before - 1)
     sign = "+" if percent > 0 else "−" if percent < 0 else "±"  # noqa: RUF001
-    size = abs(percent)
-    return f"{sign}{size:.0f} %" if size >= 1 or size == 0 else f"{sign}{size:.1g} %"
+    return sign + whole(abs(percent))
 
 
 def difference(name: str, value: float, other: float) -> str:
@@ -175,8 +198,22 @@ def setting(value: Value) -> str:
 
 def of_limit(slack: float) -> str:
     """How much of a cap is used: ``22 %`` for a slack of -0.78."""
-    used = 100 * (1 + slack)
-    return f"{used:.0f} %" if used >= 1 or used <= 0 else "< 1 %"
+    return in_percent(1 + slack)
+
+
+def in_percent(share: float) -> str:
+    """A share in whole per cent; ``< 1 %`` of what is not 0."""
+    return whole(100 * share) if share >= 0.01 or share <= 0 else "< 1 %"
+
+
+def whole(percent: float) -> str:
+    """Per cent without decimals, unless that would be 0 or 100 for what is not."""
+    if 0 < percent < 1:
+        return f"{percent:.1g} %"
+    digits = 0
+    while percent != 100 and float(f"{percent:.{digits}f}") == 100 and digits < MOST_DIGITS:
+        digits += 1
+    return f"{percent:.{digits}f} %"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -203,8 +240,8 @@ def _digits(value: float) -> int:
     return 3 if unit and abs(value) / unit < 2 - 1e-9 else 2
 
 
-def _rounded(value: float) -> float:
+def _rounded(value: float, more: int = 0) -> float:
     """To two significant digits, three where the first is 1; 1.996 is rounded to 2.0."""
     if value == 0:
         return 0.0
-    return float(f"{value:.{_digits(value) - 1}e}")
+    return float(f"{value:.{_digits(value) - 1 + more}e}")

@@ -70,6 +70,7 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         facts=_facts(summary, run),
         front_headings=["Trial", *columns, "Trained", *parameters],
         front_kinds={c: view.how_known(summary, g) for c, g in zip(columns, goals, strict=True)},
+        digits=view.front_digits(summary, units),
         learned_labels=[goal.label for goal in goals if goal.learned],
         learned_kinds={g.label: view.how_known(summary, g) for g in goals if g.learned},
         believed=(believed := view.believed(summary)),
@@ -80,10 +81,12 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         timed=view.timed_on(summary),
         untried=space_view.untried(summary, run.study),
         importance_labels=[g.label for g in goals if g.name in summary.importance],
+        importance_kinds={g.label: view.how_known(summary, g) for g in goals},
         importance_rows=_importance(summary),
         has_progress=bool(data["attainment"]),
         more_trials=trials_view.more_trials(summary),
         limit_rows=limits,
+        sufficed=dict.fromkeys(limit_rows.SUFFICED, "predicted"),
         failed_rows=trials_view.failures(summary),
         device_headings=device_rows.HEADINGS,
         device_rows=device_rows.rows(summary),
@@ -141,9 +144,10 @@ def _asset(name: str) -> str:
 
 
 def _tiles(summary: Summary) -> list[tuple[int, str]]:
+    trained = summary.trials - summary.failed
     return [
         (len(summary.front), "on the front"),
-        (summary.trials - summary.failed, "trials trained"),
+        (trained, f"{'trial' if trained == 1 else 'trials'} trained"),
         *([(summary.stopped, "of them stopped at a rung")] if summary.stopped else []),
         (summary.infeasible, "ruled out by limits"),
         (summary.failed, "failed"),

@@ -10,6 +10,9 @@ from fieldtune.server.report.trials_view import ruled_out_by
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.config import StudyConfig
 
+SUFFICED = ("would have sufficed for one more", "would have sufficed for all")
+"""Headings of the limits that are worked out from predictions."""
+
 
 @dataclass(frozen=True)
 class LimitRow:

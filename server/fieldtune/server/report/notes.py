@@ -16,7 +16,7 @@ def notes(summary: Summary) -> dict[str, str]:
     """Terms and what they mean, only of those that occur."""
     goals = objectives(summary)
     samples = sorted({point.test_samples for point in summary.front})
-    share = [goal.label for goal in goals if goal.unit == "share"]
+    share = [goal.phrase for goal in goals if goal.unit == "share"]
     costs = [goal for goal in goals if not goal.learned and goal.of_device and summary.front]
     means = [cost.label for cost in costs if not cost.worst_of_fleet]
     worst = [cost.label for cost in costs if cost.worst_of_fleet]
@@ -35,7 +35,7 @@ def notes(summary: Summary) -> dict[str, str]:
         )
     if share and samples:
         count = f"{samples[0]}" if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
-        entries[f"Interval of {listed([title.lower() for title in share])}"] = (
+        entries[f"Interval of {listed(share)}"] = (
             f"95 %, for clients like these. With fewer than {FEWEST_PREDICTED} trials it is the "
             f"Wilson interval over {count} test samples of all clients that took part; they "
             "count as fewer where clients differ by more than chance. With more trials the value "
@@ -95,7 +95,8 @@ def notes(summary: Summary) -> dict[str, str]:
         "compared with the predicted value, not with the ends of its interval."
     )
     entries["Defaults"] = (
-        "The default value of every hyperparameter, trained as the first trial and repeated."
+        "The default value of every hyperparameter, trained as the first trial"
+        f"{', and repeated' if summary.defaults.runs > 1 else ''}."
         if summary.defaults
         else "The default value of every hyperparameter; they were not trained here, or fit no "
         "device, so nothing is compared with them."

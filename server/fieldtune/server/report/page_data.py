@@ -47,7 +47,11 @@ def page_data(summary: Summary, study: StudyConfig | None) -> dict[str, Any]:
         "objectives": [objective.name for objective in summary.objectives],
         "measures": _measures(summary, points, costs),
         "costs": costs,
-        "kinds": {"learned": view.how_learned(summary), "cost": "predicted"},
+        "kinds": {
+            "learned": view.how_learned(summary),
+            "cost": "predicted",
+            "together": view.how_known_together(summary),
+        },
         "parameters": _parameters(summary, study),
         "devices": [
             {
@@ -101,9 +105,9 @@ def _measures(
     summary: Summary, points: Sequence[Point], costs: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Name -> label, direction, and one unit for the whole page."""
-    labels = {objective.name: objective.label for objective in view.objectives(summary)}
+    goals = [objective.name for objective in summary.objectives]
     found = {}
-    for name in dict.fromkeys((*labels, *costs, *_EXTRA)):
+    for name in dict.fromkeys((*goals, *costs, *_EXTRA)):
         values = [p.objectives[name].value for p in points if name in p.objectives] or [
             cost.value for p in points for d in p.devices.values() if (cost := d.costs.get(name))
         ]
@@ -112,7 +116,7 @@ def _measures(
         unit = format.display_unit(name, values)
         known = MEASURES.get(name)
         found[name] = {
-            "label": labels.get(name) or format.label(name),
+            "label": view.label_of(summary, name),
             "unit": unit.unit,
             "factor": unit.factor,
             "steps": format.unit_steps(name),

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fieldtune.profiles.common.errors import FieldtuneError, RunFolderError
 from fieldtune.profiles.common.files import locked
-from fieldtune.server.report.format import listed
+from fieldtune.server.report.format import counted, listed
 from fieldtune.server.results.card import OWN_DATA
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.study.config import StudyConfig
@@ -81,8 +81,8 @@ def progress(summary: Summary, run: RunInfo) -> str:
     """``running, 12 of 40 trials``."""
     trials = next((each for each in summary.budget if each.budget == "trials"), None)
     done = sum(attempt.state != "infeasible" for attempt in summary.attempts)
-    of = f" of {trials.of:g}" if trials else ""
-    return f"{run.state}, {done}{of} trials"
+    of = f"{done} of " if trials else ""
+    return f"{run.state}, {of}{counted(int(trials.of) if trials else done, 'trial')}"
 
 
 def task_facts(summary: Summary, run: RunInfo) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from fieldtune.server.report.format import (
 )
 from fieldtune.server.report.privacy import privacy_sentence
 from fieldtune.server.report.reported import headings, rows
-from fieldtune.server.report.run_info import RunInfo, task_facts
+from fieldtune.server.report.run_info import RunInfo, progress, task_facts
 from fieldtune.server.report.space_view import parameters, spread, untried
 from fieldtune.server.report.table_parts import (
     all_alternatives,
@@ -30,13 +30,15 @@ from fieldtune.server.report.table_parts import (
     fits,
     in_lines,
     new_table,
+    objective_heading,
 )
 from fieldtune.server.report.trials_view import budgets, counts, phases, spent, times, why_empty
 from fieldtune.server.report.view import (
     ComparedObjective,
     compared_objectives,
     filed,
-    how_known,
+    front_digits,
+    front_rows,
     nothing_fits,
     objectives,
     recommended_for,
@@ -61,11 +63,13 @@ def print_summary(summary: Summary, console: Console, run: RunInfo | None = None
         run: what is known of the run beside them, such as its data.
     """
     run = run or RunInfo()
-    goals = [f"{o.label.lower()} {'↑' if o.maximised else '↓'}" for o in objectives(summary)]
+    goals = [f"{o.phrase} {'↑' if o.maximised else '↓'}" for o in objectives(summary)]
     heading = Text.assemble((summary.study, "bold"), f": {', '.join(goals)}")
     console.print(heading, highlight=False)
-    facts = "; ".join(f"{name} {value}" for name, value in task_facts(summary, run))
-    console.print(Text(facts, style="dim"))
+    facts = [f"{name} {value}" for name, value in task_facts(summary, run)]
+    if run.state != "finished":
+        facts = [progress(summary, run), *facts]
+    console.print(Text("; ".join(facts), style="dim"))
     if summary.front:
         for position, part in enumerate(_parts(summary, console)):
             if position:
@@ -129,12 +133,10 @@ def _front(summary: Summary, console: Console) -> list[Table]:
 def _points(summary: Summary) -> list[tuple[str, Point]]:
     """The front, then the defaults, each with the text of its first column."""
     chosen = recommended_for(summary)
-
-    def marked(point: Point, title: str) -> tuple[str, Point]:
-        return f"{'★ ' if point.trial in chosen else ''}{title}", point
-
-    front = [marked(point, str(point.trial)) for point in summary.front]
-    return [*front, *([marked(summary.defaults, "defaults")] if summary.defaults else [])]
+    return [
+        (f"{'★ ' if point.trial in chosen else ''}{title}", point)
+        for title, point in front_rows(summary)
+    ]
 
 
 def _varied(summary: Summary) -> list[str]:
@@ -160,6 +162,7 @@ def _front_table(
         o.name: display_unit(o.name, [point.objectives[o.name].value for point in points])
         for o in objectives(summary)
     }
+    digits = front_digits(summary, units)
     names = _varied(summary)
     same = [name for name in parameters(summary) if name not in names]
     table = new_table(f"Front: {counted(len(summary.front), 'point')} that no other dominates")
@@ -170,11 +173,12 @@ def _front_table(
         table.add_column(Text(name.replace("_", "_\n")), justify="right")
     for objective in objectives(summary):
         unit = units[objective.name].unit
-        heading = f"{objective.label} ({unit})" if unit else objective.label
+        label = f"{objective.label} ({unit})" if unit else objective.label
         table.add_column(
-            _heading(summary, objective, _of_fleet(objective), heading),
-            justify="right", no_wrap=True,
-        )  # fmt: skip
+            objective_heading(summary, objective, label, _of_fleet(objective)),
+            justify="right",
+            no_wrap=True,
+        )
     table.add_column("runs", justify="right", no_wrap=True)
     for title, point in _points(summary):
         cells = {
@@ -186,11 +190,11 @@ def _front_table(
             Text(title, style="bold" if title.startswith("★") else ""),
             *cells[configuration],
             *(
-                _with_interval(point.objectives[name], unit, wide=wide)
+                _with_interval(point.objectives[name], unit, digits[point.trial, name], wide=wide)
                 for name, unit in units.items()
             ),
             f"{point.runs}x",
-            style="dim" if title == "defaults" else "",
+            style="dim" if title.endswith("defaults") else "",
         )
     notes = ["★ recommended for a device type"] if summary.recommended else []
     if same:
@@ -205,12 +209,6 @@ def _of_fleet(objective: Objective) -> str:
     if objective.learned or not objective.of_device:
         return "fleet"
     return "worst type" if objective.worst_of_fleet else "fleet mean"
-
-
-def _heading(summary: Summary, objective: Objective, whose: str, label: str) -> Text:
-    """The objective, what it is a figure of, and how it is known."""
-    label = label.replace(" energy", "\nenergy").replace(" memory", "\nmemory")
-    return Text.assemble(label, (f"\n{whose}\n{how_known(summary, objective)}", "dim"))
 
 
 def _deployment(summary: Summary, console: Console) -> Group:
@@ -237,8 +235,8 @@ def _deployed(summary: Summary, *, wide: bool, broken: bool) -> Table:
     table.add_column("device")
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in objectives(summary):
-        heading = _heading(summary, objective, whose(objective), objective.label)
-        table.add_column(heading, justify="right", no_wrap=True)
+        title = objective_heading(summary, objective, objective.label, whose(objective))
+        table.add_column(title, justify="right", no_wrap=True)
     if wide:
         table.add_column("why", ratio=1, min_width=24)
     for device, clients in summary.devices.items():
@@ -291,8 +289,8 @@ def _configuration(point: Point, names: list[str]) -> Text:
     return Text(" ".join(f"{name}={setting(point.configuration[name])}" for name in names))
 
 
-def _with_interval(interval: Estimate, unit: DisplayUnit, *, wide: bool) -> Text:
-    value, ends = unit.write(interval.value), unit.bounds(interval)
+def _with_interval(interval: Estimate, unit: DisplayUnit, more: int, *, wide: bool) -> Text:
+    value, ends = unit.write(interval.value, more), unit.bounds(interval)
     if not ends:
         return Text(value)
     return Text.assemble((value, "bold"), (f" ({ends})" if wide else f"\n{ends}", "dim"))
@@ -300,10 +298,10 @@ def _with_interval(interval: Estimate, unit: DisplayUnit, *, wide: bool) -> Text
 
 def _beside_default(seen: ComparedObjective) -> Text:
     now, unit = seen.figure.value, seen.unit
-    value = unit.with_unit(now)
+    value = unit.with_unit(now, seen.more)
     if seen.default is None:
         return Text(value)
-    before = unit.with_unit(seen.default)
+    before = unit.with_unit(seen.default, seen.more)
     if seen.better is None:
         same = seen.figure.value == seen.default
         return Text.assemble(

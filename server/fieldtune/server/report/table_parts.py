@@ -12,15 +12,25 @@ from rich.table import Table
 from rich.text import Text
 
 from fieldtune.profiles.common.estimate import Estimate
-from fieldtune.server.report.format import difference, figure, listed, quality
+from fieldtune.server.report.format import MOST_DIGITS, difference, figure, listed, quality
 from fieldtune.server.report.run_info import RunInfo
-from fieldtune.server.report.view import filed, objectives, on_device, recommended_for, timed_on
+from fieldtune.server.report.view import (
+    filed,
+    how_known,
+    label_of,
+    objectives,
+    on_device,
+    recommended_for,
+    timed_on,
+)
 from fieldtune.server.results.schema import Summary
 from fieldtune.server.results.stored_choices import Alternative, Recommendation
 from fieldtune.server.study.objectives import Objective
 
 _DEVICE = 12
 """Columns of a device type's name in a heading; it is broken at hyphens."""
+_HEADING = 14
+"""Columns of the label of an objective in a heading."""
 _ALTERNATIVES = 3
 """Alternatives that are printed for a device type."""
 
@@ -50,6 +60,13 @@ def in_lines(device: str) -> str:
     return "\n".join(wrap(device, _DEVICE))
 
 
+def objective_heading(summary: Summary, objective: Objective, label: str, whose: str = "") -> Text:
+    """A label broken between words, what it is a figure of, and how it is known."""
+    lines = "\n".join(wrap(label, _HEADING, break_long_words=False))
+    facts = [each for each in (whose, how_known(summary, objective)) if each]
+    return Text.assemble(lines, ("".join(f"\n{each}" for each in facts), "dim"))
+
+
 def all_alternatives(summary: Summary) -> list[Table | Group]:
     """A table for each device type; below the last, why each point is not recommended, once."""
     having = {d: c for d, c in summary.recommended.items() if c.alternatives}
@@ -72,7 +89,9 @@ def _alternatives(summary: Summary, device: str, chosen: Recommendation) -> Tabl
     table = new_table(f"{device}: instead of trial {chosen.trial}")
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in objectives(summary):
-        table.add_column(Text(objective.label.replace(" ", "\n", 1)), justify="right", no_wrap=True)
+        table.add_column(
+            objective_heading(summary, objective, objective.label), justify="right", no_wrap=True
+        )
     if any(each.no_worse is not None for each in chosen.alternatives):
         table.add_column("no worse", justify="right", no_wrap=True)
     shown = chosen.alternatives[:_ALTERNATIVES]
@@ -83,22 +102,27 @@ def _alternatives(summary: Summary, device: str, chosen: Recommendation) -> Tabl
                    on_device(own, device, objective.name))
             for objective in objectives(summary)
         ]  # fmt: skip
-        certainty = [] if each.no_worse is None else [_percent(each.no_worse)]
+        asked = summary.decision.confidence if summary.decision else 1.0
+        certainty = [] if each.no_worse is None else [_percent(each.no_worse, asked)]
         table.add_row(_title(summary, each.trial), *cells, *certainty)
     return table
 
 
-def _percent(probability: float) -> str:
-    """In whole per cent, and never as certain."""
-    if 0.005 <= probability <= 0.995:
-        return f"{100 * probability:.0f} %"
-    return "> 99 %" if probability > 0.5 else "< 1 %"
+def _percent(probability: float, asked: float) -> str:
+    """In whole per cent, never as certain, and never as what is asked for where it is less."""
+    if probability < 0.005:
+        return "< 1 %"
+    digits = 0
+    while probability < asked <= round(probability, digits + 2) and digits < MOST_DIGITS:
+        digits += 1
+    return "> 99 %" if probability > 0.995 and not digits else f"{100 * probability:.{digits}f} %"
 
 
 def _price(other: Alternative, objective: Objective, now: Estimate, own: Estimate) -> Text:
     found = other.gains[objective.name]
     if found.within_noise:
-        return Text("within noise", style="dim")
+        same = now.value == own.value
+        return Text("same" if same else "within noise", style="dim")
     style = "green" if found.log > 0 else "red"
     return Text(difference(objective.name, now.value, own.value), style=style)
 
@@ -110,8 +134,9 @@ def files(summary: Summary) -> Table:
     table.add_column("trial", justify="right", no_wrap=True)
     points, devices = filed(summary), timed_on(summary)
     measure = quality(points[0].measures)
-    for heading in ("variant", "size", measure):
-        table.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
+    table.add_column("variant", no_wrap=True)
+    for title in ("size", "\n".join(wrap(label_of(summary, measure).lower(), _DEVICE))):
+        table.add_column(title, justify="right", no_wrap=True)
     for device in devices:
         table.add_column(f"inference\n{in_lines(device)}", justify="right", no_wrap=True)
     chosen = recommended_for(summary)
@@ -138,9 +163,10 @@ def commands(summary: Summary, run: RunInfo) -> list[str]:
     """How to get the recommended files, and any other."""
     export = f"fieldtune export {quote(run.folder)}"
     lines = [
-        f"{export} --device {quote(device)} "
-        f"--out {quote(f'{summary.study}-trial-{each.trial}.tflite')}"
-        for device, each in summary.recommended.items()
+        f"{export} --device {quote(devices[0])} "
+        f"--out {quote(f'{summary.study}-trial-{trial}.tflite')}"
+        + (f"  # for {listed(devices[1:])} too" if devices[1:] else "")
+        for trial, devices in recommended_for(summary).items()
     ]
     return [*lines, f"{export} --device TYPE --trial N --variant NAME --out FILE.tflite"]
 

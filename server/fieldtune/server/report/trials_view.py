@@ -8,7 +8,7 @@ from statistics import median
 from typing import get_args
 
 from fieldtune.server.costs.budget import Account
-from fieldtune.server.report.format import budget_used, counted, figure, label, listed
+from fieldtune.server.report.format import budget_used, counted, figure, listed, phrase
 from fieldtune.server.results.schema import Attempt, Summary
 from fieldtune.server.study.tuner_options import Phase
 
@@ -135,9 +135,7 @@ def why_empty(summary: Summary) -> str:
     """One sentence on what left the front without a point."""
     if not summary.attempts:
         return "No trial has ended yet: the front is empty."
-    limits = [
-        f"{label(name).lower()} ({first})" for name, first, _ in ruled_out_by(summary) if first
-    ]
+    limits = [f"{phrase(name)} ({first})" for name, first, _ in ruled_out_by(summary) if first]
     over = sum(not within_limits(attempt) for attempt in completed(summary))
     failures = Counter(
         a.reason or "no reason given" for a in summary.attempts if a.state == "failed"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.server.outcomes.decision import is_linear, promised
@@ -14,6 +17,8 @@ from fieldtune.server.report.format import (
     label,
     listed,
     of_limit,
+    phrase,
+    whole,
 )
 from fieldtune.server.results.schema import Point, Summary
 from fieldtune.server.study.objectives import COST_MEASURES, Objective
@@ -39,14 +44,62 @@ class ComparedObjective:
             self.objective.name, [now, now if self.default is None else self.default]
         )
 
+    @property
+    def more(self) -> int:
+        """Digits more than usual that figure and default need to differ, where one is better."""
+        if self.default is None or self.better is None:
+            return 0
+        return self.unit.digits_between(self.figure.value, self.default)
+
 
 def objectives(summary: Summary) -> list[Objective]:
     """The study's objectives in the study's order; the metric is labelled by its own name."""
+    return [replace(each, label=label_of(summary, each.name)) for each in summary.objectives]
+
+
+def label_of(summary: Summary, name: str) -> str:
+    """The label of a measure, that of the metric by its own name."""
     own = summary.metric.rpartition(":")[2]  # of a function, without its module
     labels = {"metric": f"Metric ({own})"}
     if summary.metric != "accuracy":
         labels["error"] = f"Error (1 - {own})"
-    return [replace(each, label=labels.get(each.name, each.label)) for each in summary.objectives]
+    return labels.get(name) or label(name)
+
+
+def front_rows(summary: Summary) -> list[tuple[str, Point]]:
+    """The points of the front and the defaults below them, each with its title."""
+    defaults = summary.defaults
+    front = [
+        (str(point.trial), point)
+        for point in summary.front
+        if defaults is None or point.trial != defaults.trial
+    ]
+    return [*front, *([("defaults", defaults)] if defaults else [])]
+
+
+def front_digits(summary: Summary, units: Mapping[str, DisplayUnit]) -> dict[tuple[int, str], int]:
+    """(Trial, objective) -> digits more than usual in the table of the front; 0 where not told.
+
+    A point of the front whose advantage over another one is lost in rounding would seem to be
+    dominated by it.
+    """
+    found: defaultdict[tuple[int, str], int] = defaultdict(int)
+    for one, other in permutations(summary.front, 2):
+        better = {}
+        for goal in summary.objectives:
+            mine, theirs = (point.objectives[goal.name].value for point in (one, other))
+            if goal.sign * mine < goal.sign * theirs:
+                better[goal.name] = units[goal.name].digits_between(mine, theirs)
+        if better and all(better.values()):
+            name = min(better, key=better.__getitem__)
+            for point in (one, other):
+                found[point.trial, name] = max(found[point.trial, name], better[name])
+    return found
+
+
+def how_known_together(summary: Summary) -> str:
+    """How a figure of all objectives together is known: ``simulated, predicted``."""
+    return ", ".join(dict.fromkeys(how_known(summary, each) for each in summary.objectives))
 
 
 def on_device(point: Point, device: str, name: str) -> Estimate:
@@ -148,8 +201,10 @@ def promises(summary: Summary) -> list[tuple[str, str, str, list[str]]]:
             how_known(summary, goal),
             [
                 _percent_of(goal, gain.log),
-                f"± {100 * (gain.noise if is_linear(goal) else math.expm1(gain.noise)):.0f} %",
-                "may be none" if gain.within_noise else _percent_of(goal, gain.counted),
+                f"± {whole(100 * (gain.noise if is_linear(goal) else math.expm1(gain.noise)))}",
+                ("may be none" if gain.log else "none")
+                if gain.within_noise
+                else _percent_of(goal, gain.counted),
             ],
         )
         for device, chosen in summary.recommended.items()
@@ -182,7 +237,7 @@ def nothing_fits(summary: Summary, device: str) -> str:
     slacks = [point.devices[device].slack for point in summary.front if device in point.devices]
     missed = {name for slack in slacks for name, value in slack.items() if value > 0}
     nearest = [
-        f"{label(name).lower()} ({of_limit(min(s[name] for s in slacks if name in s))} of the cap)"
+        f"{phrase(name)} ({of_limit(min(s[name] for s in slacks if name in s))} of the cap)"
         for name in sorted(missed)
     ]
     because = f": at best {listed(nearest)}" if nearest else ""

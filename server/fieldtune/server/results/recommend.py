@@ -30,6 +30,7 @@ from fieldtune.server.study.decision_options import DecisionSection
 from fieldtune.server.study.objectives import MEASURES, Objective
 
 MOST_ALTERNATIVES = 5
+_MOST_DIGITS = 6
 Compared = Mapping[str, Mapping[int, Estimate]]
 """Learned objective -> trial -> the value with which points are compared."""
 
@@ -74,7 +75,9 @@ def recommend(
     behind = [_candidate(each, objectives, device, compared or {}) for each in dominated]
     return Recommendation(
         trial=chosen.candidate.trial,
-        why=_why(decision, own, objectives) + _weighted(objectives, options),
+        why=_why(decision, own, objectives)
+        + _weighted(objectives, options)
+        + _rests_on_one(chosen.candidate, objectives),
         against_defaults=[_beside(each, chosen.candidate, against) for each in objectives]
         if against
         else [],
@@ -179,7 +182,8 @@ def _why_not(rated: Rated, gains: Mapping[str, Gain], options: DecisionSection) 
     if not rated.allowed:
         return (
             "no worse than the defaults on what is learned with probability "
-            f"{_probability(rated.no_worse)} only; {options.confidence:g} is asked for"
+            f"{_probability(rated.no_worse, options.confidence)} only; "
+            f"{options.confidence:g} is asked for"
         )
     if all(each.within_noise for each in gains.values()):
         return "cannot be told from the recommended one"
@@ -238,7 +242,7 @@ def _why(decision: Decision, defaults: Candidate | None, objectives: Sequence[Ob
 
 def _named(objective: Objective) -> str:
     """An objective in a sentence."""
-    return objective.label.lower()
+    return objective.phrase
 
 
 def _weighted(objectives: Sequence[Objective], options: DecisionSection) -> str:
@@ -248,11 +252,20 @@ def _weighted(objectives: Sequence[Objective], options: DecisionSection) -> str:
     return f" (weights: {', '.join(said)})" if said else ""
 
 
-def _probability(found: float | None) -> str:
-    """To two decimals, and never as certain."""
+def _rests_on_one(chosen: Candidate, objectives: Sequence[Objective]) -> str:
+    """That what was learned of it is the luck of a single training, where it is."""
+    once = chosen.runs == 1 and any(each.learned for each in objectives)
+    return "; trained only once" if once else ""
+
+
+def _probability(found: float | None, asked: float = 0.0) -> str:
+    """To two decimals, never as certain, and never as what is asked for where it is less."""
     if found is None or found < 0.005:
         return "below 0.01"
-    return "above 0.99" if found > 0.995 else f"{found:.2f}"
+    digits = 2
+    while found < asked <= round(found, digits) and digits < _MOST_DIGITS:
+        digits += 1
+    return "above 0.99" if found > 0.995 and digits == 2 else f"{found:.{digits}f}"
 
 
 def _listed(names: Sequence[str]) -> str:

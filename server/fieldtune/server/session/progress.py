@@ -16,7 +16,7 @@ from fieldtune.profiles.common.text import printable
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.outcomes.front import RunningFront
 from fieldtune.server.outcomes.trial import Failed, Infeasible, Outcome, Stopped
-from fieldtune.server.report.format import budget_used, counted, figure, label
+from fieldtune.server.report.format import budget_used, counted, figure, phrase
 from fieldtune.server.study.config import StudyConfig
 
 _LONGEST_NAME = 24
@@ -223,4 +223,4 @@ def _shortened(name: str) -> str:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{label(name).lower()} {figure(name, value)}"
+    return f"{phrase(name)} {figure(name, value)}"

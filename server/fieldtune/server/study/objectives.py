@@ -37,6 +37,11 @@ class Objective:
     of_device: bool = True
 
     @property
+    def phrase(self) -> str:
+        """The label within a sentence: ``training energy``, ``macro F1``, ``AUC``."""
+        return self.label if self.label[:2].isupper() else self.label[:1].lower() + self.label[1:]
+
+    @property
     def maximised(self) -> bool:
         """Whether more is better."""
         return self.direction == "maximize"

@@ -42,6 +42,22 @@ def test_the_table_drawn_after_a_change_is_the_one_that_was_written(page: Page) 
     assert text() == before
 
 
+def test_a_price_says_how_each_figure_is_known_and_agrees_with_the_rule(
+    page: Page, summary: Summary
+) -> None:
+    """What counts as within noise is said so, and anything else has its difference."""
+    device = "raspberry-pi-5"
+    card = page.locator(f".card[data-device='{device}']")
+    rows = page.locator(".choice", has=card).locator(".others label")
+    for other in summary.recommended[device].alternatives:
+        row = rows.filter(has=page.locator(f"input[value='{other.trial}']"))
+        prices = row.locator(".whole").all_inner_texts()
+        sure = {name for name, gain in other.gains.items() if not gain.within_noise}
+        assert len(prices) == len(sure)
+        assert all(text.endswith(("simulated", "predicted")) for text in prices)
+        assert "trained" in row.inner_text()
+
+
 def slid(page: Page, name: str, value: float) -> None:
     """Move a slider."""
     page.locator(f"#{name}").evaluate(

@@ -27,6 +27,7 @@ def test_each_axis_and_each_figure_says_how_it_is_known(page: Page) -> None:
         "#clients-plot": {"simulated"},
         "#learning-plot": {"simulated"},
         "#slices-plot": {"simulated"},
+        "#attainment-plot": {"simulated, predicted"},
     }.items():
         page.locator(place).scroll_into_view_if_needed()
         expect(page.locator(f"{place} .kind").first).to_be_attached()
@@ -47,16 +48,22 @@ def test_figures_are_written_as_in_the_terminal(browser: Browser, summary: Summa
     script = (
         "([text, data, names, values]) => new Function('data', 'names', 'values', text + "
         "'; return [values.map((v) => number(v)), values.map(setting), "
-        "values.map((v) => change(v, 0.7)), names.map((n) => values.map((v) => withUnit(n, v)))]')"
+        "values.map((v) => change(v, 0.7)), names.map((n) => values.map((v) => withUnit(n, v))), "
+        "values.map(whole), [0, 1, 2, 3, 4].map((d) => values.map((v) => number(v, d > 1, d)))]')"
         "(data, names, values)"
     )
     measures = {"measures": page_data(summary, None)["measures"]}
     text = (ASSETS / "js/format.js").read_text()
     page = browser.new_page()
-    numbers, settings, changes, figures = page.evaluate(script, [text, measures, names, values])
+    numbers, settings, changes, figures, percent, digits = page.evaluate(
+        script, [text, measures, names, values]
+    )
     page.close()
     assert numbers == [format.number(value) for value in values]
     assert changes == [format.change(value, 0.7) for value in values]
+    assert percent == [format.whole(value) for value in values]
+    for more, written in enumerate(digits):
+        assert written == [format.number(v, percent=more > 1, more=more) for v in values]
     whole = [int(value) if value.is_integer() else value for value in values]
     assert settings == [format.setting(value) for value in whole]
     for name, written in zip(names, figures, strict=True):

@@ -6,8 +6,8 @@ function drawAttainment() {
   if (!steps.length) return;
   const last = steps.at(-1), top = Math.max(0.01, ...[...steps, ...random].map(({ share }) => share));
   const { layer, x, y, root } = frame(place, {
-    height: 320, label: `Attained share of the objectives' box: ${(100 * last.share).toFixed(1)} % after ${counted(data.trials.length, "trial")}`,
-    xTitle: data.attainment_by[by], yTitle: "share dominated (%)",
+    height: 340, label: `Attained share of the objectives' box: ${(100 * last.share).toFixed(1)} % after ${counted(data.trials.length, "trial")}`,
+    xTitle: data.attainment_by[by], yTitle: ["share dominated (%)", data.kinds.together],
     scales: ({ left, right, top: upper, bottom }) => ({
       x: scale({ low: 0, high: last.x || 1, whole: by === "trial", from: left, to: right, count: 7 }),
       y: scale({ low: 0, high: 100 * top * 1.06, from: bottom, to: upper }) }),

@@ -11,7 +11,7 @@ function drawClients() {
   if (!rows.length) return place.replaceChildren(html("p", { class: "hint" }, "The errors of single clients are known of recommended trials and of the defaults, whose files were measured."));
   const high = Math.max(...rows.flatMap(({ errors }) => errors), 0.01), tall = 46;
   const { layer, x, box } = frame(place, {
-    height: 60 + rows.length * tall, label: "Error of each client, by device type", xTitle: ["error of a client (%)", data.kinds.learned], yTitle: "",
+    height: 60 + rows.length * tall, label: "Error of each client, by device type", xTitle: [`${phraseOf("error")} of a client (%)`, data.kinds.learned], yTitle: "",
     margin: { left: place.clientWidth < 500 ? 150 : 190 },
     scales: ({ left, right, top, bottom }) => ({ x: scale({ low: 0, high: 100 * high, from: left + 6, to: right - 8, count: 7 }),
       y: Object.assign(() => (top + bottom) / 2, { ticks: [] }) }),
@@ -36,8 +36,9 @@ function drawClients() {
   });
   fill("clients-worst", rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.device),
     html("td", { class: "text" }, row.kind === "chosen" ? `trial ${row.trial}` : "defaults"), html("td", {}, row.errors.length),
-    html("td", {}, percent(row.errors[Math.floor(row.errors.length / 2)])), html("td", {}, percent(worstTenth(row.errors))), html("td", {}, percent(row.errors.at(-1))))));
+    html("td", {}, percent(median(row.errors))), html("td", {}, percent(worstTenth(row.errors))), html("td", {}, percent(row.errors.at(-1))))));
 }
+const median = (sorted) => (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.ceil((sorted.length - 1) / 2)]) / 2;
 function worstTenth(errors) {
   const count = Math.ceil(errors.length / 10), worst = errors.slice(-count);
   return worst.reduce((a, b) => a + b, 0) / count;

@@ -28,7 +28,8 @@ function drawFronts() {
   picture.root.addEventListener("pointermove", (event) => {
     const found = nearest(marks, pointer(event, picture.root), 12);
     label(place, found?.x, found?.y, found && [`${found.name}, trial ${found.point.trial}`, ...goals.map((name) =>
-      `${labelOf(name)}: ${withUnit(name, found.point.objectives[name][0])} (${ends(name, found.point.objectives[name])})`)]);
+      [`${labelOf(name)}: ${withUnit(name, found.point.objectives[name][0])}`, ends(name, found.point.objectives[name])]
+        .filter(Boolean).join(", "))]);
   });
   picture.root.addEventListener("pointerleave", () => label(place, 0, 0, null));
 }
@@ -50,7 +51,7 @@ function drawAttained() {
   if (!lines.some((line) => line.length)) return;
   const most = Math.max(...lines.flat().map(([x]) => x)), top = Math.max(0.01, ...lines.flat().map(([, share]) => share));
   const { layer, x, y } = frame(place, {
-    height: 320, label: "Attained share of the objectives' box, a line a run", xTitle: data.attainment_by[by], yTitle: "share dominated (%)",
+    height: 340, label: "Attained share of the objectives' box, a line a run", xTitle: data.attainment_by[by], yTitle: ["share dominated (%)", data.kinds.together],
     scales: ({ left, right, top: upper, bottom }) => ({ x: scale({ low: 0, high: most || 1, whole: by === "trial", from: left, to: right, count: 7 }),
       y: scale({ low: 0, high: 100 * top * 1.06, from: bottom, to: upper }) }),
   });

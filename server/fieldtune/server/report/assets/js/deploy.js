@@ -65,32 +65,39 @@ function showTable() {
 // What else there is for a device type: the recommendation, and others with their price against it.
 function choicesOf(device) {
   const first = data.recommended[device];
-  return [{ trial: first.trial, text: "recommended" }, ...first.alternatives.map((other) => ({
-    trial: other.trial, text: priceOf(other.trial, first.trial, device), note: other.why_not }))];
+  const trained = (trial) => `trained ${byTrial.get(trial).runs}×`;
+  return [{ trial: first.trial, text: "recommended", note: trained(first.trial) }, ...first.alternatives.map((other) => ({
+    trial: other.trial, text: priceOf(other.trial, first.trial, device), note: `${trained(other.trial)}; ${other.why_not}` }))];
 }
 // What a trial gains over another one, for what, and what is within the noise.
 function priceOf(trial, from, device) {
-  const gains = trial === data.recommended[device].trial ? {}
-    : data.recommended[device].alternatives.find((other) => other.trial === trial && from === data.recommended[device].trial)?.gains ?? {};
   const better = [], worse = [], level = [];
   for (const name of goals) {
     const [now, before] = [trial, from].map((each) => valueOf(byTrial.get(each), name, device)[0]);
-    if (withUnit(name, now, [before]) === withUnit(name, before)) continue;
-    if (gains[name]?.within_noise) level.push(labelOf(name).toLowerCase());
-    else (data.measures[name].maximised === now > before ? better : worse).push(difference(name, now, before));
+    if (now === before) continue;
+    if (!cannotTell(name, trial, from, device))
+      (data.measures[name].maximised === now > before ? better : worse).push(html("span", { class: "whole" }, difference(name, now, before), badge(kindOf(name))));
+    else if (withUnit(name, now, [before]) !== withUnit(name, before)) level.push(phraseOf(name));
   }
-  const price = [better, worse].filter((part) => part.length).map(listed).join(" for ");
-  return [price, level.length ? `${listed(level)} within the noise` : ""].filter(Boolean).join("; ") || "no difference";
+  const all = (figures) => figures.map((each, i) => [i === 0 ? "" : i === figures.length - 1 ? " and " : ", ", each]);
+  const price = [better, worse].filter((part) => part.length).map((part, i) => [i ? " for " : "", all(part)]);
+  return [price, level.length ? ` (${listed(level)} within the noise)` : price.length ? "" : "no difference"];
 }
-// Whether a trial cannot be told from the defaults in an objective: almost nothing of its gain counts.
-function withinNoise(name, trial, device) {
-  const { standings, dominated, no_worse } = data.recommended[device];
-  const found = [...standings, ...dominated].find((each) => each.trial === trial);
-  if (!found || no_worse === null || data.defaults === null) return false;
-  const [now, before] = [trial, data.defaults].map((each) => valueOf(byTrial.get(each), name, device)[0]);
-  const { share, maximised } = data.measures[name];
-  const log = Math.abs(!maximised ? Math.log(before / now) : share ? Math.log((1 - before) / (1 - now)) : (now - before) / (Math.abs(before) || 1));
-  return Math.abs(found.counted[name]) < 0.002 * log;
+// The log gain of a value over another one; of measures without a natural zero, as a share of the other one.
+function logGain(name, now, before) {
+  const { learned, share, maximised } = data.measures[name];
+  if (maximised && !share) return (now - before) / (Math.abs(before) || 1);
+  const line = (value) => Math.log(Math.max(maximised ? 1 - value : value, share && learned ? 1e-4 : 1e-12));
+  return line(before) - line(now);
+}
+// Whether an objective of two trials may be the same on a device type, by what each is unsure of.
+function cannotTell(name, trial, from, device) {
+  const { standings, dominated } = data.recommended[device], { share, maximised } = data.measures[name];
+  const [mine, theirs] = [trial, from].map((each) => [...standings, ...dominated].find((standing) => standing.trial === each)?.unsure?.[name]);
+  if (!mine || !theirs || trial === from) return false;
+  const [now, before] = [trial, from].map((each) => valueOf(byTrial.get(each), name, device)[0]);
+  const unit = maximised && !share ? Math.abs(before) || 1 : 1;
+  return Math.abs(logGain(name, now, before)) <= noiseBetween(mine, theirs) / unit;
 }
 
 function card(device) {
@@ -128,14 +135,15 @@ function cardRow(name, point, base, device) {
   const of = (which) => (goals.includes(name) ? valueOf(which, name, device) : measured(which, device, name));
   const value = of(point), before = base && of(base), sign = data.measures[name].maximised ? -1 : 1;
   const among = before ? [value[0], before[0]] : [value[0]];
-  const cells = [html("td", {}, html("b", {}, withUnit(name, value[0], among)), html("small", {}, ends(name, value, among)))];
+  const noise = before && goals.includes(name) && value[0] !== before[0] && cannotTell(name, point.trial, base.trial, device);
+  const more = before && goals.includes(name) && !noise ? digitsBetween(name, among) : 0;
+  const cells = [html("td", {}, html("b", {}, withUnit(name, value[0], among, more)), html("small", {}, ends(name, value, among)))];
   if (before) {
-    const noise = goals.includes(name) && withinNoise(name, point.trial, device);
-    const level = noise || withUnit(name, value[0], among) === withUnit(name, before[0], among);
+    const level = noise || value[0] === before[0];
     const word = level || !goals.includes(name) ? "same" : sign * value[0] < sign * before[0] ? "better" : "worse";
     const text = noise ? "within noise" : level ? "same" : `${change(value[0], before[0]) || word}`;
-    cells.push(html("td", {}, withUnit(name, before[0], among)), html("td", {},
-      html("span", { class: `delta ${word}`, title: !goals.includes(name) ? "no objective: its noise is not known" : level ? "within the noise" : `${word} than the defaults` }, text)));
+    cells.push(html("td", {}, withUnit(name, before[0], among, more)), html("td", {},
+      html("span", { class: `delta ${word}`, title: !goals.includes(name) ? "no objective: its noise is not known" : level ? text : `${word} than the defaults` }, text)));
   } else if (base) cells.push(html("td"), html("td"));
   return html("tr", {}, html("th", { scope: "row" }, labelOfWhose(point, name, device), badge(kindOf(name))), cells);
 }
@@ -146,7 +154,7 @@ function limitBars(slack) {
     html("div", { class: "limits" }, sorted.map(([name, value]) => {
       const used = 100 * (1 + value);
       return [html("span", {}, labelOf(name)), html("i", { class: value > 0 ? "over" : null, style: `--used:${Math.min(100, Math.max(0, used)).toFixed(1)}%` }),
-        html("output", {}, used >= 1 || used <= 0 ? `${round(used, 0)} %` : "< 1 %")];
+        html("output", {}, used >= 1 || used <= 0 ? whole(used) : "< 1 %")];
     })));
 }
 

@@ -16,24 +16,27 @@ function round(value, decimals) {
 }
 const exponentOf = (value) => Math.floor(Math.log10(Math.abs(value)) + 1e-12);
 const digitsOf = (value) => (Math.abs(value) / 10 ** exponentOf(value) < 2 - 1e-9 ? 3 : 2);
-function significant(value) {
-  const decimals = digitsOf(value) - 1 - exponentOf(value);
+function significant(value, more = 0) {
+  const decimals = digitsOf(value) + more - 1 - exponentOf(value);
   return decimals >= 0 ? round(value, decimals) : Math.round(value / 10 ** -decimals) * 10 ** -decimals;
 }
-function number(value, percent = false) {
+// With `more` digits than usual.
+function number(value, percent = false, more = 0) {
   if (Number.isNaN(value)) return "?";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   if (value === 0) return "0";
-  let rounded = significant(value), decimals = Math.max(0, digitsOf(rounded) - 1 - exponentOf(rounded));
-  if (percent && Math.abs(value) >= 1) [rounded, decimals] = [round(value, 1), 1];
+  let rounded = significant(value, more), decimals = Math.max(0, digitsOf(rounded) + more - 1 - exponentOf(rounded));
+  if (percent && Math.abs(value) >= 1) [rounded, decimals] = [round(value, 1 + more), 1 + more];
   else if (Math.abs(rounded) >= 1e6 || Math.abs(rounded) < 1e-4)
-    return rounded.toExponential(digitsOf(rounded) - 1).replace(/e([+-])(\d)$/, "e$10$2").replaceAll("-", "−");
+    return rounded.toExponential(digitsOf(rounded) + more - 1).replace(/e([+-])(\d)$/, "e$10$2").replaceAll("-", "−");
   return rounded.toFixed(decimals).replaceAll("-", "−");
 }
 
 // Pictures and columns have one unit a measure; a figure that stands alone has the unit that suits its size.
 const unitOf = (name) => data.measures[name].unit;
 const labelOf = (name) => data.measures[name]?.label ?? name;
+// The label within a sentence: an abbreviation keeps its capitals.
+const phraseOf = (name) => (/^[A-Z]{2}/.test(labelOf(name)) ? labelOf(name) : labelOf(name).charAt(0).toLowerCase() + labelOf(name).slice(1));
 const inUnit = (name, value) => value * data.measures[name].factor;
 // How a measure's figures are known: predicted, simulated or measured.
 const kindOf = (name) => data.measures[name]?.known;
@@ -48,9 +51,16 @@ function unitFor(name, values) {
   return { unit: text, factor: toBase / size };
 }
 // `among` are the figures that share the unit, else the figure alone.
-function withUnit(name, value, among = [value]) {
+function withUnit(name, value, among = [value], more = 0) {
   const { unit, factor } = unitFor(name, among);
-  return `${number(value * factor, unit === "%")} ${unit}`.trimEnd();
+  return `${number(value * factor, unit === "%", more)} ${unit}`.trimEnd();
+}
+// How many digits more than usual tell different figures apart, at most four.
+function digitsBetween(name, values, among = values) {
+  const different = new Set(values).size;
+  let more = 0;
+  while (more < 4 && new Set(values.map((value) => withUnit(name, value, among, more))).size < different) more++;
+  return more;
 }
 function ends(name, [value, low, high], among = [value]) {
   const { unit, factor } = unitFor(name, among);
@@ -59,16 +69,25 @@ function ends(name, [value, low, high], among = [value]) {
 
 // By how much a figure differs from another one: in points for a share, else in its unit.
 function difference(name, value, from) {
-  const by = value - from, sign = by > 0 ? "+" : by < 0 ? "−" : "±", label = labelOf(name).toLowerCase();
+  const by = value - from, sign = by > 0 ? "+" : by < 0 ? "−" : "±", label = phraseOf(name);
   const { unit, factor } = unitFor(name, [by]), size = number(Math.abs(by) * factor, unit === "%");
-  if (unit === "%") return `${sign}${size} ${size === "1" ? "point" : "points"} of ${label}`;
+  if (unit === "%") return `${sign}${size} points of ${label}`;
   return `${sign}${size} ${unit}`.trimEnd() + ` of ${label}`;
 }
 function change(value, before) {
   if (before === 0 || !Number.isFinite(value / before)) return "";
-  const percent = 100 * (value / before - 1), size = Math.abs(percent);
-  const sign = percent > 0 ? "+" : percent < 0 ? "−" : "±";
-  return `${sign}${size >= 1 || size === 0 ? round(size, 0).toFixed(0) : Number(size.toPrecision(1))} %`;
+  const percent = 100 * (value / before - 1);
+  return (percent > 0 ? "+" : percent < 0 ? "−" : "±") + whole(Math.abs(percent));
+}
+// Per cent without decimals, unless that would be 0 or 100 for what is not.
+function whole(percent) {
+  if (percent > 0 && percent < 1) {
+    const short = round(percent, -exponentOf(percent));
+    return `${short < 1e-4 ? short.toExponential().replace(/e-(\d)$/, "e-0$1") : short} %`;
+  }
+  let digits = 0;
+  while (percent !== 100 && round(percent, digits) === 100 && digits < 4) digits++;
+  return `${round(percent, digits).toFixed(digits)} %`;
 }
 function setting(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";

@@ -14,7 +14,7 @@ function showMarks([first, ...same]) {
   const place = [(first.x / tradeoffView.box.width) * tradeoff.clientWidth, first.y];
   if (first.trial) {
     const { number: trial, objectives, configuration } = first.trial;
-    return label(tradeoff, ...place, [`Trial ${trial}`, ...goals.map((name) => `${labelOf(name)}: ${withUnit(name, objectives[name])}`),
+    return label(tradeoff, ...place, [`Trial ${trial}`, ...goals.map((name) => `${labelOf(name)}: ${withUnit(name, objectives[name])}, ${kindOf(name)}`),
       ...configurationLines(configuration)]);
   }
   return label(tradeoff, ...place, [...describe(first), ...configurationLines(first.point.configuration),
@@ -69,8 +69,11 @@ function pin(trial) {
 
 // The pinned points side by side: objectives, costs on each device type, configuration.
 function pinnedRows(chosen) {
-  const cell = (name, value) => [withUnit(name, value[0]), ends(name, value)];
-  const rows = goals.map((name) => [`${labelOf(name)}, fleet`, chosen.map((point) => cell(name, point.objectives[name])), kindOf(name)]);
+  const cell = (name, value, more = 0) => [withUnit(name, value[0], [value[0]], more), ends(name, value)];
+  const rows = goals.map((name) => {
+    const more = digitsBetween(name, chosen.map((point) => point.objectives[name][0]));
+    return [`${labelOf(name)}, fleet`, chosen.map((point) => cell(name, point.objectives[name], more)), kindOf(name)];
+  });
   rows.push(["trained", chosen.map((point) => [`${point.runs}×`, ""])]);
   for (const { name: device } of data.devices)
     for (const name of data.costs)

@@ -178,7 +178,7 @@ function describe({ point, seen }) {
   if (seen) lines.push(`costs of ${seen}`);
   for (const name of goals) {
     const value = valueOf(point, name, seen), range = ends(name, value);
-    lines.push(`${labelOf(name)}: ${withUnit(name, value[0])}${range ? ` (${range})` : ""}`);
+    lines.push(`${labelOf(name)}: ${withUnit(name, value[0])}${range ? ` (${range})` : ""}, ${kindOf(name)}`);
   }
   lines.push(`trained ${point.runs}×`);
   return lines;
