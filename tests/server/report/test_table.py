@@ -15,7 +15,7 @@ from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import RunInfo, progress
 from fieldtune.server.report.table import print_summary
 from fieldtune.server.report.table_parts import objective_heading
-from fieldtune.server.report.view import front_rows, on_device
+from fieldtune.server.report.view import front_rows, in_one_line, on_device
 from fieldtune.server.results.schema import Reported, Summary
 from fieldtune.server.results.stored_choices import Against, GainOf
 from fieldtune.server.study.objectives import MEASURES
@@ -209,6 +209,14 @@ def test_a_file_for_several_device_types_has_one_command(summary: Summary) -> No
     name = f"{summary.study}-trial-{chosen.trial}.tflite"
     (line,) = [each for each in text.splitlines() if f"--out {name}" in each]
     assert line.endswith("# for raspberry-pi-5 and raspberry-pi-zero-2w too")
+
+
+def test_defaults_that_are_recommended_are_called_so(make_summary: MakeSummary) -> None:
+    summary = make_summary(attempts=1)
+    assert in_one_line(summary) == (
+        "Trial 0 (the defaults) is the choice for every device type of this fleet."
+    )
+    assert "choice" not in in_one_line(summary.model_copy(update={"recommended": {}}))
 
 
 def test_prices_say_how_they_are_known(summary: Summary) -> None:

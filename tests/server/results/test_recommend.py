@@ -84,7 +84,11 @@ def recommended(*points: Point, defaults: Point | None = DEFAULTS) -> Recommenda
             0,
             "these are the study's defaults: no point that predicts as well is worth more",
         ),
-        ([point(1, 0.1, 0.1, fitting=0)], 0, "these are the study's defaults: nothing else fits"),
+        (
+            [point(1, 0.1, 0.1, fitting=0)],
+            0,
+            "these are the study's defaults: the front has no other point that fits",
+        ),
     ],
 )
 def test_the_reason_is_said_in_words(points: list[Point], trial: int, why: str) -> None:

@@ -18,6 +18,7 @@ from fieldtune.server.report.view import (
     filed,
     how_known,
     label_of,
+    named,
     objectives,
     on_device,
     recommended_for,
@@ -86,7 +87,7 @@ def all_alternatives(summary: Summary) -> list[Table | Group]:
 
 def _alternatives(summary: Summary, device: str, chosen: Recommendation) -> Table:
     """Other points for a device type, each with its price against the recommended one."""
-    table = new_table(f"{device}: instead of trial {chosen.trial}")
+    table = new_table(f"{device}: instead of {named(summary, chosen.trial)}")
     table.add_column("trial", justify="right", no_wrap=True)
     for objective in objectives(summary):
         table.add_column(

@@ -135,9 +135,18 @@ def in_one_line(summary: Summary) -> str:
     """Which point goes where."""
     chosen = recommended_for(summary)
     if len(chosen) == 1 and len(summary.recommended) == len(summary.devices) > 1:
-        return f"Trial {next(iter(chosen))} is the choice for every device type of this fleet."
-    each = [f"trial {trial} for {listed(devices)}" for trial, devices in chosen.items()]
-    return f"{'; '.join(each)}.".replace("trial", "Trial", 1) if each else ""
+        (trial,) = chosen
+        text = f"{named(summary, trial)} is the choice for every device type of this fleet"
+    else:
+        each = [f"{named(summary, n)} for {listed(devices)}" for n, devices in chosen.items()]
+        text = "; ".join(each)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def named(summary: Summary, trial: int) -> str:
+    """A trial in a sentence."""
+    is_own = summary.defaults is not None and summary.defaults.trial == trial
+    return f"trial {trial} (the defaults)" if is_own else f"trial {trial}"
 
 
 def costs_of(point: Point) -> list[str]:

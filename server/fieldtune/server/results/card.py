@@ -207,7 +207,7 @@ def _costs(point: Point) -> str:
             for name, cost in seen.costs.items()
             if cost is not None and name in MEASURES
         )
-        used = ", ".join(f"{name} {100 * (1 + slack):.0f} %" for name, slack in seen.slack.items())
+        used = ", ".join(f"{name} {100 * (1 + slack):.3g} %" for name, slack in seen.slack.items())
         rows.append((device, costs, used or "-"))
     return "Predicted from the device's profile, with 90 % intervals.\n\n" + _table(
         ("device type", "costs", "used of limits"), rows

@@ -208,7 +208,7 @@ def _why(decision: Decision, defaults: Candidate | None, objectives: Sequence[Ob
     allowed = sum(each.allowed for each in rest)
     if chosen.candidate.trial == defaults.trial:
         if not rest:
-            return "these are the study's defaults: nothing else fits"
+            return "these are the study's defaults: the front has no other point that fits"
         if not allowed:
             return (
                 "these are the study's defaults: for no other point is it certain enough that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_sliders_choose_what_the_rule_chooses_with_the_lines_that_they_print(
                 assert chosen(page) == as_before
             seen |= {*found.values()}
     assert seen & dominated or coverage < 0.9
+
+
+def test_what_the_sliders_choose_has_its_price(page: Page, summary: Summary) -> None:
+    before = chosen(page)
+    slid(page, "weight-error", 4)
+    slid(page, "weight-energy_j", 0)
+    now = chosen(page)
+    device = next(name for name in now if now[name] != before[name])
+    line = page.locator("#priorities-outcome li", has_text=device)
+    price = r"[+−][0-9.]+ (points of error simulated|\S+ of .* predicted)"  # noqa: RUF001
+    expect(line).to_have_text(
+        re.compile(f"{device}: trial {now[device]} instead of {before[device]}: {price}")
+    )
 
 
 def test_the_keyboard_moves_a_slider_and_the_choice_follows(page: Page) -> None:

@@ -76,7 +76,7 @@ function priceOf(trial, from, device) {
     const [now, before] = [trial, from].map((each) => valueOf(byTrial.get(each), name, device)[0]);
     if (now === before) continue;
     if (!cannotTell(name, trial, from, device))
-      (data.measures[name].maximised === now > before ? better : worse).push(html("span", { class: "whole" }, difference(name, now, before), badge(kindOf(name))));
+      (data.measures[name].maximised === now > before ? better : worse).push(html("span", { class: "whole" }, difference(name, now, before), " ", badge(kindOf(name))));
     else if (withUnit(name, now, [before]) !== withUnit(name, before)) level.push(phraseOf(name));
   }
   const all = (figures) => figures.map((each, i) => [i === 0 ? "" : i === figures.length - 1 ? " and " : ", ", each]);

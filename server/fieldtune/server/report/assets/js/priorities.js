@@ -75,7 +75,7 @@ function showOutcome() {
     const order = ranked(name, fitting), [first, second] = order, usual = data.recommended[name].trial;
     if (!first) return html("li", {}, html("b", {}, name), `: no stored trial keeps these limits; trial ${usual} stays`);
     const same = first.trial === usual ? ", as recommended" : [` instead of ${usual}: `, priceOf(first.trial, usual, name)];
-    return html("li", {}, html("b", {}, name), `: trial ${first.trial}${same}`,
+    return html("li", {}, html("b", {}, name), `: trial ${first.trial}`, same,
       first.against || data.defaults === null ? null : "; the best compromise, as nothing that fits is surely as good as the defaults",
       second ? html("small", {}, `${counted(order.length, "trial")} left, trial ${second.trial} next`) : null);
   }));
