@@ -74,3 +74,27 @@ def test_random_configurations_are_drawn_from_what_the_trials_taught() -> None:
     errors = {width: [e for e, cost in fitting if cost == width] for width in range(1, 7)}
     means = [sum(each) / len(each) for each in errors.values()]
     assert means == pytest.approx([0.5 / width + 0.1 / 12 for width in errors], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        Space(model=SPACE.model, client={"rate": Parameter(low=0.0, high=0.4)}),
+        Space(model=SPACE.model, client={"rate": Parameter(choices=(0.25,))}),
+        Space(model={"width": Parameter(choices=(1, 2, 4))}, client=SPACE.client),
+        Space(
+            model={"width": Parameter(choices=(1, 2, 4))},
+            client={"rate": Parameter(choices=(0.25,))},
+        ),
+    ],
+)
+def test_trials_from_before_the_space_became_narrower_are_learned_from(narrowed: Space) -> None:
+    goals = [MEASURES["error"], MEASURES["inference_ms"]]
+    tried = outcomes([1, 2, 3, 3, 1, 2, 3, 6, 2, 5])
+    draws = random_draws(narrowed, goals, tried, known, seed=0, count=50)
+    widths = narrowed.parameters()["width"].choices or ()
+    assert {draw[1] for draw in draws if draw} <= set(widths)
+    wanted = prospects(narrowed, goals, tried, known, seed=0, most=8)
+    for each in wanted:
+        for name, value in each.configuration.flat().items():
+            assert narrowed.parameters()[name].contains(value)

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from fieldtune.server.bo.known import Formulas
 from fieldtune.server.bo.sampler import GreySampler
 from fieldtune.server.outcomes.trial import Completed
 from fieldtune.server.study.objectives import Objective
-from fieldtune.server.study.space import Configuration, Space
+from fieldtune.server.study.space import Configuration, Space, Value
 from fieldtune.server.tuner.optuna_terms import distribution
 
 SETTLED = 0.01
@@ -28,6 +34,22 @@ class Prospect:
     """As a share of the present hypervolume; infinite where there is no front yet."""
 
 
+def _with(searched: BaseDistribution, tried: Sequence[Value]) -> BaseDistribution:
+    """The distribution, widened to values that were tried before the space became narrower."""
+    if isinstance(searched, CategoricalDistribution):
+        # Not by ==, for which 1, 1.0 and True are the same choice.
+        known = {repr(choice) for choice in searched.choices}
+        others = {repr(value): value for value in tried if repr(value) not in known}
+        return CategoricalDistribution([*searched.choices, *others.values()])
+    if isinstance(searched, IntDistribution | FloatDistribution):
+        ends = [float(value) for value in tried]
+        low, high = min(searched.low, *ends), max(searched.high, *ends)
+        if isinstance(searched, FloatDistribution):
+            return FloatDistribution(low, high, log=searched.log)
+        return IntDistribution(int(low), int(high), log=searched.log, step=searched.step)
+    raise TypeError(f"a parameter of the kind {type(searched).__name__} is not known")
+
+
 def _sampled(
     space: Space,
     objectives: Sequence[Objective],
@@ -39,19 +61,26 @@ def _sampled(
 
     Not the study's own: its costs may be those of another device.
     """
-    distributions = {name: distribution(each) for name, each in space.parameters().items()}
+    tried = [outcome.proposal.configuration.flat() for outcome in outcomes]
+    searched = {name: distribution(each) for name, each in space.parameters().items()}
+    distributions = {
+        name: _with(each, [values[name] for values in tried]) for name, each in searched.items()
+    }
+    narrower = {n: each for n, each in searched.items() if each != distributions[n]}
     # Limits are those of forecasts, so that none needs a margin.
-    sampler = GreySampler(known=formulas, seed=seed, margin=None, space=distributions)
+    sampler = GreySampler(
+        known=formulas, seed=seed, margin=None, space=distributions, within=narrower
+    )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     minimize, maximize = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
     directions = [minimize if each.sign > 0 else maximize for each in objectives]
     study = optuna.create_study(
         storage=optuna.storages.InMemoryStorage(), sampler=sampler, directions=directions
     )
-    for outcome in outcomes:
+    for outcome, values in zip(outcomes, tried, strict=True):
         study.add_trial(
             optuna.trial.create_trial(
-                params=outcome.proposal.configuration.flat(),
+                params=values,
                 distributions=distributions,
                 values=[outcome.objectives[each.name] for each in objectives],
             )
