@@ -287,3 +287,26 @@ def test_a_folder_from_before_there_were_certificates_lets_its_devices_in(
     assert "ssl_verify_client optional;" in text
     required = Settings(hosts=("x",), client_certificates="required")
     assert "ssl_verify_client on;" in nginx_configuration(folder.path, required)
+
+
+def test_who_waits_for_a_pass_over_the_devices_says_so(folder: CoordinatorFolder) -> None:
+    passing, said, notes = threading.Event(), threading.Event(), list[str]()
+
+    def one_pass() -> None:
+        with CoordinatorFolder(folder.path).in_use(briefly=True):
+            passing.set()
+            said.wait()
+
+    def note(sentence: str) -> None:
+        notes.append(sentence)
+        said.set()  # which ends the pass
+
+    watch = threading.Thread(target=one_pass, daemon=True)
+    watch.start()
+    passing.wait()
+    with folder.in_use(notes=note):
+        pass
+    watch.join()
+    with folder.in_use(notes=note):
+        pass
+    assert notes == ["Waiting for 'fieldtune coordinator watch', which asks the devices now"]

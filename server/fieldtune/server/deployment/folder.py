@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import secrets
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -233,10 +233,16 @@ class CoordinatorFolder:
             return None
 
     @contextmanager
-    def in_use(self, *, briefly: bool = False) -> Iterator[None]:
+    def in_use(
+        self, *, briefly: bool = False, notes: Callable[[str], None] = lambda _: None
+    ) -> Iterator[None]:
         """Lock the fleet for one study: concurrent studies would distort what devices measure.
 
         Who uses it briefly is waited for, and so takes the devices from nobody.
+
+        Args:
+            briefly: for one pass over the devices.
+            notes: prints a sentence where another's pass is waited for.
 
         Raises:
             DeploymentError: another study runs on it.
@@ -245,7 +251,11 @@ class CoordinatorFolder:
             f"Another study or deployment uses the devices of {self.path}: wait for it, or stop it"
         )
         with ExitStack() as brief:
-            brief.enter_context(self._lock("brief"))
+            try:
+                brief.enter_context(self._lock("brief", refusal))
+            except DeploymentError:
+                notes("Waiting for 'fieldtune coordinator watch', which asks the devices now")
+                brief.enter_context(self._lock("brief"))
             with self._lock("study", refusal):
                 if not briefly:
                     brief.close()

@@ -73,7 +73,7 @@ def tune_on_devices(
         from fieldtune.server.devices.superlink_run import SuperLinkRun
 
         os.environ.update(ENVIRONMENT)
-        with coordinator_folder.in_use():
+        with coordinator_folder.in_use(notes=note):
             coordinator_folder.note_run(folder.path)
             fleet = DeviceFleet(
                 lambda: SuperLinkRun(coordinator_folder, note, waiting),

@@ -22,7 +22,8 @@ from fieldtune.server.deployment.folder import CoordinatorFolder
 from fieldtune.server.deployment.superlink_control import start_hint, start_run
 from fieldtune.server.devices.reply_limits import check_size
 
-_GIVE_UP_S = 900.0
+GIVE_UP_S = 900.0
+"""How long a study waits for SuperLink."""
 _UNREPORTED_S = 2.0
 """Shorter interruptions are not reported: idle connections are often closed and reopened."""
 _TEMPORARY = (500, 502, 503, 504)
@@ -30,16 +31,17 @@ _TEMPORARY = (500, 502, 503, 504)
 
 
 class Reconnecting:
-    """Retries calls while SuperLink is unreachable, and reports that."""
+    """Retries calls while SuperLink is unreachable, ``patience_s`` at most, and reports that."""
 
     def __init__(
         self,
         folder: CoordinatorFolder,
         notes: Callable[[str], None],
         waiting: Callable[[str], None],
+        patience_s: float = GIVE_UP_S,
     ) -> None:
         self._folder, self._notes, self._waiting = folder, notes, waiting
-        self._most_s = _GIVE_UP_S
+        self._most_s = patience_s
         self._since: float | None = None
         self._said = False
         self.outages = 0
@@ -67,6 +69,8 @@ class Reconnecting:
         elif self._said and away_s < self._most_s:
             self._waiting(f"waiting for SuperLink ({self._most_s - away_s:.0f} s more at most)")
         if away_s >= self._most_s:
+            if self._most_s < GIVE_UP_S:  # by who asks again and again
+                raise FleetError(f"SuperLink does not answer: {start_hint(self._folder)}")
             raise FleetError(
                 f"SuperLink has not answered for {away_s / 60:.0f} minutes: "
                 f"{start_hint(self._folder)} Once it is, run the same command to resume"

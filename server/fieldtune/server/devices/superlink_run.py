@@ -50,6 +50,7 @@ from fieldtune.server.deployment.superlink_control import node_of, superlink_err
 from fieldtune.server.devices.replies import PartialReply, error_reply, inflated, lost_reply
 from fieldtune.server.devices.reply_limits import TooLargeError, most_bytes, refused
 from fieldtune.server.devices.runtime_client import (
+    GIVE_UP_S,
     Reconnecting,
     claimed_run,
     is_final,
@@ -85,6 +86,7 @@ class SuperLinkRun:
         notes: prints a sentence when SuperLink stops answering, and when it answers again.
         waiting: called in between with the time left, as a sentence; with an empty string at the
             end.
+        patience_s: how long it is waited for.
 
     Raises:
         FleetError: SuperLink does not answer.
@@ -95,12 +97,13 @@ class SuperLinkRun:
         folder: CoordinatorFolder,
         notes: Callable[[str], None],
         waiting: Callable[[str], None] = lambda _: None,
+        patience_s: float = GIVE_UP_S,
     ) -> None:
         self._folder = folder
         self._lost, self._closing = threading.Event(), threading.Event()
         with superlink_errors(folder):
             token = claimed_run(folder)
-        self._reconnecting = Reconnecting(folder, notes, waiting)
+        self._reconnecting = Reconnecting(folder, notes, waiting, patience_s)
         self._client = runtime_client(
             folder, RuntimeTokenHttpInterceptor(token=token), self._reconnecting.invoker
         )

@@ -33,7 +33,7 @@ def delivering(folder: CoordinatorFolder, notes: Notes) -> Iterator[Delivery]:
         FleetError: SuperLink does not answer.
     """
     os.environ.update(ENVIRONMENT)
-    with folder.in_use():
+    with folder.in_use(notes=notes):
         exchange = Exchange(lambda: SuperLinkRun(folder, notes))
         try:
             yield Delivery(folder, exchange, notes)

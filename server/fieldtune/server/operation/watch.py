@@ -18,6 +18,12 @@ from fieldtune.server.operation.rollouts import RolloutStore
 from fieldtune.server.operation.tables import Watched
 
 Notes = Callable[[str], None]
+_PATIENCE_S = 10.0
+"""A pass does not wait longer for SuperLink: commands wait until it has ended."""
+
+
+def _run(folder: CoordinatorFolder, notes: Notes) -> SuperLinkRun:
+    return SuperLinkRun(folder, notes, patience_s=_PATIENCE_S)
 
 
 class Watch:
@@ -40,7 +46,7 @@ class Watch:
     ) -> None:
         os.environ.update(ENVIRONMENT)
         self._folder, self._notes = folder, notes
-        self._open = exchange or (lambda: Exchange(lambda: SuperLinkRun(folder, notes)))
+        self._open = exchange or (lambda: Exchange(lambda: _run(folder, notes)))
         self._exchange: Exchange | None = None
         self._said: dict[str, tuple[str, ...]] = {}
         self._before: set[str] = set()
