@@ -57,10 +57,11 @@ def test_files_of_each_kind_are_read_as_raw_values(
     assert 0 < json.loads(told[0])["probability"] <= 1
 
 
+@pytest.mark.parametrize("between", [",", " ", "\t"])
 def test_lines_on_stdin_are_samples(
-    labels: list[str], monkeypatch: pytest.MonkeyPatch, fieldtune: Command
+    between: str, labels: list[str], monkeypatch: pytest.MonkeyPatch, fieldtune: Command
 ) -> None:
-    rows = "".join(",".join(map(str, np.rint(x * 255).ravel())) + "\n" for x in X)
+    rows = "".join(between.join(map(str, np.rint(x * 255).ravel())) + "\n" for x in X)
     monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
     done = fieldtune("client", "predict", "-", "--device", "kitchen")
     assert [line.split()[0] for line in done.stdout.splitlines()] == labels
@@ -70,7 +71,9 @@ def test_lines_on_stdin_are_samples(
     ("text", "why"),
     [
         ("1,2\n", "a sample has shape [2], the model takes [8, 8, 1]"),
-        ("a,b\nc,d\n", "line 2: not numbers with commas between them"),
+        ("a,b\nc,d\n", "line 2: not numbers with commas or blanks between them"),
+        ("1 2 x\n", "line 1: not numbers with commas or blanks between them"),
+        ("a,b\n", "has no sample: give a line of numbers for each"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(

@@ -46,21 +46,36 @@ def samples_of(file: Path, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
 
 
 def lines_of(lines: Iterable[str], where: str) -> Iterator[NDArray[Any]]:
-    """A sample of each line: numbers with commas between them; a first line of names is skipped.
+    """A sample of each line: numbers with commas or blanks between them.
+
+    A first line of names is skipped.
 
     Raises:
-        DataError: another line has something that is not a number.
+        DataError: another line has something that is not a number, or there is no sample.
     """
+    found = False
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        fields = line.split(",") if "," in line else line.split()
+        if not fields:
             continue
         try:
-            yield np.array([float(each) for each in line.split(",")], np.float32)
+            yield np.array([float(each) for each in fields], np.float32)
+            found = True
         except ValueError:
-            if number > 1:
+            if number > 1 or any(map(_is_number, fields)):
                 raise DataError(
-                    f"{where}, line {number}: not numbers with commas between them"
+                    f"{where}, line {number}: not numbers with commas or blanks between them"
                 ) from None
+    if not found:
+        raise DataError(f"{where} has no sample: give a line of numbers for each")
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def _array(file: Path) -> NDArray[Any]:

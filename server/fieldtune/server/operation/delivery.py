@@ -189,7 +189,7 @@ def said(rollout: Rollout, name: str) -> str:
             sentence = "runs its earlier model again" if back else "runs the new model"
             return sentence + _figures(member.report)
         case "unchanged":
-            return "runs another model already" if back else "ran this model before"
+            return "runs another model already" if back else "runs this model already"
         case "kept":
             return f"keeps what it has: {member.why}"
         case "left out":

@@ -146,7 +146,8 @@ def _data_lines(
 ) -> Iterator[str]:
     """Partition, classes, value range, metric and chance level."""
     held = [member.train_samples + member.test_samples for member in members]
-    share = f"{min(held)} to {max(held)} samples"
+    least, most = min(held), max(held)
+    share = f"{least} samples" if least == most else f"{least} to {most} samples"
     yield f"Samples were distributed {facts.partition}; a client holds {share}"
     counts = np.array(facts.class_samples)
     shares = 100 * counts / counts.sum()
