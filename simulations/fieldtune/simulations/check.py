@@ -8,22 +8,22 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from fieldtune.profiles.common.errors import InfeasibleError, NoModelFitsError
+from fieldtune.profiles.common.errors import InfeasibleError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.compiler.sources import check_defines
 from fieldtune.server.costs.feasible_space import check_queue, impossible, screen
 from fieldtune.server.federation.availability import Availability
 from fieldtune.server.report.check import check_json, print_check
+from fieldtune.server.session.possible import check_limits
 from fieldtune.server.session.rehearsal import check_names, metric_line, rehearse, try_aggregation
 from fieldtune.server.session.setup import (
-    check_limits,
     compile_service,
     make_artefacts,
     make_cost_model,
@@ -41,6 +41,10 @@ def check_in_simulation(study_file: Path, *, as_json: bool = False) -> None:
     check_can_be_simulated(study, study_file.parent)
     check_names(study, [str(study_file.resolve().parent)])
     notes = Console(stderr=True)
+
+    def say(sentence: str) -> None:
+        notes.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
     import_path = [str(study_file.resolve().parent)]
     try_aggregation(study, import_path)
     with (
@@ -53,36 +57,41 @@ def check_in_simulation(study_file: Path, *, as_json: bool = False) -> None:
             log=Path(scratch) / "log",
         ) as fleet,
     ):
+        impossible_limits: InfeasibleError | None = None
         with notes.status("describing the fleet") as status:
+
+            def progress(sentence: str) -> None:
+                status.update(sentence)
+                if sentence and not notes.is_terminal:
+                    say(sentence)
+
+            service.on_progress = progress
             members = fleet.members()
             costs = make_cost_model(study, members)
             artefacts = make_artefacts(study, members, service)
-            with suppress(InfeasibleError):  # what suffices is told below, of all models
-                try:
-                    check_limits(study, members, artefacts)
-                except NoModelFitsError as known:
-                    notes.print(f"{known}", highlight=False, soft_wrap=True, markup=False)
-            status.update("trying model and metric on a client's samples")
-            rehearsal = rehearse(study, members, artefacts, fleet)
+            rehearsal = None
+            try:
+                check_limits(study, members, artefacts, say)
+            except InfeasibleError as refused:
+                impossible_limits = refused
+            else:
+                status.update("trying model and metric on a client's samples")
+                rehearsal = rehearse(study, members, artefacts, fleet)
             screening = screen(
-                study,
-                costs,
-                artefacts,
-                seed=study.study.seed,
-                on_progress=lambda done, total: status.update(
-                    f"compiled {done}/{total} architectures"
-                ),
+                study, costs, artefacts, seed=study.study.seed, compiles=not impossible_limits
             )
+        if impossible_limits and not screening.sampled:
+            raise impossible_limits
         for sentence in (fleet.facts.warning, *unused_settings(study)):
             if sentence:
-                notes.print(sentence, highlight=False, soft_wrap=True, markup=False)
+                say(sentence)
         metric = metric_line(study, fleet.facts, rehearsal)
         if as_json:
             typer.echo(check_json(study, members, screening, fleet.facts, metric))
         else:
             print_check(study, members, screening, Console(), fleet.facts, metric=metric)
-        if not screening.feasible:
-            raise InfeasibleError(impossible(study, screening))
+        if impossible_limits or not screening.feasible:
+            raise impossible_limits or InfeasibleError(impossible(study, screening))
         check_queue(study, [], costs, artefacts)
 
 

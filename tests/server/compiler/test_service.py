@@ -29,6 +29,15 @@ def model(*, input_shape, classes, units=4):
 def broken(*, input_shape, classes):
     raise ValueError("no such thing as width 3")
 
+def greedy(*, input_shape, classes):
+    import resource
+    return bytearray(resource.getrlimit(resource.RLIMIT_DATA)[0])
+
+def endless(*, input_shape, classes):
+    import os, resource, signal
+    assert resource.getrlimit(resource.RLIMIT_CPU)[0] < 2000
+    os.kill(os.getpid(), signal.SIGXCPU)
+
 def not_a_model(*, input_shape, classes):
     return "model"
 """
@@ -119,6 +128,57 @@ def test_a_users_function_that_raises_gets_one_sentence(service):
 def test_a_function_that_returns_no_model_is_named(service):
     with pytest.raises(CompileError, match="returned str: return a keras"):
         service.submit(ModelSpec("mine:not_a_model", {}, (4, 4, 1), 3)).result()
+
+
+@pytest.mark.parametrize(
+    ("model", "knobs", "sentence"),
+    [
+        ("mlp", {"width": 10**9}, "weights of 238 GiB or more (dense"),
+        ("mlp", {"width": 10**12}, "and a TFLite file holds 2 GiB at most: choose smaller values"),
+        ("cnn1d", {"width": 8, "kernel": 10**9}, "conv1d"),
+        ("transformer", {"heads": 10**9}, "query: 16 x 1000000000 x 1 numbers"),
+        ("mobilenet", {"alpha": 1e9}, "a TFLite file holds 2 GiB"),
+        ("gru", {"width": 10**6}, "a TFLite file holds 2 GiB"),
+        ("mine:greedy", {}, "takes more memory to compile than is free: choose smaller values"),
+        ("mine:endless", {}, "ended after ten minutes of processor time (choose smaller values)"),
+    ],
+)
+def test_a_model_that_is_too_large_is_refused_before_it_takes_memory_or_hours(
+    service, model, knobs, sentence
+):
+    with pytest.raises(CompileError) as refused:
+        service.submit(ModelSpec(model, knobs, (8, 8, 1), 10)).result()
+    assert sentence in str(refused.value)
+    assert repr(model) in str(refused.value)
+    assert service.submit(mlp()).result().manifest.parameters > 0
+
+
+BUILDS_TOO_LARGE = """
+import sys
+from fieldtune.profiles.common.errors import CompileError
+from fieldtune.server.compiler import bounds
+from fieldtune.server.compiler.build import build_model
+from fieldtune.server.compiler.manifest import ModelSpec
+
+bounds._free_bytes = lambda: 2**30
+bounds._MOST_TENSORS = 20
+for knobs in {"width": 1000}, {"width": 100_000}, {"depth": 9}, {"depth": 10}:
+    try:
+        print(build_model(ModelSpec("mlp", knobs, (8, 8, 1), 10)).count_params())
+    except CompileError as refused:
+        print(refused)
+"""
+
+
+def test_weights_that_take_more_memory_than_is_free_or_are_too_many_are_refused():
+    done = subprocess.run([sys.executable, "-c", BUILDS_TOO_LARGE], capture_output=True, text=True,
+                          timeout=300)  # fmt: skip
+    fits, wide, shallow, deep = done.stdout.splitlines()
+    assert (fits, shallow) == ("75010", str(64 * 32 + 32 + 8 * (32 * 32 + 32) + 330))
+    assert "{'width': 100000} has weights of 24.4 MiB or more, which take 1.19 GiB of mem" in wide
+    assert wide.endswith("1 GiB are free: choose smaller values, or compile on a machine with more "
+                         "memory")  # fmt: skip
+    assert "{'depth': 10} has more than 20 weight tensors, the most that is compiled" in deep
 
 
 def test_an_unknown_module_is_an_error_of_the_future(service):

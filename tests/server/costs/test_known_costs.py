@@ -327,3 +327,19 @@ def test_epsilon_is_a_known_objective_and_limit_of_all_that_take_part() -> None:
         assert forecast.constraints["epsilon"] == spent / 30 - 1
         held.add(forecast.constraints["epsilon"] <= 0)
     assert held == {True, False}
+
+
+def test_an_architecture_that_cannot_be_compiled_is_not_proposed() -> None:
+    text = STUDY_TEXT.replace("energy_j = 5\n", "").replace(
+        "inference_ms = 0.2", "inference_ms = 50"
+    )
+    study = parse_study(text, "s")
+    known = KnownCosts(study, CostModel(study, MEMBERS, PROFILES))
+    small, large = (
+        replace(study.full_space.defaults(), model={"width": width}) for width in (8, 16)
+    )
+    known.learn(small, manifest(8))
+    assert known.allow(large.flat())
+    known.rule_out(large)
+    assert not known.allow(large.flat())
+    assert known.allow(small.flat())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -138,3 +140,41 @@ def test_a_data_set_that_is_not_installed_says_what_to_install(
     assert done.returncode == 2, done.stderr
     assert "pip install 'fieldtune[simulation]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_choice_that_is_too_large_to_be_compiled_is_left_out_with_its_reason(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    file = changed(small_study, tmp_path, 'model = ["mlp", "cnn"]', 'model = "mlp"')
+    text = file.read_text()
+    file.write_text(text.replace("choices = [8, 32], default = 32", "choices = [8, 1_000_000_000]"))
+    done = fieldtune("check", file)
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    assert "'width': 1000000000} has weights of 238 GiB or more (dense: 64 x 1000000000" in words
+    assert "a TFLite file holds 2 GiB at most: choose smaller values" in words
+    told = json.loads(fieldtune("check", file, "--format", "json").stdout)
+    assert 0.4 < told["feasible"] < 0.6
+    assert len(told["not_compiled"]) == 2  # of each depth
+    done = fieldtune("tune", file, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "trials.csv").open() as lines:
+        trials = list(csv.DictReader(lines))
+    failed = {each["width"] for each in trials if each["state"] == "failed"}
+    assert failed <= {"1000000000"}
+    assert {each["width"] for each in trials if each["state"] == "completed"} == {"8"}
+    assert sum(each["state"] == "completed" for each in trials) >= 6
+    assert fieldtune("report", tmp_path / "run").returncode == 0
+
+
+def test_a_value_that_is_too_large_to_be_compiled_is_refused(
+    fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    text = small_study.read_text()
+    file = tmp_path / "study.toml"
+    file.write_text(re.sub(r"^width = .*$", "width = 1_000_000_000", text, flags=re.M))
+    for command in ("check", "tune"):
+        done = fieldtune(command, file, cwd=tmp_path)
+        assert done.returncode == 6, done.stderr
+        (error,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
+        assert "has weights of 238 GiB or more" in error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from fieldtune.server.compiler import service
 from support.commandline import Command
+from support.compiling import SharedChild
 from support.studies import changed
 
 pytestmark = pytest.mark.integration
@@ -33,8 +33,9 @@ def test_impossible_limits_are_told_with_the_value_that_suffices(
     assert done.returncode == 3, done.stderr
     assert "Warning" not in done.stderr
     (error,) = (line for line in done.stderr.splitlines() if "error:" in line)
-    assert "rules out 100 %" in error
-    told = re.findall(r"limits\.(\S+) = (\S+) \(it is (\S+)\)", error)
+    least, would_do = error.split("the closest would do with")
+    told = re.findall(r"limits\.(\S+) = (\S+) \(it is (\S+)\)", would_do)
+    assert "is needed by one without weights and operations" in least
     mended = with_caps(file.read_text(), told)
     file.write_text(mended)
     done = fieldtune("check", file)
@@ -56,23 +57,65 @@ def with_caps(text: str, told: list[tuple[str, str, str]]) -> str:
     return text
 
 
-def test_limits_that_no_model_can_keep_are_told_before_anything_is_compiled(
-    fieldtune: Command,
-    small_study: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def none(*_: object) -> NoReturn:
-        raise AssertionError("a compile process was started")
+class CountedChild(SharedChild):
+    """Counts what is compiled."""
 
-    monkeypatch.setattr(service, "Child", none)
-    old = re.search(r"\[limits\]\n(?:[a-z_]+ = .*\n)+", small_study.read_text())
+    asked = 0
+
+    def send_bytes(self, frame: bytes) -> None:
+        """Pass a request on."""
+        CountedChild.asked += 1
+        super().send_bytes(frame)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[CountedChild]:
+    """Counts what is compiled from now on, with an empty cache."""
+    monkeypatch.setattr(service, "Child", CountedChild)
+    monkeypatch.setattr(CountedChild, "asked", 0)
+    monkeypatch.setenv("FIELDTUNE_CACHE", str(tmp_path / "cache"))
+    return CountedChild
+
+
+def with_limit(study: Path, folder: Path, limit: str) -> Path:
+    """A copy of the study with this limit alone, on all of its fleet."""
+    old = re.search(r"\[limits\]\n(?:[a-z_]+ = .*\n)+", study.read_text())
     assert old
-    # Of a width of its own, so that no other test has compiled it.
-    wide = small_study.read_text().replace(old[0], "[limits]\nmemory_mib = 80\n")
-    file = tmp_path / "study.toml"
-    file.write_text(re.sub(r"^width = .*$", "width = { choices = [8, 57] }", wide, flags=re.M))
+    return changed(study, folder, old[0], f"[limits]\n{limit}\n")
+
+
+@pytest.mark.parametrize("command", ["check", "tune"])
+def test_limits_that_no_model_can_keep_are_told_with_what_the_smallest_of_each_needs(
+    command: str, compiled: type[CountedChild], fieldtune: Command, small_study: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    file = with_limit(small_study, tmp_path, "storage_mib = 0.005")
+    done = fieldtune(command, file, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    known, error = (line for line in done.stderr.splitlines() if "whatever the model" in line)
+    assert not known.startswith("error:")
+    assert re.search(r"at least limits\.storage_mib = 0\.0059\d* \(it is 0\.005\) is needed", known)
+    assert re.search(r"the closest would do with limits\.storage_mib = 0\.03\d+ ", error)
+    assert compiled.asked == 2  # one mlp, one cnn, of the space's eight architectures
+
+
+def test_limits_that_only_the_models_of_the_study_exceed_are_told_before_all_are_compiled(
+    compiled: type[CountedChild], fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    file = with_limit(small_study, tmp_path, "storage_mib = 0.02")
     done = fieldtune("tune", file, "--out", "run", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
-    assert "whatever the model" in done.stderr
-    assert "at least limits.memory_mib = 106 (it is 80) is needed" in done.stderr
+    before, _, error = done.stderr.partition("error:")
+    assert "the closest would do with limits.storage_mib = 0.03" in before
+    assert "storage_mib rules out 100 %. The closest one would do with" in error
+    assert compiled.asked == 8
+
+
+def test_limits_that_the_defaults_keep_take_no_search(
+    compiled: type[CountedChild], fieldtune: Command, small_study: Path, tmp_path: Path
+) -> None:
+    file = with_limit(small_study, tmp_path, "storage_mib = 50")
+    file.write_text(file.read_text().replace('model = ["mlp", "cnn"]', 'model = "mlp"'))
+    done = fieldtune("tune", file, "--out", "run", "--trials", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "exceed the limits" not in done.stderr

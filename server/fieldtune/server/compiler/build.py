@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import CompileError, did_you_mean
 from fieldtune.profiles.common.load_object import load_object
+from fieldtune.server.compiler.bounds import OUT_OF_MEMORY, counted_weights
 from fieldtune.server.compiler.conversion_process import converting
 from fieldtune.server.compiler.convert import ConverterError
 from fieldtune.server.compiler.diagnosis import explain
@@ -76,8 +77,9 @@ def build_model(spec: ModelSpec) -> Any:
     builder = _builder(spec.model)
     _check_arguments(spec, builder)
     try:
-        model = builder(**spec.knobs, input_shape=tuple(spec.input_shape), classes=spec.classes)
-    except CompileError:
+        with counted_weights(f"model {spec.model!r} with {dict(spec.knobs)}"):
+            model = builder(**spec.knobs, input_shape=tuple(spec.input_shape), classes=spec.classes)
+    except (CompileError, *OUT_OF_MEMORY):
         raise
     except (Exception, SystemExit) as raised:
         raise CompileError(

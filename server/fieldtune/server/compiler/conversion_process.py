@@ -20,6 +20,7 @@ from typing import Any
 
 from fieldtune.profiles.costmodel.tflite_reader import read_work
 from fieldtune.profiles.costmodel.tflite_work import Work
+from fieldtune.server.compiler.bounds import bound_process
 from fieldtune.server.compiler.convert import ConverterError, Signature, convert, saved_model
 from fieldtune.server.processes.child import end_with_parent, pack_frame, unpack_frame
 
@@ -120,6 +121,7 @@ def _serve(connection: Connection) -> None:
     while True:
         try:
             header, _ = unpack_frame(connection.recv_bytes())
+            bound_process()
             for file in _files(Path(header["folder"]), header["names"]):
                 connection.send_bytes(pack_frame({"folder": header["folder"], "file": file}))
         except (EOFError, OSError):

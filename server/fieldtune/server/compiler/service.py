@@ -8,6 +8,7 @@ future.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -227,9 +228,10 @@ class CompileService:
                     continue
                 last = tail(self._log) if self._log is not None else ""
                 raise CompileError(
-                    f"the compile process ended with status {child.process.returncode} while it "
-                    f"worked on {job.header['spec']['model']!r}; a new one starts with the next "
-                    "model" + (f". Its last output: {last}" if last else "")
+                    f"the compile process {_ended(child.process.returncode)} while it worked on "
+                    f"{job.header['spec']['model']!r} with {job.header['spec']['knobs']}; a new "
+                    "one starts with the next model"
+                    + (f". Its last output: {last}" if last else "")
                 ) from died
         if "error" in header:
             raise CompileError(header["error"])
@@ -258,6 +260,15 @@ class CompileService:
             log = self._log_file if self._log_file is not None else subprocess.DEVNULL
             self._child = (self._spawn or Child)(WORKER, log=log, env=env)
             return self._child
+
+
+def _ended(status: int | None) -> str:
+    """For people: how the process ended."""
+    if status == -signal.SIGXCPU:
+        return "was ended after ten minutes of processor time (choose smaller values)"
+    if status in (-signal.SIGKILL, -signal.SIGABRT):
+        return f"ended with status {status} (probably out of memory: choose smaller values)"
+    return f"ended with status {status}"
 
 
 def _shown(spec: ModelSpec) -> str:

@@ -45,9 +45,11 @@ def main(argv: list[str]) -> int:
 
 
 def _answer(header: dict[str, Any], blobs: list[bytes]) -> bytes:
+    from fieldtune.server.compiler.bounds import OUT_OF_MEMORY, bound_process
     from fieldtune.server.compiler.build import compile_spec, export_spec
 
     spec = ModelSpec.from_json(header["spec"])
+    bound_process()
     try:
         if header["do"] == "compile":
             return artefact_to_frame(compile_spec(spec))
@@ -58,6 +60,14 @@ def _answer(header: dict[str, Any], blobs: list[bytes]) -> bytes:
         return pack_frame({}, export_spec(spec, weights, header["names"], calibration))
     except CompileError as refused:
         return pack_frame({"error": str(refused)})
+    except OUT_OF_MEMORY:
+        return pack_frame(
+            {
+                "error": f"model {spec.model!r} with {dict(spec.knobs)} takes more memory to "
+                "compile than is free: choose smaller values, or compile on a machine with more "
+                "memory"
+            }
+        )
     except Exception as bug:
         import traceback
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.profiles.common.errors import InfeasibleError
+from fieldtune.profiles.common.errors import CompileError, InfeasibleError
 from fieldtune.server.costs.architecture_costs import Calibration, FleetCosts
 from fieldtune.server.costs.cost_model import CostModel
 from fieldtune.server.costs.fleet_groups import FleetGroups
@@ -45,6 +45,8 @@ class Screening:
     sufficing: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Where nothing is feasible: limit as the study file names it -> its cap, and the one that
     suffices for the configuration that comes closest."""
+    not_compiled: Mapping[str, str] = field(default_factory=dict)
+    """Architecture -> why it cannot be compiled; its configurations are not feasible."""
 
     def explain(self) -> str:
         """For people: the share of the space that each limit rules out."""
@@ -63,20 +65,29 @@ def screen(
     *,
     seed: int,
     calibration: Calibration | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    compiles: bool = True,
 ) -> Screening:
     """Predict the costs of a uniform sample of the space.
 
-    ``on_progress`` is called with the number of compiled architectures and of all.
+    Without ``compiles`` the sample is of what is compiled already, and may be empty.
+
+    Raises:
+        CompileError: no architecture in the sample can be compiled.
     """
     sample = study.full_space.sample(SAMPLED_CONFIGURATIONS, seed)
     architectures = {study.architecture(configuration): configuration for configuration in sample}
     kept = dict(list(architectures.items())[:SAMPLED_ARCHITECTURES])
+    if not compiles:
+        kept = {key: each for key, each in kept.items() if artefacts.is_compiled(each)}
     futures = {key: artefacts.of(configuration) for key, configuration in kept.items()}
-    for done, (key, future) in enumerate(futures.items()):
-        on_progress(done, len(futures))
-        costs.learn(kept[key], future.result().manifest)
-    on_progress(len(futures), len(futures))
+    not_compiled: dict[str, str] = {}
+    for key, future in futures.items():
+        try:
+            costs.learn(kept[key], future.result().manifest)
+        except CompileError as refused:
+            not_compiled[key] = str(refused)
+            if len(not_compiled) == len(futures):
+                raise
     judged = [each for each in sample if study.architecture(each) in kept]
     ruled_out: Counter[str] = Counter()
     fitting: Counter[str] = Counter()
@@ -84,6 +95,8 @@ def screen(
     feasible = []
     closest: FleetCosts | None = None
     for configuration in judged:
+        if study.architecture(configuration) in not_compiled:
+            continue
         found = costs.of(configuration, calibration or {})
         if closest is None or distance(found) < distance(closest):
             closest = found
@@ -98,6 +111,7 @@ def screen(
     return Screening(
         len(judged), len(kept), tuple(feasible), dict(ruled_out), dict(fitting), tightest,
         {} if feasible or closest is None else sufficing(study, costs.fleet, closest),
+        not_compiled,
     )  # fmt: skip
 
 

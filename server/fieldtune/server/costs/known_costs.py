@@ -58,6 +58,8 @@ class KnownCosts:
     def __init__(self, study: StudyConfig, costs: CostModel) -> None:
         self._study, self._costs, self._space = study, costs, study.full_space
         self._models: dict[str, tuple[str, Array]] = {}
+        self._refused: set[str] = set()
+        """Architectures that cannot be compiled."""
         self._estimated: dict[str, ArchitectureCosts] = {}
         parameters = self._space.parameters()
         self._parameters = tuple(parameters)
@@ -80,6 +82,11 @@ class KnownCosts:
             model, parameters = self._study.model_of(configuration)
             self._models[key] = model, self._point(parameters)
             self._forget_estimates()
+
+    def rule_out(self, configuration: Configuration) -> None:
+        """Add an architecture that cannot be compiled: no limits allow it."""
+        self._refused.add(self._study.architecture(configuration))
+        self._forget_estimates()
 
     def calibrate(self, calibration: Calibration) -> None:
         """Use this calibration from now on."""
@@ -136,7 +143,7 @@ class KnownCosts:
             for at in range(0, len(keys), _AT_ONCE):
                 some = keys[at : at + _AT_ONCE]
                 for key, each in zip(some, costs.of_many([asked[k] for k in some]), strict=True):
-                    found[key] = self._known(each)
+                    found[key] = self._known(each, refused=architecture in self._refused)
 
     def _key(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Equal for configurations with equal costs; raises KeyError where a value is missing."""
@@ -148,9 +155,12 @@ class KnownCosts:
     def _costs_of(self, architecture: str) -> ArchitectureCosts:
         return self._costs.of_architecture(architecture, self._calibration)
 
-    def _known(self, found: FleetCosts) -> Known:
+    def _known(self, found: FleetCosts, *, refused: bool) -> Known:
         values = {index: found.measures[name] for index, name in self._costly}
-        return Known(values, found.constraints)
+        constraints = dict(found.constraints)
+        if refused:
+            constraints = {name: max(value, 1.0) for name, value in constraints.items()}
+        return Known(values, constraints)
 
     def _estimate(self, configuration: Configuration, architecture: str) -> ArchitectureCosts:
         """Extrapolated costs of an architecture that is not compiled.

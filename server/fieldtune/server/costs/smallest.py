@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.profiles.common.errors import NoModelFitsError
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.manifest import Manifest
 from fieldtune.server.costs.algorithm_work import algorithm_coefficients
@@ -59,32 +58,11 @@ def needed_by_any_model(
     return {} if closest.feasible else sufficing(study, fleet, closest)
 
 
-def too_narrow(
-    study: StudyConfig,
-    needed: Mapping[str, tuple[float, float]],
-    compiled: tuple[int, int],
-    would_do: Mapping[str, tuple[float, float]],
-) -> NoModelFitsError:
-    """The error for limits that no model keeps.
-
-    Args:
-        study: its space and limits.
-        needed: see :func:`needed_by_any_model`.
-        compiled: how many of the study's architectures are compiled already, and of how many.
-        would_do: limits with which the closest of these would fit.
-    """
-    count, of = compiled
-    known = (
-        f" Of the study's {of} architectures, {count} {'is' if count == 1 else 'are'} compiled "
-        f"already, and the closest of these would do with {shown_limits(would_do)}."
-        if would_do
-        else ""
-    )
-    return NoModelFitsError(
+def no_model_fits(study: StudyConfig, needed: Mapping[str, tuple[float, float]]) -> str:
+    """The sentence for limits that no model keeps; see :func:`needed_by_any_model`."""
+    return (
         f"Nothing in the space fits {100 * study.limits.coverage:g} % of the fleet, whatever the "
         f"model: at least {shown_limits(needed)} is needed by one without weights and operations."
-        f"{known} Raise that, lower limits.coverage, or widen the space; 'fieldtune check' "
-        "compiles the study's models and tells what suffices for them"
     )
 
 

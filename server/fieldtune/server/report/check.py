@@ -87,6 +87,8 @@ def print_check(
             share = screening.ruled_out.get(limit, 0) / screening.sampled
             limits.add_row(limit, f"{100 * share:.0f} % of the space")
     console.print(limits)
+    for reason in screening.not_compiled.values():
+        console.print(f"Left out: {printable(reason)}", highlight=False, markup=False)
     console.print(
         f"{100 * len(screening.feasible) / screening.sampled:.0f} % of the space can be trained on "
         f"{100 * study.limits.coverage:g} % of the fleet "
@@ -133,6 +135,7 @@ def check_json(
                 for limit in sorted(screening.tightest)
                 if limit != "coverage"
             },
+            "not_compiled": dict(screening.not_compiled),
             "feasible": len(screening.feasible) / sampled,
             "sampled": screening.sampled,
             "architectures": screening.architectures,

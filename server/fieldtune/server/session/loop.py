@@ -179,6 +179,7 @@ class TuningLoop:
         except CompileError as refused:
             if not self._compiled_any:
                 raise
+            self._known_costs.rule_out(proposal.configuration)
             self._tell(Failed(proposal, str(refused), sent=False))
             return
         self._compiled_any = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from fieldtune.profiles.common.errors import (
@@ -36,10 +35,11 @@ from fieldtune.server.session.cpu_time import CpuTime
 from fieldtune.server.session.loop import TuningLoop
 from fieldtune.server.session.lost_weights import train_lost_again
 from fieldtune.server.session.outlook import outlook
+from fieldtune.server.session.possible import check_limits
 from fieldtune.server.session.progress import Display
 from fieldtune.server.session.recorder import Recorder, write_results
 from fieldtune.server.session.rehearsal import rehearse, try_aggregation
-from fieldtune.server.session.setup import check_limits, make_artefacts, make_cost_model
+from fieldtune.server.session.setup import make_artefacts, make_cost_model, model_defaults
 from fieldtune.server.session.training import Training
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
@@ -127,7 +127,7 @@ def run_session(
     )
     try_aggregation(study, service.import_path)
     if not tuner.history():
-        check_limits(study, members, artefacts)
+        check_limits(study, members, artefacts, notes)
     if rehearsed and not tuner.history():
         rehearse(study, members, artefacts, fleet)
     in_flight: deque[Training] = deque()
@@ -195,21 +195,15 @@ def known_costs(
     cache happens to hold it: so the same study makes the same proposals on any machine.
     """
     known = KnownCosts(study, costs)
-    defaults = study.full_space.defaults()
-    first = [
-        replace(defaults, model={**defaults.model, "model": model})
-        if len(study.task.models) > 1
-        else defaults
-        for model in study.task.models
-    ]
     tried = [outcome.proposal.configuration for outcome in history]
-    for configuration in (*first, *tried):
+    needed = [*model_defaults(study), *tried]
+    for configuration in needed:
         artefacts.of(configuration)  # queue all before waiting for the first
-    for configuration in (*first, *tried):
+    for configuration in needed:
         try:
             known.learn(configuration, artefacts.of(configuration).result().manifest)
-        except CompileError:
-            continue  # its trial has failed for that, or will
+        except CompileError:  # its trial has failed for that, or will
+            known.rule_out(configuration)
     return known
 
 

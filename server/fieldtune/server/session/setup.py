@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fieldtune.client.contract.messages import Description
-from fieldtune.profiles.common.errors import FleetError, InfeasibleError, MissingExtraError
+from fieldtune.profiles.common.errors import FleetError, MissingExtraError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.profiles.device.profile import DeviceProfile
 from fieldtune.server.compiler.cache import ArtefactCache
 from fieldtune.server.compiler.service import CompileService
-from fieldtune.server.costs.architecture_costs import FleetCosts
 from fieldtune.server.costs.cost_model import CostModel
-from fieldtune.server.costs.feasible_space import (
-    SAMPLED_ARCHITECTURES,
-    SAMPLED_CONFIGURATIONS,
-    distance,
-    impossible,
-    screen,
-    sufficing,
-)
-from fieldtune.server.costs.smallest import needed_by_any_model, too_narrow
 from fieldtune.server.processes.child import Spawn
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.config import StudyConfig
+from fieldtune.server.study.space import Configuration
 
 COSTS_FILE = "costs.json"
 """In the run folder: the cost coefficients of each compiled architecture."""
@@ -57,7 +49,7 @@ def make_cost_model(
         members: the fleet's clients.
         folder: the run folder, in which the coefficients are kept; None: they are not kept.
     """
-    profiles = _profiles(study, members)
+    profiles = profiles_of(study, members)
     if folder is None:
         return CostModel(study, members, profiles)
     return CostModel(
@@ -69,32 +61,18 @@ def make_cost_model(
     )
 
 
-def check_limits(study: StudyConfig, members: Sequence[Description], artefacts: Artefacts) -> None:
-    """Refuse limits that nothing can keep, as far as that is known before anything is compiled.
-
-    Raises:
-        InfeasibleError: of the study's models, which all are in the artefact cache, none keeps the
-            limits; or some are not, and not even a model of no size does.
-    """
-    sample = study.full_space.sample(SAMPLED_CONFIGURATIONS, study.study.seed)
-    architectures = {study.architecture(each): each for each in sample}
-    compiled = {key for key, each in architectures.items() if artefacts.is_compiled(each)}
-    costs, found = make_cost_model(study, members), list[FleetCosts]()
-    for each in sample:
-        if study.architecture(each) in compiled:
-            costs.learn(each, artefacts.of(each).result().manifest)
-            found.append(costs.of(each, {}))
-            if found[-1].feasible:
-                return
-    if len(compiled) == len(architectures) <= SAMPLED_ARCHITECTURES:
-        screening = screen(study, costs, artefacts, seed=study.study.seed)
-        raise InfeasibleError(impossible(study, screening))
-    if needed := needed_by_any_model(study, members, _profiles(study, members)):
-        would_do = sufficing(study, costs.fleet, min(found, key=distance)) if found else {}
-        raise too_narrow(study, needed, (len(compiled), len(architectures)), would_do)
+def model_defaults(study: StudyConfig) -> list[Configuration]:
+    """The defaults, with each model of the study."""
+    defaults = study.full_space.defaults()
+    if len(study.task.models) == 1:
+        return [defaults]
+    return [
+        replace(defaults, model={**defaults.model, "model": model}) for model in study.task.models
+    ]
 
 
-def _profiles(study: StudyConfig, members: Sequence[Description]) -> dict[str, DeviceProfile]:
+def profiles_of(study: StudyConfig, members: Sequence[Description]) -> dict[str, DeviceProfile]:
+    """The profiles of all device types of the study and its clients."""
     names = {*study.fleet.devices, *(member.profile for member in members)}
     return {name: load_profile(name) for name in sorted(names)}
 
