@@ -87,8 +87,9 @@ def bound_process() -> None:
     """Let this process take what memory is free now, and ten minutes of processor time from now."""
     seconds = math.ceil(time.process_time()) + _CPU_S
     _limit(resource.RLIMIT_CPU, seconds)
-    held = re.search(r"^VmData:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
-    if held and (free := _free_bytes()) is not None:
+    if (free := _free_bytes()) is None:
+        return
+    if held := re.search(r"^VmData:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.M):
         _limit(resource.RLIMIT_DATA, 1024 * int(held[1]) + free)
 
 
