@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
-from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
+from fieldtune.profiles.common.files import (
+    locked,
+    readable,
+    remove_parts,
+    write_atomically,
+    writing,
+)
 
 
 def test_a_process_that_is_killed_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
@@ -142,3 +148,10 @@ def test_a_lock_has_one_holder_and_ends_with_it(tmp_path: Path) -> None:
         assert waiting.stdout.readline() == "waits\n"
         (tmp_path / "before").touch()
     assert waiting.communicate()[0] == "True\n"
+
+
+def test_a_device_is_not_read_in_the_place_of_a_file(tmp_path: Path) -> None:
+    assert readable(tmp_path) == tmp_path
+    assert readable(tmp_path / "absent") == tmp_path / "absent"
+    with pytest.raises(OSError, match="neither a file nor a folder"):
+        readable(Path("/dev/null"))

@@ -75,3 +75,9 @@ def test_a_key_is_written_as_the_file_has_it_and_further_keys_may_be_known() -> 
     assert said({"name": "x", "trials": 0}, key=lambda _: "--trials").startswith("--trials = 0: ")
     assert "did you mean 'extends'" in said({"name": "x", "extend": 1}, also_known=["extends"])
     assert said({}, special=lambda error: error["type"]) == "missing"
+
+
+def test_a_key_changes_nothing_on_a_terminal() -> None:
+    with pytest.raises(ValidationError) as raised:
+        File.model_validate({"name": "x", "\x1b[2J\n": 1})
+    assert first_error(raised.value, File).startswith(" [2J  is not a known key")

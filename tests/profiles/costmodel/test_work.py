@@ -1,10 +1,11 @@
+import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldtune.profiles.common.errors import UsageError
-from fieldtune.profiles.costmodel.tflite_reader import read_work
+from fieldtune.profiles.costmodel.tflite_reader import _Reader, read_work
 from fieldtune.profiles.costmodel.tflite_work import OP_CLASSES, OpWork, Work
 
 
@@ -184,3 +185,46 @@ def test_json_of_an_unknown_class_or_with_a_missing_number_is_refused():
         Work.from_json({"magic": {"count": 1, "flops": 1, "moved_bytes": 1}})
     with pytest.raises(UsageError, match="class 'conv' lacks 'flops'"):
         Work.from_json({"conv": {"count": 1, "moved_bytes": 1}})
+
+
+def test_a_subgraph_that_is_called_from_many_places_is_read_once(
+    build_model, graph, op, monkeypatch
+):
+    depth, read = 12, []
+    walk = _Reader._walk
+    monkeypatch.setattr(
+        _Reader, "_walk", lambda self, *given: read.append(given[0]) or walk(self, *given)
+    )
+    addition = op("ADD", [[4], [4]], [[4]])
+
+    def calls(index):
+        options = schema.IfOptionsT()
+        options.thenSubgraphIndex = options.elseSubgraphIndex = index
+        return op("IF", [[1]], [[1]], options)
+
+    graphs = [graph([calls(index + 1)]) for index in range(depth)]
+    work = read_work(build_model([*graphs, graph([addition])]))["main"]
+    assert read == [*range(depth + 1)]
+    assert max(each.count for each in work.classes.values()) == 2**depth
+
+
+def test_a_small_file_of_very_many_tensors_is_refused():
+    many = 400
+    builder = flatbuffers.Builder(1024)
+    tensor = schema.TensorT().Pack(builder)
+
+    def repeated(start, offset):
+        start(builder, many)
+        for _ in range(many):
+            builder.PrependUOffsetTRelative(offset)
+        return builder.EndVector()
+
+    tensors = repeated(schema.SubGraphStartTensorsVector, tensor)
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, tensors)
+    graphs = repeated(schema.ModelStartSubgraphsVector, schema.SubGraphEnd(builder))
+    schema.ModelStart(builder)
+    schema.ModelAddSubgraphs(builder, graphs)
+    builder.Finish(schema.ModelEnd(builder), b"TFL3")
+    with pytest.raises(UsageError, match="more than 50000 ops and tensors"):
+        read_work(bytes(builder.Output()))

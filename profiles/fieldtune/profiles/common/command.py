@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fieldtune.profiles.common.errors import FieldtuneError, MissingExtraError, StorageError
+from fieldtune.profiles.common.text import printable_lines
 
 Format = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
 """The option ``--format`` of a command that prints a table."""
@@ -87,7 +88,7 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
 
 def _fail(sentence: str, code: int) -> NoReturn:
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        "[bold red]error:[/]", Text(sentence)
+        "[bold red]error:[/]", Text(printable_lines(sentence))
     )
     sys.exit(code)
 

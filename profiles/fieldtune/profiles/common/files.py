@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -14,6 +15,19 @@ from pathlib import Path
 from fieldtune.profiles.common.errors import FieldtuneError, StorageError
 
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+
+
+def readable(path: Path) -> Path:
+    """The path, unless there is a device or a pipe, of which the end may never be reached.
+
+    For paths that a file names which somebody else may have made.
+
+    Raises:
+        OSError: it is neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "It is neither a file nor a folder", str(path))
+    return path
 
 
 def write_atomically(

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
+_PERHAPS_ODD = re.compile(r"\\[bfnrtu]|[^\n -~]")
+
 
 def printable(text: str, most: int | None = None) -> str:
     """The text in one line: control, format and separator characters are spaces.
@@ -13,6 +19,36 @@ def printable(text: str, most: int | None = None) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else " " for each in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, which stay apart."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """A JSON text with each of its strings printable.
+
+    Raises:
+        ValueError: it is not JSON, or nests too deeply.
+    """
+    if not _PERHAPS_ODD.search(text):
+        return text
+    try:
+        return json.dumps(_printable(json.loads(text)), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("it nests lists too deeply") from None
+
+
+def _printable(value: Any) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_printable(each) for each in value]
+        case dict():
+            return {printable(name): _printable(each) for name, each in value.items()}
+    return value
 
 
 def duration(seconds: float) -> str:

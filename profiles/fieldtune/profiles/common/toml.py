@@ -5,11 +5,15 @@ The server writes a run's copy of the study file with ``tomlkit``, which keeps t
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 import tomli_w
+
+_TOO_DEEP = re.compile(r"""(?:\.\s*+[\w"'-]{1,256}\s*+){100}""")
+"""Dotted keys take memory with the square of their parts."""
 
 
 def from_toml(text: str) -> dict[str, Any]:
@@ -18,10 +22,13 @@ def from_toml(text: str) -> dict[str, Any]:
     Raises:
         tomllib.TOMLDecodeError: it is not TOML, or nests lists or tables too deeply.
     """
+    too_deep = tomllib.TOMLDecodeError("it nests lists or tables too deeply: flatten them")
+    if _TOO_DEEP.search(text):
+        raise too_deep
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise tomllib.TOMLDecodeError("it nests lists or tables too deeply: flatten them") from None
+        raise too_deep from None
     except ValueError as wrong:  # such as a whole number of thousands of digits
         if isinstance(wrong, tomllib.TOMLDecodeError):
             raise

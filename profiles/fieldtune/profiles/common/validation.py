@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fieldtune.profiles.common.errors import did_you_mean
+from fieldtune.profiles.common.text import printable
 
 _Location = tuple[int | str, ...]
 
@@ -54,8 +55,17 @@ def first_error(
     """
     errors = wrong.errors(include_url=False)
     error = min(errors, key=lambda each: each["type"] != "extra_forbidden")
-    if (own := special(error)) is not None:
-        return own
+    own = special(error)
+    return printable(_sentence(error, model, key, also_known, quotes) if own is None else own)
+
+
+def _sentence(
+    error: ErrorDetails,
+    model: type[BaseModel],
+    key: Callable[[_Location], str],
+    also_known: Iterable[str],
+    quotes: bool,
+) -> str:
     name, location = key(error["loc"]), error["loc"]
     match error["type"]:
         case "extra_forbidden":

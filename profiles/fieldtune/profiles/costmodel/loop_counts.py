@@ -29,9 +29,16 @@ class _Loop:
     def __init__(self, graphs: TfliteGraphs, op: Op, condition: Any, body: Any) -> None:
         self._graphs, self._op, self._condition, self._body = graphs, op, condition, body
         self._made_by = producers(condition)
+        self._counted: dict[int, int | None] = {}
 
     def count(self, tensor: int) -> int | None:
         """Runs until a tensor of the condition is false."""
+        if tensor not in self._counted:
+            self._counted[tensor] = None  # while it is not known
+            self._counted[tensor] = self._count(tensor)
+        return self._counted[tensor]
+
+    def _count(self, tensor: int) -> int | None:
         if tensor not in self._made_by:
             return None
         test = self._graphs.op(self._condition, self._condition.operators[self._made_by[tensor]])

@@ -25,6 +25,8 @@ Runtime = Literal["xnnpack", "plain"]
 
 UNCOUNTED = "other.while.uncounted"
 """Kernel that stands for loops of which the file does not say how often they run."""
+_MOST_TABLES = 50_000
+"""Ops and tensors of a file that is read."""
 _INFERS = ("serving_default", "infer", "evaluate", "main")
 
 
@@ -55,7 +57,9 @@ class TfliteFile:
         self.bytes, self._content = len(model), model
         # flatbuffers raises struct.error, IndexError, TypeError and others.
         try:
-            tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+            root = schema.Model.GetRootAs(model, 0)
+            _check_size(root)
+            tree = schema.ModelT.InitFromObj(root)
             self._reader = _Reader(schema, tree)
             self._subgraphs = {
                 _text(signature.signatureKey): signature.subgraphIndex
@@ -113,6 +117,19 @@ def read_work(model: bytes) -> dict[str, Work]:
     return {name: file.work(name) for name in file.signatures}
 
 
+def _check_size(root: Any) -> None:
+    """ValueError for more ops and tensors than any model has.
+
+    A small file can have very many, since tables may be shared.
+    """
+    count = 0
+    for number in range(root.SubgraphsLength()):
+        graph = root.Subgraphs(number)
+        count += 1 + graph.OperatorsLength() + graph.TensorsLength()
+        if count > _MOST_TABLES:
+            raise ValueError(f"it has more than {_MOST_TABLES} ops and tensors")
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -123,10 +140,13 @@ class _Reader:
     def __init__(self, schema: Any, tree: Any) -> None:
         self._graphs = TfliteGraphs(schema, tree)
         self._xnnpack = True
+        self._known: dict[int, dict[str, OpWork]] = {}
+        """Subgraph -> the work of one run, of those that control flow calls."""
 
     def work(self, subgraph: int, runtime: Runtime) -> Work:
         """The work of a subgraph, and of the subgraphs that its control flow calls, by kernel."""
         self._xnnpack = runtime == "xnnpack"
+        self._known.clear()
         classes: dict[str, OpWork] = defaultdict(lambda: NO_WORK)
         graph = self._graphs.tree.subgraphs[subgraph]
         for name, tensors in (("call.feed", graph.inputs), ("call.fetch", graph.outputs)):
@@ -173,9 +193,11 @@ class _Reader:
                 totals[UNCOUNTED] += NO_WORK
             for body in _called_subgraphs(op.name, op.options):
                 if body not in callers:
-                    inner: dict[str, OpWork] = defaultdict(lambda: NO_WORK)
-                    self._walk(body, inner, callers | {index})
-                    for name, work in inner.items():
+                    if body not in self._known:
+                        inner: dict[str, OpWork] = defaultdict(lambda: NO_WORK)
+                        self._walk(body, inner, callers | {index})
+                        self._known[body] = inner
+                    for name, work in self._known[body].items():
                         totals[name] += work * (1 if times is None else times)
         if any(delegated_ops):
             totals["call.partition"] += self._partitions(graph, delegated_ops, partition_of)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fieldtune.profiles.common.errors import ProfileError, did_you_mean
+from fieldtune.profiles.common.files import readable
 from fieldtune.profiles.common.toml import from_toml
 from fieldtune.profiles.common.validation import dotted, first_error
 from fieldtune.profiles.device.profile import RATES, DeviceProfile, value_fields
@@ -68,7 +69,7 @@ def _read(path: Path) -> DeviceProfile:
 def _table(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file's tables, merged over those of the profile that it extends."""
     try:
-        own = from_toml(path.read_text(encoding="utf-8"))
+        own = from_toml(readable(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldtune.profiles.common.errors import StudyError
+from fieldtune.profiles.common.files import readable
 from fieldtune.profiles.common.text import printable
 
 Trace = tuple[list[float], float]
@@ -35,7 +36,7 @@ def read_traces(file: Path) -> list[Trace]:
         StudyError: it cannot be read, or is not such a file.
     """
     try:
-        text = file.read_text()
+        text = readable(file).read_text()
         found = _fedscale(text) if file.suffix == ".json" else _csv(text)
     except FileNotFoundError:
         raise StudyError(

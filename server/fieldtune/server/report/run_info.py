@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from fieldtune.profiles.common.errors import FieldtuneError, RunFolderError
-from fieldtune.profiles.common.files import locked
+from fieldtune.profiles.common.files import locked, readable
+from fieldtune.profiles.common.text import printable
 from fieldtune.server.report.format import counted, listed
 from fieldtune.server.results.card import OWN_DATA
 from fieldtune.server.results.schema import Summary
@@ -41,8 +42,8 @@ def run_info(folder: Path, summary: Summary) -> RunInfo:
     A study that has not ended is running while a process has its folder open, else interrupted.
     """
     study = None
-    with suppress(FieldtuneError):
-        study = load_study(folder / "study.toml")
+    with suppress(FieldtuneError, OSError):
+        study = load_study(readable(folder / "study.toml"))
     state: State = "finished"
     if summary.state != "finished":
         state = "running" if summary.state == "running" and _is_open(folder) else "interrupted"
@@ -63,8 +64,10 @@ def _is_open(folder: Path) -> bool:
 def _versions(folder: Path) -> tuple[tuple[str, str], ...]:
     """As ``fingerprint.json`` has them; none where there is no such file, or another form of it."""
     try:
-        found = json.loads((folder / "fingerprint.json").read_bytes())["versions"].items()
-        return tuple((str(package), str(version)) for package, version in found)
+        found = json.loads(readable(folder / "fingerprint.json").read_bytes())["versions"].items()
+        return tuple(
+            (printable(str(package)), printable(str(version))) for package, version in found
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return ()
 
@@ -106,4 +109,5 @@ def task_facts(summary: Summary, run: RunInfo) -> list[tuple[str, str]]:
             ("rounds", str(run.study.study.rounds)),
             facts[1],
         ]
-    return [*facts, *([("results of", run.written)] if run.written else [])]
+    facts += [("results of", run.written)] if run.written else []
+    return [(name, printable(fact)) for name, fact in facts]

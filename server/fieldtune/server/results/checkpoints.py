@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldtune.profiles.common.files import write_atomically, writing
+from fieldtune.profiles.common.files import readable, write_atomically, writing
 
 _DIGEST_BYTES, _LENGTH = hashlib.sha256().digest_size, struct.Struct("<I")
 _SYNC_SHARE = 20
@@ -124,7 +124,7 @@ class Checkpoint:
         found = []
         for file in self._files:
             with suppress(OSError, ValueError, LookupError, TypeError):
-                loaded = unpack(file.read_bytes())
+                loaded = unpack(readable(file).read_bytes())
                 found.append((int(loaded["saved"]), dict(loaded["state"])))
         if not found:
             return None

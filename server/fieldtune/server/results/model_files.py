@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field
 
 from fieldtune.profiles.common.errors import RunFolderError
+from fieldtune.profiles.common.files import readable
+from fieldtune.profiles.common.text import printable_json
 from fieldtune.server.results.card import OWN_DATA, card_json, card_md
 from fieldtune.server.results.run_folder import RunFolder, trial_name
 from fieldtune.server.results.schema import Point, Summary
@@ -31,7 +34,8 @@ class Card(BaseModel):
     """What fieldtune itself reads of a trial's ``card.json``; its other keys are for people."""
 
     trial: int
-    variants: dict[str, VariantFile]
+    variants: dict[Annotated[str, Field(pattern=r"^\w+$")], VariantFile]
+    """By name, which is that of the file."""
     data: CardData | None = None
     """None in files of versions that did not write it."""
 
@@ -44,8 +48,8 @@ def read_card(folder: Path, trial: int) -> Card:
     """
     file = folder / card_path(trial)
     try:
-        card = Card.model_validate_json(_read(file))
-    except ValidationError:
+        card = Card.model_validate_json(printable_json(_read(file).decode()))
+    except ValueError:
         raise RunFolderError(f"{file} is damaged: {_REMEDY}") from None
     if card.trial != trial:
         raise RunFolderError(f"{file} describes trial {card.trial}, not trial {trial}: {_REMEDY}")
@@ -128,7 +132,7 @@ def write_cards(folder: RunFolder, summary: Summary, labels: Sequence[str] | Non
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return readable(file).read_bytes()
     except FileNotFoundError:
         raise RunFolderError(f"{file} is missing: {_REMEDY}") from None
     except OSError as failed:

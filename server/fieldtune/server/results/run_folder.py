@@ -18,8 +18,14 @@ from pydantic import ValidationError
 
 from fieldtune.client.contract.messages import Weights
 from fieldtune.profiles.common.errors import RunFolderError
-from fieldtune.profiles.common.files import locked, remove_parts, write_atomically, writing
-from fieldtune.profiles.common.text import printable
+from fieldtune.profiles.common.files import (
+    locked,
+    readable,
+    remove_parts,
+    write_atomically,
+    writing,
+)
+from fieldtune.profiles.common.text import printable, printable_json
 from fieldtune.profiles.common.validation import first_error
 from fieldtune.server.results.checkpoints import Checkpoint, DiskTime
 from fieldtune.server.results.consistent import contradiction
@@ -128,7 +134,7 @@ class RunFolder:
     def study_folder(self) -> Path:
         """The folder of the study file, with the user's modules and data; this one if unknown."""
         try:
-            return Path(os.fsdecode((self.path / _STUDY_FOLDER).read_bytes()))
+            return Path(os.fsdecode(readable(self.path / _STUDY_FOLDER).read_bytes()))
         except (OSError, ValueError):
             return self.path
 
@@ -145,7 +151,7 @@ class RunFolder:
     def read(self, name: str) -> str | None:
         """The text of a file of the folder; None where there is none."""
         try:
-            return (self.path / name).read_text()
+            return readable(self.path / name).read_text()
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -198,7 +204,7 @@ class RunFolder:
         """
         file = self.path / "models" / trial_name(trial) / "weights.npy"
         try:
-            packed = file.read_bytes()
+            packed = readable(file).read_bytes()
             if sha256 and hashlib.sha256(packed).hexdigest() != sha256:
                 raise ValueError("their SHA-256 is not the one in study.db")
             weights: Weights = np.load(io.BytesIO(packed), allow_pickle=False)
@@ -211,7 +217,7 @@ class RunFolder:
 def study_file_of(run: Path) -> Path:
     """The study file that a run was started with; its frozen copy where that is gone."""
     try:
-        folder, name = ((run / each).read_bytes() for each in (_STUDY_FOLDER, _STUDY_FILE))
+        folder, name = (readable(run / each).read_bytes() for each in (_STUDY_FOLDER, _STUDY_FILE))
         file = Path(os.fsdecode(folder)) / os.fsdecode(name)
         return file if file.is_file() else run / "study.toml"
     except (OSError, ValueError):
@@ -225,7 +231,7 @@ def read_result(folder: Path, name: str) -> str:
         RunFolderError: the folder has none.
     """
     try:
-        return (folder / name).read_text(encoding="utf-8")
+        return readable(folder / name).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise RunFolderError(f"{folder / name} is damaged, it is not text: {_WRITE_ANEW}") from None
     except OSError as failed:
@@ -244,10 +250,12 @@ def read_summary(folder: Path, name: str = "pareto.json") -> Summary:
     """
     text = read_result(folder, name)
     try:
-        summary = Summary.model_validate_json(text)
+        summary = Summary.model_validate_json(printable_json(text))
         why = contradiction(summary)
     except ValidationError as wrong:
-        why = printable(first_error(wrong, Summary, quotes=False).lstrip(": "))
+        why = first_error(wrong, Summary, quotes=False).lstrip(": ")
+    except ValueError as wrong:
+        why = printable(str(wrong), 200)
     if why:
         raise RunFolderError(
             f"{folder / name} is damaged or of another version ({why}): {_WRITE_ANEW}"

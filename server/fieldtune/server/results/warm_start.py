@@ -13,6 +13,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from fieldtune.profiles.common.errors import FieldtuneError, RunFolderError, UsageError
+from fieldtune.profiles.common.files import readable
+from fieldtune.profiles.common.text import printable_json
 from fieldtune.server.outcomes.earlier import FEWEST, EarlierStudy, EarlierTrial
 from fieldtune.server.results.run_folder import RunFolder
 from fieldtune.server.results.schema import SCHEMA_VERSION, Summary
@@ -73,14 +75,16 @@ def read_earlier(path: Path) -> EarlierStudy:
     if not path.is_dir():
         raise RunFolderError(f"--warm-start {path}: there is no such folder")
     try:
-        summary = Summary.model_validate_json((path / "pareto.json").read_text())
-        study = load_study(path / "study.toml")
+        summary = Summary.model_validate_json(
+            printable_json(readable(path / "pareto.json").read_text())
+        )
+        study = load_study(readable(path / "study.toml"))
     except OSError:
         raise RunFolderError(
             f"--warm-start {path}: it holds no pareto.json; give the folder of a study that "
             "'fieldtune tune' has run"
         ) from None
-    except (ValidationError, UnicodeDecodeError):
+    except ValueError:
         raise RunFolderError(
             f"--warm-start {path}: its pareto.json is not of this version's schema "
             f"({SCHEMA_VERSION}); run 'fieldtune tune' on it once, or leave it out"
@@ -114,7 +118,7 @@ def stored(folder: RunFolder) -> list[EarlierStudy]:
     """
     file = folder.path / FILE
     try:
-        return _STUDIES.validate_json(file.read_bytes())
+        return _STUDIES.validate_json(readable(file).read_bytes())
     except FileNotFoundError:
         return []
     except (OSError, ValidationError) as lost:

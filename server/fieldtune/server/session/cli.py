@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 from fieldtune.profiles.common.errors import StorageError
+from fieldtune.profiles.common.text import printable_lines
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a study.")]
 
@@ -43,7 +45,8 @@ def report(
 
     if format in (Format.csv, Format.json):
         name = "trials.csv" if format is Format.csv else "pareto.json"
-        typer.echo(read_result(folder, name), nl=False)
+        text = read_result(folder, name)
+        typer.echo(printable_lines(text) if sys.stdout.isatty() else text, nl=False)
         return
     summary = read_summary(folder)
     if live:

@@ -11,6 +11,7 @@ from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.common.errors import RunFolderError, StorageError
+from fieldtune.profiles.common.text import printable
 from fieldtune.server.tuner.study_storage import StudyStorage
 
 _MISSING = ("no such table", "no such column", "has no column")
@@ -27,8 +28,9 @@ _CONTENT = (
 def damaged(where: StudyStorage, why: str) -> RunFolderError:
     """The error for a database that cannot be used any more."""
     return RunFolderError(
-        f"{where} {why}: restore it from a backup, or start the study anew in another folder with "
-        "--out; 'fieldtune report' and 'fieldtune export' still work on what this folder holds"
+        f"{where} {printable(why)}: restore it from a backup, or start the study anew in another "
+        "folder with --out; 'fieldtune report' and 'fieldtune export' still work on what this "
+        "folder holds"
     )
 
 
