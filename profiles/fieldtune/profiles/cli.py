@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from fieldtune.profiles.common.command import Format
+from fieldtune.profiles.common.console import table_console
 from fieldtune.profiles.common.errors import UsageError
 
 app = typer.Typer(
@@ -59,7 +60,7 @@ def predict(
         return
     from fieldtune.profiles import tables
 
-    tables.print_predictions(found, Console())
+    tables.print_predictions(found, table_console())
 
 
 @app.command("list")
@@ -74,7 +75,7 @@ def list_profiles(format: Format = "table") -> None:
         found = [load_profile(name).model_dump(mode="json") for name in profile_names()]
         typer.echo(json.dumps(found, indent=1))
         return
-    console = Console()
+    console = table_console()
     console.print(overview([load_profile(name) for name in profile_names()], console.width))
 
 
@@ -94,7 +95,7 @@ def show(
     if format == "json":
         typer.echo(profile.model_dump_json(indent=1))
         return
-    tables.print_profile(profile, Console())
+    tables.print_profile(profile, table_console())
 
 
 @app.command("measure")
@@ -153,7 +154,7 @@ def fit_profile(
     if absent:
         named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         Console(stderr=True).print(
-            Text(f"Left out: rows of {len(absent)} models that {models} does not have ({named}).")
+            Text(f"Left out: rows of models that {models} does not have ({named}).")
         )
     how = f"fieldtune profiles fit, {len(rows)} latencies of {table.name}"
     found = fit_table(base, rows, how)
@@ -163,5 +164,8 @@ def fit_profile(
     if format == "json":
         typer.echo(json.dumps(held_out_rows(found.held_out), indent=1))
         return
-    Console().print(held_out_table(found.held_out))
+    if found.held_out:
+        table_console().print(held_out_table(found.held_out))
+    else:
+        Console().print("Too few latencies to leave some out: how true it is was not tried.")
     Console().print(Text(f"Written to {out}; `fieldtune profiles show {out}` prints it."))

@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from fieldtune.profiles.common.console import table_console
 from fieldtune.profiles.common.errors import InfeasibleError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.compiler.service import CompileService
@@ -89,7 +90,7 @@ def check_in_simulation(study_file: Path, *, as_json: bool = False) -> None:
         if as_json:
             typer.echo(check_json(study, members, screening, fleet.facts, metric))
         else:
-            print_check(study, members, screening, Console(), fleet.facts, metric=metric)
+            print_check(study, members, screening, table_console(), fleet.facts, metric=metric)
         if impossible_limits or not screening.feasible:
             raise impossible_limits or InfeasibleError(impossible(study, screening))
         check_queue(study, [], costs, artefacts)

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from fieldtune.profiles.common.console import table_console
 from fieldtune.profiles.common.errors import RunFolderError, UsageError
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.server.costs.calibration import corrections
@@ -85,5 +86,5 @@ def retarget_in_simulation(path: Path, device: str, *, as_json: bool = False) ->
         typer.echo(to_json(summary))
         return
     found = replace(found, summary=summary)
-    print_summary(found.summary, Console(), RunInfo(folder=str(path)))
-    print_prospects(found, device, Console())
+    print_summary(found.summary, table_console(), RunInfo(folder=str(path)))
+    print_prospects(found, device, table_console())

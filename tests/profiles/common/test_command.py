@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
 import pytest
 import typer
+from rich.console import Console
 
 from fieldtune.profiles.common.command import run_command
+from fieldtune.profiles.common.console import table_console
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -40,3 +43,42 @@ def test_help_is_not_escaped_for_who_does_not_render_it(
     said = capsys.readouterr().out
     assert " [required]" in said
     assert said.count("Whose.") == 1
+
+
+def test_what_the_terminals_encoding_lacks_is_a_question_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arrows, written = typer.Typer(), io.BytesIO()
+
+    @arrows.command()
+    def show() -> None:
+        Console().print("error \u2193, 86 \u00b5s")
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(arrows)
+    assert not ended.value.code
+    assert written.getvalue() == b"error ?, 86 ?s\n"
+
+
+def test_who_closes_stdout_gets_no_output_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = typer.Typer()
+
+    @quiet.command()
+    def show() -> None:
+        Console().print("86 us")
+
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(quiet)
+    assert not ended.value.code
+
+
+@pytest.mark.parametrize(("columns", "width"), [("40", 80), ("80", 80), ("120", 120)])
+def test_tables_are_not_squeezed_below_80_columns(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert table_console().width == width

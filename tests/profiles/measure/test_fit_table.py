@@ -184,7 +184,7 @@ def test_the_command_writes_a_profile_that_extends_its_base(tmp_path, models):
     done = CliRunner().invoke(app, ["fit", str(table), *options])
     assert done.exit_code == 0, (done.output, done.exception)
     assert "one thread" in done.stdout
-    assert "Left out: rows of 1 models that" in done.stderr
+    assert "Left out: rows of models that" in done.stderr
     assert "(net9)" in done.stderr
     profile = load_profile(out)
     assert profile.held_out["one thread"].rows == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -58,9 +59,13 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
     # Otherwise Typer writes "\[required]", escaped for Rich, into help that Rich does not render.
     typer.core.HAS_RICH = False
     typer.main.TyperArgument = _Argument  # type: ignore[attr-defined]  # see there
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # in an encoding without arrows and micro signs
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started it
+            sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:
         # The reader of a pipe has what it wants, such as "head": no error. What Python still

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from fieldtune.profiles.common.command import Format
+from fieldtune.profiles.common.console import table_console
 from fieldtune.profiles.common.errors import DeploymentError, FleetError, UsageError
 
 if TYPE_CHECKING:
@@ -109,15 +110,15 @@ def devices(
     from fieldtune.server.deployment.folder import CoordinatorFolder
     from fieldtune.server.operation.tables import devices_json, print_devices
 
-    coordinator, console = CoordinatorFolder(folder), Console()
+    coordinator = CoordinatorFolder(folder)
     if watch:
-        _show_again_and_again(coordinator, folder, console)
+        _show_again_and_again(coordinator, folder, Console())
         return
     watched = _asked(coordinator)
     if format == "json":
         typer.echo(json.dumps(devices_json(watched, folder), indent=1))
     else:
-        print_devices(watched, console, folder)
+        print_devices(watched, table_console(), folder)
 
 
 def watch(
@@ -163,7 +164,7 @@ def _finish(folder: CoordinatorFolder, rollouts: list[Rollout], as_json: bool) -
         typer.echo(json.dumps(rollout_json(rollouts, watched), indent=1))
     else:
         for each in rollouts:
-            print_rollout(each, watched, Console())
+            print_rollout(each, watched, table_console())
     members = [member for each in rollouts for member in each.devices.values()]
     kept = sum(member.state in ("kept", "left out", "stopped") for member in members)
     if kept:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fieldtune.profiles.common.console import table_console
 from fieldtune.profiles.common.errors import StorageError
 from fieldtune.profiles.common.text import printable_lines
 
@@ -65,7 +66,7 @@ def report(
         return
     from fieldtune.server.report.table import print_summary
 
-    print_summary(summary, Console(), run_info(folder, summary))
+    print_summary(summary, table_console(), run_info(folder, summary))
 
 
 def compare(

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from fieldtune.profiles.common.console import table_console
 from fieldtune.profiles.common.errors import InterruptError
 from fieldtune.profiles.common.imports import uncollected
 from fieldtune.profiles.common.text import printable
@@ -119,7 +120,7 @@ def run_study(
     if as_json:
         typer.echo(read_result(path, "pareto.json"), nl=False)
     else:
-        print_summary(summary, Console(), run_info(path, summary))
+        print_summary(summary, table_console(), run_info(path, summary))
     note(_time_by_phase(cpu_time))
     note(f"Report: {path / 'report.html'}")
 
