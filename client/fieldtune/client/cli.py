@@ -178,13 +178,10 @@ def doctor(
     The exit code is 7 if it cannot take part.
     """
     from fieldtune.client.service.doctor import examine
-    from fieldtune.client.service.quiet import without_notices
     from fieldtune.client.service.status import print_findings
 
     sys.path.insert(0, str(Path.cwd()))
-    with without_notices():
-        findings = examine(bundle, data, profile)
-    print_findings(findings, as_json=format == "json")
+    print_findings(examine(bundle, data, profile), as_json=format == "json")
 
 
 def _service(

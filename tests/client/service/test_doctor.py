@@ -14,6 +14,7 @@ import pytest
 
 from fieldtune.client.contract.bundle import Bundle
 from fieldtune.client.node.state import Status
+from fieldtune.client.service import doctor
 from fieldtune.client.service.doctor import examine
 from fieldtune.client.service.finding import Finding
 from support.answering import answering
@@ -205,3 +206,15 @@ def test_status_tells_the_living_from_the_dead(tmp_path: Path) -> None:
     assert "train: done" in said
     told = json.loads(client("status", "--format", "json").stdout)
     assert [(each["name"], each["ended"]) for each in told] == [("alive", False), ("dead", True)]
+
+
+def test_the_runtimes_notices_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def step() -> Finding:
+        os.write(2, b"INFO: Created a delegate.\nWARNING: a leak\n")
+        return Finding("runtime", "trains correctly")
+
+    monkeypatch.setattr(doctor, "_runtime_and_step", step)
+    assert "runtime" in found(examine(bundle_for(1, tmp_path), None, "raspberry-pi-5"))
+    assert capfd.readouterr().err == "WARNING: a leak\n"

@@ -19,6 +19,7 @@ from fieldtune.client.node.run import chosen_profile
 from fieldtune.client.node.state import ClientFolders
 from fieldtune.client.service.connection import admission, network
 from fieldtune.client.service.finding import Finding
+from fieldtune.client.service.quiet import without_notices
 from fieldtune.client.training.runtime import BadArtefactError, Session, runtime_name
 from fieldtune.profiles.common.errors import FieldtuneError
 from fieldtune.profiles.host.probe import Host, probe
@@ -44,7 +45,9 @@ def examine(
     yield _python()
     yield _profile(profile, host)
     yield _memory(host)
-    yield _runtime_and_step()
+    with without_notices():
+        step = _runtime_and_step()
+    yield step
     if data is not None:
         yield _data(data)
     try:
