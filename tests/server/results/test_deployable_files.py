@@ -47,9 +47,11 @@ class Converter:
 
     import_path = ()
 
-    def variant(self, spec: str, weights: Any, name: str, calibration: None) -> Future[bytes]:
-        made: Future[bytes] = Future()
-        made.set_result(f"{name} of {spec} {weights[0]:.0f}".encode())
+    def variants(
+        self, spec: str, weights: Any, names: Sequence[str], calibration: None
+    ) -> Future[dict[str, bytes]]:
+        made: Future[dict[str, bytes]] = Future()
+        made.set_result({name: f"{name} of {spec} {weights[0]:.0f}".encode() for name in names})
         return made
 
 
