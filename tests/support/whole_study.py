@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fieldtune.client.contract.messages import VariantRequest, Weights
 from fieldtune.server.compiler.cache import ArtefactCache
-from fieldtune.server.compiler.manifest import ModelSpec
+from fieldtune.server.compiler.manifest import ModelSpec, Variant
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.federation.fleet import Addressed
 from fieldtune.server.outcomes.trial import Outcome
@@ -102,9 +102,15 @@ class LoggedOutcomes(Silent):
 class PretendedConversion(CompileService):
     """Converts weights into bytes that depend on nothing else."""
 
-    def variant(self, spec: ModelSpec, weights: Weights, *rest: object) -> Future[bytes]:
-        made: Future[bytes] = Future()
-        made.set_result(hashlib.sha256(weights.tobytes()).digest())
+    def variants(
+        self,
+        spec: ModelSpec,
+        flat_weights: Weights,
+        names: Sequence[Variant] = ("fp32",),
+        calibration: Weights | None = None,
+    ) -> Future[dict[Variant, bytes]]:
+        made: Future[dict[Variant, bytes]] = Future()
+        made.set_result(dict.fromkeys(names, hashlib.sha256(flat_weights.tobytes()).digest()))
         return made
 
 
