@@ -80,11 +80,14 @@ def training(of: Artefact, trial: int = 0, round: int = 0, **changes: object) ->
 def trained(
     opened: Opened, of: Artefact, mode: str, server: Mapping[str, Any]
 ) -> tuple[Training, list[Asked]]:
-    """A completed training of two rounds, on the fleet's own clock, and what was asked of whom."""
+    """A completed training of two rounds, on the fleet's own clock, and what was asked of whom.
+
+    Each update counts when it comes: where they are clipped, the first waits for other clients'.
+    """
     real = opened.fleet.connected() is not None
     scene = Scene(
-        tables=f'[server]\nmode = "{mode}"\nevaluate_clients = 2', server=server, clients=CLIENTS,
-        rounds=2, artefact=of, members=opened.members,
+        tables=f'[server]\nmode = "{mode}"\nevaluate_clients = 2\nclip = false',
+        server=server, clients=CLIENTS, rounds=2, artefact=of, members=opened.members,
         timeline=RealTimeline(opened.fleet.connected) if real else None,
     )  # fmt: skip
     training = scene.training_of()
