@@ -17,6 +17,7 @@ from fieldtune.server.federation.fedex import fedex
 from fieldtune.server.federation.fedex_candidates import Candidate
 from fieldtune.server.federation.plan import Plan
 from fieldtune.server.federation.report_checks import decoded
+from fieldtune.server.federation.tally import Tally
 from fieldtune.server.outcomes.trial import Forecast
 from fieldtune.server.results.checkpoints import pack, unpack
 from fieldtune.server.study.server_options import ServerSection
@@ -153,3 +154,13 @@ def test_a_checkpoint_of_an_earlier_version_has_norms_as_lists() -> None:
             assert isinstance(each, np.ndarray), "numbers as text take long to write"
             norms[group] = each.tolist()
     assert converse(algorithm, state)[0] == asked[done:]
+
+
+def test_norms_that_an_earlier_version_kept_by_hyperparameters_are_none_of_a_client() -> None:
+    state = {
+        "failures": {}, "device_s": 0.0, "simulated": 0,
+        "norms": {'{"learning_rate": 0.1}': [1.0, 2.0], "3": [4.0]},
+    }  # fmt: skip
+    without_rounds = Tally.of(plan(server=ServerSection(mode="async")), state)
+    assert {client: [*norms] for client, norms in without_rounds.norms.items()} == {"3": [4.0]}
+    assert len(Tally.of(plan(), state).norms) == 2

@@ -74,12 +74,15 @@ class Tally:
         """The tally of a stored state."""
         memory = ClientMemory()
         memory.restore(plan, state.get("memory", {}))
+        norms = state.get("norms", {})
+        if plan.server.mode != "sync":  # earlier versions kept them by hyperparameters here, too
+            norms = {client: of for client, of in norms.items() if client.isdigit()}
         return cls(
             Counter(state["failures"]),
             state["device_s"],
             state.get("for_simulated", int(state["simulated"])),
             # Absent in checkpoints of versions that did not keep them.
-            {group: array("d", norms) for group, norms in state.get("norms", {}).items()},
+            {group: array("d", each) for group, each in norms.items()},
             state.get("losses", []),
             state.get("opposition", {}),
             state.get("updates", 1),
