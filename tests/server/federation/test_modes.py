@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fieldtune.client.contract.messages import TrainReport, TrainRequest
 from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES, PROTOCOL_FACTOR
+from fieldtune.server.federation import robust
 from fieldtune.server.federation.course import fresh, mixed, staleness_weight
 from fieldtune.server.federation.plan import Target
 from fieldtune.server.federation.timeline import RealTimeline
@@ -303,6 +304,23 @@ def test_the_first_update_to_come_does_not_decide_a_training(mode: str, liar_s: 
         return float(np.abs(scene.weights).max())
 
     assert trained(lying) < 10 * trained(moving)
+
+
+def test_an_update_may_be_of_more_clients_than_norms_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(robust, "_NORMS", 3)
+    scene = Scene(tables=BUFFERED, server={"clients_per_round": 5})
+    assert scene.completed().learned.rounds == 4
+
+
+def test_private_updates_are_not_waited_for_to_be_compared() -> None:
+    private = {"dp_clip": 1.0, "dp_noise": 0.0}
+    scene = Scene(tables=ASYNC, server={"clients_per_round": 4, "concurrency": 1, **private})
+    assert scene.run(answers=2) is None
+    _, request = scene.asked[-1]
+    assert isinstance(request, TrainRequest)
+    assert np.abs(request.weights).max() > 0
 
 
 @pytest.mark.parametrize("name", SCENES)

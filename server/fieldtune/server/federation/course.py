@@ -26,6 +26,7 @@ from fieldtune.server.federation.plan import Plan
 from fieldtune.server.federation.selectors import selector_of
 from fieldtune.server.federation.server_optimizer import Update
 from fieldtune.server.federation.tally import LOST, NothingLearnedError, Tally, is_lost
+from fieldtune.server.study.private_averaging import private_averaging
 from fieldtune.server.study.settings import Algorithm, server_settings
 
 _FEWEST = 3
@@ -186,7 +187,8 @@ class Course:
 
         It is not waited for more than two rounds: others may have none to give.
         """
-        if not self.plan.server.clip or self.answered >= 2 * self.per_round:
+        screened = self.plan.server.clip and not private_averaging(self.plan.configuration)
+        if not screened or self.answered >= 2 * self.per_round:
             return True
         known = {*self.tally.norms, *(str(client) for client, _, _ in self.buffer)}
         there = self.plan.situation.there(self.plan.participants)

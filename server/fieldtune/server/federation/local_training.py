@@ -172,8 +172,9 @@ def _others_latest(tally: Tally, groups: Mapping[int, str]) -> Norms:
 
 def _keep_latest(tally: Tally, clients: Collection[int], norms: Norms) -> None:
     """Keep these clients' norms, which are the last ones of the only group."""
-    latest = [norm for each in norms.values() for norm in each][-len(clients) :]
-    for client, norm in zip(clients, latest, strict=True):
+    latest = [norm for each in norms.values() for norm in each]
+    with_norm = [*clients][-len(latest) :]  # all, unless more came than norms are kept
+    for client, norm in zip(with_norm, latest[-len(with_norm) :], strict=True):
         tally.norms.pop(str(client), None)
         tally.norms[str(client)] = [norm]
     for oldest in [*tally.norms][:-_MOST_KEPT]:
