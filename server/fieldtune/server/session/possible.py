@@ -62,11 +62,13 @@ def check_limits(
     artefacts.of(defaults).result()
     if search.finds(defaults, *smallest):
         return
-    notes(
-        "The defaults and the smallest architecture of each model exceed the limits; the closest "
-        f"{search.would_do()}. The others are compiled to see whether they need less"
-    )
-    if not search.finds(*model_defaults(study), *ascending):
+    others = [each for each in (*model_defaults(study), *ascending) if not search.costs.knows(each)]
+    if others:
+        notes(
+            "The defaults and the smallest architecture of each model exceed the limits; the "
+            f"closest {search.would_do()}. The others are compiled to see whether they need less"
+        )
+    if not search.finds(*others):
         screening = screen(study, search.costs, artefacts, seed=study.study.seed)
         if not screening.feasible:
             raise InfeasibleError(impossible(study, screening))
@@ -106,13 +108,13 @@ class _Search:
         return f"would do with {shown_limits(limits)}"
 
     def _keeps(self, architecture: Configuration) -> bool:
-        if self.costs.knows(architecture):
-            return False  # looked at before
+        sampled: Sequence[Configuration] = ()
+        if not self.costs.knows(architecture):  # else its sample was looked at before
+            sampled = self._sample.get(self._study.architecture(architecture), ())
         with suppress(CompileError):  # it is told where the architecture is needed
             manifest = self._artefacts.of(architecture).result().manifest
             self.costs.learn(architecture, manifest)
-            sampled = self._sample.get(self._study.architecture(architecture), [architecture])
-            for each in sampled:
+            for each in (architecture, *sampled):
                 found = self.costs.of(each, {})
                 if self.closest is None or distance(found) < distance(self.closest):
                     self.closest = found
