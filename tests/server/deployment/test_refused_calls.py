@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import pytest
-from flwr.app import Message
+from flwr.app import Message, RecordDict
+from flwr.proto.message_pb2 import ObjectTree
 
 from fieldtune.client.contract.combined_calls import COLLECT, MOST_BYTES, REPLY, TAKE, WAIT, Parts
+from fieldtune.client.node import fleet_api
 from fieldtune.client.node.fleet_api import Link
 from fieldtune.client.node.link_errors import KeyRefusedError, RunEndedError, TooLargeError
 from fieldtune.server.deployment import combined_calls
@@ -93,6 +96,31 @@ def test_a_reply_of_no_time_keeps_no_other_reply_from_being_collected(
     scene.answer(1)
     (collected,) = scene.run.pull(sent)
     assert seed(collected) == 1
+
+
+def test_a_device_cannot_claim_what_objects_the_coordinators_messages_consist_of(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question without content has an id that each device knows."""
+    scene.ask()
+    link, node = scene.links[0], scene.nodes[0]
+    pending = link.pull(node)
+    assert pending is not None
+    asked = link.fetch(node, pending)
+    claim = ObjectTree(object_id=RecordDict().object_id, children=[ObjectTree(object_id="0" * 64)])
+
+    def claimed(message: Message) -> ObjectTree:
+        return ObjectTree(object_id=message.object_id, children=[claim])
+
+    with monkeypatch.context() as lying, suppress(KeyError):  # of an object that it does not have
+        lying.setattr(fleet_api, "get_object_tree", claimed)
+        link.push(node, Message(asked.content, reply_to=asked), 0.1)
+    assert claim.object_id in scene.superlink.state.object_store
+    assert all(scene.run.push([Message(RecordDict(), scene.nodes[1], "train", ttl=600.0)]))
+    pending = scene.links[1].pull(scene.nodes[1])
+    assert pending is not None
+    received = scene.links[1].fetch(scene.nodes[1], pending)
+    assert received.content == RecordDict()
 
 
 def test_replies_to_messages_that_a_device_makes_up_take_no_memory(

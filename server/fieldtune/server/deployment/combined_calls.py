@@ -35,6 +35,7 @@ from fieldtune.client.contract.combined_calls import (
     WAIT,
     Parts,
 )
+from fieldtune.server.deployment.claimed_objects import forget_false_claims
 from fieldtune.server.deployment.mailbox import NOTHING_TAKEN, Mailbox
 from fieldtune.server.deployment.own_replies import REFUSAL, Receive, Scope, Send, is_sound
 from fieldtune.server.deployment.superlink_handlers import (
@@ -226,6 +227,7 @@ class CombinedCalls:
             before, answer = self._given
             if before == number:
                 return answer
+            forget_false_claims(state, asked.message_object_trees)
             pushed = runtime_handlers.push_messages(asked, state, task)
             _store(state, task.run_id, pushed, objects)
             answer = [pushed.SerializeToString()]
