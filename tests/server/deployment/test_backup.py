@@ -239,3 +239,49 @@ def test_a_large_log_begins_anew_and_two_older_ones_are_kept(tmp_path: Path) -> 
     assert (tmp_path / "superlink.log.1").read_text().startswith("3 ")
     assert (tmp_path / "superlink.log.2").read_text().startswith("2 ")
     assert not (tmp_path / "superlink.log.3").exists()
+
+
+def test_a_small_backup_cannot_unpack_to_a_huge_file(
+    folder: CoordinatorFolder, tmp_path: Path
+) -> None:
+    """A sparse file has any size; a key of that size would be read into memory."""
+    file = tmp_path / "sparse.tar.gz"
+    back_up(folder, file)
+    content = gzip.decompress(file.read_bytes())
+    sparse = tarfile.TarInfo("status.json")
+    sparse.size, sparse.pax_headers = 1, {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}
+    huge = sparse.tobuf(tarfile.PAX_FORMAT) + b"x".ljust(512, b"\0")
+    file.write_bytes(gzip.compress(huge + content))
+    with pytest.raises(DeploymentError, match="not a backup of a coordinator's folder"):
+        restore(file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["superlink.db", "/superlink.db", "devices/../superlink.db", "./flwr/config.toml"]
+)
+def test_superlinks_state_does_not_come_from_a_backup(
+    folder: CoordinatorFolder, tmp_path: Path, name: str
+) -> None:
+    """It knows runs and keys that ``devices/`` does not name."""
+    members = {
+        str(each.relative_to(folder.path)): each.read_bytes()
+        for each in folder.path.rglob("*")
+        if each.is_file()
+    }
+    file = packed(tmp_path / "bad.tar.gz", members)
+    assert restore(file, tmp_path / "good").devices() == folder.devices()
+    file = packed(tmp_path / "bad.tar.gz", {**members, name: b"x"})
+    with pytest.raises(DeploymentError, match="not a backup of a coordinator's folder"):
+        restore(file, tmp_path / "new")
+
+
+def test_a_backup_of_very_many_files_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "_MOST_FILES", 2)
+    names = ("coordinator.toml", "a", "b")
+    file = packed(tmp_path / "bad.tar.gz", dict.fromkeys(names, b""))
+    with pytest.raises(DeploymentError, match="not a backup of a coordinator's folder"):
+        restore(file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

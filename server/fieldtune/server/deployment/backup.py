@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import posixpath
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +26,7 @@ from fieldtune.profiles.common.text import printable
 from fieldtune.server.deployment.folder import CoordinatorFolder
 
 _LEFT_OUT = ("logs", "flwr")
-_LARGEST_MIB = 1024
+_LARGEST_MIB, _MOST_FILES = 1024, 100_000
 
 
 def back_up(folder: CoordinatorFolder, file: Path) -> int:
@@ -69,11 +71,15 @@ def restore(file: Path, path: Path) -> CoordinatorFolder:
         raise DeploymentError(f"{path} is not empty: restore into a new folder")
     try:
         with _unpacked(file) as content, tarfile.open(fileobj=content, mode="r:") as archive:
-            members = archive.getmembers()
-            names = {member.name for member in members if member.isfile()}
+            members = list(islice(archive, _MOST_FILES + 1))
+            names = {member.name for member in members if _is_file(member)}
             # A backup has no folders, links or devices. Nothing but files is written, each within
             # the folder and owned by whoever restores it.
-            if "coordinator.toml" not in names or len(names) < len(members):
+            if (
+                "coordinator.toml" not in names
+                or len(names) < len(members)
+                or len(members) > _MOST_FILES
+            ):
                 raise DeploymentError(f"{file} is not a backup of a coordinator's folder")
             with writing(path, "try again"):
                 try:
@@ -139,10 +145,16 @@ def _whole(folder: CoordinatorFolder) -> CoordinatorFolder:
     return folder
 
 
+def _is_file(member: tarfile.TarInfo) -> bool:
+    """Whether a backup may have it; a sparse file can be far larger than the archive."""
+    name = Path(posixpath.normpath(member.name).lstrip("/"))
+    return member.isfile() and not member.issparse() and not _is_superlinks(name)
+
+
 def _is_kept(name: Path) -> bool:
+    return not _is_superlinks(name) and not name.name.endswith((".lock", ".part"))
+
+
+def _is_superlinks(name: Path) -> bool:
     top = name.parts[0]
-    return (
-        top not in _LEFT_OUT
-        and not top.startswith("superlink.db")
-        and not name.name.endswith((".lock", ".part"))
-    )
+    return top in _LEFT_OUT or top.startswith("superlink.db")
