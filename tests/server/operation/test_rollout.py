@@ -179,6 +179,37 @@ def test_a_forged_answer_is_not_believed(scene: Scene) -> None:
     assert not any("\x1b" in note for note in scene.notes)
 
 
+@pytest.mark.parametrize("outcome", ["switched", "unchanged"])
+@pytest.mark.parametrize(
+    ("forged", "why"),
+    [
+        ({"number": 0}, "answered order 0"),
+        ({"runs": "e" * 64}, "says that it has followed the order, and runs eeeeeeee"),
+        ({"runs": None}, "says that it has followed the order, and runs nothing"),
+    ],
+)
+def test_a_switch_that_did_not_happen_is_not_believed(
+    scene: Scene, outcome: str, forged: dict[str, Any], why: str
+) -> None:
+    board = scene.boards["pi-c"]
+    honest = board.answer
+
+    def lie(message: Message) -> Message:
+        reply = honest(message)
+        if message.metadata.message_type == DEPLOY:
+            record = reply.content.config_records["message"]
+            for field, value in {"outcome": outcome, **forged}.items():
+                record.pop(field, None)
+                if value is not None:
+                    record[field] = value
+        return reply
+
+    board.answer = lie  # type: ignore[method-assign]
+    rollout = scene.deploy()
+    assert states(rollout) == {"pi-a": "switched", "pi-b": "switched", "pi-c": "kept"}
+    assert rollout.devices["pi-c"].why == why
+
+
 @pytest.mark.parametrize(
     ("options", "error", "why"),
     [

@@ -167,8 +167,7 @@ class Delivery:
             if not answer.final:
                 return rollout
             return self._keep(rollout, name, Member(state="left out", why=answer.why))
-        if answer.number not in (0, rollout.number):
-            why = f"answered order {answer.number}"
+        if why := _untrue(rollout, answer):
             return self._keep(rollout, name, Member(state="kept", why=why))
         member = Member(state=answer.outcome, why=answer.why, report=answer)
         return self._keep(rollout, name, member)
@@ -178,6 +177,18 @@ class Delivery:
         self._store.keep(rollout)
         self._notes(f"{name} {said(rollout, name)}")
         return rollout
+
+
+def _untrue(rollout: Rollout, answer: DeployReport) -> str:
+    """Why an answer cannot be true, as a sentence about its device; empty where it can."""
+    refused = answer.outcome == "kept"
+    if answer.number != rollout.number and not (refused and answer.number == 0):
+        return f"answered order {answer.number}"
+    sent = {card.artefact for card in rollout.cards.values()}
+    if rollout.kind == "deploy" and not refused and answer.runs not in sent:
+        runs = answer.runs[:8] if answer.runs else "nothing"
+        return f"says that it has followed the order, and runs {runs}"
+    return ""
 
 
 def said(rollout: Rollout, name: str) -> str:
