@@ -309,4 +309,6 @@ def test_who_waits_for_a_pass_over_the_devices_says_so(folder: CoordinatorFolder
     watch.join()
     with folder.in_use(notes=note):
         pass
-    assert notes == ["Waiting for 'fieldtune coordinator watch', which asks the devices now"]
+    assert notes == [
+        "Waiting for 'fieldtune coordinator watch' or 'devices --watch', which asks the devices now"
+    ]

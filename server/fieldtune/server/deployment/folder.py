@@ -254,7 +254,10 @@ class CoordinatorFolder:
             try:
                 brief.enter_context(self._lock("brief", refusal))
             except DeploymentError:
-                notes("Waiting for 'fieldtune coordinator watch', which asks the devices now")
+                notes(
+                    "Waiting for 'fieldtune coordinator watch' or 'devices --watch', which asks "
+                    "the devices now"
+                )
                 brief.enter_context(self._lock("brief"))
             with self._lock("study", refusal):
                 if not briefly:
