@@ -55,6 +55,7 @@ IN_BASE = {"inference_mj": 1e-3, "inference_ms": 1e-3, "memory_mib": 2.0**20,
         ("error", 0.1236, "12.4 %"),
         ("error", 0.0042, "0.42 %"),
         ("error", 1.0, "100.0 %"),
+        ("error", 0.9996, "99.96 %"),
         ("loss", 0.3456, "0.35"),
         ("metric", -12.34, "−12.3"),  # noqa: RUF001
         ("energy_j", math.inf, "∞ J"),

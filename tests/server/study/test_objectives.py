@@ -228,6 +228,22 @@ def test_the_check_says_what_is_maximised() -> None:
     assert "minimising error, energy_j, maximising accuracy" in said.getvalue()
 
 
+def test_the_check_rounds_no_share_to_nothing_or_all() -> None:
+    config = study("error")
+    profile = "raspberry-pi-5"
+    members = [Description(
+        client=0, profile=profile, train_samples=1, test_samples=1, input_shape=(1,), classes=2,
+        runtime="x",
+    )]  # fmt: skip
+    some = (config.full_space.defaults(),) * 997
+    screening = Screening(1000, 1, some, {"round_s": 3}, {profile: 998}, {"round_s": 0.5})
+    said = StringIO()
+    print_check(config, members, screening, Console(file=said, width=200))
+    assert "99.8 % of the space" in said.getvalue()
+    assert "< 1 % of the space" in said.getvalue()
+    assert "99.7 % of the space can be trained on" in said.getvalue()
+
+
 def test_the_check_breaks_no_word_in_80_columns_and_rounds_defaults() -> None:
     widths = ", ".join(str(8 * n) for n in range(1, 40))
     config = parse_study(

@@ -15,7 +15,7 @@ from fieldtune.client.contract.messages import Description
 from fieldtune.profiles.common.text import printable
 from fieldtune.server.costs.budget import Budget
 from fieldtune.server.costs.feasible_space import Screening
-from fieldtune.server.report.format import budget, counted, setting
+from fieldtune.server.report.format import budget, counted, in_percent, setting
 from fieldtune.server.study.config import StudyConfig
 from fieldtune.server.study.data_facts import DataFacts
 from fieldtune.server.study.objectives import Objective
@@ -78,19 +78,19 @@ def print_check(
     sizes = Counter(member.profile for member in members)
     for profile in sorted(sizes):
         share = screening.fitting.get(profile, 0) / screening.sampled
-        fleet.add_row(profile, str(sizes[profile]), f"{100 * share:.0f} % of the space")
+        fleet.add_row(profile, str(sizes[profile]), f"{in_percent(share)} of the space")
     console.print(fleet)
 
     limits = _table("Limits", "limit", "rules out")
     for limit in sorted(screening.tightest):
         if limit != "coverage":
             share = screening.ruled_out.get(limit, 0) / screening.sampled
-            limits.add_row(limit, f"{100 * share:.0f} % of the space")
+            limits.add_row(limit, f"{in_percent(share)} of the space")
     console.print(limits)
     for reason in screening.not_compiled.values():
         console.print(f"Left out: {printable(reason)}", highlight=False, markup=False)
     console.print(
-        f"{100 * len(screening.feasible) / screening.sampled:.0f} % of the space can be trained on "
+        f"{in_percent(len(screening.feasible) / screening.sampled)} of the space can be trained on "
         f"{100 * study.limits.coverage:g} % of the fleet "
         f"({counted(screening.sampled, 'configuration')} sampled, "
         f"{counted(screening.architectures, 'architecture')})",

@@ -139,7 +139,7 @@ def budget_used(account: Account) -> str:
     """How much of a budget is used: ``12/40`` trials, or ``31 % of 20 device-hours``."""
     if account.name == "trials":
         return f"{account.used:g}/{account.of:g}"
-    return f"{100 * account.share:.0f} % of {budget(account)}"
+    return f"{in_percent(account.share)} of {budget(account)}"
 
 
 def bounds(name: str, interval: Estimate) -> str:
@@ -148,7 +148,7 @@ def bounds(name: str, interval: Estimate) -> str:
 
 
 def number(value: float, *, percent: bool = False, more: int = 0) -> str:
-    """A figure without its unit; a percentage above 10 keeps its decimal.
+    """A figure without its unit; a percentage above 10 keeps its decimal, and is no 100 if less.
 
     Args:
         value: to write.
@@ -165,7 +165,10 @@ def number(value: float, *, percent: bool = False, more: int = 0) -> str:
     digits = _digits(rounded) + more
     decimals = max(0, digits - 1 - _exponent(rounded))
     if percent and abs(value) >= 1:
-        rounded, decimals = round(value, 1 + more), 1 + more
+        decimals = 1 + more
+        while round(value, decimals) == 100 != value and decimals < MOST_DIGITS:
+            decimals += 1
+        rounded = round(value, decimals)
     elif abs(rounded) >= 1e6 or abs(rounded) < 1e-4:
         return f"{rounded:.{digits - 1}e}".replace("-", "−")  # noqa: RUF001
     return f"{rounded:.{decimals}f}".replace("-", "−")  # noqa: RUF001

@@ -6,7 +6,7 @@ import math
 
 from rich.console import Console
 
-from fieldtune.server.report.format import counted, setting
+from fieldtune.server.report.format import counted, in_percent, setting, whole
 from fieldtune.server.results.retarget import MOST_PROSPECTS, Retargeted
 
 _SHOWN = 3
@@ -20,7 +20,7 @@ def print_prospects(found: Retargeted, device: str, console: Console) -> None:
     ]
     if found.unexplored >= 0.005:
         lines.append(
-            f"{100 * found.unexplored:.0f} % of the configurations that fit it did not fit the "
+            f"{in_percent(found.unexplored)} of the configurations that fit it did not fit the "
             "study's own fleet and were never tried: predictions for them are extrapolated."
         )
     count = len(found.prospects)
@@ -38,7 +38,7 @@ def print_prospects(found: Retargeted, device: str, console: Console) -> None:
         for prospect, extrapolated in first:
             values = prospect.configuration.flat().items()
             shown = " ".join(f"{name}={setting(value)}" for name, value in values)
-            gain = "" if math.isinf(prospect.gain) else f" (+{100 * prospect.gain:.0f} %)"
+            gain = "" if math.isinf(prospect.gain) else f" (+{whole(100 * prospect.gain)})"
             lines.append(f"  {shown}{gain}{', extrapolated' if extrapolated else ''}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -38,11 +38,26 @@ def test_each_axis_and_each_figure_says_how_it_is_known(page: Page) -> None:
     assert badges[0] == "simulated"
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_title_of_an_axis_is_within_its_picture(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.locator("#slices-plot").scroll_into_view_if_needed()
+    page.locator("#choose-slices").select_option("energy_j")
+    expect(page.locator("#slices-plot .title").first).to_be_attached()
+    cut = page.locator("svg .title").evaluate_all(
+        """titles => titles.filter((title) => {
+          const text = title.getBoundingClientRect(), box = title.closest("svg").getBoundingClientRect();
+          return text.top < box.top || text.bottom > box.bottom;
+        }).map((title) => title.textContent)"""
+    )
+    assert cut == []
+
+
 def test_figures_are_written_as_in_the_terminal(browser: Browser, summary: Summary) -> None:
     rng = np.random.default_rng(0)
     values = [
         *(10 ** rng.uniform(-7, 7, 400)).tolist(),
-        *(0.0, 1.0, 0.125, 2.25, 12.5, 0.0225, 99.95, 999.7, 1e6, 1e-4, 0.1, 1.996, 2.5, 0.25),
+        *(0.0, 1.0, 0.125, 2.25, 12.5, 0.0225, 99.95, 0.9996, 1 - 1e-9, 999.7, 1e6, 1e-4, 0.1, 1.996, 2.5, 0.25),
     ]
     names = ["error", "inference_ms", "energy_j", "file_bytes", "loss"]
     script = (

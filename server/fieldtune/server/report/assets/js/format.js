@@ -26,8 +26,11 @@ function number(value, percent = false, more = 0) {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   if (value === 0) return "0";
   let rounded = significant(value, more), decimals = Math.max(0, digitsOf(rounded) + more - 1 - exponentOf(rounded));
-  if (percent && Math.abs(value) >= 1) [rounded, decimals] = [round(value, 1 + more), 1 + more];
-  else if (Math.abs(rounded) >= 1e6 || Math.abs(rounded) < 1e-4)
+  if (percent && Math.abs(value) >= 1) {
+    decimals = 1 + more;
+    while (value !== 100 && round(value, decimals) === 100 && decimals < 4) decimals++;
+    rounded = round(value, decimals);
+  } else if (Math.abs(rounded) >= 1e6 || Math.abs(rounded) < 1e-4)
     return rounded.toExponential(digitsOf(rounded) + more - 1).replace(/e([+-])(\d)$/, "e$10$2").replaceAll("-", "−");
   return rounded.toFixed(decimals).replaceAll("-", "−");
 }

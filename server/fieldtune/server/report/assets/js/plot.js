@@ -20,10 +20,12 @@ function frame(place, { height, label, role = "img", xTitle, yTitle, scales, mar
       thinned.map(([at, text]) => svg("text", { x: at, y: box.bottom + 17, "text-anchor": "middle" }, text)),
       y.ticks.map(([at, text]) => svg("text", { x: left - 7, y: at + 4, "text-anchor": "end" }, text)),
       svg("text", { class: "title", x: (left + box.right) / 2, y: height - 8, "text-anchor": "middle" }, withKind(xTitle)),
-      svg("text", { class: "title", x: 0, y: 0, "text-anchor": "middle",
+      svg("text", { class: "title upright", x: 0, y: 0, "text-anchor": "middle",
         transform: `translate(13 ${(top + box.bottom) / 2}) rotate(-90)` }, withKind(yTitle))),
     layer);
   place.replaceChildren(root);
+  const upright = root.querySelector(".upright"), room = top + box.bottom - 4, long = upright.getComputedTextLength();
+  if (long > room) upright.style.fontSize = `${0.95 * room / long * parseFloat(getComputedStyle(upright).fontSize)}px`;
   return { root, layer, x, y, box };
 }
 const withKind = (title) => (Array.isArray(title) ? [title[0], title[1] ? svg("tspan", { class: "kind", dx: 7 }, title[1]) : null] : title);

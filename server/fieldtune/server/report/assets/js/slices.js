@@ -11,7 +11,7 @@ function drawSlices() {
     const values = inside.map((trial) => trial.objectives[name]);
     if (!values.length) continue;
     const { layer, x, y } = frame(box, {
-      height: 190, label: `${labelOf(name)} by ${parameter.name}, ${counted(inside.length, "trial")}`,
+      height: 220, label: `${labelOf(name)} by ${parameter.name}, ${counted(inside.length, "trial")}`,
       xTitle: parameter.name, yTitle: [titled(name), kindOf(name)], margin: { left: 52, bottom: 42 },
       scales: ({ left, right, top, bottom }) => ({
         x: parameterScale(parameter, left + 8, right - 8, 4), y: objectiveScale(name, values, bottom - 4, top + 4, 4) }),
