@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,15 +92,21 @@ def test_a_file_to_export_lies_in_the_folder_of_its_trial(run: Path, name: str) 
 def test_a_pipe_or_a_device_in_the_place_of_a_file_is_not_read(
     run: Path, name: str, read: Callable[[Path], object], kind: str
 ) -> None:
-    (run / name).unlink()
+    file = run / name
+    file.unlink()
     if kind == "device":
-        (run / name).symlink_to("/dev/null")
+        file.symlink_to("/dev/null")
     else:
-        os.mkfifo(run / name)
-        # Were it read, there would be an end to it.
-        os.close(os.open(run / name, os.O_RDWR | os.O_NONBLOCK))
-    with pytest.raises(RunFolderError, match="neither a file nor a folder"):
-        read(run)
+        os.mkfifo(file)
+    writer = threading.Thread(target=file.write_bytes, args=(b"",))
+    writer.start()  # so that there is an end to the pipe for who reads it
+    try:
+        with pytest.raises(RunFolderError, match="neither a file nor a folder"):
+            read(run)
+    finally:
+        reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(reader)
 
 
 @pytest.mark.integration
