@@ -154,7 +154,8 @@ def test_a_model_that_is_too_large_is_refused_before_it_takes_memory_or_hours(
 
 
 BUILDS_TOO_LARGE = """
-import sys
+import keras
+import numpy as np
 from fieldtune.profiles.common.errors import CompileError
 from fieldtune.server.compiler import bounds
 from fieldtune.server.compiler.build import build_model
@@ -167,13 +168,16 @@ for knobs in {"width": 1000}, {"width": 100_000}, {"depth": 9}, {"depth": 10}:
         print(build_model(ModelSpec("mlp", knobs, (8, 8, 1), 10)).count_params())
     except CompileError as refused:
         print(refused)
+with bounds.counted_weights("model"):
+    print(keras.layers.Layer().add_weight(shape=np.array([2, 3])).shape)
 """
 
 
 def test_weights_that_take_more_memory_than_is_free_or_are_too_many_are_refused():
     done = subprocess.run([sys.executable, "-c", BUILDS_TOO_LARGE], capture_output=True, text=True,
                           timeout=300)  # fmt: skip
-    fits, wide, shallow, deep = done.stdout.splitlines()
+    fits, wide, shallow, deep, shape = done.stdout.splitlines()
+    assert shape == "(2, 3)", "shapes may be arrays"
     assert (fits, shallow) == ("75010", str(64 * 32 + 32 + 8 * (32 * 32 + 32) + 330))
     assert "{'width': 100000} has weights of 24.4 MiB or more, which take 1.91 GiB of mem" in wide
     assert wide.endswith("1 GiB are free: choose smaller values, or compile on a machine with more "

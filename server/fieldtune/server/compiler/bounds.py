@@ -56,7 +56,7 @@ def counted_weights(what: str) -> Iterator[None]:
 
     def counting(layer: Any, shape: Any = None, *arguments: Any, **options: Any) -> Any:
         nonlocal built, tensors
-        built += 4 * math.prod(size or 1 for size in shape or ())
+        built += 4 * math.prod(size or 1 for size in (() if shape is None else shape))
         tensors += 1
         if built > _FILE_BYTES:
             raise CompileError(
