@@ -56,6 +56,8 @@ def test_a_bundle_does_not_show_its_private_key(bundle: Bundle) -> None:
         ({"name": "x" * 64}, "1 to 63"),
         ({"address": "host"}, "address 'host' is not host:port"),
         ({"address": "https://host:1"}, "is not host:port"),
+        ({"address": "\u202ehost:1"}, "is not host:port"),
+        ({"address": "x" * 256 + ":1"}, "is not host:port"),
         ({"address": "host:0"}, "address has the port 0, which is not in"),
         ({"address": "host:70000"}, "the port 70000, which is not in"),
         ({"ca_certificate": "x"}, "ca_certificate is not a certificate"),

@@ -169,11 +169,23 @@ def write(path, *lines):
         (["model,ms,runtime", "net1,1,onnx"], "runtime 'onnx' is unknown: xnnpack or plain"),
         (["model,ms", "../models/net1,1"], "no usable row"),
         (["model,ms", "broken,1"], "broken.tflite: not a TFLite file"),
+        (["ms,model", "5"], "no usable row; .* has none of its models"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, models, lines, said):
     with pytest.raises(UsageError, match=said):
         read_table(write(tmp_path / "table.csv", *lines), models)
+
+
+def test_texts_of_a_table_change_nothing_on_a_terminal_or_in_a_profile(tmp_path, models):
+    table = write(tmp_path / "table.csv", "model,ms,source",
+                  "net1,1,\x1b[2J" + "x" * 9999, "\x1b[31m" + "y" * 9999 + ",1,")  # fmt: skip
+    found = read_table(table, models)
+    texts = [*found.absent, *(row.source for row in found.rows)]
+    assert len(texts) == 2
+    for text in texts:
+        assert text.isprintable()
+        assert len(text) <= 200
 
 
 def test_the_command_writes_a_profile_that_extends_its_base(tmp_path, models):

@@ -211,7 +211,11 @@ def test_devices_are_enrolled_from_a_file_of_names(
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("kit chen\n", "not a valid device name"), ("a\na\n", "a is named twice")],
+    [
+        ("kit chen\n", "not a valid device name"),
+        ("a\na\n", "a is named twice"),
+        ("x" * 9999, f"{'x' * 63}...' is not a valid device name"),
+    ],
 )
 def test_a_file_with_a_wrong_name_enrolls_nothing(
     folder: CoordinatorFolder, tmp_path: Path, text: str, said: str

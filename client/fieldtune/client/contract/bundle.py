@@ -22,13 +22,15 @@ from fieldtune.profiles.common.validation import first_error
 SUFFIX = ".bundle.toml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Valid device names; a name becomes part of file and service names."""
+_LONGEST_HOST = 255
 
 _REMEDY = "have the device enrolled again on the coordinator"
 
 
 def _address(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if not host or re.search(r"[\s/@]", host) or not port.isascii() or not port.isdigit():
+    is_host = 1 <= len(host) <= _LONGEST_HOST and host.isprintable()
+    if not is_host or re.search(r"[\s/@]", host) or not port.isascii() or not port.isdigit():
         raise ValueError(f"{value!r} is not host:port")
     if not 1 <= int(port) <= 65535:
         raise ValueError(f"has the port {port}, which is not in 1..65535")

@@ -20,6 +20,7 @@ from fieldtune.profiles.costmodel.tflite_work import Work
 COLUMNS = ("model", "ms", "threads", "runtime", "source")
 """Of a table; the first two are required."""
 _RUNTIMES = ("xnnpack", "plain")
+_MOST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read_table(path: Path, models: Path) -> LatencyTable:
     for number, line in enumerate(lines, 2):
         row = _row(f"{path}, line {number}", line, models, works)
         if row is None:
-            absent.add(line["model"])
+            absent.add(printable(line["model"] or "", _MOST_TEXT))
         else:
             rows.append(row)
     if not lines:
@@ -120,7 +121,8 @@ def _row(
         except UsageError as error:
             raise UsageError(f"{file}: {error}") from None
         works[name, runtime] = model.work(model.inference_signature, runtime)  # type: ignore[arg-type]
-    return Row(name, ms, threads, runtime, line.get("source") or "", works[name, runtime])
+    source = printable(line.get("source") or "", _MOST_TEXT)
+    return Row(printable(name), ms, threads, runtime, source, works[name, runtime])
 
 
 def _number(where: str, line: Mapping[str, Any], key: str, default: str = "") -> float:

@@ -17,6 +17,9 @@ from fieldtune.profiles.common.toml import from_toml, to_toml
 from fieldtune.server.deployment.certificates import public_pem
 from fieldtune.server.deployment.private_files import write_private
 
+_SHOWN = 64
+"""Characters of an invalid name."""
+
 
 def _public_key(line: str) -> str:
     try:
@@ -153,17 +156,20 @@ def names_in(file: Path) -> list[str]:
         why = failed.strerror if isinstance(failed, OSError) else "it is not a text file"
         raise DeploymentError(f"{file} cannot be read: {why}") from None
     names = [line for line in lines if line and not line.startswith("#")]
+    found = set[str]()
     for name in names:
         check_name(name)
-        if names.count(name) > 1:
+        if name in found:
             raise DeploymentError(f"{file}: {name} is named twice")
+        found.add(name)
     return names
 
 
 def check_name(name: str) -> None:
     """Raise DeploymentError if a device cannot have this name."""
     if not NAME.fullmatch(name):
+        shown = name if len(name) < _SHOWN else f"{name[:_SHOWN]}..."
         raise DeploymentError(
-            f"{name!r} is not a valid device name: use 1 to 63 letters, digits, '-' or '_', "
+            f"{shown!r} is not a valid device name: use 1 to 63 letters, digits, '-' or '_', "
             "beginning with a letter or digit"
         )
