@@ -112,7 +112,7 @@ def devices(
 
     coordinator = CoordinatorFolder(folder)
     if watch:
-        _show_again_and_again(coordinator, folder, Console())
+        _show_again_and_again(coordinator, folder, table_console())
         return
     watched = _asked(coordinator)
     if format == "json":
