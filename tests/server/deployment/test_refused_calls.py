@@ -123,6 +123,26 @@ def test_a_device_cannot_claim_what_objects_the_coordinators_messages_consist_of
     assert received.content == RecordDict()
 
 
+def test_a_reply_that_is_sent_again_brings_no_more_objects(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SuperLink would keep them until the run ends, and a device could fill its disk."""
+    scene.ask()
+    link, node = scene.links[0], scene.nodes[0]
+    pending = link.pull(node)
+    assert pending is not None
+    asked = link.fetch(node, pending)
+    reply = Message(asked.content, reply_to=asked)
+    link.push(node, reply, 0.1)
+    before = scene.left_objects()
+    for number in range(3):
+        more = ObjectTree(object_id=f"{number:064}")
+        monkeypatch.setattr(fleet_api, "get_object_tree", lambda reply, more=more: more)
+        with pytest.raises(RunEndedError, match="403"):
+            link.push(node, reply, 0.1)
+    assert scene.left_objects() == before
+
+
 def test_replies_to_messages_that_a_device_makes_up_take_no_memory(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

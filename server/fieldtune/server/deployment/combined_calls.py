@@ -308,7 +308,7 @@ class CombinedCalls:
 
 
 class _UnsoundReplyError(Exception):
-    """A reply in the name of another node, or of no time."""
+    """A reply in the name of another node, of no time, or of other objects."""
 
 
 async def _answered(call: _Call, request: Request) -> Response:

@@ -8,7 +8,8 @@ Its Control API has no accounts: any user of the machine could register devices 
 every call but those of devices (signed by their keys) and of the process that executes a run (with
 its token) needs a header that follows from the folder's secret key (:class:`ControlKey`).
 
-A device could answer for another (:mod:`fieldtune.server.deployment.own_replies`).
+A device could answer for another, and fill the disk
+(:mod:`fieldtune.server.deployment.own_replies`).
 
 SuperLink keeps a request's body in a reference cycle, and Python collects those only after many
 allocations: 600 MiB that a device sent took 450 MiB. So garbage is collected after some MiB of
