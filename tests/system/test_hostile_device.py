@@ -106,7 +106,8 @@ def test_a_reply_of_600_mib_is_refused_before_it_is_fetched(
     report = reported(replies[0], request)
     assert report.failure == "implausible"
     assert "objects, at most 1.0 MiB were asked for" in report.detail
-    assert memory_mib(deployment) - before[0] < 100
+    # What comes in within a second is in memory until garbage is collected.
+    assert memory_mib(deployment) - before[0] < 200
     assert database_mib(deployment) - before[1] < 100
 
 
