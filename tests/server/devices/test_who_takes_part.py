@@ -243,6 +243,21 @@ def test_a_device_that_comes_back_as_another_is_left_out_until_it_is_as_before(
     assert scene.notes.count("pi-a is unchanged again: it takes part again") == 1
 
 
+def test_a_device_that_is_left_out_does_not_get_in_with_a_description_that_makes_no_sense() -> None:
+    scene = Scene(good)
+    come_back(scene, "t1", classes=9)
+    scene.ask(0)
+    scene.reports()
+    scene.ask(0)
+    assert scene.reports()[0].failure == "bad_data"
+    come_back(scene, "t2", classes="many")
+    scene.ask(0)
+    scene.reports()
+    scene.ask(0)
+    assert scene.reports()[0].failure == "bad_data"
+    assert "pi-a is unchanged again: it takes part again" not in scene.notes
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -90,9 +90,11 @@ class Revalidation:
             self._notes(f"{before.name} {change}: left out until this is undone")
         if change:
             self._changed[client] = change
+        elif isinstance(answer, str):
+            pass  # no answer that can be read lets it in, or keeps it out
         elif self._changed.pop(client, None) is not None:
             self._notes(f"{before.name} is unchanged again: it takes part again")
-        elif not isinstance(answer, str) and (other := _other_data(answer, before)):
+        elif other := _other_data(answer, before):
             self._notes(f"{before.name} {other}")
         return True
 
