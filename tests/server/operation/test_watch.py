@@ -72,6 +72,8 @@ def test_one_device_unlike_the_others_is_named_and_no_reason_to_tune_again() -> 
         "error 56.0 % (49.1 % to 62.7 %) on 200 fresh samples, its card says 8.0 % (6.0 % to "
         "11.0 %)"
     )
+    (drift, _) = fleet(a=status(), b=status(), c=status(0.56, judged_on=None)).problems("c")
+    assert "on 200 samples, its card" in drift
     assert unlike.startswith("unlike the others: its error is 56.0 %")
     assert found.retune(Path("fleet")) == []
     assert not fleet(a=status(), c=status(0.56)).outlier("c"), "of two, either may be wrong"

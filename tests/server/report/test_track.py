@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +14,7 @@ from fieldtune.profiles.common.errors import MissingExtraError
 from fieldtune.server.report.track import log_run, tracked
 from fieldtune.server.results.schema import Summary, to_json
 from server.report.conftest import MakeSummary
-from support.commandline import Command
+from support.commandline import COMMAND, Command
 
 CURVE = {5: {"error": 0.4}, 20: {"error": 0.25}}
 
@@ -133,6 +135,23 @@ def test_tensorboard_reads_scalars_by_rounds_and_the_hyperparameters_of_each_tri
     first = logged.attempts[0].objectives["error"]
     assert [each.step for each in rungs] == [5, 20]
     assert [each.value for each in rungs] == pytest.approx([0.4, first])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
+def test_a_full_disk_is_one_sentence(tracker: str, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip({"tensorboard": "tensorboardX"}.get(tracker, tracker), reason="extra track")
+    log = shlex.join(
+        [*COMMAND, "log", str(folder), "--to", tracker, "--store", str(tmp_path / "s")]
+    )
+    # No file may be larger than 512 bytes.
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 1; {log}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"error: {'MLflow cannot use' if tracker == 'mlflow' else tmp_path}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "a bug" not in done.stderr
 
 
 @pytest.mark.integration

@@ -47,7 +47,7 @@ FILE = VariantFile(
 )
 POINT = Point(
     trial=3,
-    configuration={"model": "cnn", "width": 8, "learning_rate": 0.1},
+    configuration={"model": "cnn", "width": 8, "learning_rate": 0.1 + 0.2},
     objectives={"error": Estimate(0.12, 0.1, 0.15), "inference_ms": Estimate(1.0, 0.5, 2.0)},
     measures={"error": 0.1, "metric": 0.9},
     test_samples=100,
@@ -101,7 +101,7 @@ def test_the_header_of_a_card_is_a_model_index() -> None:
     [
         "Recommended for raspberry-pi-5.",
         "- Model: `cnn`: width = 8",
-        "- learning_rate: 0.1",
+        "- learning_rate: 0.3",
         "- Data: `digits`, partition natural, else dirichlet",
         "- Runs of this configuration: 2",
         "| `fp32.tflite` | recall 0.9 (0.8256 to 0.9448) | raspberry-pi-5 0.5 ms |",

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
         (["--device", "raspberry-pi-6"], "study's fleet (did you mean 'raspberry-pi-5'"),
         (["--device", "raspberry-pi-5", "--trial", "99"], "There is no model of trial 99"),
         (["--device", "raspberry-pi-5", "--variant", "fp64"], "There is no variant 'fp64'"),
+        (["--device", "raspberry-pi-5", "--variant", "int8"], "with 'int8' in variants of its"),
     ],
 )  # fmt: skip
 def test_an_export_of_what_is_not_there_is_refused(

@@ -67,9 +67,10 @@ class FleetHealth:
         status, card = self.statuses[name], self.card(name)
         found = []
         if self.drifted(name) and status.error is not None and card is not None:
+            samples = f"{status.judged_on or ''} samples".lstrip()
             found.append(
                 f"error {_interval(status.error, status.samples)} on {status.samples} "
-                f"{status.judged_on} samples, its card says {_percent(card.error or 0)} "
+                f"{samples}, its card says {_percent(card.error or 0)} "
                 f"({_percent(card.error_low or 0)} to {_percent(card.error_high or 0)})"
             )
         if self.outlier(name) and status.error is not None:

@@ -13,6 +13,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before it is import
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.server.report.track import TrackedRun, TrackedTrial
@@ -37,8 +38,9 @@ def write(run: TrackedRun, folder: Path, store: str | None) -> str:
     Raises:
         UsageError: MLflow cannot use the store.
     """
-    uri, files = _location(store)
+    uri = store
     try:
+        uri, files = _location(store)
         client = MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(run.name)
         experiment = known.experiment_id if known else client.create_experiment(run.name, files)
@@ -53,8 +55,9 @@ def write(run: TrackedRun, folder: Path, store: str | None) -> str:
         # Only now is it marked as logged: what was interrupted is logged anew.
         client.set_tag(parent, _RESULTS, run.identity)
         client.set_terminated(parent, "FINISHED")
-    except MlflowException as refused:
-        reason = " ".join(str(refused).split())
+    except (MlflowException, SQLAlchemyError, OSError) as refused:
+        # What SQLAlchemy says of itself names a whole statement; the database's own words do not.
+        reason = " ".join(str(getattr(refused, "orig", None) or refused).split())
         raise UsageError(
             f"MLflow cannot use {uri or 'its default store'}: {reason}; name a folder or a "
             "tracking URI with --store"

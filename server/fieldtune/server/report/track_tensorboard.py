@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import hparams, scalar, text
 
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.server.report.track import TrackedRun, TrackedTrial
@@ -33,11 +36,11 @@ def write(run: TrackedRun, folder: Path, store: str | None) -> str:
     try:
         for before in logs.rglob(f"*{_SUFFIX}"):
             before.unlink()
-        with SummaryWriter(str(logs), filename_suffix=_SUFFIX) as writer:
-            _study(writer, run)
+        with _event_file(logs) as file:
+            _study(file, run)
         for trial in run.trials:
-            with SummaryWriter(str(logs / trial.name), filename_suffix=_SUFFIX) as writer:
-                _trial(writer, trial)
+            with _event_file(logs / trial.name) as file:
+                _trial(file, trial)
     except OSError as failed:
         raise UsageError(
             f"{logs} cannot be written ({failed.strerror}): name another folder with --store"
@@ -46,40 +49,61 @@ def write(run: TrackedRun, folder: Path, store: str | None) -> str:
     return f"{folder} is in {logs}; to see it (pip install tensorboard): {how}"
 
 
-def _study(writer: SummaryWriter, run: TrackedRun) -> None:
+class _EventFile:
+    """An event file, written by the thread that calls: what fails, as on a full disk, is raised."""
+
+    def __init__(self, writer: EventsWriter) -> None:
+        self._writer = writer
+
+    def add(self, summary: Any, step: int = 0) -> None:
+        """Add a ``Summary`` of tensorboardX."""
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+@contextmanager
+def _event_file(logs: Path) -> Iterator[_EventFile]:
+    logs.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(logs / "events"), _SUFFIX)
+    try:
+        yield _EventFile(writer)
+    finally:
+        writer.close()
+
+
+def _study(file: _EventFile, run: TrackedRun) -> None:
     for trial, share in run.front_share.items():
-        writer.add_scalar("front.share", share, trial)
+        file.add(scalar("front.share", share), trial)
     for name, value in run.metrics.items():
-        writer.add_scalar(name, value, 0)
-    writer.add_text("study", _table({**run.parameters, **run.tags}))
-    _texts(writer, run.files)
+        file.add(scalar(name, value))
+    file.add(text("study", _table({**run.parameters, **run.tags})))
+    _texts(file, run.files)
 
 
-def _trial(writer: SummaryWriter, trial: TrackedTrial) -> None:
+def _trial(file: _EventFile, trial: TrackedTrial) -> None:
     last = int(trial.metrics.get("rounds", 0))
     for rounds, values in trial.curve.items():
         for name, value in values.items():
             if not (rounds == last and name in trial.metrics):
-                writer.add_scalar(name, value, rounds)
+                file.add(scalar(name, value), rounds)
     # The session of the HPARAMS tab: parameters, the names of the metrics, and the end.
     parameters = {
         name: value if isinstance(value, (bool, int, float)) else str(value)
         for name, value in trial.parameters.items()
     }
     for part in hparams(parameters, dict(trial.metrics)):
-        writer.file_writer.add_summary(part, walltime=time.time())
+        file.add(part)
     for name, value in trial.metrics.items():
-        writer.add_scalar(name, value, last)
-    writer.add_text("trial", _table({"state": trial.state, **trial.tags}))
-    _texts(writer, trial.files)
+        file.add(scalar(name, value), last)
+    file.add(text("trial", _table({"state": trial.state, **trial.tags})))
+    _texts(file, trial.files)
 
 
-def _texts(writer: SummaryWriter, files: tuple[Path, ...]) -> None:
-    for file in files:
-        if file.suffix in _TEXTS:
-            text = file.read_text(encoding="utf-8")
-            shown = text if file.suffix == ".md" else f"```\n{text}\n```"
-            writer.add_text(file.name, shown)
+def _texts(file: _EventFile, files: tuple[Path, ...]) -> None:
+    for each in files:
+        if each.suffix in _TEXTS:
+            content = each.read_text(encoding="utf-8")
+            shown = content if each.suffix == ".md" else f"```\n{content}\n```"
+            file.add(text(each.name, shown))
 
 
 def _table(facts: Mapping[str, object]) -> str:

@@ -134,13 +134,16 @@ def _sections(study: StudyConfig, summary: Summary, point: Point, data: CardData
     said = f"Federated training over {study.study.rounds} rounds, tuned with fieldtune."
     yield f"{_used(summary, point)} {said}"
     model, arguments = study.model_of(study.full_space.configuration(point.configuration))
-    given = ", ".join(f"{key} = {value}" for key, value in arguments.items()) or "with its defaults"
+    given = (
+        ", ".join(f"{key} = {_shown(value)}" for key, value in arguments.items())
+        or "with its defaults"
+    )
     yield "## Task\n\n" + _list(
         [
             ("Model", f"`{model}`: {given}"),
             ("Loss", task.loss),
             ("Optimizer", task.optimizer),
-            *((key, str(value)) for key, value in point.configuration.items()
+            *((key, _shown(value)) for key, value in point.configuration.items()
               if key not in arguments and key != "model"),
         ]
     )  # fmt: skip
@@ -170,6 +173,10 @@ def _sections(study: StudyConfig, summary: Summary, point: Point, data: CardData
     yield "## How to run it\n\n" + _RUN.format(
         file=f"{next(iter(point.variants), 'fp32')}.tflite", output=output
     )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _used(summary: Summary, point: Point) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import get_args
 
 from fieldtune.profiles.common.errors import RunFolderError, UsageError, did_you_mean
 from fieldtune.server.compiler.cache import ArtefactCache
+from fieldtune.server.compiler.manifest import Variant
 from fieldtune.server.compiler.service import CompileService
 from fieldtune.server.results.fingerprint import read_fingerprint
 from fieldtune.server.results.model_files import card_path, read_card, read_variant
@@ -93,6 +96,16 @@ def to_measure(folder: Path, summary: Summary) -> list[Point]:
     return list(found.values())
 
 
+def no_variant(variant: str, made: Collection[str]) -> UsageError:
+    """The error for a conversion that a study does not make."""
+    known = variant in get_args(Variant)
+    remedy = f"; a study with {variant!r} in variants of its [task] makes it" if known else ""
+    return UsageError(
+        f"There is no variant {variant!r}{'' if known else did_you_mean(variant, made)}; this "
+        f"study makes {', '.join(made)}{remedy}"
+    )
+
+
 def converted_now(folder: RunFolder, summary: Summary, trial: int, variant: str) -> bytes:
     """A variant of a trial of which there are no files yet, converted from its weights.
 
@@ -104,10 +117,7 @@ def converted_now(folder: RunFolder, summary: Summary, trial: int, variant: str)
     """
     study, known = folder.study, read_fingerprint(folder)
     if variant not in study.task.variants:
-        raise UsageError(
-            f"There is no variant {variant!r}{did_you_mean(variant, study.task.variants)}; this "
-            f"study makes {', '.join(study.task.variants)}"
-        )
+        raise no_variant(variant, study.task.variants)
     if known is None or not known.input_shape:
         raise RunFolderError(
             f"{folder.path} has no {variant} file of trial {trial}: run the study's 'fieldtune "
@@ -132,8 +142,5 @@ def exported_model(folder: Path, trial: int, variant: str) -> bytes:
     """
     variants = read_card(folder, trial).variants
     if variant not in variants:
-        raise UsageError(
-            f"There is no variant {variant!r}{did_you_mean(variant, variants)}; this study makes "
-            f"{', '.join(variants)}"
-        )
+        raise no_variant(variant, variants)
     return read_variant(folder, trial, variant, variants[variant].sha256)
