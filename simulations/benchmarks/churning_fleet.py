@@ -51,6 +51,8 @@ PROBLEMS: dict[str, tuple[str, str, Mapping[str, Value]]] = {
     "har": ("hapt", "cnn1d", {"width": 8, "depth": 1}),
     "fashion": ("fashion-mnist", "mlp", MLP),
 }
+FEWER = {"fashion": 10_000}
+"""Samples of the table's problems that have many more than the others: as many as ``har`` has."""
 _TESTED = 1000
 """Test samples, of all clients together."""
 
@@ -82,10 +84,15 @@ class Problem:
         )
 
     @classmethod
-    def of(cls, name: str, service: CompileService, clients: int = CLIENTS) -> Problem:
-        """A problem of the table."""
+    def of(
+        cls, name: str, service: CompileService, clients: int = CLIENTS, samples: int | None = None
+    ) -> Problem:
+        """A problem of the table, of all its samples or of so many, drawn with seed 0."""
         source, model, knobs = PROBLEMS[name]
         dataset = load_dataset(source)
+        if samples:
+            some = np.random.default_rng(0).permutation(len(dataset.y))[:samples]
+            dataset = replace(dataset, x=dataset.x[some], y=dataset.y[some])
         plan = FleetPlan(source, "dirichlet", 0.5, 0.2, clients, {PROFILE: 1.0}, 0)
         data = list(partition(dataset, plan))
         x = np.concatenate([each.test_x for each in data])

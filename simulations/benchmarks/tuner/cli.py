@@ -18,10 +18,10 @@ from tuner.asks import ask_costs
 from tuner.defaults import STUDIES as PRODUCT_STUDIES
 from tuner.defaults import Gain, gains
 from tuner.experiment import Job, Outcome, Variation, Workers
-from tuner.kept import keep, read
+from tuner.kept import keep, keep_gains, read, read_gains
 from tuner.peers import OURS, WARM
 from tuner.plan import PARTS, PREREGISTRATION, Plan, arguments, is_training
-from tuner.product_report import defaults_table, recommend_table
+from tuner.product_report import defaults_summary, defaults_table, recommend_table
 from tuner.recommend import TRIALS as RECOMMEND_TRIALS
 from tuner.recommend import Verdict, judge
 from tuner.registry import make_problem
@@ -149,15 +149,19 @@ class Run:
         for file in sorted(PRODUCT_STUDIES.glob("*.toml")):
             if self._plan.studies and file.stem not in self._plan.studies:
                 continue
-            for seed in range(self._plan.study_seeds):
+            for seed in self._plan.study_seeds:
                 try:
-                    self.gains += gains(
-                        file, seed=seed, trials=self._plan.trials, workers=self._plan.workers
+                    found = list(
+                        gains(file, seed=seed, trials=self._plan.trials, workers=self._plan.workers)
                     )
                 except (DataError, RuntimeError) as why:
                     self._say(f"{file.stem} is left out: {why}")
+                    continue
+                if self._keep:
+                    keep_gains(found, self._keep)
+                self.gains += found
         if self.gains:
-            self._console.print(defaults_table(self.gains))
+            print_gains(self.gains, self._console)
 
     def recommend(self) -> None:
         """What is recommended, held against the truth."""
@@ -248,6 +252,27 @@ def print_kept(folder: Path, problems: Sequence[str], ours: str, console: Consol
         console.print(curve_table(_title(*kind), runs))
 
 
+def print_kept_gains(folder: Path, studies: Sequence[str], console: Console) -> None:
+    """The tables of raw outcomes of the part ``defaults``.
+
+    Raises:
+        UsageError: there are none.
+        DataError: a file is damaged.
+    """
+    found = read_gains(sorted(folder.glob("*.jsonl.gz")))
+    chosen = [each for each in found if not studies or each.study in studies]
+    if not chosen:
+        raise UsageError(f"--kept {folder} holds no gains of these studies: name a folder that "
+                         "--part defaults --keep has filled")  # fmt: skip
+    print_gains(chosen, console)
+
+
+def print_gains(gains: Sequence[Gain], console: Console) -> None:
+    """What each recommendation gained, and what each study did."""
+    console.print(defaults_table(gains))
+    console.print(defaults_summary(gains))
+
+
 def _title(problem: str, variation: Variation) -> str:
     """A problem's name, with its noise where that is changed."""
     return problem if variation.noise == 1.0 else f"{problem}, noise x {variation.noise:g}"
@@ -259,6 +284,9 @@ def main(argv: Sequence[str]) -> int:
     sys.path.append(str(Path.cwd()))  # for package.module:Class
     console = Console(width=int(os.environ.get("COLUMNS", "150")))
     try:
+        if given.kept and given.part == ["defaults"]:
+            print_kept_gains(given.kept, given.study, console)
+            return 0
         if given.kept:
             print_kept(given.kept, given.problem, given.ours, console)
             return 0

@@ -35,6 +35,7 @@ class Gain:
         study: its name.
         seed: with which it was run.
         device: the device type.
+        tuned: the configuration that is recommended for it.
         error: mean over fresh seeds, on every client's test data.
         costs: of this device type, by measure.
         traded: which of the costs are objectives of the study.
@@ -43,6 +44,7 @@ class Gain:
     study: str
     seed: int
     device: str
+    tuned: Values
     error: tuple[float, float]
     costs: dict[str, tuple[float, float]]
     traded: tuple[str, ...]
@@ -50,11 +52,20 @@ class Gain:
     @property
     def saves(self) -> bool:
         """Whether it saves :data:`WORTH` of the error or of a cost, and nothing became worse."""
-        shares = [_share(self.error), *(_share(self.costs[name]) for name in self.traded)]
-        return max(shares) <= 1.0 and min(shares) <= 1.0 - WORTH
+        return not self.worse and min(self._shares) <= 1.0 - WORTH
+
+    @property
+    def worse(self) -> bool:
+        """Whether the error or a cost that the study trades off became worse, however little."""
+        return max(self._shares) > 1.0
+
+    @property
+    def _shares(self) -> list[float]:
+        return [share(self.error), *(share(self.costs[name]) for name in self.traded)]
 
 
-def _share(pair: tuple[float, float]) -> float:
+def share(pair: tuple[float, float]) -> float:
+    """What is left of the default's; 1 where that is 0."""
     before, after = pair
     return after / before if before else 1.0
 
@@ -106,6 +117,7 @@ def _gain(
         study,
         seed,
         device,
+        tuned,
         (problem.true_error(default), problem.true_error(tuned)),
         {name: (before[name], after[name]) for name in SHOWN},
         tuple(name for name in problem.objectives if name in SHOWN),

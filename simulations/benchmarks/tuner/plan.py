@@ -69,7 +69,7 @@ class Plan:
     """``training`` and ``formulas_and_tables`` -> how many."""
     studies: Sequence[str]
     """Of the product, to be compared with their defaults; empty for all."""
-    study_seeds: int
+    study_seeds: range
     trials: int | None
     sizes: tuple[int, ...]
     evaluate: float
@@ -126,7 +126,7 @@ class Plan:
             first_seed=chosen["first_seed"] if given.first_seed is None else given.first_seed,
             seeds=seeds,
             studies=given.study,
-            study_seeds=given.seeds or 1,
+            study_seeds=range(from_seed := given.first_seed or 0, from_seed + (given.seeds or 1)),
             trials=given.trials or (12 if given.small else None),
             sizes=(50, 200) if given.small else (200, 1000, 5000),
             evaluate=given.evaluate,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from rich.table import Table
 
-from tuner.defaults import Gain
+from tuner.defaults import Gain, share
 from tuner.recommend import WORSE, Verdict, by_problem, worse
 
 
@@ -38,6 +39,33 @@ def defaults_table(gains: Sequence[Gain]) -> Table:
     return table
 
 
+def defaults_summary(gains: Sequence[Gain]) -> Table:
+    """Of each study: mean change over seeds and device types, smallest and largest, and counts."""
+    table = Table(
+        title="Change by tuning: mean over seeds and device types (smallest to largest); * is not "
+        "traded off by the study",
+        title_justify="left",
+    )
+    for column in ("study", "seeds", "error", "inference", "energy", "sent", "save", "worse"):
+        table.add_column(column, justify="left" if column == "study" else "right")
+    for study, each in groupby(sorted(gains, key=lambda gain: gain.study), lambda gain: gain.study):
+        some = list(each)
+        costs = [
+            _spread([share(gain.costs[name]) for gain in some])
+            + ("" if name in some[0].traded else " *")
+            for name in ("inference_ms", "energy_j", "sent_bytes")
+        ]
+        table.add_row(
+            study,
+            str(len({gain.seed for gain in some})),
+            _spread([share(gain.error) for gain in some]),
+            *costs,
+            f"{sum(gain.saves for gain in some)} of {len(some)}",
+            f"{sum(gain.worse for gain in some)} of {len(some)}",
+        )
+    return table
+
+
 def recommend_table(verdicts: Sequence[Verdict]) -> Table:
     """What recommendations promised and kept, by problem."""
     table = Table(
@@ -50,7 +78,7 @@ def recommend_table(verdicts: Sequence[Verdict]) -> Table:
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "problem" else "right")
 
-    def share(value: float) -> str:
+    def percent(value: float) -> str:
         return f"{100 * value:.0f} %"
 
     for name, each in by_problem(verdicts).items():
@@ -63,9 +91,9 @@ def recommend_table(verdicts: Sequence[Verdict]) -> Table:
         table.add_row(
             name,
             str(len(each)),
-            *(share(worse(true, by)) for by in WORSE),
-            share(worse([verdict.by_mean for verdict in each], WORSE[0])),
-            share(float(np.mean([verdict.defaults for verdict in each]))),
+            *(percent(worse(true, by)) for by in WORSE),
+            percent(worse([verdict.by_mean for verdict in each], WORSE[0])),
+            percent(float(np.mean([verdict.defaults for verdict in each]))),
             *changes,
             *(
                 f"{np.mean(some):.2f}"
@@ -80,6 +108,11 @@ def _change(pair: tuple[float, float], factor: float, unit: str) -> str:
     before, after = pair
     share = f"{100 * (after / before - 1):+.0f} %" if before else "-"
     return f"{_figure(factor * before)} → {_figure(factor * after)}{unit}, {share}"
+
+
+def _spread(shares: Sequence[float]) -> str:
+    mean, least, most = (100 * (f(shares) - 1) for f in (np.mean, min, max))
+    return f"{mean:+.0f} % ({least:+.0f} to {most:+.0f})"
 
 
 def _figure(value: float) -> str:

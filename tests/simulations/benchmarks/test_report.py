@@ -19,10 +19,10 @@ from rich.console import Console
 from tuner.cli import Run, main
 from tuner.defaults import Gain
 from tuner.experiment import Outcome, Score, Variation
-from tuner.kept import keep, read
+from tuner.kept import keep, keep_gains, read, read_gains
 from tuner.peers import PEERS
 from tuner.plan import PARTS, PREREGISTRATION, Plan, arguments
-from tuner.product_report import defaults_table
+from tuner.product_report import defaults_summary, defaults_table
 from tuner.registry import own_problems
 from tuner.report import (
     best_optuna,
@@ -191,7 +191,9 @@ def test_wrong_formulas_are_shown_by_kind() -> None:
 def gain(error: float, inference_ms: float, sent_bytes: float, **costs: float) -> Gain:
     tuned = {"inference_ms": inference_ms, "sent_bytes": sent_bytes, "energy_j": 1.0} | costs
     pairs = {name: (1.0, value) for name, value in ({"memory_mib": 1.0} | tuned).items()}
-    return Gain("toy", 3, "a-board", (1.0, error), pairs, ("inference_ms", "energy_j"))
+    return Gain(
+        "toy", 3, "a-board", {"width": 8}, (1.0, error), pairs, ("inference_ms", "energy_j")
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,39 @@ def test_gains_are_shown_from_default_to_tuned_in_units_of_their_own() -> None:
     shown = text(defaults_table([gain(0.25, 0.5, 0.1, energy_j=1.5)]))
     for cell in ("100 → 25 %, -75 %", "1,000 → 500 µs, -50 %", "1,000 → 1,500 mJ, +50 %"):
         assert cell in shown
+
+
+def test_a_study_is_summed_up_over_its_seeds_and_device_types() -> None:
+    better, worse, little = gain(0.7, 1.0, 2.0), gain(0.5, 1.2, 4.0), gain(0.9, 1.0, 6.0)
+    rows = text(defaults_summary([better, replace(worse, seed=4), replace(little, study="other")]))
+    row = next(line for line in rows.splitlines() if "toy" in line)
+    cells = [each.strip() for each in row.strip("│┃| ").split("│")]
+    assert cells == [
+        "toy", "2", "-40 % (-50 to -30)", "+10 % (+0 to +20)", "+0 % (+0 to +0)",
+        "+200 % (+100 to +300) *", "1 of 2", "1 of 2",
+    ]  # fmt: skip
+
+
+def test_gains_are_kept_as_each_seed_ends_and_shown_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(file: Path, *, seed: int, trials: int | None, workers: int) -> Iterator[Gain]:
+        if seed == 6:
+            raise KeyboardInterrupt
+        yield replace(gain(0.7, 1.0, 1.0), study=file.stem, seed=seed)
+
+    monkeypatch.setattr("tuner.cli.gains", stopped)
+    options = ["--part", "defaults", "--study", "har", "--first-seed", "4", "--seeds", "3"]
+    run = Run(Plan.of(arguments().parse_args(options)), Console(file=io.StringIO()), None, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        run.everything()
+    keep_gains([replace(gain(0.6, 1.0, 1.0), study="har", seed=5)], tmp_path)  # run once more
+    kept = read_gains([tmp_path / "har.jsonl.gz"])
+    assert [(each.seed, each.error[1]) for each in kept] == [(4, 0.7), (5, 0.6)]
+    assert kept[0].tuned == {"width": 8}
+    assert main(["--part", "defaults", "--kept", str(tmp_path)]) == 0
+    assert "-35 % (-40 to -30)" in capsys.readouterr().out
+    assert main(["--part", "defaults", "--kept", str(tmp_path), "--study", "digits"]) != 0
 
 
 @pytest.fixture(scope="module")
