@@ -7,7 +7,8 @@ usage: python simulations/benchmarks/engine.py [--models mlp cnn] [--peers NAME 
 same order; ``differs`` is the largest difference of a weight from ours after three rounds. CPU is
 user and system time of all processes; each figure is the best of five measurements, which take
 turns, because whatever else the machine does only adds to it. Peers that are not installed are
-named.
+named. How much two workers can add to one is measured beside them: the updates of two processes
+that each run the NumPy loop for themselves, against those of one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JAX_PLATFOR
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import numpy as np
-from engine_peers import PEERS, difference
+from engine_peers import PEERS, NumpyLoop, difference
 from engine_tasks import BATCH, CLIENTS, HERE, LEARNING_RATE, MODELS, MOMENTUM, Layers, Peer, Task
 from rich.console import Console
 from rich.table import Table
@@ -153,14 +155,17 @@ def measured(peer: Peer, pids: Sequence[int], task: Task, seconds: float) -> tup
     return 1e3 * spent_s / updates, updates / passed_s
 
 
-def compare(name: str, artefact: Artefact, chosen: Sequence[str], seconds: float) -> Table:
-    """The table of a model."""
+def compare(
+    name: str, artefact: Artefact, digits: Task, chosen: Sequence[str], seconds: float
+) -> Table:
+    """The table of a model; ``digits`` is what the independent processes train."""
     task = Task.of(name, artefact)
     peers: list[tuple[Peer, list[int]]] = []
     missing = []
     with (
         opened(task.plan, 1) as (alone, first),
         opened(task.plan, 2) as (pair, both),
+        get_context("spawn").Pool(2) as independent,
         ExitStack() as closed,
     ):
         peers += [(Ours(task, alone, 1), first), (Ours(task, pair, 2), both)]
@@ -177,16 +182,30 @@ def compare(name: str, artefact: Artefact, chosen: Sequence[str], seconds: float
                 peers.append((peer, sorted(children() - before)))
         ends = [_after_three_rounds(peer, task) for peer, _ in peers]
         found: list[list[tuple[float, float]]] = [[] for _ in peers]
+        machine: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(_REPEATS):
             for row, (peer, pids) in zip(found, peers, strict=True):
                 row.append(measured(peer, pids, task, seconds))
+            for processes, rates in machine.items():
+                turns = [(digits, seconds)] * processes
+                rates.append(sum(independent.starmap(by_itself, turns, chunksize=1)))
     table = Table(name, "CPU ms an update", "updates/s", "differs", title=_load())
-    for (peer, _), row, end in zip(peers, found, ends, strict=True):
-        cpu, rate = min(each for each, _ in row), max(each for _, each in row)
+    best = [max(rate for _, rate in row) for row in found]
+    for (peer, _), row, rate, end in zip(peers, found, best, ends, strict=True):
+        cpu = min(each for each, _ in row)
         table.add_row(peer.name, f"{cpu:.2f}", f"{rate:.0f}", f"{difference(ends[0], end):.0e}")
+    table.caption = (
+        f"Two workers do {best[1] / best[0]:.2f} times the updates of one; two independent NumPy "
+        f"processes {max(machine[2]) / max(machine[1]):.2f} times those of one"
+    )
     if missing:
-        table.caption = f"not installed: {', '.join(missing)}"
+        table.caption += f"; not installed: {', '.join(missing)}"
     return table
+
+
+def by_itself(digits: Task, seconds: float) -> float:
+    """Updates a second of the NumPy loop in this process."""
+    return measured(NumpyLoop(digits), (), digits, seconds)[1]
 
 
 def _after_three_rounds(peer: Peer, task: Task) -> Layers:
@@ -279,7 +298,8 @@ def main() -> int:
                 table.add_row(*scale(clients, artefacts["mlp"]))
             console.print(table)
         for name in given.models:
-            console.print(compare(name, artefacts[name], given.peers, given.seconds))
+            digits = Task.of("mlp", artefacts["mlp"])
+            console.print(compare(name, artefacts[name], digits, given.peers, given.seconds))
     return 0
 
 
