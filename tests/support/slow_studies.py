@@ -40,7 +40,7 @@ PARALLEL = 3
 STUDY = """
 [study]
 name = "slow"
-trials = 10
+BUDGET
 rounds = ROUNDS
 STUDY_KEYS
 objectives = ["error", "inference_ms"]
@@ -66,9 +66,16 @@ TUNER_KEYS
 
 
 def study_text(
-    limit: float, tuner_name: str, *, rounds: int = 2, study_keys: str = "", tuner_keys: str = ""
+    limit: float,
+    tuner_name: str,
+    *,
+    budget: str = "trials = 10",
+    rounds: int = 2,
+    study_keys: str = "",
+    tuner_keys: str = "",
 ) -> str:
     text = STUDY.replace("LIMIT", f"{limit}").replace("ROUNDS", str(rounds))
+    text = text.replace("BUDGET", budget)
     text = text.replace("STUDY_KEYS", study_keys).replace("TUNER_KEYS", tuner_keys)
     return text.replace("TUNER", tuner_name)
 

@@ -77,6 +77,12 @@ def test_a_trace_in_csv_says_when_a_client_is_there(tmp_path: Path) -> None:
     assert found.of(1) == found.of(3) == Pattern([5, 20], 40)  # the file's clients again
 
 
+def test_a_trace_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("client,start_s,end_s\nx,0,10\n", encoding="utf-8-sig")
+    found = Availability(AvailabilitySection(kind="trace", file="a.csv"), 0, tmp_path)
+    assert found.of(0) == Pattern([0, 10], 10)
+
+
 def test_a_trace_of_fedscale_is_read_as_json(tmp_path: Path) -> None:
     """An entry of the shape that FedScale's documentation states, of the first client there."""
     one = {"duration": 18, "inactive": [10, 20, 5], "finish_time": 100, "active": [2, 15, 95],
@@ -91,6 +97,7 @@ def test_a_trace_of_fedscale_is_read_as_json(tmp_path: Path) -> None:
     [
         ("a.csv", "who,when\n1,2\n", "its first line must be client,start_s,end_s"),
         ("a.csv", "client,start_s,end_s\n1,5,2\n", "has the times 5 to 2 in line 2"),
+        ("a.csv", "client,start_s,end_s\n1,5,inf\n", "they must be finite and ascend from 0"),
         ("a.csv", "client,start_s,end_s\n1,x,2\n", "has no times in line 2: 'x', '2'"),
         ("a.csv", "client,start_s,end_s\n", "has no client"),
         ("a.json", "[1]", "must map clients to their times"),
@@ -167,4 +174,6 @@ def test_without_a_client_that_is_ever_there_the_trial_fails(tmp_path: Path) -> 
     (tmp_path / "t.json").write_text(json.dumps({"0": empty}))
     tables = '[fleet.availability]\nkind = "trace"\nfile = "t.json"'
     outcome = Scene(tables=tables, folder=tmp_path).run()
-    assert getattr(outcome, "reason", "") == "no client returned a result (10 x no_reply)"
+    assert getattr(outcome, "reason", "") == (
+        "no client returned a result (10 x no_reply): none of them is ever there"
+    )

@@ -206,6 +206,23 @@ def test_where_no_result_arrives_in_any_round_the_trial_fails() -> None:
     assert outcome.reason == "no client returned a result (12 x late)"
 
 
+@pytest.mark.parametrize("mode", ["", BUFFERED, ASYNC])
+def test_where_no_result_arrives_before_the_time_is_over_it_is_said(mode: str) -> None:
+    server = {"clients_per_round": 3}
+    outcome = Scene(tables=mode, server=server, most_s=0.5).run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "no client returned a result within limits.time_h (3 x late)"
+    assert outcome.failures == {"late": 3}
+
+
+def test_where_nobody_is_there_before_the_time_is_over_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("client,start_s,end_s\na,60,100\n")
+    tables = '[fleet.availability]\nkind = "trace"\nfile = "a.csv"\n[server]\nselection = "tiers"'
+    outcome = Scene(tables=tables, most_s=0.5, folder=tmp_path).run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "no client returned a result within limits.time_h"
+
+
 @pytest.mark.parametrize("mode", ["sync", "buffered"])
 def test_what_a_simulation_draws_at_random_does_not_fail_a_trial(mode: str) -> None:
     tables = f'[fleet.faults]\nout_of_memory = 0.6\n[server]\nmode = "{mode}"\n'

@@ -77,6 +77,8 @@ def test_the_documented_class_works_and_continues_after_an_interruption(folder: 
          r"shape \(2,\): return the new weights, of shape \(10,\)"),
         ("class Rule:\n  def aggregate(self, w, u):\n    self.seen = {1, 2}\n    return w",
          "its attribute 'seen' cannot be stored in a checkpoint"),
+        ("class Rule:\n  def aggregate(self, w, u): return w * float('nan')",
+         "aggregate returned weights that are not finite"),
     ],
 )  # fmt: skip
 def test_a_class_that_does_not_work_is_refused_with_a_sentence(
@@ -86,6 +88,17 @@ def test_a_class_that_does_not_work_is_refused_with_a_sentence(
     with pytest.raises(UsageError, match=sentence) as refused:
         tried("broken:Rule", {})
     assert str(refused.value).startswith("server.aggregation = 'broken:Rule'")
+
+
+def test_a_class_that_divides_by_how_far_updates_differ_is_not_refused(folder: Path) -> None:
+    (folder / "scaled.py").write_text(
+        "import numpy as np\n"
+        "class Rule:\n"
+        "  def aggregate(self, w, u):\n"
+        "    moved = [each.weights - w for each in u]\n"
+        "    return w + sum(each / np.linalg.norm(each) for each in moved)\n"
+    )
+    tried("scaled:Rule", {})
 
 
 def test_a_class_cannot_change_what_it_is_given(folder: Path) -> None:

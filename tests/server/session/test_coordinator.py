@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fieldtune.profiles.common.errors import FleetError
 from fieldtune.profiles.costmodel.latency import call_ms
 from fieldtune.profiles.costmodel.tflite_work import Work
 from fieldtune.profiles.device.load import load_profile
@@ -154,6 +155,19 @@ def test_who_answers_first_changes_nothing(
     run: Run, finished: tuple[list[Outcome], str], tmp_path: Path
 ) -> None:
     assert run(tmp_path / "slow", newest_first=True)[1] == finished[1]
+
+
+def test_a_study_of_which_nothing_can_ever_be_trained_ends_although_it_uses_no_budget(
+    run: Run, tmp_path: Path
+) -> None:
+    never = "[fleet.faults]\nout_of_memory = 1.0"
+    said = (
+        r"^50 trials in a row failed and used none of the study's budget \(device_hours\), so it "
+        r"would not end; the last one: .* \(6 x out_of_memory\); "
+        r"change fleet\.faults\.out_of_memory$"
+    )
+    with pytest.raises(FleetError, match=said):
+        run(tmp_path / "slow", budget="device_hours = 1", tuner_keys=never)
 
 
 def test_a_study_that_is_all_repetitions_begins_with_its_defaults(run: Run, tmp_path: Path) -> None:

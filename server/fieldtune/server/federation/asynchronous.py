@@ -46,8 +46,8 @@ def asynchronous(
 def _trained(course: Course, keep: Keep) -> Generator[Exchange, Answers, tuple[Weights, Learned]]:
     """All of a training."""
     plan, tally = course.plan, course.tally
-    total, situation = plan.rounds * course.per_round, plan.situation
-    while course.answered < total and situation.now_s < plan.most_s:
+    total = plan.rounds * course.per_round
+    while course.answered < total and plan.has_time:
         done = course.done
         due = [each for each in (*plan.rungs, *plan.looks) if course.looked < each <= done]
         if due:
@@ -77,9 +77,9 @@ def _trained(course: Course, keep: Keep) -> Generator[Exchange, Answers, tuple[W
             keep(course.state())
     while course.buffer and not tally.failures["diverged"]:
         course.update()
-    if not tally.updates and not tally.failures["diverged"]:
-        raise NothingLearnedError(tally.failures, ())
     yield from _drain(course)
+    if not tally.updates and not tally.failures["diverged"]:
+        raise NothingLearnedError(tally.failures, (), in_time=plan.has_time)
     answers = yield evaluate_requests(plan, plan.rounds, course.weights)
     measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
     return course.weights, learned(tally, measures, samples, course.done, course.curve)
@@ -105,7 +105,8 @@ def _refill(course: Course, total: int) -> Generator[Exchange, Answers, float]:
 
 def _drain(course: Course) -> Generator[Exchange, Answers, None]:
     """Do not wait for open requests any more."""
-    course.tally.failures.update(["surplus"] * len(course.open))
     if course.open:
+        kind = "surplus" if course.plan.has_time else "late"
+        course.tally.failures[kind] += len(course.open)
         yield Collect(course.requests(), usable=0)
         course.open.clear()

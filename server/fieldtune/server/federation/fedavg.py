@@ -75,7 +75,7 @@ def federated_averaging(
         )
 
     private = private_averaging(plan.configuration)
-    while done < plan.rounds and plan.situation.now_s < plan.most_s:
+    while done < plan.rounds and plan.has_time:
         if done in (*plan.rungs, *plan.looks) and done not in curve:
             answers = yield evaluate_requests(plan, done, weights)
             measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
@@ -111,7 +111,7 @@ def federated_averaging(
         store()
 
     if not tally.updates and not tally.failures["diverged"]:
-        raise NothingLearnedError(tally.failures, ())
+        raise NothingLearnedError(tally.failures, (), in_time=plan.has_time)
     answers = yield evaluate_requests(plan, plan.rounds, weights)
     measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
     return weights, learned(tally, measures, samples, done, curve)

@@ -180,7 +180,7 @@ def fedex(
         worst, first = resumed["worst"], resumed["next"]
 
     for number in range(first, plan.rounds):
-        if plan.situation.now_s >= plan.most_s:
+        if not plan.has_time:
             break
         asked = yield from someone(plan, selector, number, count)
         given = {client: _draw(theta, may[client], plan.seed, number, client) for client in asked}
@@ -210,7 +210,7 @@ def fedex(
         )
 
     if not tally.updates and not tally.failures["diverged"]:
-        raise NothingLearnedError(tally.failures, ())
+        raise NothingLearnedError(tally.failures, (), in_time=plan.has_time)
     values = tuple(dict(each.configuration.client) for each in candidates)
     choice = Choice(values, theta.probabilities)
     chosen = candidates[choice.mode]

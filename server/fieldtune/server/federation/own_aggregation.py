@@ -97,12 +97,17 @@ def _check_storable(value: object, what: str) -> None:
 
 
 def tried(name: str, settings: Mapping[str, Value]) -> None:
-    """Call a class twice on updates of zeros and ones, as before a study trains anything.
+    """Call a class twice on updates drawn at random, as before a study trains anything.
 
     Raises:
         UsageError: it does not work.
     """
-    own, weights = OwnAggregation(name, settings), np.zeros(10, np.float32)
+    own, rng = OwnAggregation(name, settings), np.random.default_rng(0)
     for _ in range(2):
-        own(weights, [Update(weights, 2, 1.0), Update(weights + 1, 1, 0.5)])
+        weights, first, second = rng.normal(size=(3, 10)).astype(np.float32)
+        if not np.isfinite(own(weights, [Update(first, 2, 1.0), Update(second, 1, 0.5)])).all():
+            raise UsageError(
+                f"server.aggregation = {name!r}: aggregate returned weights that are not finite, "
+                "given finite ones: let it return finite weights"
+            )
         own.state()

@@ -67,3 +67,8 @@ class Plan:
     """Rounds after which the model is evaluated, beside the rungs."""
     most_s: float = math.inf
     """Seconds after which no round is begun, and none is waited for."""
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the training's time is not over."""
+        return self.situation.now_s < self.most_s

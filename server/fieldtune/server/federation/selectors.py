@@ -41,7 +41,8 @@ def someone(
             return chosen
         there_s = plan.situation.someone_there_s(plan.participants)
         if math.isinf(there_s):
-            raise NothingLearnedError(Counter({"no_reply": len(plan.participants)}), ())
-        if plan.situation.now_s >= plan.most_s:
+            never = Counter({"no_reply": len(plan.participants)})
+            raise NothingLearnedError(never, (), detail="none of them is ever there")
+        if not plan.has_time:
             return []
         yield Collect({}, until_s=min(there_s, plan.most_s))

@@ -34,12 +34,24 @@ class NothingLearnedError(Exception):
     Args:
         failures: kind of failure -> count.
         reports: of the last exchange; the first detail among them becomes part of the message.
+        detail: without reports.
+        in_time: False where the training's time was over.
     """
 
-    def __init__(self, failures: Counter[str], reports: Iterable[Report]) -> None:
+    def __init__(
+        self,
+        failures: Counter[str],
+        reports: Iterable[Report],
+        *,
+        detail: str = "",
+        in_time: bool = True,
+    ) -> None:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in failures.most_common())
-        detail = next((report.detail for report in reports if report.detail), "")
-        super().__init__(f"no client returned a result ({kinds}){detail and ': ' + detail}")
+        detail = next((report.detail for report in reports if report.detail), detail)
+        super().__init__(
+            f"no client returned a result{'' if in_time else ' within limits.time_h'}"
+            f"{kinds and f' ({kinds})'}{detail and ': ' + detail}"
+        )
         self.failures = failures
 
 

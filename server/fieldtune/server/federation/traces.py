@@ -36,7 +36,7 @@ def read_traces(file: Path) -> list[Trace]:
         StudyError: it cannot be read, or is not such a file.
     """
     try:
-        text = readable(file).read_text()
+        text = readable(file).read_text(encoding="utf-8-sig")
         found = _fedscale(text) if file.suffix == ".json" else _csv(text)
     except FileNotFoundError:
         raise StudyError(
@@ -73,7 +73,8 @@ def _times(start: object, end: object, line: int) -> tuple[float, float]:
         raise ValueError(f"has no times in line {line}: {start!r}, {end!r}") from None
     if not (0 <= start_s < end_s < math.inf):
         raise ValueError(
-            f"has the times {start_s:g} to {end_s:g} in line {line}: they must ascend from 0"
+            f"has the times {start_s:g} to {end_s:g} in line {line}: they must be finite and "
+            "ascend from 0"
         )
     return start_s, end_s
 

@@ -43,6 +43,7 @@ from fieldtune.server.session.knowledge import Knowledge
 from fieldtune.server.session.progress import Observer
 from fieldtune.server.session.training import Requests, Training
 from fieldtune.server.session.trainings import Trainings
+from fieldtune.server.session.untrainable import InVain
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.space import Configuration
 from fieldtune.server.study.tuner_options import Phase
@@ -91,6 +92,7 @@ class TuningLoop:
         self._observer, self._cpu_time, self._bounds = observer, cpu_time, bounds
         self._knowledge = Knowledge(self._study, tuner, costs)
         self._schedule = Schedule(self._study)
+        self._in_vain = InVain(self._study, members)
         self._trainings = Trainings(
             folder, members, fleet, costs, self._knowledge, Rungs(self._study), bounds, cpu_time,
             self._numbers,
@@ -282,6 +284,7 @@ class TuningLoop:
             self._tuner.tell(outcome, then)
         self._knowledge.trials_changed()
         self._observer.trial_ended(outcome)
+        self._in_vain.note(outcome)
 
     def _numbers(self) -> list[int]:
         """Numbers of the trials that are being trained."""

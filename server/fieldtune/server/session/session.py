@@ -21,7 +21,7 @@ from fieldtune.server.costs.known_costs import KnownCosts
 from fieldtune.server.federation.fleet import Fleet
 from fieldtune.server.federation.plausible import Bounds
 from fieldtune.server.federation.refusals import RefusalStore
-from fieldtune.server.outcomes.trial import Completed, Failed, Outcome
+from fieldtune.server.outcomes.trial import Completed, Outcome
 from fieldtune.server.results.card import card_data
 from fieldtune.server.results.export import to_measure
 from fieldtune.server.results.fingerprint import check_fingerprint, fingerprint
@@ -41,6 +41,7 @@ from fieldtune.server.session.recorder import Recorder, write_results
 from fieldtune.server.session.rehearsal import rehearse, try_aggregation
 from fieldtune.server.session.setup import make_artefacts, make_cost_model, model_defaults
 from fieldtune.server.session.training import Training
+from fieldtune.server.session.untrainable import check_learned
 from fieldtune.server.study.artefacts import Artefacts
 from fieldtune.server.study.changes import steered
 from fieldtune.server.study.config import StudyConfig
@@ -153,7 +154,7 @@ def run_session(
             break
         members = [*members, *joined]
         bounds.set_members(members)
-    _check_learned(tuner.history())
+    check_learned(study, tuner.history())
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
         summary = recorder.write(known)
@@ -217,12 +218,3 @@ def _to_measure(folder: RunFolder, summary: Summary, tuner: Tuner) -> list[Point
     with suppress(RunFolderError):
         points = to_measure(folder.path, summary)
     return [point for point in points if point.trial in completed]
-
-
-def _check_learned(outcomes: Sequence[Outcome]) -> None:
-    """Raise FleetError where every trial failed: there is nothing to report."""
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    if failed and not any(isinstance(outcome, Completed) for outcome in outcomes):
-        raise FleetError(
-            f"None of {len(failed)} trials could be trained; the last one: {failed[-1].reason}"
-        )

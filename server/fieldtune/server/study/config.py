@@ -100,7 +100,8 @@ class StudyConfig(Section):
             if isinstance(highest, str) or highest > self.fleet.clients:
                 raise ValueError(
                     f"space.server.clients_per_round goes up to {highest}, "
-                    f"but the fleet has {self.fleet.clients} clients"
+                    f"but the fleet has {self.fleet.clients} clients: lower it, or raise "
+                    "fleet.clients"
                 )
         return self
 
