@@ -135,6 +135,13 @@ def test_fewer_rows_than_rates_are_refused(works):
         fit_table(load_profile("raspberry-pi-4b"), measured(works, threads=(4,))[:2], "bench")
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_latencies_in_another_unit_are_refused(works, factor):
+    rows = [replace(row, ms=row.ms * factor) for row in measured(works)]
+    with pytest.raises(UsageError, match=r"cannot be fitted: .* are they milliseconds"):
+        fit_table(load_profile("raspberry-pi-4b"), rows, "bench")
+
+
 @pytest.fixture
 def models(tmp_path):
     """A folder with small products of four sizes."""
@@ -169,12 +176,25 @@ def write(path, *lines):
         (["model,ms,runtime", "net1,1,onnx"], "runtime 'onnx' is unknown: xnnpack or plain"),
         (["model,ms", "../models/net1,1"], "no usable row"),
         (["model,ms", "broken,1"], "broken.tflite: not a TFLite file"),
+        (["model,ms,ms", "net1,1,2"], "column 'ms' is there twice"),
+        (["model,ms", "net1,130,5"], "line 2: has more cells than there are columns"),
         (["ms,model", "5"], "no usable row; .* has none of its models"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, models, lines, said):
     with pytest.raises(UsageError, match=said):
         read_table(write(tmp_path / "table.csv", *lines), models)
+
+
+def test_tables_of_spreadsheets_are_read(tmp_path, models):
+    plain = read_table(write(tmp_path / "plain.csv", "model,ms", "net1,1.5", "net2,6"), models)
+    for number, content in enumerate((
+        b"\xef\xbb\xbfmodel,ms\r\nnet1,1.5\r\nnet2,6\r\n",
+        b'"model", "ms"\n"net1", 1.5\n\nnet2, 6',
+    )):  # fmt: skip
+        table = tmp_path / f"table {number}.csv"
+        table.write_bytes(content)
+        assert read_table(table, models).rows == plain.rows
 
 
 def test_texts_of_a_table_change_nothing_on_a_terminal_or_in_a_profile(tmp_path, models):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.common.estimate import Z90, Span
-from fieldtune.profiles.costmodel.latency import LatencyModel
+from fieldtune.profiles.costmodel.latency import LatencyModel, call_ms
 from fieldtune.profiles.costmodel.rate_spans import rate_spans
 from fieldtune.profiles.device.load import profile_names
 from fieldtune.profiles.device.profile import DeviceProfile, HeldOut, value_fields
@@ -36,6 +36,7 @@ _ITERATIONS = 15
 _STEP = 0.02  # of a rate's logarithm, for derivatives
 _SENSITIVE = 0.02  # a rate is fitted if some prediction depends on it with this power
 _BEYOND = log(4.0)  # how far beyond the base profile's interval a rate may be
+_FAR_OFF = 4.0  # factor between latencies and a fit to them that no error of the model explains
 _LEAST = 0.03  # half of an interval: runs of the same model differ by this
 # Standard deviation of the prior's logarithm, at least: boards differ from others of their type.
 # What several threads gain, and the share of the kernels outside XNNPACK, differ least.
@@ -79,7 +80,8 @@ def fit_table(
         keep: rates that are known better than the table tells them.
 
     Raises:
-        UsageError: there are fewer rows than rates to fit, or more threads than cores.
+        UsageError: there are fewer rows than rates to fit, more threads than cores, or no possible
+            rates give such latencies.
     """
     most = max(row.threads for row in rows)
     if most > base.cores.value:
@@ -95,6 +97,7 @@ def fit_table(
             f"({', '.join(names)}); add measurements of other models"
         )
     fitted, spread = _solve(base, prior, names, rows)
+    _check_units(with_rates(base, fitted), rows)
     # What the table does not tell of a rate, beside how far its predictions are off.
     spread = {name: max(spread[name], _LEAST) for name in names}
     left = _held_out(base, prior, names, rows)
@@ -112,6 +115,17 @@ def fit_table(
         for name in names
     }
     return TableFit(values, summaries(profile, spread, left))
+
+
+def _check_units(fitted: DeviceProfile, rows: Sequence[Row]) -> None:
+    """UsageError where even the fitted rates are far off most rows: microseconds, say."""
+    found = [call_ms(fitted, row.work, threads=row.threads).value for row in rows]
+    ratio = np.median([row.ms / ms for row, ms in zip(rows, found, strict=True)])
+    if not 1 / _FAR_OFF < ratio < _FAR_OFF:
+        raise UsageError(
+            f"{fitted.name} cannot be fitted: the latencies are {ratio:.2g} times (median) what "
+            "the nearest possible rates give; are they milliseconds, of this device type?"
+        )
 
 
 def fitted_profile(base: DeviceProfile, name: str, fit: TableFit) -> dict[str, Any]:

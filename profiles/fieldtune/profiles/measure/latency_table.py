@@ -66,8 +66,9 @@ def read_table(path: Path, models: Path) -> LatencyTable:
         UsageError: unknown columns, no usable row, or a latency that is not above 0.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
+        # Spreadsheets start a table with a byte order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, skipinitialspace=True)
             header = [name or "" for name in table.fieldnames or ()]
             lines = list(table)
     except OSError as error:
@@ -80,6 +81,8 @@ def read_table(path: Path, models: Path) -> LatencyTable:
                 f"{path}: column {name!r} is unknown{did_you_mean(name, COLUMNS)}; the columns are "
                 f"{', '.join(COLUMNS)}"
             )
+        if header.count(name) > 1:
+            raise UsageError(f"{path}: column {name!r} is there twice")
     for name in COLUMNS[:2]:
         if name not in header:
             raise UsageError(f"{path}: column {name!r} is missing")
@@ -106,6 +109,8 @@ def read_table(path: Path, models: Path) -> LatencyTable:
 def _row(
     where: str, line: Mapping[str, Any], models: Path, works: dict[tuple[str, str], Work]
 ) -> Row | None:
+    if None in line:  # DictReader's key of what is beyond the columns, such as ",5" of "130,5"
+        raise UsageError(f"{where}: has more cells than there are columns; write 0.5, not 0,5")
     ms, threads = _number(where, line, "ms"), int(_number(where, line, "threads", "1"))
     runtime = line.get("runtime") or "xnnpack"
     if runtime not in _RUNTIMES:
