@@ -35,6 +35,21 @@ def test_a_client_is_there_once_it_was_waited_for(changes: list[float], at: floa
         assert pattern.there(at + wait + 1e-6)
 
 
+@given(
+    lengths=st.lists(st.floats(1e-6, 100), min_size=2, max_size=8),
+    starts_there=st.booleans(),
+    at=st.floats(0, 1e4),
+)
+def test_a_client_can_be_asked_however_shortly_it_is_there(
+    lengths: list[float], starts_there: bool, at: float
+) -> None:
+    *changes, period_s = [sum(lengths[: count + 1]) for count in range(len(lengths))]
+    pattern = Pattern([0.0, *changes] if starts_there else changes, period_s)
+    inside_s = pattern.inside_s(at)
+    assert pattern.there(inside_s)
+    assert at <= inside_s <= at + pattern.wait_s(at) + 1e-3
+
+
 @given(at=st.floats(0, 1e6), start=st.floats(-30, 30), hours=st.floats(0.1, 23.9))
 def test_a_daily_pattern_repeats_each_day(at: float, start: float, hours: float) -> None:
     pattern = daily(start * HOUR, hours * HOUR)
@@ -75,6 +90,22 @@ def test_a_trace_in_csv_says_when_a_client_is_there(tmp_path: Path) -> None:
     found = Availability(AvailabilitySection(kind="trace", file="a.csv"), 0, tmp_path)
     assert found.of(0) == Pattern([0, 12, 30, 40], 40)
     assert found.of(1) == found.of(3) == Pattern([5, 20], 40)  # the file's clients again
+
+
+def test_times_too_short_to_ask_anyone_are_no_times(tmp_path: Path) -> None:
+    lines = "x,0,9e-7\ny,0,6e-7\ny,6e-7,2e-6\n"
+    (tmp_path / "a.csv").write_text(f"client,start_s,end_s\n{lines}")
+    found = Availability(AvailabilitySection(kind="trace", file="a.csv"), 0, tmp_path)
+    assert found.of(0) == Pattern([], 2e-6)
+    assert found.of(1) == Pattern([0, 2e-6], 2e-6)
+
+
+def test_a_training_ends_where_clients_are_there_for_a_millisecond(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("client,start_s,end_s\nx,3,3.0005\nx,9,9.0005\n")
+    tables = '[fleet.availability]\nkind = "trace"\nfile = "a.csv"\n[server]\nselection = "oort"'
+    timing = Scene(tables=tables, rounds=2, folder=tmp_path).completed().learned.timing
+    assert timing is not None
+    assert 9 < timing.time_s < 9 * 9
 
 
 def test_a_trace_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

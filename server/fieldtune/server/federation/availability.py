@@ -26,6 +26,7 @@ _HOUR_S, _DAY_S = 3600.0, 86400.0
 _JITTER_H = 1.0
 """Standard deviation between the habits of clients in one time zone."""
 _PLUGGED_IN_H = 22.0
+_INSIDE_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,24 @@ class Pattern:
         if index < len(self.changes):
             return self.changes[index] - within
         return self.period_s - within + self.changes[0]
+
+    def inside_s(self, at_s: float) -> float:
+        """A point in time from then on at which it is there, infinite where it never is.
+
+        It is a millisecond from the beginning, or half of the time for which it is there if that is
+        less: so a rounding error does not leave it just before.
+        """
+        starts_s = at_s + self.wait_s(at_s)
+        if math.isinf(starts_s):
+            return starts_s
+        within = at_s % self.period_s
+        index = bisect_right(self.changes, within)
+        began = within
+        if index % 2 == 0:
+            began = self.changes[index % len(self.changes)]
+            index = index % len(self.changes) + 1
+        ends = self.changes[index] if index < len(self.changes) else self.period_s
+        return starts_s + min(_INSIDE_S, (ends - began) / 2)
 
 
 ALWAYS = Pattern((0.0,), math.inf)

@@ -5,6 +5,7 @@ in which a client was there; it repeats after the largest ``end_s`` of the file.
 availability trace of FedScale (Lai et al. 2022): client -> ``active`` and ``inactive``, the seconds
 at which it comes and goes, and ``finish_time``, after which it repeats. FedScale distributes these
 as pickles, which are not read here, since a pickle runs code: write them out with ``json.dump``.
+Times of less than a microsecond do not count.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from fieldtune.profiles.common.text import printable
 Trace = tuple[list[float], float]
 """Ascending times at which a client comes and goes, in turn; and after how long they repeat."""
 
+_LEAST_S = 1e-6
+"""Shorter presences are no times in which a client could be asked."""
 _COLUMNS = {"client", "start_s", "end_s"}
 
 
@@ -110,11 +113,12 @@ def _of_client(client: str, each: Any) -> Trace:
 
 
 def _merged(times: Iterable[tuple[float, float]]) -> list[float]:
-    """Overlapping and adjoining times as one, flattened."""
+    """Overlapping and adjoining times as one, flattened, without very short ones."""
     found: list[float] = []
     for start, end in sorted(times):
         if found and start <= found[-1]:
             found[-1] = max(found[-1], end)
         elif start < end:
             found += [start, end]
-    return found
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return [each for start, end in pairs if end - start >= _LEAST_S for each in (start, end)]

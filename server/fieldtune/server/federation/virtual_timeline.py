@@ -110,9 +110,10 @@ class VirtualTimeline:
         return [c for c in clients if self._availability.of(c).there(self._now_s)]
 
     def someone_there_s(self, clients: Collection[int]) -> float:
-        """Point in time from which one of them is free and there; infinite where none ever is."""
-        # A millisecond later, so that a rounding error does not leave it just before.
-        return min((self._starts_s(client) for client in clients), default=math.inf) + 1e-3
+        """Point in time at which one of them is free and there; infinite where none ever is."""
+        of = self._availability.of
+        free_s = ((c, max(self._now_s, self._busy_until_s.get(c, 0.0))) for c in clients)
+        return min((of(client).inside_s(at_s) for client, at_s in free_s), default=math.inf)
 
     def took_s(self, client: int) -> float | None:
         """Seconds that the client's latest training took, transfers included."""

@@ -32,9 +32,9 @@ class AvailabilitySection(Section):
     """
 
     kind: Literal["always", "probability", "day_night", "battery", "trace"] = "always"
-    available: float = Field(default=0.7, gt=0, le=1)
+    available: float = Field(default=0.7, ge=0.001, le=1)
     """``probability``: share of the time in which a client is there."""
-    cycle_s: float = Field(default=600.0, gt=0)
+    cycle_s: float = Field(default=600.0, ge=0.001)
     """``probability``: mean seconds from one absence to the next."""
     from_h: float = Field(default=22.0, ge=0, lt=24)
     """``day_night``: local hour from which clients are there."""
@@ -44,7 +44,7 @@ class AvailabilitySection(Section):
     """``day_night``, ``battery``: hours from UTC; each client is in one of them."""
     begins_h: float = Field(default=0.0, ge=0, lt=24)
     """``day_night``, ``battery``: UTC hour at which a trial begins."""
-    charges_h: float = Field(default=8.0, gt=0, lt=24)
+    charges_h: float = Field(default=8.0, ge=0.001, lt=24)
     """``battery``: hours a day on the charger, from about 22 h; it is full afterwards."""
     lasts_h: float = Field(default=12.0, gt=0)
     """``battery``: hours from full to empty."""
@@ -63,7 +63,7 @@ class AvailabilitySection(Section):
                 )
         if self.kind == "trace" and self.file is None:
             raise ValueError("has the kind 'trace' without a file: set file = 'trace.csv'")
-        if self.kind == "day_night" and self.from_h == self.until_h:
+        if self.kind == "day_night" and (self.until_h - self.from_h) % 24 < 0.001:
             raise ValueError(
                 f"is there from {self.from_h:g} h until {self.until_h:g} h, which is either never "
                 "or always: let the hours differ, or choose the kind 'always'"
