@@ -39,6 +39,11 @@ WEIGHT_COPIES = Span(3.0, 6.0, 8.0)
 ARTEFACT_COPIES = Span(1.0, 2.0, 3.0)  # the mapped file, the received message, its unpacked content
 ARENA_FACTOR = Span(1.0, 1.0, 1.5)  # XNNPACK's workspaces are not part of the planned arena
 MODEL_COPIES = Span(1.0, 2.0, 2.5)  # XNNPACK keeps a repacked copy of a deployed model's weights
+PLAIN_COPIES = Span(1.0, 1.1, 1.5)  # the runtime's own kernels do not, or of few
+# Weights stored as float16, in addition: they are unpacked to float32, of twice the size. With
+# ai-edge-litert 2.3 on x86-64 a file takes 3.4 times its size in memory, in NetsPresso's tables of
+# Raspberry Pis 5, where a repacked copy is kept beside the unpacked one.
+HALF_COPIES = Span(1.0, 2.0, 3.0)
 PROTOCOL_FACTOR = Span(1.0, 1.03, 1.10)  # TLS, HTTP/2 and TCP/IP headers on the payload
 MESSAGE_BYTES = Span(1_000.0, 4_000.0, 16_000.0)  # metrics and metadata of a message
 ROUND_TRIPS = Span(2.0, 4.0, 10.0)  # polling for the message, fetching it, sending the reply
@@ -108,6 +113,8 @@ _WEIGHTS = Quantity.of("weights", WEIGHT_COPIES)
 _ARTEFACT = Quantity.of("artefact", ARTEFACT_COPIES)
 _ARENA = Quantity.of("arena", ARENA_FACTOR)
 _MODEL = Quantity.of("model", MODEL_COPIES)
+_PLAIN_MODEL = Quantity.of("model", PLAIN_COPIES)
+_HALF = Quantity.of("half precision", HALF_COPIES)
 _AIRTIME = Quantity.of("airtime", AIRTIME)
 _STORED = Quantity.of("stored", STORED_WEIGHTS)
 
@@ -309,9 +316,28 @@ def _training_memory(profile: DeviceProfile, load: Workload) -> Quantity:
     return _process_memory("process", profile.process_mib, PROCESS_MIB) + size * (1 / MIB)
 
 
-def inference_memory(profile: DeviceProfile, model_bytes: int, arena_bytes: int) -> Quantity:
-    """Peak MiB of a process that runs a model: process + (model * copies + arena) / 2^20."""
-    size = _MODEL * float(model_bytes) + _ARENA * float(arena_bytes)
+def inference_memory(
+    profile: DeviceProfile,
+    model_bytes: int,
+    arena_bytes: int,
+    *,
+    half_bytes: float = 0.0,
+    plain: bool = False,
+) -> Quantity:
+    """Peak memory of a process that runs a model.
+
+    Args:
+        profile: the device type.
+        model_bytes: of the file.
+        arena_bytes: of its tensors.
+        half_bytes: of its weights that are stored as float16.
+        plain: whether the runtime has no XNNPACK.
+
+    Returns:
+        MiB: process + (model * copies + float16 weights * further copies + arena) / 2^20.
+    """
+    size = (_PLAIN_MODEL if plain else _MODEL) * float(model_bytes)
+    size += _HALF * float(half_bytes) + _ARENA * float(arena_bytes)
     process = _process_memory("process", profile.inference_process_mib, INFERENCE_PROCESS_MIB)
     return process + size * (1 / MIB)
 

@@ -96,6 +96,7 @@ def predict_files(
             file = TfliteFile(content)
             signature = file.inference_signature
             work, arena = file.work(signature, runtime), file.arena_bytes(signature)
+            half = file.half_bytes(signature)
         except UsageError as error:
             raise UsageError(f"{model}: {error}") from None
         for name, profile in devices.items():
@@ -109,7 +110,9 @@ def predict_files(
                 signature=signature,
                 latency_ms=latency.estimate(),
                 latency_basis=_basis(profile, work, count, runtime, latency.value) + unpublished,
-                peak_memory_mib=inference_memory(profile, len(content), arena).estimate(),
+                peak_memory_mib=inference_memory(
+                    profile, len(content), arena, half_bytes=half, plain=runtime == "plain"
+                ).estimate(),
                 energy_mj=None if energy is None else energy.estimate(),
                 storage_mib=len(content) / MIB,
                 kernels_ms=kernels,

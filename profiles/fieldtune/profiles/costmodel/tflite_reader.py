@@ -97,6 +97,13 @@ class TfliteFile:
         except Exception as error:
             raise self._damaged(error) from error
 
+    def half_bytes(self, signature: str) -> float:
+        """Bytes of a signature's weights that are stored as float16, and unpacked when it loads."""
+        try:
+            return self._reader.unpacked_bytes(self._subgraphs[signature])
+        except Exception as error:
+            raise self._damaged(error) from error
+
     def _damaged(self, error: Exception) -> UsageError:
         return UsageError(f"the TFLite file of {self.bytes} bytes is damaged: {error}")
 
@@ -159,6 +166,18 @@ class _Reader:
             moved = Work(classes).moved_bytes
             classes["call.feed"] += OpWork(0, 0.0, 0.0, moved / (moved + _COLD_BYTES))
         return Work(dict(sorted(classes.items())))
+
+    def unpacked_bytes(self, subgraph: int) -> float:
+        """Stored bytes of the constants that a subgraph converts once."""
+        graph = self._graphs.tree.subgraphs[subgraph]
+        ops = (self._graphs.op(graph, op) for op in graph.operators or ())
+        return sum(
+            tensor.bytes
+            for op in ops
+            if self._graphs.is_unpacked_once(op)
+            for tensor in op.inputs
+            if tensor.type == "FLOAT16"
+        )
 
     def _walk(self, index: int, totals: dict[str, OpWork], callers: frozenset[int]) -> None:
         graph = self._graphs.tree.subgraphs[index]
