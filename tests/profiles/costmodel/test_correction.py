@@ -129,3 +129,19 @@ def test_ten_reports_pin_a_device_type_that_the_catalogue_has_wrong_by_two(truth
     assert np.median(off) == pytest.approx(1, abs=0.1)
     holds = [e.low <= ms <= e.high for e, ms in zip(later, true_ms[10:], strict=True)]
     assert np.mean(holds) >= 0.85
+
+
+@pytest.mark.parametrize("half_width", [1.07, 1.25])
+def test_reports_that_scatter_more_than_the_catalogue_says_widen_its_interval(half_width):
+    """The catalogue is right, but calls of one model differ by 20 % from trial to trial."""
+    rng = np.random.default_rng(0)
+    predicted = Estimate(10.0, 10 / half_width, 10 * half_width)
+    held = []
+    for _ in range(200):
+        *reported, later = 10 * np.exp(rng.normal(0, 0.2, 11))
+        stated = correction((predicted, ms) for ms in reported).apply(predicted)
+        held.append(stated.low <= later <= stated.high)
+    assert 0.83 <= np.mean(held) <= 0.97
+    # Reports that agree do not.
+    agree = correction([(predicted, 10.0)] * 10).apply(predicted)
+    assert agree.high / agree.low <= half_width**2 * (1 + 1e-9)

@@ -30,9 +30,10 @@ class Correction:
     """The factor by which to multiply predictions of one quantity on one device type.
 
     ``low`` and ``high`` bound 90 % of the factors that single predictions would need; the interval
-    narrows as reports agree. ``reports`` is the number of reports used. Simulated reports
-    (``simulated``) carry no information about the error on a real device: they shift a prediction
-    but do not narrow its interval.
+    narrows as reports agree. ``reports`` is the number of reports used, ``scatter`` the standard
+    deviation of the logarithms of their ratios (0 for a single one, and for simulated ones).
+    Simulated reports (``simulated``) carry no information about the error on a real device: they
+    shift a prediction but do not narrow its interval.
     """
 
     factor: float
@@ -40,12 +41,14 @@ class Correction:
     high: float
     reports: int
     simulated: bool = False
+    scatter: float = 0.0
 
     def apply(self, predicted: Estimate) -> Estimate:
         """The corrected prediction; unchanged without reports.
 
         Its interval is that of the factor, but not wider than the prediction's own interval
-        multiplied by the factor, unless reports show that to be wrong.
+        multiplied by the factor, unless reports show that to be wrong: by what they say, or by how
+        much they scatter.
         """
         if self.reports == 0:
             return predicted
@@ -55,7 +58,11 @@ class Correction:
         low, high = predicted.value * self.low, predicted.value * self.high
         if not predicted.low <= moved.value <= predicted.high:
             return moved.within(low, high)
-        return moved.within(max(low, moved.low), min(high, moved.high))
+        spread = exp(Z90 * self.scatter)
+        return moved.within(
+            max(low, min(moved.low, moved.value / spread)),
+            min(high, max(moved.high, moved.value * spread)),
+        )
 
 
 IDENTITY = Correction(1.0, 1.0, 1.0, 0)
@@ -169,6 +176,7 @@ class Reports:
             high=exp(centre + Z90 * deviation),
             reports=count,
             simulated=simulated,
+            scatter=0.0 if simulated or count == 1 else sqrt(squares / (count - 1)),
         )
 
 

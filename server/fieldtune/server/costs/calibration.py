@@ -239,6 +239,7 @@ class Calibrator:
             factor=_rounded(found.factor, most),
             low=_rounded(found.low, most),
             high=_rounded(found.high, most),
+            scatter=_STEP * round(found.scatter / _STEP),
         )
 
 

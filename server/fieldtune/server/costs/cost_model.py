@@ -259,7 +259,7 @@ class CostModel:
 def intervals(calibration: Calibration) -> object:
     """All of a calibration that a forecast depends on: not how many reports it rests on."""
     return tuple(
-        (name, *((each.factor, each.low, each.high, each.simulated, each.reports > 0)
+        (name, *((each.factor, each.low, each.high, each.simulated, each.scatter, each.reports > 0)
                  for each in (by.training, by.inference, by.memory, by.power)))
         for name, by in sorted(calibration.items())
     )  # fmt: skip
