@@ -85,8 +85,10 @@ def test_messages_are_whole_again_of_which_only_the_difference_was_sent(
         assert all(isinstance(each, bytes | np.ndarray) for each in large.values())
         kind = type(message)
         told = unpack(pack({"small": small}))[0]["small"]
-        again = kind.model_validate(receiver.whole(first, {**told, **large}))
+        again = receiver.whole(kind, first, {**told, **large})
+        assert again.__dict__.keys() == message.__dict__.keys()
         for name, value in message.__dict__.items():
+            assert type(again.__dict__[name]) is type(value)
             np.testing.assert_array_equal(again.__dict__[name], value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -32,6 +33,31 @@ class WireMessage(BaseModel):
             if value is not None and not isinstance(value, np.ndarray)
         }
 
+    def __copy__(self) -> Self:
+        """A copy, as pydantic's own makes it in four times the time."""
+        return self._of({**self.__dict__}, {*self.__pydantic_fields_set__})
+
+    @classmethod
+    def trusted(cls, fields: dict[str, Any]) -> Self:
+        """A message with all these fields, which a process of our own has validated."""
+        return cls._of(fields, _names(cls))
+
+    @classmethod
+    @cache
+    def defaults(cls) -> Mapping[str, Any]:
+        """The fields that need not be given."""
+        fields = cls.model_fields.items()
+        return {name: field.default for name, field in fields if not field.is_required()}
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any], given: set[str]) -> Self:
+        message, put = cls.__new__(cls), object.__setattr__
+        put(message, "__dict__", fields)
+        put(message, "__pydantic_fields_set__", given)
+        put(message, "__pydantic_extra__", None)
+        put(message, "__pydantic_private__", None)
+        return message
+
     @classmethod
     def parse(
         cls, scalars: Mapping[str, Any], weights: NDArray[np.float32] | None = None, **vectors: Any
@@ -45,3 +71,9 @@ class WireMessage(BaseModel):
         return cls.model_validate(
             {**scalars, **{name: each for name, each in given.items() if each is not None}}
         )
+
+
+@cache
+def _names(kind: type[WireMessage]) -> set[str]:
+    """Of all fields; messages share it, since it never changes."""
+    return {*kind.model_fields}

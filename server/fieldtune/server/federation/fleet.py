@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
-
-from pydantic import TypeAdapter
 
 from fieldtune.client.contract.encoding import encoded_bytes
 from fieldtune.client.contract.messages import (
@@ -70,7 +67,7 @@ class Fleet(Protocol):
 
 def failure(request: Request, kind: Failure, detail: str) -> Report:
     """A failure report to a request, made on behalf of the device."""
-    return _report_kind(request)(
+    return report_kind(request)(
         trial=request.trial, round=request.round, failure=kind, detail=detail[:500]
     )
 
@@ -87,39 +84,17 @@ def in_place_of_report(request: TrainRequest) -> TrainReport:
 def validated(request: Request, fields: Mapping[str, Any]) -> Report:
     """The report with these fields; a failure where it is not a valid report on this request."""
     try:
-        report: Report = _report_kind(request).model_validate(fields)
+        report: Report = report_kind(request).model_validate(fields)
     except Exception as malformed:  # a device's values may make pydantic raise anything
         return not_a_report(request, malformed)
-    return _on(request, report)
-
-
-def all_validated(
-    requests: Sequence[Request], fields: Sequence[Mapping[str, Any]]
-) -> Sequence[Report]:
-    """The same for several reports, which takes less time a report."""
-    kinds = {_report_kind(request) for request in requests}
-    if len(kinds) == 1:
-        with suppress(Exception):
-            reports = _LISTS[kinds.pop()].validate_python(fields)
-            return list(map(_on, requests, reports))
-    return list(map(validated, requests, fields))
-
-
-_LISTS: Mapping[type[Report], TypeAdapter[Any]] = {
-    TrainReport: TypeAdapter(list[TrainReport]),
-    EvaluateReport: TypeAdapter(list[EvaluateReport]),
-}
-
-
-def _report_kind(request: Request) -> type[Report]:
-    return TrainReport if isinstance(request, TrainRequest) else EvaluateReport
-
-
-def _on(request: Request, report: Report) -> Report:
-    """The report; a failure where it answers another request."""
     if report.trial != request.trial or report.round != request.round:
         return failure(request, "implausible", f"answers trial {report.trial} round {report.round}")
     return report
+
+
+def report_kind(request: Request) -> type[Report]:
+    """Of the reports on such a request."""
+    return TrainReport if isinstance(request, TrainRequest) else EvaluateReport
 
 
 def not_a_report(request: Request, why: Exception) -> Report:

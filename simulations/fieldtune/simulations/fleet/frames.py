@@ -3,6 +3,9 @@
 A frame is the length of its header, the header as JSON, and blobs (bytes and arrays), each aligned
 so that an array is read where it lies. Unlike a pickle it cannot execute code.
 
+Both ends are processes of our own: the one that makes a message validates it, and the other does
+not do so again.
+
 The messages of a round differ in few fields. So of each message a frame has what differs from the
 message before it (:class:`Before`). A message's large values (every field that is bytes or an
 array, whatever its name) are blobs. Those of a request have a number, and a worker keeps them until
@@ -17,14 +20,16 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from fieldtune.client.contract.messages import EvaluateRequest, TrainRequest, VariantRequest
+from fieldtune.client.contract.wire import WireMessage
 
+Message = TypeVar("Message", bound=WireMessage)
 Blob = bytes | NDArray[Any]
 KINDS: Mapping[str, type[TrainRequest | EvaluateRequest | VariantRequest]] = {
     each.__name__: each for each in (TrainRequest, EvaluateRequest, VariantRequest)
@@ -105,10 +110,12 @@ class Before:
         large = {name: small.pop(name) for name in [*small] if isinstance(small[name], _LARGE)}
         return first, small, large
 
-    def whole(self, first: bool, changed: Mapping[str, Any]) -> Mapping[str, Any]:
-        """All fields of a message, given what :meth:`apart` says of it."""
-        self._fields = changed if first else {**self._fields, **changed}
-        return self._fields
+    def whole(self, kind: type[Message], first: bool, changed: Mapping[str, Any]) -> Message:
+        """A message, given what :meth:`apart` says of it."""
+        before = kind.defaults() if first else self._fields
+        told = {name: tuple(v) if isinstance(v, list) else v for name, v in changed.items()}
+        self._fields = fields = {**before, **told}
+        return kind.trusted(fields)
 
 
 class Numbered:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fieldtune.profiles.common.errors import DataError, FleetError
 from fieldtune.profiles.common.files import writing
-from fieldtune.server.federation.fleet import Addressed, Reply, all_validated
+from fieldtune.server.federation.fleet import Addressed, Reply, report_kind
 from fieldtune.server.processes.child import Child, Spawn, tail
 from fieldtune.simulations.fleet.frames import Before, Blob, Numbered, pack, unpack
 
@@ -219,13 +219,11 @@ class WorkerPool:
         header, blobs = unpack(frame)
         took_s = max(header["cpu_s"] / len(asked), 1e-6)
         self._request_s += 0.2 * (took_s - self._request_s)
-        before, values, fields = Before(), iter(blobs), []
-        for first, changed, names in header["reports"]:
-            changed.update(zip(names, values, strict=False))
-            fields.append(before.whole(first, changed))
-        reports = all_validated([each.addressed.request for each in asked], fields)
+        before, values = Before(), iter(blobs)
         replies, again = [], []
-        for each, report in zip(asked, reports, strict=True):
+        for each, (first, changed, names) in zip(asked, header["reports"], strict=True):
+            changed.update(zip(names, values, strict=False))
+            report = before.whole(report_kind(each.addressed.request), first, changed)
             if report.failure == "artefact_missing" and not each.with_model:
                 again.append(each.addressed)
             else:

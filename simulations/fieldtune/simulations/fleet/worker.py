@@ -52,7 +52,7 @@ def serve(connection: Connection) -> None:
         requests, replies = Before(), Before()
         for first, kind, number, small, large, model in header["requests"]:
             if changed := {**small, **{name: held[at] for name, at in large.items()}}:
-                request = KINDS[kind].model_validate(requests.whole(first, changed))
+                request = requests.whole(KINDS[kind], first, changed)
             asked = request
             if model is not None:
                 asked = request.model_copy(update={"model": models[model]})
