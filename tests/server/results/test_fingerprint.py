@@ -72,6 +72,17 @@ def test_a_change_is_refused_with_what_it_is_or_accepted_and_recorded(
         check_fingerprint(folder, now, any_trials=True, accept=None)
 
 
+def test_rounds_of_trials_that_have_not_ended_are_done_again_after_a_change(tmp_path: Path) -> None:
+    now = BEGUN.model_copy(update={"sources": {"server.aggregation": {"own": "b" * 64}}})
+    with RunFolder(tmp_path, STUDY) as folder:
+        check_fingerprint(folder, BEGUN, any_trials=False, accept=None)
+        folder.checkpoint(0).save({"rounds": 3})
+        check_fingerprint(folder, BEGUN, any_trials=False, accept=None)
+        assert folder.checkpoint(0).load() == {"rounds": 3}
+        check_fingerprint(folder, now, any_trials=False, accept=None)
+        assert folder.checkpoint(0).load() is None
+
+
 def test_what_is_not_known_or_has_no_trials_yet_is_no_change(tmp_path: Path) -> None:
     assert not list(differences(BEGUN, BEGUN.model_copy(update={"data": "", "partition": ""})))
     with RunFolder(tmp_path, STUDY) as folder:

@@ -119,7 +119,8 @@ def check_fingerprint(
     Args:
         folder: of the run.
         now: what it would go on with.
-        any_trials: whether it has trials yet; without, any change is allowed.
+        any_trials: whether it has trials yet; without, any change is allowed, and the rounds that
+            were trained before it are done again.
         accept: stores changes that the user accepts; None where they are to be refused.
 
     Raises:
@@ -132,8 +133,11 @@ def check_fingerprint(
             f"{folder.path / FILE} is damaged, so it is not known whether data, code and versions "
             "are those of its trials: restore it, or go on all the same with --accept-changes"
         )
-    found = list(differences(before, now)) if before and any_trials else []
-    if found:
+    found = list(differences(before, now)) if before else []
+    if found and not any_trials:
+        for trial in folder.open_checkpoints(()):
+            folder.checkpoint(trial).remove()
+    elif found:
         if accept is None:
             raise RunFolderError(
                 f"{folder.path} was begun with other input: {'; '.join(map(str, found))}. Its "
