@@ -58,6 +58,14 @@ def test_show_gives_every_value_with_interval_unit_basis_and_source(columns):
         assert "".join(entry.source.split()) in everything
 
 
+@pytest.mark.parametrize("name", profile_names())
+def test_show_says_of_every_fitted_value_how_far_predictions_by_it_were_off(name):
+    profile = load_profile(name)
+    fitted = [f for f in value_fields() if (v := getattr(profile, f)) and v.basis == "fitted"]
+    shown = CliRunner().invoke(app, ["show", name]).stdout
+    assert shown.count("error for models left out: ") == len(fitted) * bool(profile.held_out)
+
+
 def test_show_works_for_a_file_of_ones_own(write_profile):
     path = write_profile("node")
     result = CliRunner().invoke(app, ["show", str(path)])

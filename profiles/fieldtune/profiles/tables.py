@@ -18,7 +18,7 @@ from fieldtune.profiles.device.kernel_rates import KernelRates
 from fieldtune.profiles.device.load import load_profile, profile_names
 from fieldtune.profiles.device.profile import DeviceProfile, HeldOut, value_fields
 from fieldtune.profiles.device.value import Basis, ProfileValue
-from fieldtune.profiles.measure.held_out import judges
+from fieldtune.profiles.measure.held_out import seen_in
 from fieldtune.profiles.measure.profile_host import Measured
 
 _SLOWEST = 4
@@ -55,7 +55,7 @@ def _held_out(profile: DeviceProfile, field: str) -> str:
     """How far predictions by a fitted value are off for models that the fit had not seen."""
     parts = [
         f"{kind} {100 * found.median:.0f} % (90 % within {100 * found.most:.0f} %)"
-        for kind in judges(field, profile.held_out)
+        for kind in seen_in(field, profile.held_out)
         for found in (profile.held_out[kind],)
     ]
     return f"error for models left out: {', '.join(parts)}" if parts else ""

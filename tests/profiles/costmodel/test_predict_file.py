@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from fieldtune.profiles.common.errors import UsageError
 from fieldtune.profiles.costmodel.predict_file import predict_files
 from fieldtune.profiles.costmodel.tflite_reader import TfliteFile
+from fieldtune.profiles.device.kernel_rates import KernelRates
 from fieldtune.profiles.device.load import load_profile
 from fieldtune.profiles.measure.tflite_graphs import GraphBuilder
 from fieldtune.simulations.cli import app
@@ -140,6 +141,29 @@ def test_how_a_latency_is_known_is_said(tmp_path, weights, activations, device, 
     # A single small convolution is mostly a call from Python.
     assert entry["latency_basis"].endswith("; mostly overheads, which are estimates")
     assert said.partition("(")[0] in run(path, "--device", device).stdout
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "threads", "said"),
+    [
+        ("float32", "FLOAT32", 1, "measured kernels"),
+        ("float32", "FLOAT32", 4, "kernels measured with one thread"),
+        ("int8", "INT8", 1, "not measured: estimate (no int8 kernel was measured"),
+        ("int8", "FLOAT32", 4, "not measured: estimate (no dynamic kernel was measured"),
+    ],
+)
+def test_only_what_was_measured_is_said_to_be(tmp_path, weights, activations, threads, said):
+    """A machine's float32 kernels were measured with one thread, and nothing else."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convolution(weights, activations))
+    rates = {"op_us": 2000.0, "low": 0.9, "high": 1.1, "basis": "measured", "source": "here"}
+    profile = load_profile(PI).model_copy(
+        update={"classes": {"conv.conv_2d": KernelRates(**rates)}, "held_out": {}}
+    )
+    (found,) = predict_files([str(path)], {"mine": profile}, threads=threads)
+    assert found.latency_basis.startswith(said)
+    unsure = found.latency_ms.high / found.latency_ms.value
+    assert (unsure > 3) == said.startswith("not measured")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ _CONTROL = (_LOOP, "other.if", "other.call")
 """Kernels whose work is that of other subgraphs."""
 _MATRIX_VECTOR = "matmul.fully_connected.row"
 """Published networks have one at their end, of a few per cent."""
+_OTHER_PRECISION = 4.0
+"""Factor by which int8 kernels may differ from the float32 ones that were measured."""
 _MENTIONED = 0.05
 """Share of a latency from which a kernel is named."""
 
@@ -130,6 +132,8 @@ def _latency(
     unsure, unknown = list[str](), list[str]()
     for name, ms in each.items():
         if profile.classes and profile.rates[name] is not None:
+            if _unmeasured_precision(profile, name):
+                parts[_OTHER_PRECISION] += ms
             continue
         op = ".".join(name.split(".")[1:2])
         if name.startswith("other.") and not name.startswith(_CONTROL):
@@ -156,12 +160,26 @@ def _latency(
     return latency, dict(sorted(each.items(), key=lambda pair: -pair[1])), said
 
 
+def _unmeasured_precision(profile: DeviceProfile, kernel: str) -> str:
+    """``int8`` or ``dynamic`` for a kernel of it, where a profile has measured none; else empty."""
+    found = next((each for each in ("int8", "dynamic") if each in kernel.split(".")), "")
+    return "" if any(found in name.split(".") for name in profile.classes) else found
+
+
 def _basis(
     profile: DeviceProfile, work: Work, threads: int, runtime: Runtime, latency_ms: float
 ) -> str:
     overheads_us = profile.python_call_us.value + profile.op_dispatch_us.value * work.ops
     mostly = "; mostly overheads, which are estimates" if overheads_us > 500 * latency_ms else ""
     if profile.classes:
+        other = {_unmeasured_precision(profile, name) for name in work.classes} - {""}
+        if other:
+            return (
+                f"not measured: estimate (no {' or '.join(sorted(other))} kernel was measured; "
+                "as fast as those of float32)"
+            )
+        if threads > 1:
+            return "kernels measured with one thread (more threads gain what the profile states)"
         held_out = profile.held_out.get(latency_kind(work, threads, runtime))
         if held_out is None:
             return "measured kernels"

@@ -70,9 +70,31 @@ JUDGED_BY: Mapping[str, tuple[tuple[str, ...], ...]] = {
 where the table has none; in the order in which the intervals are made."""
 
 
+_SEEN_IN: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "memory_traffic_mb_s": (
+        ("one thread", "several threads"),
+        ("plain one thread", "plain several threads"),
+    ),
+    "sync_us": (("several threads",), ("plain several threads",), ("int8 several threads",)),
+}
+"""The same of the other fitted rates, whose intervals these errors do not make."""
+
+
 def judges(name: str, kinds: Collection[str]) -> tuple[str, ...]:
-    """Of the kinds of latency that there are, those that say how true a rate is."""
-    found = ([kind for kind in each if kind in kinds] for each in JUDGED_BY.get(name, ()))
+    """Of the kinds of latency that there are, those that say how wide a rate's interval must be."""
+    return _first(JUDGED_BY.get(name, ()), kinds)
+
+
+def seen_in(name: str, kinds: Collection[str]) -> tuple[str, ...]:
+    """Of the kinds of latency that there are, those whose errors say how true a rate is."""
+    found = judges(name, kinds) or _first(_SEEN_IN.get(name, ()), kinds)
+    # A rate that a fit changed although none of these was measured has an effect on others.
+    small = [kind for kind in kinds if kind.startswith("int8") == name.startswith("int8")]
+    return found or tuple(sorted(small or kinds))
+
+
+def _first(choices: Sequence[Sequence[str]], kinds: Collection[str]) -> tuple[str, ...]:
+    found = ([kind for kind in each if kind in kinds] for each in choices)
     return tuple(next(filter(None, found), ()))
 
 
