@@ -17,6 +17,8 @@ STATE: dict[str, Any] = {
     "weights": np.array([1.5, math.pi, -0.0, math.nan, math.inf], np.float32),
     "nested": [{"velocity": np.array([1 / 3])}, None, True, "é", math.inf, 0.1 + 0.2],
     "empty": np.zeros(0, np.float32),
+    "number": np.array(7, np.int64),
+    "columns": np.arange(6.0).reshape(2, 3).T,
 }
 
 
@@ -27,6 +29,8 @@ def test_arrays_and_numbers_come_back_with_the_same_bits() -> None:
     assert found["weights"].tobytes() == STATE["weights"].tobytes()
     assert found["nested"][0]["velocity"].tobytes() == STATE["nested"][0]["velocity"].tobytes()
     assert found["nested"][1:] == STATE["nested"][1:]
+    for name in ("empty", "number", "columns"):
+        np.testing.assert_array_equal(found[name], STATE[name], strict=True)
 
 
 @given(st.data())
@@ -76,6 +80,8 @@ def test_the_latest_state_counts_and_the_disk_is_waited_for_a_twentieth_of_the_t
     unsynced.write_bytes(unsynced.read_bytes()[:-1])  # a power cut
     assert Checkpoint(file, DiskTime()).load() == {"round": 13}
     file.write_bytes(b"")
+    assert Checkpoint(file, DiskTime()).load() == {"round": 11}
+    file.with_name("trial-0001.unsynced2").write_bytes(b"")
     assert Checkpoint(file, DiskTime()).load() is None
     another.remove()
     assert not file.parent.exists()
@@ -95,6 +101,39 @@ def test_the_trials_of_a_run_share_the_time_for_the_disk(tmp_path: Path) -> None
     assert unpack((tmp_path / "second").read_bytes())["state"] == {"round": 2}
 
 
+def test_a_kill_while_a_state_is_written_leaves_the_state_before(tmp_path: Path) -> None:
+    clock = Clock()
+    file = tmp_path / "trial-0001"
+    checkpoint = Checkpoint(file, DiskTime(clock))
+    before: dict[Path, bytes] = {}
+    for number in range(1, 10):
+        checkpoint.save({"round": number, "weights": np.zeros(20 - number)})
+        after = {each: each.read_bytes() for each in tmp_path.iterdir()}
+        assert len(after) == min(number, 3)
+        (written,) = (each for each in after if after[each] != before.get(each))
+        old, new = before.get(written, b""), after[written]
+        for size in (0, 1, len(new) // 2, len(new) - 1):
+            written.write_bytes(new[:size] + old[size:])
+            found = Checkpoint(file, DiskTime(clock)).load()
+            assert (found or {"round": 0})["round"] == number - 1
+        written.write_bytes(new)
+        before = after
+        clock.now += 1.0 * (number == 5)  # the disk is waited for again
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    file, elsewhere = tmp_path / "run/trial-0001", tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    file.parent.mkdir()
+    for name in ("trial-0001.unsynced", "trial-0001.unsynced2"):
+        file.with_name(name).symlink_to(elsewhere)
+    checkpoint = Checkpoint(file, DiskTime(Clock()))
+    for number in range(1, 6):
+        checkpoint.save({"round": number})
+    assert elsewhere.read_text() == "kept"
+    assert checkpoint.load() == {"round": 5}
+
+
 def test_what_cannot_be_stored_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+    with pytest.raises(ValueError, match="not a JSON value, nor an array of numbers"):
         Checkpoint(tmp_path / "trial-0001", DiskTime()).save({"a": object()})

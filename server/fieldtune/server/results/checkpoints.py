@@ -1,20 +1,20 @@
 """Checkpoints: the state of each trial in training, in the run folder.
 
 A trial that is interrupted continues after its last round. A file is a SHA-256 of what follows it,
-the length of a JSON tree, that tree, and the arrays of the tree as NumPy saves them; one that a
-power cut or a failing disk has damaged is not read, and its trial starts again.
+the length of a JSON tree, that tree, and the values of its arrays; one that a kill, a power cut or
+a failing disk has damaged is not read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
+import os
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,17 @@ _SYNC_SHARE = 20
 
 def pack(state: Mapping[str, Any]) -> bytes:
     """Nested mappings and lists of JSON values and arrays as bytes that say if they are damaged."""
-    arrays = io.BytesIO()
-    count = 0
+    values: list[memoryview] = []
 
-    def array(value: object) -> dict[str, int]:
-        nonlocal count
-        np.save(arrays, np.asarray(value), allow_pickle=False)
-        count += 1
-        return {"__array__": count - 1}
+    def array(value: object) -> dict[str, Any]:
+        each = np.asarray(value)
+        if each.dtype.hasobject:
+            raise ValueError(f"not a JSON value, nor an array of numbers: {value!r}")
+        values.append(np.ascontiguousarray(each).reshape(-1).view("u1").data)
+        return {"__array__": each.dtype.str, "shape": each.shape}
 
     tree = json.dumps(state, default=array).encode()
-    content = _LENGTH.pack(len(tree)) + tree + arrays.getvalue()
+    content = b"".join((_LENGTH.pack(len(tree)), tree, *values))
     return hashlib.sha256(content).digest() + content
 
 
@@ -60,13 +60,15 @@ def unpack(packed: bytes) -> dict[str, Any]:
 
 def _unpacked(content: bytes) -> dict[str, Any]:
     start = _LENGTH.size
-    end = start + _LENGTH.unpack_from(content)[0]
-    arrays = io.BytesIO(content[end:])
+    at = end = start + _LENGTH.unpack_from(content)[0]
 
     def value(of: Any) -> Any:
+        nonlocal at
         match of:
-            case {"__array__": _}:
-                return np.load(arrays, allow_pickle=False)  # in the order in which they were saved
+            case {"__array__": dtype, "shape": shape}:
+                found = np.frombuffer(content, dtype, math.prod(shape), at).reshape(shape)
+                at += found.nbytes  # in the order in which they were stored
+                return found.copy()
             case dict():
                 return {key: value(each) for key, each in of.items()}
             case list():
@@ -105,16 +107,23 @@ class Checkpoint:
 
     Every state is written so that it survives the end of the process. Waiting for the disk takes
     milliseconds, and a simulated round often takes no longer. So if a state comes too soon after
-    the last one of any trial that is on the disk, it goes to a second file, without waiting; after
+    the last one of any trial that is on the disk, it goes to another file, without waiting; after
     a power cut the trial then continues from the first file, or from its start where there is none.
+    Of such other files there are two, which are written over in turn: a kill may damage the one
+    that is being written, and the state before is in the other or in the first.
 
     Args:
-        file: where; the second file has the suffix ``.unsynced``.
+        file: where; the other files have the suffixes ``.unsynced`` and ``.unsynced2``.
         disk_time: of all checkpoints of the run.
     """
 
     def __init__(self, file: Path, disk_time: DiskTime) -> None:
-        self._files = file, file.with_name(file.name + ".unsynced")
+        unsynced = file.name + ".unsynced"
+        self._files = file, file.with_name(unsynced), file.with_name(unsynced + "2")
+        self._latest = file
+        """That which has the latest state."""
+        self._own = set[Path]()
+        """Those that this session has made: what else is there may be a link to elsewhere."""
         self._disk_time = disk_time
         self._saved = 0
         """Number of states that were stored so far, in all sessions."""
@@ -125,10 +134,10 @@ class Checkpoint:
         for file in self._files:
             with suppress(OSError, ValueError, LookupError, TypeError):
                 loaded = unpack(readable(file).read_bytes())
-                found.append((int(loaded["saved"]), dict(loaded["state"])))
+                found.append((int(loaded["saved"]), file, dict(loaded["state"])))
         if not found:
             return None
-        self._saved, state = max(found, key=lambda each: each[0])
+        self._saved, self._latest, state = max(found, key=lambda each: each[0])
         return state
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -137,12 +146,22 @@ class Checkpoint:
         Raises:
             StorageError: it cannot be written.
         """
-        durable = self._disk_time.is_due()
-        file = self._files[0 if durable else 1]
         self._saved += 1
         packed = pack({"saved": self._saved, "state": state})
-        with writing(file), self._disk_time.waiting() if durable else nullcontext():
-            write_atomically(file, packed, parents=True, durable=durable)
+        synced, *unsynced = self._files
+        if self._disk_time.is_due():
+            file = synced
+            with writing(file), self._disk_time.waiting():
+                write_atomically(file, packed, parents=True)
+        else:
+            file = next(each for each in unsynced if each is not self._latest)
+            with writing(file):
+                if file in self._own:
+                    _write_over(file, packed)
+                else:
+                    write_atomically(file, packed, parents=True, durable=False)
+                    self._own.add(file)
+        self._latest = file
 
     def remove(self) -> None:
         """Remove it, once the trial's outcome is stored."""
@@ -151,3 +170,11 @@ class Checkpoint:
                 file.unlink(missing_ok=True)
         with suppress(OSError):
             self._files[0].parent.rmdir()  # if it was the last
+
+
+def _write_over(file: Path, content: bytes) -> None:
+    """Write a file where it is, which is damaged if the process is killed meanwhile."""
+    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(opened, "wb") as out:
+        out.write(content)
+        out.truncate()
