@@ -35,6 +35,16 @@ def test_the_mean_lies_within_the_updates(updates: list[Update]) -> None:
     assert (mean <= stacked.max(axis=0) + 1e-9).all()
 
 
+@pytest.mark.parametrize("size", [0, 1, 2**15, 2**15 + 1, 70_000])
+def test_each_weight_is_added_up_in_the_order_of_the_updates(size: int) -> None:
+    rng = np.random.default_rng(0)
+    updates = [Update(rng.normal(size=size).astype(np.float32), 3 * n + 1) for n in range(9)]
+    mean = np.zeros(size)
+    for each in updates:
+        mean += each.weights.astype(np.float64) * (each.samples / sum(u.samples for u in updates))
+    assert weighted_mean(updates).tobytes() == mean.tobytes()
+
+
 @given(vectors)
 def test_a_client_with_twice_the_samples_counts_as_two(
     updates: list[Update],
