@@ -71,8 +71,10 @@ def test_threads_share_arithmetic_but_not_the_memory(make_profile):
     one, four = (only(gathered, profile=profile, threads=n) for n in (1, 4))
     assert one == pytest.approx(four)
     ops = Work({"conv": OpWork(5, 0, 0)})
-    # Each op waits for each further thread.
+    # Each op waits for each further thread, but for those that one thread does alone.
     assert only(ops, profile=profile, threads=4) == pytest.approx(5 * (0.001 + 3 * 0.01))
+    ops = Work({"conv": OpWork(5, 0, 0, single=3.5)})
+    assert only(ops, profile=profile, threads=4) == pytest.approx(5 * 0.001 + 1.5 * 3 * 0.01)
 
 
 def test_an_interval_is_the_root_of_the_squares_of_what_each_figure_changes(make_profile):

@@ -103,7 +103,7 @@ def test_a_slice_moves_what_it_takes_out_and_not_the_whole_table(build_model, gr
 def test_ops_of_a_class_are_summed(build_model, graph, op):
     add, mul = op("ADD", [[4], [4]], [[4]]), op("MUL", [[6], [6]], [[6]])
     work = read_work(build_model([graph([add, mul], "infer")]))["infer"]
-    assert by_class(work) == {"elementwise": OpWork(2, 10, 4 * 30, runs=2)}
+    assert by_class(work) == {"elementwise": OpWork(2, 10, 4 * 30, runs=2, single=2)}
     assert (work.ops, work.flops, work.moved_bytes) == (2, 10, 120)
 
 
@@ -131,7 +131,7 @@ def test_the_body_of_a_loop_counts_once_and_of_a_call_once_not_at_all(build_mode
         graph([op("ADD", [[8], [8]], [[8]])]),
     ]
     classes = by_class(read_work(build_model(graphs))["train"])
-    assert classes["elementwise"] == OpWork(2, 9, 4 * (3 + 24), runs=2)
+    assert classes["elementwise"] == OpWork(2, 9, 4 * (3 + 24), runs=2, single=2)
     assert classes["variable"].count == 1
 
 

@@ -8,10 +8,11 @@ Otherwise all device types share one table of what kernels cost in proportion to
 a device type has few figures of its own: dense rate, speed-up by threads, memory traffic, and the
 overheads. For an interpreter with ``n`` threads on a device with ``c`` cores::
 
-    call = python + (a^p + m^p)^(1 / p) + ops * (dispatch + (n - 1) * sync)
+    call = python + (a^p + m^p)^(1 / p) + ops * dispatch + shared ops * (n - 1) * sync
     a = sum over ops of dense operations / rate * (1 + r k n (n - 1)) / n
     m = bytes beyond the L2 cache / memory traffic
 
+Ops that one thread does alone are not shared (:mod:`~fieldtune.profiles.costmodel.one_thread`).
 The memory term does not shrink with threads: one core nearly saturates the memory of a board, which
 is why MobileNet or EfficientDet gain a factor of 2 from four cores and not 4. Beside that, cores
 that share a cache hinder each other, by the law of Gunther ("A general theory of computational
@@ -181,7 +182,7 @@ class LatencyModel:
         """Time of kernels without measured rates, plus dispatch and the Python call."""
         amounts: dict[tuple[str, bool, str], float] = defaultdict(float)
         moved: dict[tuple[str, str], float] = defaultdict(float)
-        ops, shared, gathered = {"xnnpack": 0, "plain": 0}, 0, 0.0
+        ops, shared, gathered = {"xnnpack": 0, "plain": 0}, 0.0, 0.0
         for name, op in kernels.items():
             kind = _kind(name)
             if kind is None:
@@ -198,7 +199,7 @@ class LatencyModel:
                 gathered += op.starts
             ops[engine] += op.count
             if not name.startswith("variable."):  # these are done by one thread
-                shared += op.count
+                shared += op.count - op.single
         total, changes = 0.0, dict[str, tuple[float, float]]()
         parts = [(self._rates[key[:2]], amount, key[::2]) for key, amount in amounts.items()]
         memory = [(self._memory, amount, key) for key, amount in moved.items()]
@@ -220,7 +221,7 @@ class LatencyModel:
                 changes[factor] = (down + spent * (low - 1), up + spent * (high - 1))
         fixed = self._dispatch * (ops["xnnpack"] + PLAIN_DISPATCH * ops["plain"]) + self._python
         if self.threads > 1:
-            fixed += self._sync * float(shared)
+            fixed += self._sync * shared
         return (Quantity(total, changes) + fixed) * self._heat
 
 

@@ -16,6 +16,7 @@ from fieldtune.profiles.costmodel.cache_reuse import HEAVY_BYTES, CacheMisses, c
 from fieldtune.profiles.costmodel.flops import OpCost, op_cost
 from fieldtune.profiles.costmodel.kernel_loops import Runs, kernel
 from fieldtune.profiles.costmodel.loop_counts import loop_count
+from fieldtune.profiles.costmodel.one_thread import one_thread_share
 from fieldtune.profiles.costmodel.tflite_graph import Op, TfliteGraphs, indices, producers
 from fieldtune.profiles.costmodel.tflite_work import NO_WORK, OpWork, Work
 from fieldtune.profiles.costmodel.xnnpack_delegate import delegated, partitions, precision
@@ -191,7 +192,7 @@ class _Reader:
                 continue
             cost, key, runs = _cost_and_kernel(op, delegated=delegated_ops[number])
             if number in in_place:
-                totals[key] += OpWork(1, 0.0, 0.0)
+                totals[key] += OpWork(1, 0.0, 0.0, single=1.0)
                 continue
             moved = cost.moved_bytes
             near, far, remote, beyond_l2 = misses[number]
@@ -206,6 +207,7 @@ class _Reader:
                 min(beyond_l2, 2.0 * moved),
                 runs.neon,
                 runs.neon if _weight_bytes(op) > HEAVY_BYTES else 0.0,
+                one_thread_share(op, cost.op_class, cost.flops, delegated=delegated_ops[number]),
             )
             times = loop_count(self._graphs, op) if op.name == "WHILE" else 1
             if times is None:

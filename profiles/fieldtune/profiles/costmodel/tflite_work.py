@@ -47,6 +47,7 @@ class OpWork:
     beyond_l2_bytes: float = 0.0  # the same, of a device without an L3 cache
     neon: float = 0.0  # steps over tiles of products, of XNNPACK's kernels for ARM
     heavy: float = 0.0  # of these, those of products whose weights no L2 cache holds
+    single: float = 0.0  # of the ops, those that one thread does alone; of small ones a part
 
     def __mul__(self, times: int) -> OpWork:
         """The work of as many calls; ``count`` and all else."""
@@ -67,6 +68,7 @@ class OpWork:
             self.beyond_l2_bytes + other.beyond_l2_bytes,
             self.neon + other.neon,
             self.heavy + other.heavy,
+            self.single + other.single,
         )
 
 
@@ -113,7 +115,7 @@ class Work:
                 numbers = {key: float(work[key]) for key in FEATURES[1:]}
                 # Files of earlier versions do not have these.
                 numbers["beyond_l2_bytes"] = float(work.get("beyond_l2_bytes", work["far_bytes"]))
-                numbers |= {key: float(work.get(key, 0.0)) for key in ("neon", "heavy")}
+                numbers |= {key: float(work.get(key, 0.0)) for key in ("neon", "heavy", "single")}
                 classes[name] = OpWork(int(work["count"]), **numbers)
             except KeyError as missing:
                 raise UsageError(f"work of class {name!r} lacks {missing}") from None

@@ -81,7 +81,8 @@ class DeviceProfile(BaseModel):
         ValueSpec("MB/s", "bytes a second that kernels read and write beyond the L2 cache"),
     ] = None
     sync_us: Annotated[
-        ProfileValue | None, ValueSpec("us", "time that each further thread adds to an op")
+        ProfileValue | None,
+        ValueSpec("us", "time that each further thread adds to an op that threads share"),
     ] = None
     op_dispatch_us: Annotated[
         ProfileValue,
