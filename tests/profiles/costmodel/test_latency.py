@@ -163,3 +163,25 @@ def test_published_latencies_are_predicted_and_held_by_the_intervals(data):
     assert sum(inside) >= 0.85 * len(inside)
     assert sorted(widths["one"])[len(widths["one"]) // 2] <= 1.5
     assert sorted(widths["more"])[len(widths["more"]) // 2] <= 1.9
+
+
+def test_int8_on_a_profile_that_does_not_state_it_may_be_four_times_as_fast():
+    board = load_profile("raspberry-pi-4b")
+    unstated = board.model_copy(
+        update={"int8_one_thread_gop_s": None, "int8_all_cores_gop_s": None}
+    )
+    work = Work({"conv.conv_2d.int8": OpWork(1, 1e9, 0.0)})
+    for threads in ("one", "all"):
+        true, found = (call_ms(each, work, threads=threads) for each in (board, unstated))
+        assert found.low < true.value < found.value
+        whole = call_ms(unstated, Work({"conv.conv_2d": OpWork(1, 1e9, 0.0)}), threads=threads)
+        assert found.value == pytest.approx(whole.value, rel=0.01)
+
+
+def test_all_cores_gain_with_int8_what_they_gain_with_float32_where_it_is_not_stated():
+    board = load_profile("raspberry-pi-4b").model_copy(update={"int8_all_cores_gop_s": None})
+    spans = rate_spans(board)
+    gain = board.float32_all_cores_gflop_s.value / board.float32_one_thread_gflop_s.value
+    assert spans["int8_all_cores_gop_s"].value == pytest.approx(
+        gain * spans["int8_one_thread_gop_s"].value
+    )

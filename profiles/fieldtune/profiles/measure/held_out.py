@@ -75,7 +75,11 @@ _SEEN_IN: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("one thread", "several threads"),
         ("plain one thread", "plain several threads"),
     ),
-    "sync_us": (("several threads",), ("plain several threads",), ("int8 several threads",)),
+    "sync_us": (
+        ("several threads",),
+        ("int8 several threads",),
+        ("plain several threads", "int8 plain several threads"),
+    ),
 }
 """The same of the other fitted rates, whose intervals these errors do not make."""
 
