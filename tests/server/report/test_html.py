@@ -7,9 +7,12 @@ import hashlib
 import re
 from collections.abc import Callable
 from html import unescape
+from typing import get_args
 
 import pytest
 
+from fieldtune.client.contract.messages import Failure
+from fieldtune.server.report import trials_view
 from fieldtune.server.report.html import render_html
 from fieldtune.server.report.run_info import RunInfo
 from fieldtune.server.report.view import promises
@@ -88,6 +91,31 @@ def test_failures_are_listed_with_their_reason(make_summary: MakeSummary) -> Non
     page = Parsed(render_html(make_summary(all_fail=True)))
     assert "every client ran out of memory" in page.text
     assert "finished" in page.sections
+
+
+def test_requests_without_a_result_are_drawn_by_kind(make_summary: MakeSummary) -> None:
+    failures = {"dropout": 2, "late": 8}
+    html = render_html(make_summary().model_copy(update={"failures": failures}))
+    text = Parsed(html).text
+    assert "Requests without a result" in text
+    assert text.index("came after the end of its round") < text.index("in the middle of its work")
+    assert '--used:100.0%"></i>8<' in html
+    assert '--used:25.0%"></i>2<' in html
+    assert "without a result" not in Parsed(render_html(make_summary())).text
+
+
+def test_every_kind_of_failure_is_explained(make_summary: MakeSummary) -> None:
+    kinds = (*get_args(Failure), "surplus")
+    counted = make_summary().model_copy(update={"failures": dict.fromkeys(kinds, 1)})
+    assert all(what for _, what, _, _ in trials_view.lost(counted))
+
+
+def test_failures_that_wasted_no_time_are_counted_too(make_summary: MakeSummary) -> None:
+    summary = make_summary()
+    timing = {"time_s": 9.0, "idle_s": 1.0, "wasted_s": 0.0}
+    attempts = [each.model_copy(update={"timing": timing}) for each in summary.attempts]
+    found = summary.model_copy(update={"attempts": attempts, "failures": {"out_of_memory": 3}})
+    assert trials_view.times(found)[-1] == ("3", "requests without a result (out_of_memory 3)")
 
 
 def test_a_study_without_trials_makes_a_page(make_summary: MakeSummary) -> None:

@@ -88,6 +88,7 @@ def render_html(summary: Summary, run: RunInfo | None = None, *, live: str = "")
         limit_rows=limits,
         sufficed=dict.fromkeys(limit_rows.SUFFICED, "predicted"),
         failed_rows=trials_view.failures(summary),
+        lost_rows=trials_view.lost(summary),
         device_headings=device_rows.HEADINGS,
         device_rows=device_rows.rows(summary),
         device_lead=device_rows.lead(summary),
@@ -199,7 +200,7 @@ def _sections(
             ("files", "The files", view.filed(summary)),
             ("evidence", "Why believe it", summary.front or data["points"]),
             ("parameters", "What mattered", trained),
-            ("finished", "Is it finished", trained or limits or summary.failed),
+            ("finished", "Is it finished", trained or limits or summary.failed or summary.failures),
             ("notes", "What the figures mean", True),
         )
         if shown

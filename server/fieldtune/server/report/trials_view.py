@@ -12,6 +12,24 @@ from fieldtune.server.report.format import budget_used, counted, figure, listed,
 from fieldtune.server.results.schema import Attempt, Summary
 from fieldtune.server.study.tuner_options import Phase
 
+_LOST = {
+    "artefact_missing": "the device did not have the model",
+    "bad_artefact": "the device could not load the model",
+    "bad_data": "the device's data did not fit the model",
+    "deadline": "it took longer than limits.round_s",
+    "diverged": "the trained weights were not finite",
+    "dropout": "the device stopped in the middle of its work",
+    "error": "something else went wrong on the device",
+    "implausible": "the report could not be true",
+    "late": "it came after the end of its round, and was not waited for",
+    "lost_upload": "the work was done, and its result did not arrive",
+    "no_reply": "the device did not answer",
+    "out_of_memory": "the device's memory did not suffice",
+    "sits_out": "the device was not asked, after reports that were refused",
+    "surplus": "enough others had come before",
+}
+"""Kind of failure -> what it is."""
+
 
 def completed(summary: Summary) -> list[Attempt]:
     """Attempts that were trained to their end, within the limits or not."""
@@ -48,6 +66,15 @@ def failures(summary: Summary) -> list[tuple[str, int]]:
         for attempt in summary.attempts
         if attempt.state == "failed"
     ).most_common()
+
+
+def lost(summary: Summary) -> list[tuple[str, str, int, float]]:
+    """What clients were asked and gave no result of that was used, the most frequent first.
+
+    Kind, what it is, how often, and the count as a share of the most frequent.
+    """
+    ordered = sorted(summary.failures.items(), key=lambda each: (-each[1], each[0]))
+    return [(kind, _LOST.get(kind, ""), count, count / ordered[0][1]) for kind, count in ordered]
 
 
 def counts(summary: Summary) -> str:
@@ -88,7 +115,7 @@ def times(summary: Summary) -> list[tuple[str, str]]:
     if not known:
         return []
     taken = [timing["time_s"] for timing in known]
-    lost = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.failures.items()))
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.failures.items()))
     rows = [
         (
             figure("time_s", median(taken)),
@@ -98,10 +125,12 @@ def times(summary: Summary) -> list[tuple[str, str]]:
     ]
     for name, what in (
         ("idle_s", "in which devices that were asked waited or were away"),
-        ("wasted_s", "of devices' work that was not used" + (f" ({lost})" if lost else "")),
+        ("wasted_s", "of devices' work that was not used" + (f" ({kinds})" if kinds else "")),
     ):
         if total := sum(timing[name] for timing in known):
             rows.append((figure(name, total), what))
+    if kinds and not total:
+        rows.append((str(sum(summary.failures.values())), f"requests without a result ({kinds})"))
     return rows
 
 
