@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import resource
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # several threads wait for each other on busy cores
 
 import numpy as np
 from churning_fleet import FEWER, PROBLEMS, TYPICAL_S, Problem
