@@ -11,7 +11,7 @@ mean time to the target over two seeds, and may have as many clients at work at 
 has 1,500 client updates to reach the target, and ends before where its configuration cannot be the
 best any more. The best configuration of each mode is run again with five fresh seeds: the table has
 the median time to the target over these, and the shortest and longest. Of the 70,000 images of
-``fashion`` 10,000 are dealt out, so that a training takes about as long as those of ``har``.
+``fashion`` 3,000 are dealt out, as many samples as ``spoken`` has.
 
 ``python churn.py digits`` runs one problem. ``--memory`` instead trains 100 rounds of 50 of 1,000
 clients of all of ``fashion``, and prints the memory of this process over time.

@@ -51,8 +51,8 @@ PROBLEMS: dict[str, tuple[str, str, Mapping[str, Value]]] = {
     "har": ("hapt", "cnn1d", {"width": 8, "depth": 1}),
     "fashion": ("fashion-mnist", "mlp", MLP),
 }
-FEWER = {"fashion": 10_000}
-"""Samples of the table's problems that have many more than the others: as many as ``har`` has."""
+FEWER = {"fashion": 3000}
+"""Samples of a problem that has many more than the others: as many as ``spoken`` has."""
 _TESTED = 1000
 """Test samples, of all clients together."""
 
