@@ -222,13 +222,13 @@ def test_gains_are_shown_from_default_to_tuned_in_units_of_their_own() -> None:
         assert cell in shown
 
 
-def test_a_study_is_summed_up_over_its_seeds_and_device_types() -> None:
+def test_a_study_is_summed_up_over_its_seeds_by_device_type() -> None:
     better, worse, little = gain(0.7, 1.0, 2.0), gain(0.5, 1.2, 4.0), gain(0.9, 1.0, 6.0)
-    rows = text(defaults_summary([better, replace(worse, seed=4), replace(little, study="other")]))
-    row = next(line for line in rows.splitlines() if "toy" in line)
+    rows = text(defaults_summary([better, replace(worse, seed=4), replace(little, device="other")]))
+    row = next(line for line in rows.splitlines() if "a-board" in line)
     cells = [each.strip() for each in row.strip("│┃| ").split("│")]
     assert cells == [
-        "toy", "2", "-40 % (-50 to -30)", "+10 % (+0 to +20)", "+0 % (+0 to +0)",
+        "toy", "a-board", "-40 % (-50 to -30)", "+10 % (+0 to +20)", "+0 % (+0 to +0)",
         "+200 % (+100 to +300) *", "1 of 2", "1 of 2",
     ]  # fmt: skip
 
