@@ -156,11 +156,11 @@ def test_a_configuration_is_run_again_once_though_the_process_ended_in_between(
     first = asked.ask()
     asked.tell(completed(first, 0.5))
 
-    def killed(study: optuna.Study) -> object:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "ask", killed)
+        patch.setattr(optuna.samplers.BaseSampler, "before_trial", killed)
         with pytest.raises(KeyboardInterrupt):
             asked.ask("validate", first.configuration)
     later = tuner(tmp_path, "grey")

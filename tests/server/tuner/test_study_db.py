@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from fieldtune.profiles.common.estimate import Estimate
 from fieldtune.profiles.costmodel.cost import Cost
@@ -283,6 +283,36 @@ def test_a_commit_is_on_the_disk_and_waits_for_it_once(tmp_path: Path) -> None:
     with study._storage.engine.connect() as connection:
         full = 2
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == full
+
+
+@pytest.mark.usefixtures("durable_storage")
+@pytest.mark.parametrize("sampler", ["grey", "tpe"])
+def test_a_trial_waits_for_the_disk_once_when_all_that_it_became_is_stored(
+    sampler: str, tmp_path: Path
+) -> None:
+    study = tuner(tmp_path, sampler)
+    levels: list[int] = []
+
+    def committed(connection: Connection) -> None:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        if raw.in_transaction:
+            levels.append(raw.execute("PRAGMA synchronous").fetchone()[0])
+
+    event.listen(study._storage.engine, "commit", committed)
+    normal, full = 1, 2
+    for _ in range(3):
+        levels.clear()
+        proposal = study.ask()
+        assert levels
+        assert set(levels) == {normal}
+        levels.clear()
+        study.tell(became(proposal), STUDY.full_space.sample(1, 5)[0])
+        assert set(levels[:-1]) == {normal}
+        assert levels[-1] == full
+    levels.clear()
+    study.revise([rescored(each, factor=2.0) for each in study.history()])
+    assert levels == [full]
 
 
 def test_a_tell_killed_before_any_of_its_writes_is_told_anew(tmp_path: Path) -> None:

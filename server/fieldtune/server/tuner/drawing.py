@@ -16,7 +16,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 _QUEUED = "fixed_params"
 """System attribute that ``Study.enqueue_trial`` writes: what the trial is to have."""
@@ -25,6 +25,16 @@ _QUEUED = "fixed_params"
 def given(trial: FrozenTrial) -> dict[str, Any]:
     """What a trial has already, or was queued with."""
     return {**trial.system_attrs.get(_QUEUED, {}), **trial.params}
+
+
+def started(
+    values: Mapping[str, Any] | None, attributes: Mapping[str, Any] | None = None
+) -> FrozenTrial:
+    """A new trial that runs; with values, one that was queued with them and taken up."""
+    system = {} if values is None else {_QUEUED: dict(values)}
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING, system_attrs=system, user_attrs=dict(attributes or {})
+    )
 
 
 def draw(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from fieldtune.server.study.space import Configuration, Space
 from fieldtune.server.study.tuner_options import Phase
-from fieldtune.server.tuner.drawing import draw, given
+from fieldtune.server.tuner.drawing import draw, given, started
 from fieldtune.server.tuner.optuna_terms import outdated
 from fieldtune.server.tuner.restated import RestatedStudy
 from fieldtune.server.tuner.samplers import Samplers
@@ -52,6 +53,7 @@ class NextTrial:
         self._study, self._storage, self._samplers = study, storage, samplers
         self._space, self._recorded, self._distributions = space, recorded, distributions
         self._left = deque(left)
+        self._study_id = storage.get_study_id_from_name(study.study_name)
 
     @property
     def resumes(self) -> bool:
@@ -60,15 +62,25 @@ class NextTrial:
 
     def open(
         self, phase: Phase, configuration: Configuration | None
-    ) -> tuple[int, Phase, dict[str, Any]]:
-        """The next trial's number, its phase and its values, which are stored."""
-        number = self._reopened() if self._left else self._new(phase, configuration)
+    ) -> tuple[FrozenTrial, Phase, dict[str, Any]]:
+        """The next trial, its phase and its values, which are stored."""
+        trial_id = self._reopened() if self._left else self._new(phase, configuration)
         self._study.changed()
-        trial = copy.deepcopy(self._study.get_trials(deepcopy=False)[number])
+        trials = self._study.get_trials(deepcopy=False)
+        trial = copy.deepcopy(next(each for each in reversed(trials) if each._trial_id == trial_id))
+        self._study.sampler.before_trial(self._study, trial)
         phase = trial.user_attrs.get(_PHASE_KEY, phase)
         values = self._configured(trial)
         self._study.changed()
-        return number, phase, values
+        return trial, phase, values
+
+    def ended(self, number: int, state: TrialState, values: Sequence[float] | None) -> None:
+        """Tell the sampler, if it wants to know, how a trial is about to end."""
+        sampler = self._study.sampler
+        if type(sampler).after_trial is not BaseSampler.after_trial:
+            self._study.changed()
+            trial = copy.deepcopy(self._study.get_trials(deepcopy=False)[number])
+            sampler.after_trial(self._study, trial, state, values)
 
     def queue_once(self, configuration: Configuration) -> None:
         """Queue a configuration, unless an interrupted call has done so."""
@@ -78,26 +90,32 @@ class NextTrial:
             self._study.enqueue_trial(values)
 
     def _new(self, phase: Phase, configuration: Configuration | None) -> int:
-        """Create a trial; its number."""
+        """Take up the first queued trial, or create one; its identifier.
+
+        ``Study.ask`` does so too, but reads all unfinished trials once more, and this one twice.
+        """
         trials = self._study.get_trials(deepcopy=False)
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if configuration is not None and not waiting:
-            self._study.enqueue_trial(configuration.flat(), user_attrs={_PHASE_KEY: phase})
+        self._study.sampler = self._samplers.of(len(trials))
+        for trial in trials:
+            if trial.state == TrialState.WAITING and self._storage.set_trial_state_values(
+                trial._trial_id, TrialState.RUNNING
+            ):
+                return trial._trial_id
+        values, attributes = None, dict[str, str]()
+        if configuration is not None:
+            values, attributes = configuration.flat(), {_PHASE_KEY: phase}
         elif not self._samplers.own_start:
             completed = sum(trial.state == TrialState.COMPLETE for trial in trials)
-            if completed < _STARTUP and not waiting:
-                # All parameters are queued, so that the sampler draws none.
+            if completed < _STARTUP:  # all parameters are given, so that the sampler draws none
                 seed = self._samplers.seed_of(len(trials))
-                self._study.enqueue_trial(self._space.sample(1, seed)[0].flat())
-        self._study.sampler = self._samplers.of(len(trials))
-        return self._study.ask().number
+                values = self._space.sample(1, seed)[0].flat()
+        return self._storage.create_new_trial(self._study_id, started(values, attributes))
 
     def _reopened(self) -> int:
-        """Resume a trial of an earlier process; its number."""
+        """Resume a trial of an earlier process; its identifier."""
         trial = self._left.popleft()
         self._study.sampler = self._samplers.of(trial.number)
-        self._study.sampler.before_trial(self._study, trial)
-        return trial.number
+        return trial._trial_id
 
     def _configured(self, trial: FrozenTrial) -> dict[str, Any]:
         """Draw and store the whole configuration of a trial."""

@@ -41,7 +41,7 @@ from fieldtune.server.tuner.restated import RestatedStudy, Told
 from fieldtune.server.tuner.samplers import Samplers, without_experimental_warnings
 from fieldtune.server.tuner.storage_errors import loading, storing
 from fieldtune.server.tuner.study_db import Facts, store
-from fieldtune.server.tuner.study_storage import StudyStorage
+from fieldtune.server.tuner.study_storage import Commits, StudyStorage
 
 _OUTCOME = TypeAdapter(Outcome, config=ConfigDict(ser_json_inf_nan="constants"))
 _OUTCOME_KEY = "fieldtune:outcome"
@@ -153,7 +153,9 @@ class OptunaTuner:
             self._distributions,
             left=(trial for trial in stored if trial.state == TrialState.RUNNING),
         )
-        self._asked: set[int] = set()
+        self._commits = Commits(self._storage)
+        self._asked: dict[int, int] = {}
+        """Number -> identifier in the storage, of trials that were not told."""
         self._told |= {number: self._told_of(each) for number, each in self._outcomes.items()}
         with storing(self._where):
             enqueue_once(self._study, space.defaults().flat(), queue, stored)
@@ -167,18 +169,18 @@ class OptunaTuner:
     ) -> Proposal:
         """The next configuration to try."""
         self._know(formulas)
-        with storing(self._where):
+        with storing(self._where), self._commits.without_waiting():
             self._study.changed()  # another program may have queued a trial
             self._prediction = None
             self._samplers.phase = phase
-            number, phase, values = self._next.open(phase, configuration)
-        self._asked.add(number)
-        return Proposal(number, self._space.configuration(values), phase)
+            trial, phase, values = self._next.open(phase, configuration)
+        self._asked[trial.number] = trial._trial_id
+        return Proposal(trial.number, self._space.configuration(values), phase)
 
     def tell(self, outcome: Outcome, then: Configuration | None = None) -> None:
         """Store the outcome of a proposal."""
         number = outcome.proposal.number
-        self._asked.remove(number)
+        trial_id = self._asked.pop(number)
         told = self._told_of(outcome)
         attributes: dict[str, Any] = {
             _OUTCOME_KEY: _OUTCOME.dump_json(outcome).decode(), **figures(outcome)
@@ -195,12 +197,15 @@ class OptunaTuner:
                 self._objectives, outcome, outcome.stopped_after, self._rounds
             )
         with storing(self._where):
-            if then is not None:
-                # Queued first: a study that is killed in between proposes this trial again.
-                self._next.queue_once(then)
-            # Replaces what an interrupted call may have written.
-            self._store({number: Facts({}, attributes, constraint_attributes(told))})
-            self._study.tell(number, told.values, state)
+            with self._commits.without_waiting():
+                if then is not None:
+                    # Queued first: a study that is killed in between proposes this trial again.
+                    self._next.queue_once(then)
+                # Replaces what an interrupted call may have written.
+                self._store({number: Facts({}, attributes, constraint_attributes(told))})
+            self._next.ended(number, state, told.values)
+            # With this commit all those before it are on the disk.
+            self._storage.set_trial_state_values(trial_id, state, told.values)
         self._told[number], self._outcomes[number] = told, outcome
         self._in_order = self._prediction = None
         self._study.changed()

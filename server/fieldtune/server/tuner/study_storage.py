@@ -5,15 +5,20 @@ from __future__ import annotations
 import atexit
 import hashlib
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.storages import RDBStorage
 from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from fieldtune.profiles.common.errors import MissingExtraError, RunFolderError, StorageError
+
+_NORMAL = 1
+"""Of SQLite's ``synchronous``: a commit to the log does not wait for the disk (FULL, 2, does)."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,47 @@ class StudyStorage:
         return storage
 
 
+class Commits:
+    """Decides which commits of a storage wait for the disk; of a server, it decides itself.
+
+    Args:
+        storage: in which study.
+    """
+
+    def __init__(self, storage: RDBStorage) -> None:
+        self._waits = True
+        if storage.engine.dialect.name == "sqlite":
+            event.listen(storage.engine, "checkout", self._set)
+
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """Commits in this block survive a kill, but a power cut only with a later commit.
+
+        SQLite's log is read from its start, so what a power cut takes is the latest commits, and
+        the database is as it was before them.
+        """
+        self._waits = False
+        try:
+            yield
+        finally:
+            self._waits = True
+
+    def _set(self, connection: sqlite3.Connection, record: ConnectionPoolEntry, _: object) -> None:
+        def level() -> int:
+            return int(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        wanted = record.info.setdefault("synchronous", level())
+        if not self._waits:
+            wanted = min(wanted, _NORMAL)
+        if wanted != level():
+            connection.execute(f"PRAGMA synchronous = {wanted}")
+
+
 def _write_ahead(path: Path) -> None:
     """Have SQLite append to a log (WAL) instead of keeping a rollback journal.
 
     A commit then waits for the disk once, not four times. It still is on the disk when it returns
-    (``synchronous`` stays FULL), so a power cut loses no trial that was told. The log is
+    (``synchronous`` is FULL), but for those that need not be (:class:`Commits`). The log is
     ``study.db-wal``; it is merged into ``study.db`` when the last process closes it, and after a
     kill by the next that opens it.
     """
