@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fieldtune.client.contract.messages import TrainReport, TrainRequest
+from fieldtune.client.contract.messages import EvaluateRequest, TrainReport, TrainRequest
 from fieldtune.profiles.costmodel.cost import MESSAGE_BYTES, PROTOCOL_FACTOR
 from fieldtune.server.federation import robust
 from fieldtune.server.federation.course import fresh, mixed, staleness_weight
@@ -390,3 +390,15 @@ def test_a_rung_is_not_missed_where_many_reports_come_together() -> None:
         seconds=lambda client: 1.0, artefact_bytes=0, rounds=6,
     )  # fmt: skip
     assert sorted(scene.completed().learned.curve) == [1, 2]
+
+
+@pytest.mark.parametrize("mode", [BUFFERED, ASYNC])
+@pytest.mark.parametrize("per_round", [1, 2])
+def test_a_rung_before_the_first_update_judges_the_model_after_it(
+    mode: str, per_round: int
+) -> None:
+    server = {"clients_per_round": per_round, "concurrency": per_round}
+    scene = Scene(tables=mode, server=server, rungs=(1,), rounds=6)
+    assert sorted(scene.completed().learned.curve) == [1]
+    judged = [each for _, each in scene.asked if isinstance(each, EvaluateRequest)]
+    assert not np.array_equal(judged[0].weights, WEIGHTS)

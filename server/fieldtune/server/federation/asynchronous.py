@@ -50,6 +50,8 @@ def _trained(course: Course, keep: Keep) -> Generator[Exchange, Answers, tuple[W
     while course.answered < total and plan.has_time:
         done = course.done
         due = [each for each in (*plan.rungs, *plan.looks) if course.looked < each <= done]
+        if course.buffer and not course.version:  # initial weights would be judged
+            due = []
         if due:
             answers = yield evaluate_requests(plan, done, course.weights)
             measures, samples = evaluation(answers, plan.classes, plan.metric, tally.failures)
