@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Engine, event
 
 from fieldtune.profiles.common.estimate import Estimate
@@ -38,6 +38,8 @@ from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.study.load import parse_study
 from fieldtune.server.tuner import OptunaTuner
+from fieldtune.server.tuner.study_db import trials_after
+from fieldtune.server.tuner.study_storage import StudyStorage
 from support.killed import killed_before_write
 
 pytestmark = pytest.mark.integration
@@ -371,3 +373,21 @@ def test_an_ask_killed_before_any_of_its_writes_is_asked_anew(
     assert len(cut_short) >= 2
     assert whole[0].number == finished
     assert all(each == whole for each in cut_short)
+
+
+def test_latest_trials_are_read_as_optuna_reads_them(tmp_path: Path) -> None:
+    study = tuner(tmp_path, "random")
+    go_on(study, 9)
+    study.ask()
+    optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}").enqueue_trial(
+        {"width": 8}, user_attrs={"by": "another program"}
+    )
+    other = StudyStorage(tmp_path / "study.db").open("s")
+    other_study = other.create_new_study(study._study.directions, "another")
+    other.create_new_trial(other_study)
+    expected = stored(tmp_path)
+    assert {each.state for each in expected} == set(TrialState)
+    for first in range(3):
+        after = expected[first]._trial_id
+        found = trials_after(study._storage, study._study._study_id, after)
+        assert [vars(each) for each in found] == [vars(each) for each in expected[first + 1 :]]

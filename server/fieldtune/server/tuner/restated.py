@@ -16,10 +16,11 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from fieldtune.server.bo.known import Formulas
+from fieldtune.server.tuner.study_db import trials_after
 
 CONSTRAINTS = "constraints"
 """The system attribute that Optuna Dashboard reads; by key, constraints begin with it too."""
@@ -53,8 +54,9 @@ class RestatedStudy(optuna.Study):
         told: what finished trials were told, by number; more are added as they are told.
     """
 
-    def __init__(self, study_name: str, storage: BaseStorage, told: Mapping[int, Told]) -> None:
+    def __init__(self, study_name: str, storage: RDBStorage, told: Mapping[int, Told]) -> None:
         super().__init__(study_name, storage)
+        self._database = storage
         self._told = told
         self._known: Formulas | None = None
         self._seen: dict[int, FrozenTrial] = {}
@@ -94,7 +96,11 @@ class RestatedStudy(optuna.Study):
     def _read(self) -> list[FrozenTrial]:
         """All trials; what does not change any more is not looked at again."""
         trials, leading = list(self._first), True
-        for trial in super()._get_trials(deepcopy=False)[len(self._first) :]:
+        if self._first:
+            further = trials_after(self._database, self._study_id, self._first[-1]._trial_id)
+        else:
+            further = super()._get_trials(deepcopy=False)
+        for trial in further:
             trials.append(self._as_known(trial))
             leading = leading and trial.state.is_finished() and trial.number in self._told
             if leading:
