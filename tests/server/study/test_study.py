@@ -103,6 +103,8 @@ def test_a_loss_without_labels_goes_with_nothing_that_needs_them(task: str, sent
 @pytest.mark.parametrize(
     ("added", "sentence"),
     [
+        ('[server]\naggregation = "FedAdam"',
+         r"is 'FedAdam', which is chosen by space\.server\.server_optimizer = 'adam': set that"),
         ('[server]\naggregation = "avarage"', r"'avarage' .did you mean 'average'|known are mean,"),
         ('[space.server]\nserver_optimizer = "adamm"', "'adamm': it must be one of sgd, adagrad"),
         ('[space.server]\nserver_optimizer = { low = 1, high = 2 }', "must be one of sgd"),

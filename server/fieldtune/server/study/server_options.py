@@ -35,6 +35,20 @@ USED_BY_OPTIMIZER: dict[str, tuple[str, ...]] = {
 }
 """The same for server optimizers."""
 
+_CALLED = {
+    "fedavg": "server.aggregation = 'mean'",
+    "fedavgm": "space.server.server_momentum above 0",
+    "fedadagrad": "space.server.server_optimizer = 'adagrad'",
+    "fedadam": "space.server.server_optimizer = 'adam'",
+    "fedyogi": "space.server.server_optimizer = 'yogi'",
+    "fedprox": "space.client.proximal above 0",
+    "scaffold": "space.client.drift_correction = 'scaffold'",
+    "q-fedavg": "server.aggregation = 'qfedavg'",
+    "fedbuff": "server.mode = 'buffered'",
+    "fedasync": "server.mode = 'async'",
+}
+"""Published name of an algorithm -> the setting that chooses it."""
+
 
 class ServerSection(Section):
     """``[server]``: the coordinator's part of the federated algorithm."""
@@ -63,6 +77,8 @@ class ServerSection(Section):
     @field_validator("aggregation")
     @classmethod
     def _known(cls, rule: str) -> str:
+        if rule not in RULES and (setting := _CALLED.get(rule.lower())):
+            raise ValueError(f"is {rule!r}, which is chosen by {setting}: set that")
         if rule not in RULES and ":" not in rule:
             raise ValueError(
                 f"is {rule!r}{did_you_mean(rule, RULES)}; known are {', '.join(RULES)}, or "
