@@ -154,10 +154,10 @@ def run_session(
             break
         members = [*members, *joined]
         bounds.set_members(members)
-    check_learned(study, tuner.history())
     with cpu_time.on("export"):
         known.calibrate(corrections(tuner.history()))
         summary = recorder.write(known)
+        check_learned(study, tuner.history())
         while train_lost_again(
             [each.trial for each in [*summary.deployable, *_to_measure(folder, summary, tuner)]],
             folder, tuner, loop, notes,
