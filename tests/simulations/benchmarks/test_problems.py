@@ -38,6 +38,7 @@ from tuner.engineering import (
     Truss,
     TwoBars,
 )
+from tuner.garments import halved
 from tuner.genes import words
 from tuner.noisy import Noisy
 from tuner.problem import Changed, Evaluation, ruled_out
@@ -250,3 +251,8 @@ def test_words_of_four_bases_are_counted_and_unknown_letters_belong_to_none() ->
     assert counts[1] == 1  # AAAC
     assert counts[255] == 2  # TTTT, twice
     assert words(np.array(list("ACG"))).sum() == 0
+
+
+def test_a_pixel_of_a_halved_picture_is_the_mean_of_four() -> None:
+    picture = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    assert halved(picture)[0, :, :, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
