@@ -25,4 +25,4 @@ def halved(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Images ``[n, 2h, 2w, 1]``, each square of four pixels as their mean: ``[n, h, w, 1]``."""
     count, height, width, _ = images.shape
     squares = images.reshape(count, height // 2, 2, width // 2, 2, 1)
-    return squares.mean(axis=(2, 4), dtype=np.float32)
+    return np.asarray(squares.mean(axis=(2, 4)), np.float32)
