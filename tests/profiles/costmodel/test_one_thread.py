@@ -41,15 +41,17 @@ def test_a_tile_of_xnnpack_is_done_by_one_thread_and_a_small_product_in_part(
 
 
 @pytest.mark.parametrize(
-    ("op_class", "flops", "found"),
+    ("op_class", "result", "flops", "found"),
     [
-        ("matmul", 2**17 - 1, 1.0),  # ruy has one thread for 65,535 multiply-adds
-        ("matmul", 2**17, 0.0),
-        ("depthwise", 2**15, 0.0),
+        ("matmul", (64, 64), 2**13 - 1, 1.0),
+        ("matmul", (64, 64), 2**13, 0.0),
+        ("depthwise", (1, 1, 1, 8), 2**13, 0.0),
+        ("elementwise", (1, 64), 64, 1.0),
+        ("elementwise", (1, 65), 65, 0.0),
     ],
 )
-def test_small_products_of_the_runtime_itself_have_one_thread(op_class, flops, found):
-    assert share(op_class, (64, 64), flops, delegated=False) == found
+def test_small_ops_of_the_runtime_itself_have_one_thread(op_class, result, flops, found):
+    assert share(op_class, result, flops, delegated=False) == found
 
 
 def test_a_reduction_is_as_small_as_what_it_reads():

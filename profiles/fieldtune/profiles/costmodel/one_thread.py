@@ -2,9 +2,13 @@
 
 XNNPACK hands an op to its threads in tiles (``src/operators``), and pthreadpool runs a single tile
 in the calling thread (``src/portable-api.c``). A tile of a product has 6 rows and 8 columns or
-more. Outside XNNPACK a small product has one thread, too. Timed with ai-edge-litert 2.3 on x86-64:
-200 ops of one tile take as long with two threads as with one, to 1 %; a product of several tiles
-and few operations loses about a quarter of the time that a large one loses.
+more. Timed with ai-edge-litert 2.3 on x86-64: 200 ops of one tile take as long with two threads as
+with one, to 1 %; a product of several tiles and few operations loses about a quarter of the time
+that a large one loses.
+
+Outside XNNPACK products below 2^17 operations have one thread (``kSizePerAdditionalThread`` in
+ruy's ``trmul.cc``), and most other ops always. Only the smallest are counted so: with all of them,
+published latencies of int8 networks are predicted worse.
 """
 
 from fieldtune.profiles.costmodel.flops import OpClass
@@ -18,9 +22,10 @@ _LARGE = 2.0**15
 """Operations from which products of several tiles lose all that threads lose."""
 _LEAST = 0.25
 """The share of it that the smallest products lose."""
-_PLAIN_LARGE = {"conv": 2.0**17, "matmul": 2.0**17, "depthwise": 2.0**15}
-"""Class -> operations from which the runtime's own kernel has threads: ``kSizePerAdditionalThread``
-in ruy's ``trmul.cc``, ``kMinMulPerThread`` in TFLite's ``depthwiseconv_multithread.h``."""
+_PRODUCTS = ("conv", "matmul", "depthwise")
+_PLAIN_FLOPS, _PLAIN_ELEMENTS = 2.0**13, 64
+"""Outside XNNPACK one thread does products of fewer operations, and other ops with a result of at
+most so many elements."""
 
 
 def one_thread_share(op: Op, op_class: OpClass, flops: float, *, delegated: bool) -> float:
@@ -32,11 +37,12 @@ def one_thread_share(op: Op, op_class: OpClass, flops: float, *, delegated: bool
         flops: its operations.
         delegated: whether XNNPACK computes it.
     """
-    if op_class not in _PLAIN_LARGE:
+    if op_class not in _PRODUCTS:
         whole = op.inputs[:1] if op_class in ("pool", "reduce") else op.outputs
-        return float(sum(tensor.elements for tensor in whole) <= _ELEMENTS)
+        most = _ELEMENTS if delegated else _PLAIN_ELEMENTS
+        return float(sum(tensor.elements for tensor in whole) <= most)
     if not delegated:
-        return float(flops < _PLAIN_LARGE[op_class])
+        return float(flops < _PLAIN_FLOPS)
     result = op.outputs[0]
     columns = result.shape[-1] if result.shape else 1
     tile = columns <= _COLUMNS and result.elements <= _ROWS * columns
