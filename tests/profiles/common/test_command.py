@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from typing import Annotated
 
@@ -82,3 +84,24 @@ def test_tables_are_not_squeezed_below_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert table_console().width == width
+
+
+ONE_THREAD = """
+import typer
+from fieldtune.profiles.common.command import run_command
+app = typer.Typer()
+@app.command()
+def threads():
+    import numpy
+    from threadpoolctl import threadpool_info
+    print([each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"])
+run_command(app)
+"""
+
+
+def test_products_have_one_thread() -> None:
+    env = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_THREAD], env=env, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[1]", done.stderr

@@ -56,6 +56,9 @@ def run_command(app: typer.Typer, *, server_packages: Collection[str] = ()) -> N
         server_packages: import names of the packages in the extra ``server``; if one of them is
             missing, the message says which extra to install.
     """
+    # Products of long vectors have the same bits on any number of cores, and wait for no thread on
+    # busy ones: what runs side by side are processes. It has effect before NumPy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Otherwise Typer writes "\[required]", escaped for Rich, into help that Rich does not render.
     typer.core.HAS_RICH = False
     typer.main.TyperArgument = _Argument  # type: ignore[attr-defined]  # see there
