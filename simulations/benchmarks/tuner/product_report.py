@@ -109,8 +109,8 @@ def recommend_table(verdicts: Sequence[Verdict]) -> Table:
 
 def _change(pair: tuple[float, float], factor: float, unit: str) -> str:
     before, after = pair
-    share = f"{100 * (after / before - 1):+.0f} %" if before else "-"
-    return f"{_figure(factor * before)} → {_figure(factor * after)}{unit}, {share}"
+    change = f"{100 * (after / before - 1):+.0f} %" if before else "-"
+    return f"{_figure(factor * before)} → {_figure(factor * after)}{unit}, {change}"
 
 
 def _spread(shares: Sequence[float]) -> str:

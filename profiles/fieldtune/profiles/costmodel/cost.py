@@ -39,10 +39,10 @@ WEIGHT_COPIES = Span(3.0, 6.0, 8.0)
 ARTEFACT_COPIES = Span(1.0, 2.0, 3.0)  # the mapped file, the received message, its unpacked content
 ARENA_FACTOR = Span(1.0, 1.0, 1.5)  # XNNPACK's workspaces are not part of the planned arena
 MODEL_COPIES = Span(1.0, 2.0, 2.5)  # XNNPACK keeps a repacked copy of a deployed model's weights
-PLAIN_COPIES = Span(1.0, 1.1, 1.5)  # the runtime's own kernels do not, or of few
-# Weights stored as float16, in addition: they are unpacked to float32, of twice the size. With
-# ai-edge-litert 2.3 on x86-64 a file takes 3.4 times its size in memory, in NetsPresso's tables of
-# Raspberry Pis 5, where a repacked copy is kept beside the unpacked one.
+PLAIN_COPIES = Span(1.0, 1.1, 1.5)  # the runtime's own kernels repack few
+# Weights stored as float16, in addition: they are unpacked to float32, of twice the size. A file
+# takes 3.4 times its size in memory with ai-edge-litert 2.3 on x86-64, and 5 times in NetsPresso's
+# tables of Raspberry Pis, where a repacked copy is kept beside the unpacked one.
 HALF_COPIES = Span(1.0, 2.0, 3.0)
 PROTOCOL_FACTOR = Span(1.0, 1.03, 1.10)  # TLS, HTTP/2 and TCP/IP headers on the payload
 MESSAGE_BYTES = Span(1_000.0, 4_000.0, 16_000.0)  # metrics and metadata of a message

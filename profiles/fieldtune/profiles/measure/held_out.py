@@ -91,10 +91,11 @@ def judges(name: str, kinds: Collection[str]) -> tuple[str, ...]:
 
 def seen_in(name: str, kinds: Collection[str]) -> tuple[str, ...]:
     """Of the kinds of latency that there are, those whose errors say how true a rate is."""
-    found = judges(name, kinds) or _first(_SEEN_IN.get(name, ()), kinds)
-    # A rate that a fit changed although none of these was measured has an effect on others.
-    small = [kind for kind in kinds if kind.startswith("int8") == name.startswith("int8")]
-    return found or tuple(sorted(small or kinds))
+    if found := judges(name, kinds) or _first(_SEEN_IN.get(name, ()), kinds):
+        return found
+    # None of these was measured, so the rate was fitted to others, of its own precision if any.
+    same = [kind for kind in kinds if kind.startswith("int8") == name.startswith("int8")]
+    return tuple(sorted(same or kinds))
 
 
 def _first(choices: Sequence[Sequence[str]], kinds: Collection[str]) -> tuple[str, ...]:

@@ -69,9 +69,9 @@ def failures(summary: Summary) -> list[tuple[str, int]]:
 
 
 def lost(summary: Summary) -> list[tuple[str, str, int, float]]:
-    """What clients were asked and gave no result of that was used, the most frequent first.
+    """Requests to clients without a result that was used, by kind, the most frequent first.
 
-    Kind, what it is, how often, and the count as a share of the most frequent.
+    Kind, what it is, how often, and the count as a share of that of the most frequent.
     """
     ordered = sorted(summary.failures.items(), key=lambda each: (-each[1], each[0]))
     return [(kind, _LOST.get(kind, ""), count, count / ordered[0][1]) for kind, count in ordered]
