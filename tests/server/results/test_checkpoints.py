@@ -134,6 +134,14 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert checkpoint.load() == {"round": 5}
 
 
+def test_a_state_that_an_earlier_version_has_stored_is_not_taken_for_one(tmp_path: Path) -> None:
+    file = tmp_path / "trial-0001"
+    file.write_bytes(pack({"saved": 3, "state": {"weights": {"__array__": 0}}}))
+    with pytest.raises(ValueError, match="not a checkpoint of this version"):
+        unpack(file.read_bytes())
+    assert Checkpoint(file, DiskTime()).load() is None
+
+
 def test_what_cannot_be_stored_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a JSON value, nor an array of numbers"):
         Checkpoint(tmp_path / "trial-0001", DiskTime()).save({"a": object()})

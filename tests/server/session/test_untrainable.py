@@ -50,7 +50,7 @@ def failed(*, device_s: float = 0.0, **failures: int) -> Failed:
     ("failures", "said"),
     [
         ({"late": 3}, "; change space.server.deadline_s or limits.time_h"),
-        ({}, "; change space.server.deadline_s or limits.time_h"),
+        ({}, ""),  # of a model that cannot be compiled, or an objective that is not finite
         ({"lost_upload": 3, "late": 1}, "; change fleet.faults.lost_upload"),
         ({"dropout": 3}, ""),  # which is 0: the study has changed
         ({"deadline": 3}, "; change limits.round_s"),

@@ -37,7 +37,7 @@ from fieldtune.server.outcomes.trial import (
 from fieldtune.server.results.summarize import summarise
 from fieldtune.server.results.trials_csv import trials_csv
 from fieldtune.server.study.load import parse_study
-from fieldtune.server.tuner import OptunaTuner
+from fieldtune.server.tuner import OptunaTuner, study_storage
 from fieldtune.server.tuner.study_db import trials_after
 from fieldtune.server.tuner.study_storage import StudyStorage
 from support.killed import killed_before_write
@@ -315,6 +315,18 @@ def test_a_trial_waits_for_the_disk_once_when_all_that_it_became_is_stored(
     levels.clear()
     study.revise([rescored(each, factor=2.0) for each in study.history()])
     assert levels == [full]
+
+
+@pytest.mark.usefixtures("durable_storage")
+def test_without_a_log_each_commit_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_storage, "_write_ahead", lambda path: None)  # as on some file systems
+    study = tuner(tmp_path)
+    with study._commits.without_waiting(), study._storage.engine.connect() as connection:
+        full = 2
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "delete"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == full
 
 
 def test_a_tell_killed_before_any_of_its_writes_is_told_anew(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from multiprocessing import Pipe
 from pathlib import Path
@@ -13,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fieldtune.client.contract.messages import EvaluateRequest, TrainReport, TrainRequest
+from fieldtune.client.contract.messages import (
+    EvaluateReport,
+    EvaluateRequest,
+    TrainReport,
+    TrainRequest,
+)
+from fieldtune.client.contract.wire import WireMessage
 from fieldtune.client.training.answer import Client
 from fieldtune.client.training.runtime import Sessions
 from fieldtune.profiles.common.errors import DataError, StorageError
@@ -71,14 +78,23 @@ evaluation = EvaluateRequest(
     trial=1, round=2, artefact="a" * 64, weights=np.zeros(4, np.float32), metric="auc"
 )
 asked = st.fixed_dictionaries(optional).map(lambda changes: request(**changes))
+counted = st.builds(
+    EvaluateReport, trial=st.just(1), round=st.just(2), hits=st.sampled_from([(), (1, 2)]),
+    confusion=st.sampled_from([None, (1, 0, 0, 2)]),
+    loss_sum=st.sampled_from([0.0, 3.0, math.inf, math.nan]),
+)  # fmt: skip
+trained = st.builds(
+    TrainReport, trial=st.just(1), round=st.just(2), weights=st.none() | arrays(np.float32, 4),
+    failure=st.sampled_from([None, "late"]), simulated=st.booleans(),
+)  # fmt: skip
 
 
-@given(st.lists(asked | st.just(evaluation), max_size=6))
+@given(st.lists(asked | st.just(evaluation), max_size=6) | st.lists(counted | trained, max_size=6))
 def test_messages_are_whole_again_of_which_only_the_difference_was_sent(
-    messages: list[TrainRequest | EvaluateRequest],
+    messages: list[WireMessage],
 ) -> None:
     sender, receiver = Before(), Before()
-    kind: type[TrainRequest | EvaluateRequest] | None = None
+    kind: type[WireMessage] | None = None
     for message in messages:
         first, small, large = sender.apart(message)
         assert first == (type(message) is not kind)

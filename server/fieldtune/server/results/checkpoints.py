@@ -69,6 +69,8 @@ def _unpacked(content: bytes) -> dict[str, Any]:
                 found = np.frombuffer(content, dtype, math.prod(shape), at).reshape(shape)
                 at += found.nbytes  # in the order in which they were stored
                 return found.copy()
+            case {"__array__": _}:
+                raise ValueError("its arrays are as NumPy saves them")
             case dict():
                 return {key: value(each) for key, each in of.items()}
             case list():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from fieldtune.client.contract.messages import Description
@@ -59,8 +58,12 @@ def check_learned(study: StudyConfig, outcomes: Sequence[Outcome]) -> None:
 
 
 def _why(study: StudyConfig, outcome: Failed) -> str:
-    """Why a trial failed, and which settings may be the reason."""
-    (kind, _), *_ = [*Counter(outcome.failures).most_common(1), ("late", 0)]
+    """Why a trial failed, and which settings may be the reason.
+
+    Where no request failed, the reason says all: the model could not be compiled, an objective is
+    not finite, or no client was there within ``limits.time_h``.
+    """
+    kind = max(outcome.failures, key=outcome.failures.__getitem__, default="")
     faults, settings = study.fleet.faults, list[str]()
     match kind:
         case "late":

@@ -105,6 +105,7 @@ class OptunaTuner:
         }
         with loading(self._where):
             self._storage = self._where.open(name)
+            self._commits = Commits(self._storage)
             optuna.create_study(
                 storage=self._storage,
                 study_name=name,
@@ -153,7 +154,6 @@ class OptunaTuner:
             self._distributions,
             left=(trial for trial in stored if trial.state == TrialState.RUNNING),
         )
-        self._commits = Commits(self._storage)
         self._asked: dict[int, int] = {}
         """Number -> identifier in the storage, of trials that were not told."""
         self._told |= {number: self._told_of(each) for number, each in self._outcomes.items()}

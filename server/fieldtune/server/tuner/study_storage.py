@@ -104,14 +104,22 @@ class StudyStorage:
 class Commits:
     """Decides which commits of a storage wait for the disk; of a server, it decides itself.
 
+    Where SQLite cannot have a log, all do: without waiting, a power cut could damage the database.
+
     Args:
         storage: in which study.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the storage cannot be read.
     """
 
     def __init__(self, storage: RDBStorage) -> None:
         self._waits = True
         if storage.engine.dialect.name == "sqlite":
-            event.listen(storage.engine, "checkout", self._set)
+            with storage.engine.connect() as connection:
+                journal = connection.execute(text("PRAGMA journal_mode")).scalar()
+            if journal == "wal":
+                event.listen(storage.engine, "checkout", self._set)
 
     @contextmanager
     def without_waiting(self) -> Iterator[None]:
