@@ -329,6 +329,21 @@ def test_without_a_log_each_commit_waits_for_the_disk(
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == full
 
 
+def test_a_trial_at_which_the_sampler_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tuner(tmp_path, "tpe")
+    proposal = study.ask()
+
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "after_trial", failing)
+    with pytest.raises(ZeroDivisionError):
+        study.tell(became(proposal))
+    assert [each.proposal for each in tuner(tmp_path, "tpe").history()] == [proposal]
+
+
 def test_a_tell_killed_before_any_of_its_writes_is_told_anew(tmp_path: Path) -> None:
     begun = tuner(tmp_path / "begun")
     go_on(begun, 5)

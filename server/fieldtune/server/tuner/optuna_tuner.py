@@ -203,9 +203,11 @@ class OptunaTuner:
                     self._next.queue_once(then)
                 # Replaces what an interrupted call may have written.
                 self._store({number: Facts({}, attributes, constraint_attributes(told))})
-            self._next.ended(number, state, told.values)
-            # With this commit all those before it are on the disk.
-            self._storage.set_trial_state_values(trial_id, state, told.values)
+            try:
+                self._next.ended(number, state, told.values)
+            finally:  # an error of the sampler does not have it trained again
+                # With this commit all those before it are on the disk.
+                self._storage.set_trial_state_values(trial_id, state, told.values)
         self._told[number], self._outcomes[number] = told, outcome
         self._in_order = self._prediction = None
         self._study.changed()
