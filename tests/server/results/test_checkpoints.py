@@ -19,6 +19,7 @@ STATE: dict[str, Any] = {
     "empty": np.zeros(0, np.float32),
     "number": np.array(7, np.int64),
     "columns": np.arange(6.0).reshape(2, 3).T,
+    "rows": np.array([(1, [2.5, 3])], [("a", "i2"), ("b", "f8", (2,))]),
 }
 
 
@@ -29,7 +30,7 @@ def test_arrays_and_numbers_come_back_with_the_same_bits() -> None:
     assert found["weights"].tobytes() == STATE["weights"].tobytes()
     assert found["nested"][0]["velocity"].tobytes() == STATE["nested"][0]["velocity"].tobytes()
     assert found["nested"][1:] == STATE["nested"][1:]
-    for name in ("empty", "number", "columns"):
+    for name in ("empty", "number", "columns", "rows"):
         np.testing.assert_array_equal(found[name], STATE[name], strict=True)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import descr_to_dtype, dtype_to_descr
 
 from fieldtune.profiles.common.files import readable, write_atomically, writing
 
@@ -36,7 +37,7 @@ def pack(state: Mapping[str, Any]) -> bytes:
         if each.dtype.hasobject:
             raise ValueError(f"not a JSON value, nor an array of numbers: {value!r}")
         values.append(np.ascontiguousarray(each).reshape(-1).view("u1").data)
-        return {"__array__": each.dtype.str, "shape": each.shape}
+        return {"__array__": dtype_to_descr(each.dtype), "shape": each.shape}
 
     tree = json.dumps(state, default=array).encode()
     content = b"".join((_LENGTH.pack(len(tree)), tree, *values))
@@ -65,7 +66,8 @@ def _unpacked(content: bytes) -> dict[str, Any]:
     def value(of: Any) -> Any:
         nonlocal at
         match of:
-            case {"__array__": dtype, "shape": shape}:
+            case {"__array__": described, "shape": shape}:
+                dtype = descr_to_dtype(described)
                 found = np.frombuffer(content, dtype, math.prod(shape), at).reshape(shape)
                 at += found.nbytes  # in the order in which they were stored
                 return found.copy()
