@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fieldtune.client.deployed.package import Package
+from fieldtune.client.deployed.samples import lines_of
 from fieldtune.client.deployed.slots import Slots
 from fieldtune.client.training.runtime import Inference
 from support.commandline import Command
@@ -91,3 +92,8 @@ def test_a_single_number_is_no_sample(tmp_path: Path, fieldtune: Command) -> Non
     done = fieldtune("client", "predict", tmp_path / "one.npy")
     assert done.returncode == 2
     assert "a sample has shape [], the model takes [8, 8, 1]" in done.stderr
+
+
+def test_a_number_too_large_for_float32_is_infinite() -> None:
+    (sample,) = lines_of(["1,4e99"], "x.csv")
+    assert sample.tolist() == [1.0, np.inf]

@@ -59,13 +59,16 @@ def lines_of(lines: Iterable[str], where: str) -> Iterator[NDArray[Any]]:
         if not fields:
             continue
         try:
-            yield np.array([float(each) for each in fields], np.float32)
-            found = True
+            with np.errstate(over="ignore"):  # what is too large for float32 is infinite
+                sample = np.array([float(each) for each in fields], np.float32)
         except ValueError:
             if number > 1 or any(map(_is_number, fields)):
                 raise DataError(
                     f"{where}, line {number}: not numbers with commas or blanks between them"
                 ) from None
+        else:
+            found = True
+            yield sample
     if not found:
         raise DataError(f"{where} has no sample: give a line of numbers for each")
 
